@@ -1,7 +1,8 @@
 //! Tells the program which commit it is built from, and gives it the files of `migrations/`.
 //!
-//! `TASKER_COMMIT` says so where a packager builds from sources without their history; otherwise git is asked, and where there is no git
-//! or no repository the program does without. A build for development is not asked: every commit would compile the library anew.
+//! `TASKER_COMMIT` says so where a packager builds from sources without their history; otherwise git is
+//! asked, and where there is no git or no repository the program does without. A build for development is not
+//! asked: every commit would compile the library anew.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -31,14 +32,20 @@ fn embed_migrations() -> Result<(), Box<dyn Error>> {
         let directory = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("migrations").join(database);
         let mut names = Vec::new();
         for entry in fs::read_dir(&directory)? {
-            names.push(entry?.file_name().into_string().map_err(|name| format!("{} is no name", name.display()))?);
+            names.push(
+                entry?.file_name().into_string().map_err(|name| format!("{} is no name", name.display()))?,
+            );
         }
         names.sort();
         writeln!(code, "pub(super) const {}: &[(&str, &str)] = &[", database.to_uppercase())?;
         for name in names {
             let version = name.split_once('_').filter(|(version, _)| version.parse::<i64>().is_ok());
             if version.is_none() || !name.ends_with(".up.sql") && !name.ends_with(".down.sql") {
-                return Err(format!("{}/{name} must be named as 0001_noun.up.sql or .down.sql", directory.display()).into());
+                return Err(format!(
+                    "{}/{name} must be named as 0001_noun.up.sql or .down.sql",
+                    directory.display()
+                )
+                .into());
             }
             writeln!(code, "    ({name:?}, include_str!({:?})),", directory.join(&name))?;
         }
@@ -65,10 +72,13 @@ fn commit() -> Option<String> {
         }
         git(&["rev-parse", "--short=12", "HEAD"])
     };
-    given.or_else(asked).filter(|commit| commit.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)))
+    given
+        .or_else(asked)
+        .filter(|commit| commit.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)))
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output =
+        Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

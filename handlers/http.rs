@@ -6,16 +6,19 @@
 //!   "body": {"ResetType": "On"}, "timeout_ms": 5000, "retries": 0, "tls": "insecure"}]
 //! ```
 //!
-//! A call needs a `url`. `method` is GET unless said, `headers` have a text or a list of texts each, a `body` that is no text is
-//! sent as JSON, byte for byte as it stands in the payload. `timeout_ms` (30000), `attempt_timeout_ms`, `retries` (3), `backoff_max_ms` (5000),
-//! `repeatable` (whether a POST may be sent again after bytes of it have left), `tls` (`verify` or `insecure`) and `body_limit` (16384: what is kept of
-//! the answer's body) are those of [`crate::http_tasks`]; a time of 0 is the default. Every number has a limit. The calls connect to nothing but what
-//! the endpoint's `endpoint.http.allow` lists, wherever names and redirects lead, and `insecure` needs `endpoint.http.insecure`.
+//! A call needs a `url`. `method` is GET unless said, `headers` have a text or a list of texts each, a `body`
+//! that is no text is sent as JSON, byte for byte as it stands in the payload. `timeout_ms` (30000),
+//! `attempt_timeout_ms`, `retries` (3), `backoff_max_ms` (5000), `repeatable` (whether a POST may be sent
+//! again after bytes of it have left), `tls` (`verify` or `insecure`) and `body_limit` (16384: what is kept
+//! of the answer's body) are those of [`crate::http_tasks`]; a time of 0 is the default. Every number has a
+//! limit. The calls connect to nothing but what the endpoint's `endpoint.http.allow` lists, wherever names
+//! and redirects lead, and `insecure` needs `endpoint.http.insecure`.
 //!
-//! The answer is `{"total", "ok", "failed", "calls": [...]}`, a call in the place of its request: `outcome` (`ok`; `status` for 400
-//! and above; or `failed`), `status`, `content_type`, `content_encoding`, `body` if it is text and `body_base64` if it is not, `truncated`, `attempts`,
-//! `trust`, `error` and `timings`. Only when all are `ok` the task is finished with 0, otherwise with 1 and the same answer. Request headers and bodies
-//! are in no answer, error or log.
+//! The answer is `{"total", "ok", "failed", "calls": [...]}`, a call in the place of its request: `outcome`
+//! (`ok`; `status` for 400 and above; or `failed`), `status`, `content_type`, `content_encoding`, `body` if
+//! it is text and `body_base64` if it is not, `truncated`, `attempts`, `trust`, `error` and `timings`. Only
+//! when all are `ok` the task is finished with 0, otherwise with 1 and the same answer. Request headers and
+//! bodies are in no answer, error or log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,8 +34,8 @@ use crate::config;
 use crate::domain::{Outcome, json};
 use crate::endpoint::{Context, Handler, Work};
 use crate::http_tasks::{
-    Batch, Completion, HeaderName, InvalidTask, Limit, Method, RETRIES, Reach, Response, Room, StatusCode, Task, TaskList, TaskRunner,
-    TlsConfig, TlsMode, Trust, base64,
+    Batch, Completion, HeaderName, InvalidTask, Limit, Method, RETRIES, Reach, Response, Room, StatusCode,
+    Task, TaskList, TaskRunner, TlsConfig, TlsMode, Trust, base64,
 };
 
 const CONTENT_TYPE: HeaderName = HeaderName::from_static("content-type");
@@ -59,7 +62,8 @@ const CALLS: usize = 10_000;
 const LONGEST_MS: u64 = 24 * 3600 * 1000;
 /// The most retries that a call can name.
 const MOST_RETRIES: u64 = 100;
-/// What the bodies of a task that are being read take up together: as much as the longest answer there can be.
+/// What the bodies of a task that are being read take up together: as much as the longest answer there can
+/// be.
 const READING: usize = 8 << 20;
 /// The time of a call, unless said.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -106,7 +110,9 @@ fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::E
     let text = <&RawValue>::deserialize(deserializer)?.get();
     match text {
         "null" => Ok(None),
-        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(digits.parse().unwrap_or(u64::MAX))),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(digits.parse().unwrap_or(u64::MAX)))
+        }
         _ => Err(D::Error::custom("no whole number")),
     }
 }
@@ -170,15 +176,19 @@ struct Spans {
 impl Handler for Http {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
         if self.settings.allow.is_empty() {
-            return Outcome::failed(BAD_SETTINGS, format!("nothing is allowed: list the targets under {SECTION}.allow"));
+            return Outcome::failed(
+                BAD_SETTINGS,
+                format!("nothing is allowed: list the targets under {SECTION}.allow"),
+            );
         }
         let calls = match calls(work.payload()) {
             Ok(calls) if calls.is_empty() => return Outcome::failed(BAD_PAYLOAD, "the list has no call"),
             // Before any is made: without an answer nobody would learn what became of them.
             Ok(calls) if calls.len() > self.most_calls() => {
                 let (count, most) = (calls.len(), self.most_calls());
-                let why =
-                    format!("the list has {count} calls, the limit is {most}: an answer has room for no more (endpoint.output_limit)");
+                let why = format!(
+                    "the list has {count} calls, the limit is {most}: an answer has room for no more (endpoint.output_limit)"
+                );
                 return Outcome::failed(BAD_PAYLOAD, why);
             }
             Ok(calls) => calls,
@@ -205,21 +215,29 @@ impl Handler for Http {
 
 /// The calls of a payload, or what is wrong with it.
 fn calls(payload: serde_json::Result<Vec<&RawValue>>) -> Result<Vec<Call>, String> {
-    let list = payload.map_err(|_| r#"the payload must be a list of calls such as [{"url": "http://server/"}]"#.to_owned())?;
+    let list = payload.map_err(|_| {
+        r#"the payload must be a list of calls such as [{"url": "http://server/"}]"#.to_owned()
+    })?;
     let call = |(place, text): (usize, &RawValue)| {
-        serde_json::from_str(text.get()).map_err(|error| format!("call {}: {}", place + 1, without_values(&error)))
+        serde_json::from_str(text.get())
+            .map_err(|error| format!("call {}: {}", place + 1, without_values(&error)))
     };
     list.into_iter().enumerate().map(call).collect()
 }
 
-/// What is wrong with a call, by the names of its members alone: a value could be anything, also a secret in a header.
+/// What is wrong with a call, by the names of its members alone: a value could be anything, also a secret in
+/// a header.
 fn without_values(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-    if text.starts_with("unknown field") || text.starts_with("missing field") || text.starts_with("duplicate field") {
+    if text.starts_with("unknown field")
+        || text.starts_with("missing field")
+        || text.starts_with("duplicate field")
+    {
         return text.replace("field", "member");
     }
-    let expected = text.rsplit_once(", expected ").map_or("a member of another kind", |(_, expected)| expected);
+    let expected =
+        text.rsplit_once(", expected ").map_or("a member of another kind", |(_, expected)| expected);
     let expected = if expected == "struct Call" { "an object" } else { expected };
     format!("expected {expected} at line {}, column {} of the call", error.line(), error.column())
 }
@@ -244,7 +262,8 @@ struct Content {
     bytes: usize,
 }
 
-/// Waits for all calls. Of the bodies it keeps no more than the answer could have; those of later calls give way.
+/// Waits for all calls. Of the bodies it keeps no more than the answer could have; those of later calls give
+/// way.
 async fn gather(mut batch: Batch<()>, context: &Context, output_limit: usize) -> Gathered {
     let total = batch.progress().total;
     let (mut done, mut kept) = (Gathered::default(), 0);
@@ -292,7 +311,11 @@ impl Http {
         let ok = calls.iter().filter(|call| call.outcome == "ok").count();
         let first = calls.iter().enumerate().find(|(_, call)| call.outcome != "ok").map(|(place, call)| {
             let status = call.status.map(|status| format!("status {status}"));
-            format!("{}: {}", names.get(place).map_or("", String::as_str), call.error.clone().or(status).unwrap_or_default())
+            format!(
+                "{}: {}",
+                names.get(place).map_or("", String::as_str),
+                call.error.clone().or(status).unwrap_or_default()
+            )
         });
         if json(&calls).get().len() + AROUND_CALLS > self.output_limit {
             // What servers have a say in gives way first.
@@ -300,7 +323,8 @@ impl Http {
                 (call.error, call.content_type, call.content_encoding) = (None, None, None);
             }
         }
-        // Bodies come last: what became of each call is said whether or not there is room for what was answered.
+        // Bodies come last: what became of each call is said whether or not there is room for what was
+        // answered.
         let mut room = self.output_limit.saturating_sub(json(&calls).get().len() + AROUND_CALLS);
         for (place, body) in bodies {
             let Some(call) = calls.get_mut(place).filter(|_| body.bytes <= room) else { continue };
@@ -313,19 +337,24 @@ impl Http {
             None => Outcome::Done(answer),
             Some(first) => Outcome::Failed {
                 errnr: NOT_ALL_OK,
-                errmsg: format!("{} of {total} calls were not answered as they should be; {first}", total - ok),
+                errmsg: format!(
+                    "{} of {total} calls were not answered as they should be; {first}",
+                    total - ok
+                ),
                 payload: Some(answer),
             },
         }
     }
 }
 
-/// A runner that makes calls as the settings of this section allow, for this process or, in a worker, for others.
+/// A runner that makes calls as the settings of this section allow, for this process or, in a worker, for
+/// others.
 ///
 /// # Errors
 /// When a file cannot be read or is not what it should be, in one sentence.
 pub fn runner(settings: &config::Http, section: &str) -> Result<TaskRunner, String> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
     let mut tls = TlsConfig::new();
     if let Some(path) = &settings.ca_bundle {
         tls = tls.ca_bundle_pem(read(path)?).map_err(|error| format!("{section}.ca_bundle: {error}"))?;
@@ -335,17 +364,22 @@ pub fn runner(settings: &config::Http, section: &str) -> Result<TaskRunner, Stri
         tls = identity.map_err(|error| format!("{section}.client_certificate: {error}"))?;
     }
     let reach = Reach::new(settings.allow.iter().cloned(), format!("{section}.allow"));
-    let reach = Arc::new(if settings.insecure { reach } else { reach.verified(format!("{section}.insecure")) });
-    let runner = TaskRunner::local("tasker").tls(tls).guard(reach).max_sockets(Limit::Of(settings.max_sockets));
+    let reach =
+        Arc::new(if settings.insecure { reach } else { reach.verified(format!("{section}.insecure")) });
+    let runner =
+        TaskRunner::local("tasker").tls(tls).guard(reach).max_sockets(Limit::Of(settings.max_sockets));
     runner.build().map_err(|error| format!("cannot make HTTP calls: {error}"))
 }
 
 impl Call {
-    /// What an error calls it: `call 1 (GET https://host/path)`. Without what often holds secrets: user, password and query.
+    /// What an error calls it: `call 1 (GET https://host/path)`. Without what often holds secrets: user,
+    /// password and query.
     fn name(&self, place: usize) -> String {
         const LONGEST: usize = 200;
         let Ok(url) = url::Url::parse(&self.url) else { return format!("call {place}") };
-        let (Some(host), method) = (url.host_str(), self.method.as_deref().unwrap_or("GET")) else { return format!("call {place}") };
+        let (Some(host), method) = (url.host_str(), self.method.as_deref().unwrap_or("GET")) else {
+            return format!("call {place}");
+        };
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let target = format!("{} {}://{host}{port}{}", method, url.scheme(), url.path());
         let end = target.char_indices().nth(LONGEST).map_or(target.len(), |(end, _)| end);
@@ -359,8 +393,10 @@ impl Call {
         let attempt_timeout = bounded("attempt_timeout_ms", self.attempt_timeout_ms, LONGEST_MS, "")?;
         let backoff_max = bounded("backoff_max_ms", self.backoff_max_ms, LONGEST_MS, "")?;
         let retries = bounded("retries", self.retries, MOST_RETRIES, "")?;
-        let body_limit = bounded("body_limit", self.body_limit, output_limit as u64, " (endpoint.output_limit)")?;
-        let body_limit = body_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(BODY_LIMIT.min(output_limit));
+        let body_limit =
+            bounded("body_limit", self.body_limit, output_limit as u64, " (endpoint.output_limit)")?;
+        let body_limit =
+            body_limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(BODY_LIMIT.min(output_limit));
         let method = self.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| invalid("method", "it is none"))?;
         let millis = Duration::from_millis;
@@ -377,7 +413,8 @@ impl Call {
         match self.body {
             None => {}
             Some(value) if value.get().starts_with('"') => {
-                let text: String = serde_json::from_str(value.get()).map_err(|_| invalid("body", "it is no text"))?;
+                let text: String =
+                    serde_json::from_str(value.get()).map_err(|_| invalid("body", "it is no text"))?;
                 task = task.body(text);
             }
             Some(value) => {
@@ -404,14 +441,22 @@ impl Call {
 }
 
 /// A number of a call, unless it is above its limit.
-fn bounded(field: &'static str, value: Option<u64>, most: u64, whose: &str) -> Result<Option<u64>, InvalidTask> {
+fn bounded(
+    field: &'static str,
+    value: Option<u64>,
+    most: u64,
+    whose: &str,
+) -> Result<Option<u64>, InvalidTask> {
     match value {
-        Some(value) if value > most => Err(InvalidTask { field, why: format!("{value} is above the limit of {most}{whose}") }),
+        Some(value) if value > most => {
+            Err(InvalidTask { field, why: format!("{value} is above the limit of {most}{whose}") })
+        }
         value => Ok(value),
     }
 }
 
-/// What became of a call, and the body that was answered. Until the body is in its place it counts as left out.
+/// What became of a call, and the body that was answered. Until the body is in its place it counts as left
+/// out.
 fn called(done: Completion) -> (Called, Option<Content>) {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let timings = Spans {
@@ -461,12 +506,17 @@ fn content(response: &Response) -> Content {
 
 /// The values of a header. Their bytes are those of ISO-8859-1, as headers were defined with at first.
 fn header(response: &Response, name: &HeaderName) -> Option<String> {
-    let values: Vec<String> =
-        response.headers.get_all(name).iter().map(|value| value.as_bytes().iter().copied().map(char::from).collect()).collect();
+    let values: Vec<String> = response
+        .headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.as_bytes().iter().copied().map(char::from).collect())
+        .collect();
     (!values.is_empty()).then(|| shortened(&values.join(", ")))
 }
 
-/// A text in whose length servers have a say, which thousands of calls may have at the same time. What is left out is told.
+/// A text in whose length servers have a say, which thousands of calls may have at the same time. What is
+/// left out is told.
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(TEXT_CHARACTERS) {
         None => text.to_owned(),
@@ -487,16 +537,28 @@ mod tests {
         for (payload, text) in [
             ("1", "the payload must be a list of calls such as"),
             (r#"{"url": "http://a/"}"#, "the payload must be a list of calls such as"),
-            (r#"[{"url": "http://a/"}, {"url": "http://a/", "bogus": "secret"}]"#, "call 2: unknown member `bogus`, expected one of `url`"),
+            (
+                r#"[{"url": "http://a/"}, {"url": "http://a/", "bogus": "secret"}]"#,
+                "call 2: unknown member `bogus`, expected one of `url`",
+            ),
             (r#"[{"method": "GET"}]"#, "call 1: missing member `url`"),
             (r#"[{"url": 1}]"#, "call 1: expected a string at line 1, column 9 of the call"),
-            (r#"[{"url": "http://a/", "repeatable": "secret, expected a fish"}]"#, "call 1: expected a boolean at line 1"),
-            (r#"[{"url": "http://a/", "timeout_ms": "secret"}]"#, "call 1: expected a member of another kind at line 1"),
+            (
+                r#"[{"url": "http://a/", "repeatable": "secret, expected a fish"}]"#,
+                "call 1: expected a boolean at line 1",
+            ),
+            (
+                r#"[{"url": "http://a/", "timeout_ms": "secret"}]"#,
+                "call 1: expected a member of another kind at line 1",
+            ),
             (r#"["secret"]"#, "call 1: expected an object at line 1"),
         ] {
             let found = refused(payload);
             assert!(found.starts_with(text) && !found.contains("secret"), "{payload}: {found}");
         }
-        assert!(calls(serde_json::from_str(r#"[{"url": "http://a/", "timeout_ms": 5}]"#)).is_ok_and(|calls| calls.len() == 1));
+        assert!(
+            calls(serde_json::from_str(r#"[{"url": "http://a/", "timeout_ms": 5}]"#))
+                .is_ok_and(|calls| calls.len() == 1)
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The handlers that are compiled in. Each performs the task type of its own name.
 //!
-//! `worker` and `backup` are samples of a long task that works and of one that fails · `echo` answers its payload ·
-//! `steered` does what its payload says · `http` makes HTTP calls. Handlers in other languages lie beside, in `examples/`.
+//! `worker` and `backup` are samples of a long task that works and of one that fails · `echo` answers its
+//! payload · `steered` does what its payload says · `http` makes HTTP calls. Handlers in other languages lie
+//! beside, in `examples/`.
 
 mod backup;
 mod echo;
@@ -61,9 +62,17 @@ fn takes(work: &Work, usual: f64) -> Result<Duration, Outcome> {
     if work.payload.get() == r#""""# {
         return Ok(Duration::from_secs_f64(usual));
     }
-    let refused =
-        |reason: String| Outcome::failed(errnr::BAD_PAYLOAD, format!("the payload is not of the form {{\"seconds\": 2.5}}: {reason}"));
-    let asked = work.payload::<Takes>().map_err(|error| refused(json_check::in_words(&error)))?.seconds.unwrap_or(usual);
+    let refused = |reason: String| {
+        Outcome::failed(
+            errnr::BAD_PAYLOAD,
+            format!("the payload is not of the form {{\"seconds\": 2.5}}: {reason}"),
+        )
+    };
+    let asked = work
+        .payload::<Takes>()
+        .map_err(|error| refused(json_check::in_words(&error)))?
+        .seconds
+        .unwrap_or(usual);
     Duration::try_from_secs_f64(asked).map_err(|error| refused(format!("{asked} seconds: {error}")))
 }
 
@@ -106,7 +115,12 @@ mod tests {
         run_until(handler, task_type, payload, CancellationToken::new()).await
     }
 
-    async fn run_until(handler: &dyn Handler, task_type: &str, payload: &str, stop: CancellationToken) -> Outcome {
+    async fn run_until(
+        handler: &dyn Handler,
+        task_type: &str,
+        payload: &str,
+        stop: CancellationToken,
+    ) -> Outcome {
         let work = Work {
             id: TaskId::new(),
             task_type: task_type.parse().expect("a type"),
@@ -121,11 +135,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn samples_take_the_time_they_are_given() {
-        for (payload, seconds) in [(r#""""#, 20.0), (r#"{"foo":"bar"}"#, 20.0), (r#"{"seconds":0.5}"#, 0.5), (r#"{"seconds":null}"#, 20.0)]
-        {
+        for (payload, seconds) in [
+            (r#""""#, 20.0),
+            (r#"{"foo":"bar"}"#, 20.0),
+            (r#"{"seconds":0.5}"#, 0.5),
+            (r#"{"seconds":null}"#, 20.0),
+        ] {
             let before = tokio::time::Instant::now();
-            let Outcome::Done(answer) = run(&Worker, "worker", payload).await else { panic!("worker failed on {payload}") };
-            assert!((before.elapsed().as_secs_f64() - seconds).abs() < 0.1, "{payload}: {:?}", before.elapsed());
+            let Outcome::Done(answer) = run(&Worker, "worker", payload).await else {
+                panic!("worker failed on {payload}")
+            };
+            assert!(
+                (before.elapsed().as_secs_f64() - seconds).abs() < 0.1,
+                "{payload}: {:?}",
+                before.elapsed()
+            );
             assert_eq!(answer.get(), format!(r#"{{"endpoint":"console1","seconds":{seconds:?}}}"#));
         }
     }
@@ -149,7 +173,10 @@ mod tests {
     async fn backup_fails_after_five_seconds() {
         let before = tokio::time::Instant::now();
         let outcome = run(&Backup, "backup", r#""""#).await;
-        assert!(matches!(&outcome, Outcome::Failed { errnr: 32, errmsg, .. } if errmsg == "could not backup!"), "{outcome:?}");
+        assert!(
+            matches!(&outcome, Outcome::Failed { errnr: 32, errmsg, .. } if errmsg == "could not backup!"),
+            "{outcome:?}"
+        );
         assert!((before.elapsed().as_secs_f64() - 5.0).abs() < 0.1);
     }
 
@@ -161,9 +188,9 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 stop.cancel();
             };
-            let (outcome, ()) = tokio::join!(run_until(handler, task_type, r#"{"seconds":10}"#, stop.clone()), stopping);
-            let told =
-                matches!(&outcome, Outcome::Failed { errnr: errnr::INTERRUPTED, errmsg, .. } if errmsg.starts_with("interrupted after "));
+            let (outcome, ()) =
+                tokio::join!(run_until(handler, task_type, r#"{"seconds":10}"#, stop.clone()), stopping);
+            let told = matches!(&outcome, Outcome::Failed { errnr: errnr::INTERRUPTED, errmsg, .. } if errmsg.starts_with("interrupted after "));
             assert!(told, "{task_type}: {outcome:?}");
         }
     }

@@ -1,17 +1,18 @@
 //! Does what its payload says: for tests, and to show how the platform treats each way a handler can end.
 //!
-//! | payload | what happens |
-//! |---|---|
-//! | `{"do": "ok", "answer": 1}` | works and answers `answer`, or with `"bytes": 1000` a text of so many letters, 8 MiB at most |
-//! | `{"do": "fail", "errnr": 7, "errmsg": "no"}` | fails |
-//! | `{"do": "retry", "times": 2, "after_ms": 10}` | asks for another try in the first `times` attempts, then answers the number of the attempt |
-//! | `{"do": "panic"}` | panics |
-//! | `{"do": "hang"}` | does nothing until it is canceled or its time is over; with `"deaf": true` not even then |
-//! | `{"do": "exit", "code": 3}` | ends the whole process in the first `times` attempts (1 unless said), then answers |
+//! - `{"do": "ok", "answer": 1}` works and answers `answer`, or with `"bytes": 1000` a text of so many
+//!   letters, 8 MiB at most.
+//! - `{"do": "fail", "errnr": 7, "errmsg": "no"}` fails.
+//! - `{"do": "retry", "times": 2, "after_ms": 10}` asks for another try in the first `times` attempts, then
+//!   answers the number of the attempt.
+//! - `{"do": "panic"}` panics.
+//! - `{"do": "hang"}` does nothing until it is canceled or its time is over; with `"deaf": true` not even then.
+//! - `{"do": "exit", "code": 3}` ends the whole process in the first `times` attempts (1 unless said), then
+//!   answers.
 //!
-//! All of them first append a line `task endpoint attempt` to the file `mark` and see it on disk, if the payload names one: so a
-//! test counts what really ran; in a release build that fails. Then they log the lines of `log`, report the percentages of
-//! `progress`, and take `seconds`.
+//! All of them first append a line `task endpoint attempt` to the file `mark` and see it on disk, if the
+//! payload names one: so a test counts what really ran; in a release build that fails. Then they log the
+//! lines of `log`, report the percentages of `progress`, and take `seconds`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,7 +94,9 @@ impl Handler for Steered {
     async fn run(&self, work: &Work, context: &Context) -> Outcome {
         let (steps, what) = match (work.payload::<Steps>(), work.payload::<Do>()) {
             (Ok(steps), Ok(what)) => (steps, what),
-            (Err(error), _) | (_, Err(error)) => return Outcome::failed(BAD_PAYLOAD, format!("the payload says nothing to do: {error}")),
+            (Err(error), _) | (_, Err(error)) => {
+                return Outcome::failed(BAD_PAYLOAD, format!("the payload says nothing to do: {error}"));
+            }
         };
         if let Some(path) = steps.mark
             && let Err(error) = mark(&path, work).await

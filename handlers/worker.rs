@@ -1,4 +1,5 @@
-//! A sample that works: takes `payload.seconds`, 20 by default, and answers a small object. Refuses any other payload.
+//! A sample that works: takes `payload.seconds`, 20 by default, and answers a small object. Refuses any other
+//! payload.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -23,7 +24,9 @@ impl Handler for Worker {
             Err(refused) => return refused,
         };
         match super::pass(time, context).await {
-            Ok(()) => Outcome::Done(json(&Answer { endpoint: work.endpoint.as_str(), seconds: time.as_secs_f64() })),
+            Ok(()) => {
+                Outcome::Done(json(&Answer { endpoint: work.endpoint.as_str(), seconds: time.as_secs_f64() }))
+            }
             Err(interrupted) => interrupted,
         }
     }

@@ -1,11 +1,11 @@
 //! Records submissions: the step between a validated POST and its 201.
 //!
-//! Submissions that arrive while a statement runs are recorded together by the next one, so the database sees a few
-//! statements a second however fast they come, and a lone submission waits for nobody. What is recorded is handed to the
-//! publisher in memory; if that hand-over fails or the process dies, the row is due in `PUBLISH_LEASE` and the
-//! reconciler of any API process takes over. What goes into a work queue is given to a worker as it is recorded, if one has
-//! room; otherwise the dispatcher is told that it waits. Memory is bounded by `QUEUE` and `BUDGET_KIB`: beyond, callers are
-//! told to come back.
+//! Submissions that arrive while a statement runs are recorded together by the next one, so the database sees
+//! a few statements a second however fast they come, and a lone submission waits for nobody. What is recorded
+//! is handed to the publisher in memory; if that hand-over fails or the process dies, the row is due in
+//! `PUBLISH_LEASE` and the reconciler of any API process takes over. What goes into a work queue is given to
+//! a worker as it is recorded, if one has room; otherwise the dispatcher is told that it waits. Memory is
+//! bounded by `QUEUE` and `BUDGET_KIB`: beyond, callers are told to come back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,8 +58,8 @@ struct Submission {
 }
 
 impl Acceptor {
-    /// The entrance, and the loop to be spawned behind it. The loop ends once every clone is dropped and all that was
-    /// waiting is recorded; it then closes `publish`.
+    /// The entrance, and the loop to be spawned behind it. The loop ends once every clone is dropped and all
+    /// that was waiting is recorded; it then closes `publish`.
     pub fn new(
         ledger: Ledger,
         clock: Clock,
@@ -77,8 +77,8 @@ impl Acceptor {
     /// Records a submission, together with others that come at the same time.
     ///
     /// # Errors
-    /// See [`AcceptError`]. After an error the submission is not recorded, except when the connection to the database
-    /// broke during the commit; a repeat of the same submission finds out.
+    /// See [`AcceptError`]. After an error the submission is not recorded, except when the connection to the
+    /// database broke during the commit; a repeat of the same submission finds out.
     pub async fn submit(&self, task: NewTask) -> Result<Accepted, AcceptError> {
         let task_type = task.task_type.clone();
         let result = self.queue(task).await;
@@ -94,7 +94,8 @@ impl Acceptor {
     }
 
     async fn queue(&self, task: NewTask) -> Result<Accepted, AcceptError> {
-        let _budget = self.budget.clone().try_acquire_many_owned(weight(&task)).map_err(|_| AcceptError::Busy)?;
+        let _budget =
+            self.budget.clone().try_acquire_many_owned(weight(&task)).map_err(|_| AcceptError::Busy)?;
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Submission { task, answer, _budget }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => AcceptError::Busy,
@@ -119,7 +120,8 @@ impl Recorder {
     async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
         let mut batch = Vec::with_capacity(BATCH);
         while submissions.recv_many(&mut batch, BATCH).await > 0 {
-            let (tasks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
+            let (tasks, answers): (Vec<_>, Vec<_>) =
+                batch.drain(..).map(|s| (s.task, (s.answer, s._budget))).unzip();
             let started = Instant::now();
             let results = self.record(&tasks).await;
             crate::failpoint::ACCEPTOR_RECORDED.reach();
@@ -139,7 +141,8 @@ impl Recorder {
         }
     }
 
-    /// One statement for all; when that fails for a reason that lies in a row, each alone, so that one does not spoil the others.
+    /// One statement for all; when that fails for a reason that lies in a row, each alone, so that one does
+    /// not spoil the others.
     async fn record(&self, tasks: &[NewTask]) -> Vec<Result<Accepted, AcceptError>> {
         let due_at = self.clock.now().after(PUBLISH_LEASE);
         let accept = |tasks| self.ledger.accept(tasks, &self.rules, due_at);
@@ -163,7 +166,8 @@ impl Recorder {
         }
     }
 
-    /// Never waits: a broker that is slow must not hold up submissions, and what finds no room is in the ledger.
+    /// Never waits: a broker that is slow must not hold up submissions, and what finds no room is in the
+    /// ledger.
     fn hand_over(&self, task: NewTask, worker: Option<EndpointName>) {
         let id: TaskId = task.id;
         let handed = self.room.clone().try_acquire_many_owned(weight(&task)).is_ok_and(|room| {

@@ -1,8 +1,8 @@
 //! The composition root: puts the parts of a process together, starts them, stops them in order.
 //!
-//! Nothing here waits for database or broker: a process starts, says through `/ready` what it lacks, and goes on when that
-//! is back. What cannot mend itself - a port in use, a directory that cannot be written, a database of another schema - ends
-//! the process with one line that says so.
+//! Nothing here waits for database or broker: a process starts, says through `/ready` what it lacks, and goes
+//! on when that is back. What cannot mend itself - a port in use, a directory that cannot be written, a
+//! database of another schema - ends the process with one line that says so.
 
 mod api_process;
 mod embedded;

@@ -1,4 +1,5 @@
-//! How long to wait before the next try: exponential, capped, with full jitter, a pure function of attempt and chance.
+//! How long to wait before the next try: exponential, capped, with full jitter, a pure function of attempt
+//! and chance.
 
 use std::time::Duration;
 
@@ -19,12 +20,13 @@ impl Backoff {
 
     /// The upper bound of the wait after a number of failures, from 1: doubles each time up to the cap.
     pub fn ceiling(&self, failures: u32) -> Duration {
-        let doubled = 1u32.checked_shl(failures.saturating_sub(1)).and_then(|factor| self.first.checked_mul(factor));
+        let doubled =
+            1u32.checked_shl(failures.saturating_sub(1)).and_then(|factor| self.first.checked_mul(factor));
         doubled.unwrap_or(self.max).min(self.max)
     }
 
-    /// The wait after a number of failures: between half and all of the ceiling, by `chance` in `0.0..1.0`. Half is kept so
-    /// that an unlucky draw does not hammer a server that has just refused.
+    /// The wait after a number of failures: between half and all of the ceiling, by `chance` in `0.0..1.0`.
+    /// Half is kept so that an unlucky draw does not hammer a server that has just refused.
     pub fn wait(&self, failures: u32, chance: f64) -> Duration {
         self.ceiling(failures).mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
     }

@@ -1,5 +1,6 @@
-//! A bell tells the loops of this process that something has happened: a task was queued or has ended, a worker or an endpoint has come. A ring is a
-//! hint and no more: a loop that listens also looks from time to time.
+//! A bell tells the loops of this process that something has happened: a task was queued or has ended, a
+//! worker or an endpoint has come. A ring is a hint and no more: a loop that listens also looks from time to
+//! time.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

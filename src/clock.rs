@@ -1,13 +1,15 @@
 //! The time of day as the ledger counts it.
 //!
-//! Every deadline in the ledger is compared with *one* clock: the database's, read when the process starts and every
-//! ten seconds, and carried on in between by the machine's monotonic clock. So neither a jump of the local clock nor a skew
-//! between API processes moves a deadline. Until the first reading an API process decides nothing: what its machine says
-//! may be years away, and what it took for past its retention would be deleted.
+//! Every deadline in the ledger is compared with *one* clock: the database's, read when the process starts
+//! and every ten seconds, and carried on in between by the machine's monotonic clock. So neither a jump of
+//! the local clock nor a skew between API processes moves a deadline. Until the first reading an API process
+//! decides nothing: what its machine says may be years away, and what it took for past its retention would be
+//! deleted.
 //!
-//! The database's clock may itself be set forward or back. This clock follows at its next reading, since all API processes have to
-//! tell the same time, and says so: see [`Clock::steps`]. Between two times of which one was noted before a step there is no age.
-//! Other processes notice the same step up to [`READ_EVERY`] earlier or later.
+//! The database's clock may itself be set forward or back. This clock follows at its next reading, since all
+//! API processes have to tell the same time, and says so: see [`Clock::steps`]. Between two times of which
+//! one was noted before a step there is no age. Other processes notice the same step up to [`READ_EVERY`]
+//! earlier or later.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -20,7 +22,8 @@ use crate::domain::Timestamp;
 /// How often the database's clock is read.
 pub const READ_EVERY: Duration = Duration::from_secs(10);
 
-/// A reading that is this far from what was to be expected is a step. Less is drift, or the time that the answer took.
+/// A reading that is this far from what was to be expected is a step. Less is drift, or the time that the
+/// answer took.
 const STEP: Duration = Duration::from_secs(3);
 
 /// A shared clock; clones tell the same time.
@@ -68,8 +71,9 @@ impl Clock {
         Timestamp::from_micros(self.at_origin.load(Ordering::Acquire).saturating_add(elapsed))
     }
 
-    /// How often the authority's clock was found to have been set forward or back; the first reading of all is no step. Until
-    /// everything was heard of anew, times that were noted before a change of this number prove no silence.
+    /// How often the authority's clock was found to have been set forward or back; the first reading of all
+    /// is no step. Until everything was heard of anew, times that were noted before a change of this number
+    /// prove no silence.
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.steps.subscribe()
     }

@@ -1,9 +1,9 @@
 //! Takes in what endpoints report and writes it to the ledger, in batches.
 //!
-//! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any order give the
-//! same ledger; an endpoint that reports a canceled task as received is told to stop it; one report that cannot be read or
-//! written goes alone to the dead exchange. While the database is away the broker keeps them, for a process that reaches
-//! it: at most `PREFETCH` messages lie here.
+//! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any
+//! order give the same ledger; an endpoint that reports a canceled task as received is told to stop it; one
+//! report that cannot be read or written goes alone to the dead exchange. While the database is away the
+//! broker keeps them, for a process that reaches it: at most `PREFETCH` messages lie here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,10 +27,12 @@ use crate::telemetry::SharedMetrics;
 const PREFETCH: u16 = 1000;
 /// Reports in one transaction at most.
 const BATCH: usize = 500;
-/// Bytes of reports in one transaction at most, unless a single one is larger: a quarter of MySQL's default packet.
+/// Bytes of reports in one transaction at most, unless a single one is larger: a quarter of MySQL's default
+/// packet.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
-/// Pieces of logs that are kept of one transaction at most, and their bytes: each is read and written with up to 64 KiB that came before.
+/// Pieces of logs that are kept of one transaction at most, and their bytes: each is read and written with up
+/// to 64 KiB that came before.
 const PIECES: usize = 64;
 const PIECES_BYTES: usize = 256 << 10;
 
@@ -46,7 +48,13 @@ pub struct Collector {
 
 impl Collector {
     /// A collector; several may run at once, in one process or in many.
-    pub fn new(store: SharedStore, ledger: Ledger, broker: SharedBroker, publisher: Arc<Publisher>, metrics: SharedMetrics) -> Self {
+    pub fn new(
+        store: SharedStore,
+        ledger: Ledger,
+        broker: SharedBroker,
+        publisher: Arc<Publisher>,
+        metrics: SharedMetrics,
+    ) -> Self {
         Self { store, ledger, broker, publisher, metrics }
     }
 
@@ -98,7 +106,11 @@ impl Collector {
             self.metrics.responses.with_label_values(&[label]).inc_by(count);
         }
         if unsubscribed + foreign > 0 {
-            tracing::warn!(unsubscribed, foreign, "reports were refused: their endpoint is not subscribed, or another one has the task");
+            tracing::warn!(
+                unsubscribed,
+                foreign,
+                "reports were refused: their endpoint is not subscribed, or another one has the task"
+            );
         }
         if doubled > 0 {
             tracing::error!(responses = doubled, "tasks were run twice: a second execution reported its end");
@@ -114,8 +126,9 @@ impl Collector {
 }
 
 impl Collector {
-    /// Keeps the lines that running handlers have logged, after all else of a batch and within bounds: answers never wait for many of them, and
-    /// never fail with them. Those that are left out show by their numbers.
+    /// Keeps the lines that running handlers have logged, after all else of a batch and within bounds:
+    /// answers never wait for many of them, and never fail with them. Those that are left out show by their
+    /// numbers.
     async fn keep_lines(&self, reports: &[Report]) {
         let (mut lines, mut bytes, mut left_out) = (Vec::new(), 0, 0);
         for Report { task_id, endpoint, home, event, .. } in reports {
@@ -146,7 +159,11 @@ impl Collector {
 fn by_task(to_stop: Vec<(TaskType, TaskId, EndpointName)>) -> Vec<Stop> {
     let mut stops: BTreeMap<TaskId, Stop> = BTreeMap::new();
     for (task_type, task_id, endpoint) in to_stop {
-        stops.entry(task_id).or_insert_with(|| Stop { task_type, task_id, endpoints: Vec::new() }).endpoints.push(endpoint);
+        stops
+            .entry(task_id)
+            .or_insert_with(|| Stop { task_type, task_id, endpoints: Vec::new() })
+            .endpoints
+            .push(endpoint);
     }
     stops.into_values().collect()
 }
@@ -168,7 +185,15 @@ impl Sink for Collector {
     /// The work was done, so its response ends, if not with the answer.
     fn reduced(&self, report: &Report, error: &StoreError) -> Option<Report> {
         let ReportEvent::Finished { errnr, attempt, run, .. } = report.event else { return None };
-        let bare = ReportEvent::Finished { errnr, errmsg: String::new(), payload: None, attempt, attempts: Vec::new(), log: None, run };
+        let bare = ReportEvent::Finished {
+            errnr,
+            errmsg: String::new(),
+            payload: None,
+            attempt,
+            attempts: Vec::new(),
+            log: None,
+            run,
+        };
         let event = bare.without_answer(&format!("the ledger does not take what was reported: {error}"));
         Some(Report { event, ..report.clone() })
     }
@@ -202,8 +227,8 @@ pub(crate) struct Batches {
 }
 
 impl Batches {
-    /// Takes batches until told to stop. While the store takes nothing it does not consume: what was not acknowledged comes
-    /// again, to whoever consumes then, which may be a process that reaches the store.
+    /// Takes batches until told to stop. While the store takes nothing it does not consume: what was not
+    /// acknowledged comes again, to whoever consumes then, which may be a process that reaches the store.
     pub(crate) async fn run<S: Sink>(self, sink: &S, stop: &CancellationToken) -> Result<(), BrokerError> {
         let mut failures = 0;
         while !stop.is_cancelled() {
@@ -222,7 +247,12 @@ impl Batches {
     }
 
     /// Until told to stop, or until the store takes nothing. Answers whether anything was written.
-    async fn take_from<S: Sink>(&self, mut deliveries: mpsc::Receiver<Delivery>, sink: &S, stop: &CancellationToken) -> bool {
+    async fn take_from<S: Sink>(
+        &self,
+        mut deliveries: mpsc::Receiver<Delivery>,
+        sink: &S,
+        stop: &CancellationToken,
+    ) -> bool {
         let mut batch = Vec::with_capacity(BATCH);
         let mut written = false;
         loop {
@@ -278,9 +308,14 @@ impl Batches {
         Some(())
     }
 
-    /// Writes all; halves a batch that one row spoils. `None` when the store takes nothing now: whatever is not said of the rows
-    /// themselves is no reason to give one up.
-    async fn write<S: Sink>(&self, sink: &S, items: Vec<(S::Item, Bytes)>, unwritable: &mut Vec<DeadLetter>) -> Option<()> {
+    /// Writes all; halves a batch that one row spoils. `None` when the store takes nothing now: whatever is
+    /// not said of the rows themselves is no reason to give one up.
+    async fn write<S: Sink>(
+        &self,
+        sink: &S,
+        items: Vec<(S::Item, Bytes)>,
+        unwritable: &mut Vec<DeadLetter>,
+    ) -> Option<()> {
         let (values, bodies): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         let all = 0..values.len();
         let mut spans = vec![all];
@@ -295,7 +330,9 @@ impl Batches {
                     return None;
                 }
                 Err(error) if span.len() == 1 => {
-                    unwritable.extend(self.write_less(sink, &values[span.start], &bodies[span.start], error).await?);
+                    unwritable.extend(
+                        self.write_less(sink, &values[span.start], &bodies[span.start], error).await?,
+                    );
                 }
                 Err(_) => {
                     let middle = span.start + span.len() / 2;
@@ -307,9 +344,15 @@ impl Batches {
         Some(())
     }
 
-    /// Writes what is left of one item that the store refuses; answers the whole as a dead letter if nothing is, or if that is refused as
-    /// well. `None` when the store takes nothing now.
-    async fn write_less<S: Sink>(&self, sink: &S, item: &S::Item, body: &Bytes, error: StoreError) -> Option<Option<DeadLetter>> {
+    /// Writes what is left of one item that the store refuses; answers the whole as a dead letter if nothing
+    /// is, or if that is refused as well. `None` when the store takes nothing now.
+    async fn write_less<S: Sink>(
+        &self,
+        sink: &S,
+        item: &S::Item,
+        body: &Bytes,
+        error: StoreError,
+    ) -> Option<Option<DeadLetter>> {
         if let Some(less) = sink.reduced(item, &error) {
             tracing::warn!(source = self.dead.source(), bytes = body.len(), %error, "a report was written without its answer: the database refused it");
             match sink.write(&[less]).await {
@@ -321,7 +364,8 @@ impl Batches {
         Some(Some(DeadLetter::new(body.clone(), error.to_string())))
     }
 
-    /// Puts messages aside. They may be acknowledged then, whatever became of them; `None` when told to stop before.
+    /// Puts messages aside. They may be acknowledged then, whatever became of them; `None` when told to stop
+    /// before.
     async fn bury(&self, letters: Vec<DeadLetter>, stop: &CancellationToken) -> Option<()> {
         let Buried { kept, dropped } = stop.run_until_cancelled(self.dead.bury(letters)).await?;
         self.metrics.undecodable.with_label_values(&[self.dead.source()]).inc_by(kept);

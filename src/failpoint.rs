@@ -90,7 +90,9 @@ mod armed {
         let armed = parse(&text);
         if armed.is_none() {
             // A test that breaks nothing would prove nothing.
-            eprintln!("TASKER_FAILPOINT is `name:kill:times` with the name of a failpoint and times from 1, not `{text}`");
+            eprintln!(
+                "TASKER_FAILPOINT is `name:kill:times` with the name of a failpoint and times from 1, not `{text}`"
+            );
             std::process::exit(64);
         }
         armed
@@ -116,7 +118,13 @@ mod armed {
     fn only_complete_points_are_taken() {
         let armed = parse("collector.written:kill:2").expect("complete");
         assert_eq!((armed.point, armed.left.into_inner()), (super::COLLECTOR_WRITTEN, 2));
-        for text in ["", "collector.written", "collector.written:kill:0", "collector.written:sleep:2", "collector:kill:2"] {
+        for text in [
+            "",
+            "collector.written",
+            "collector.written:kill:0",
+            "collector.written:sleep:2",
+            "collector:kill:2",
+        ] {
             assert!(parse(text).is_none(), "{text}");
         }
     }

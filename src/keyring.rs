@@ -1,10 +1,12 @@
 //! The tokens of the ledger, as an API process knows them.
 //!
-//! They are kept in memory, so that a request costs no query, and read again every few seconds, and at once when somebody comes with a secret
-//! that is not known: a token works as soon as it was created, and stops to within seconds of being revoked.
+//! They are kept in memory, so that a request costs no query, and read again every few seconds, and at once
+//! when somebody comes with a secret that is not known: a token works as soon as it was created, and stops to
+//! within seconds of being revoked.
 //!
-//! Promise: a database that is away changes nothing, the tokens read last stay in force. Until they have been read once, nobody is let in. Where
-//! one was ever seen, one is needed until the process ends: revoking the last token opens no door.
+//! Promise: a database that is away changes nothing, the tokens read last stay in force. Until they have been
+//! read once, nobody is let in. Where one was ever seen, one is needed until the process ends: revoking the
+//! last token opens no door.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,9 +59,16 @@ struct Known {
 }
 
 impl Keyring {
-    /// A keyring that knows nothing yet. `open` says whether those without a token are let in as long as there is none.
+    /// A keyring that knows nothing yet. `open` says whether those without a token are let in as long as
+    /// there is none.
     pub fn new(store: SharedStore, open: bool) -> Arc<Self> {
-        Arc::new(Self { store, open, known: RwLock::default(), begun: tokio::sync::Mutex::default(), failing: AtomicBool::new(false) })
+        Arc::new(Self {
+            store,
+            open,
+            known: RwLock::default(),
+            begun: tokio::sync::Mutex::default(),
+            failing: AtomicBool::new(false),
+        })
     }
 
     /// Reads them again and again until told to stop.
@@ -97,14 +106,18 @@ impl Keyring {
         known.tokens.iter().flatten().any(|held| held.id == token.id)
     }
 
-    /// Whether a token may be used for the worker of this name: one that is for it alone, or any that is for no worker while none is for this one.
-    /// An expired token keeps the name until it is revoked.
+    /// Whether a token may be used for the worker of this name: one that is for it alone, or any that is for
+    /// no worker while none is for this one. An expired token keeps the name until it is revoked.
     pub fn fits(&self, token: &Token, worker: &str) -> bool {
         if let Some(own) = &token.worker {
             return own.as_str() == worker;
         }
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        !known.tokens.iter().flatten().any(|held| held.worker.as_ref().is_some_and(|taken| taken.as_str() == worker))
+        !known
+            .tokens
+            .iter()
+            .flatten()
+            .any(|held| held.worker.as_ref().is_some_and(|taken| taken.as_str() == worker))
     }
 
     /// Makes sure that the tokens have been read, or tried to be, since this moment.
@@ -135,11 +148,14 @@ impl Keyring {
     }
 }
 
-/// These tokens without the sessions whose own token is gone. A session goes by the name of that token: whose task it is and what a log
-/// says of it is a matter of the token that somebody was given.
+/// These tokens without the sessions whose own token is gone. A session goes by the name of that token: whose
+/// task it is and what a log says of it is a matter of the token that somebody was given.
 fn in_force(tokens: Vec<Token>) -> Vec<Token> {
-    let names: HashMap<Uuid, TokenName> =
-        tokens.iter().filter(|token| !token.is_session()).map(|token| (token.id, token.name.clone())).collect();
+    let names: HashMap<Uuid, TokenName> = tokens
+        .iter()
+        .filter(|token| !token.is_session())
+        .map(|token| (token.id, token.name.clone()))
+        .collect();
     let named = |token: Token| match token.parent {
         None => Some(token),
         Some(parent) => names.get(&parent).map(|name| Token { name: name.clone(), ..token }),
@@ -168,8 +184,14 @@ mod tests {
 
     #[test]
     fn a_session_has_the_name_of_its_token_and_ends_with_it() {
-        let tokens = vec![token(1, "ci", None), token(2, "session-a", Some(1)), token(3, "session-b", Some(9)), token(4, "s", Some(2))];
-        let left: Vec<_> = in_force(tokens).into_iter().map(|token| (token.id.as_u128(), token.name.to_string())).collect();
+        let tokens = vec![
+            token(1, "ci", None),
+            token(2, "session-a", Some(1)),
+            token(3, "session-b", Some(9)),
+            token(4, "s", Some(2)),
+        ];
+        let left: Vec<_> =
+            in_force(tokens).into_iter().map(|token| (token.id.as_u128(), token.name.to_string())).collect();
         assert_eq!(left, [(1, "ci".to_owned()), (2, "ci".to_owned())]);
     }
 }

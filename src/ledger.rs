@@ -1,12 +1,14 @@
-//! The one place where tasks move: every change of a task's status goes through here to the store, and from here follows what it means
-//! for this process.
+//! The one place where tasks move: every change of a task's status goes through here to the store, and from
+//! here follows what it means for this process.
 //!
-//! Three things follow a move: it is counted (for metrics, and for charts of throughput), the requests that wait for the end of a task wake
-//! up, and the dispatcher looks whether a task that waits can be given now. All of them are hints: another process may have made the move, so
-//! each loop also looks by itself from time to time. What has to follow even if this process dies now is written by the store in the transaction of the move (when a task is due
-//! next, and that its successor is still to be queued).
+//! Three things follow a move: it is counted (for metrics, and for charts of throughput), the requests that
+//! wait for the end of a task wake up, and the dispatcher looks whether a task that waits can be given now.
+//! All of them are hints: another process may have made the move, so each loop also looks by itself from time
+//! to time. What has to follow even if this process dies now is written by the store in the transaction of
+//! the move (when a task is due next, and that its successor is still to be queued).
 //!
-//! Telling endpoints is not done here but by the caller, which learns from the answer whom to tell (`publisher`).
+//! Telling endpoints is not done here but by the caller, which learns from the answer whom to tell
+//! (`publisher`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +19,13 @@ use crate::bell::{Bell, NamedBell};
 use crate::clock::Clock;
 use crate::domain::rollout::Command;
 use crate::domain::{
-    IgnoredByType, NewRequest, NewTask, Report, RequestToken, Task, TaskId, TaskStatus, TaskType, Throughput, Timestamp, TokenName,
+    IgnoredByType, NewRequest, NewTask, Report, RequestToken, Task, TaskId, TaskStatus, TaskType, Throughput,
+    Timestamp, TokenName,
 };
 use crate::store::{
-    Accepted, Advanced, AdvancedRollout, Applied, Begun, CancelOutcome, CanceledRequest, Commanded, DueRequest, Freeze, LoggedLines,
-    NewRollout, Plan, QueueRule, Recorded, RolloutBatches, RolloutDecision, RolloutPick, RolloutRecorded, Settlement, SharedStore,
-    StoreError, TakenBack, Terms, Turns,
+    Accepted, Advanced, AdvancedRollout, Applied, Begun, CancelOutcome, CanceledRequest, Commanded,
+    DueRequest, Freeze, LoggedLines, NewRollout, Plan, QueueRule, Recorded, RolloutBatches, RolloutDecision,
+    RolloutPick, RolloutRecorded, Settlement, SharedStore, StoreError, TakenBack, Terms, Turns,
 };
 use crate::telemetry::SharedMetrics;
 use crate::throughput::Meter;
@@ -100,21 +103,34 @@ impl Ledger {
         &self.rollouts
     }
 
-    /// Records submissions. Those of a queue that nobody waits before are given to workers with room at once, to be asked for again at
-    /// `due_at`.
-    pub async fn accept(&self, tasks: &[NewTask], rules: &[QueueRule], due_at: Timestamp) -> Result<Vec<Accepted>, StoreError> {
+    /// Records submissions. Those of a queue that nobody waits before are given to workers with room at once,
+    /// to be asked for again at `due_at`.
+    pub async fn accept(
+        &self,
+        tasks: &[NewTask],
+        rules: &[QueueRule],
+        due_at: Timestamp,
+    ) -> Result<Vec<Accepted>, StoreError> {
         let accepted = self.store.accept_and_give(tasks, rules, due_at, self.retention).await?;
         let given = accepted.iter().filter(|accepted| matches!(accepted, Accepted::Given(_))).count();
         self.metrics.count_move(TaskStatus::Sent, given as u64);
         self.recorded(tasks, &accepted);
-        if tasks.iter().zip(&accepted).any(|(task, accepted)| *accepted == Accepted::New && task.place.is_some()) {
+        if tasks
+            .iter()
+            .zip(&accepted)
+            .any(|(task, accepted)| *accepted == Accepted::New && task.place.is_some())
+        {
             self.bell.ring();
         }
         Ok(accepted)
     }
 
     /// Records tasks that follow others.
-    pub async fn accept_successors(&self, tasks: &[NewTask], now: Timestamp) -> Result<Vec<Accepted>, StoreError> {
+    pub async fn accept_successors(
+        &self,
+        tasks: &[NewTask],
+        now: Timestamp,
+    ) -> Result<Vec<Accepted>, StoreError> {
         let accepted = self.store.accept(tasks, now, self.retention).await?;
         self.recorded(tasks, &accepted);
         Ok(accepted)
@@ -165,7 +181,13 @@ impl Ledger {
     }
 
     /// Moves requests on, as the plan says.
-    pub async fn advance(&self, due: &[DueRequest], plan: Arc<Plan>, terms: &Terms, now: Timestamp) -> Result<Advanced, StoreError> {
+    pub async fn advance(
+        &self,
+        due: &[DueRequest],
+        plan: Arc<Plan>,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Result<Advanced, StoreError> {
         let advanced = self.store.advance(due, plan, terms, now).await?;
         let given = advanced.tasks.iter().filter(|(_, worker)| worker.is_some()).count();
         self.metrics.count_move(TaskStatus::Sent, given as u64);
@@ -258,7 +280,12 @@ impl Ledger {
     }
 
     /// Gives tasks whose turn it is to workers with room, to be asked for again at `ask_at`.
-    pub async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns, StoreError> {
+    pub async fn give(
+        &self,
+        rules: &[QueueRule],
+        now: Timestamp,
+        ask_at: Timestamp,
+    ) -> Result<Turns, StoreError> {
         let turns = self.store.give(rules, now, ask_at).await?;
         self.metrics.count_move(TaskStatus::Sent, turns.given.len() as u64);
         Ok(turns)
@@ -266,7 +293,8 @@ impl Ledger {
 
     /// Takes tasks back from workers that are gone; answers how many wait again.
     pub async fn take_back(&self, rules: &[QueueRule]) -> Result<u64, StoreError> {
-        let TakenBack { returned, moved, ended } = self.store.take_back(rules, self.clock.now(), self.retention).await?;
+        let TakenBack { returned, moved, ended } =
+            self.store.take_back(rules, self.clock.now(), self.retention).await?;
         self.moved(&moved);
         self.count(ended);
         Ok(returned)
@@ -280,7 +308,13 @@ impl Ledger {
     }
 
     /// Stops giving tasks of a type to workers, or goes on; answers whether that changed anything.
-    pub async fn pause(&self, task_type: &TaskType, paused: bool, by: Option<&TokenName>, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn pause(
+        &self,
+        task_type: &TaskType,
+        paused: bool,
+        by: Option<&TokenName>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let changed = self.store.pause(task_type, paused, by, now).await?;
         self.bell.ring();
         Ok(changed)
@@ -288,7 +322,10 @@ impl Ledger {
 
     /// Counts those of these tasks that are new.
     fn recorded(&self, tasks: &[NewTask], accepted: &[Accepted]) {
-        let new = tasks.iter().zip(accepted).filter(|(_, accepted)| matches!(accepted, Accepted::New | Accepted::Given(_)));
+        let new = tasks
+            .iter()
+            .zip(accepted)
+            .filter(|(_, accepted)| matches!(accepted, Accepted::New | Accepted::Given(_)));
         self.came(new.map(|(task, _)| task));
     }
 

@@ -1,7 +1,7 @@
 //! Keeps the clock and the gauges in step with database and broker.
 //!
-//! Also the judge of the schema: a process must not work on one that is not its own, and must wait for one that cannot be
-//! reached.
+//! Also the judge of the schema: a process must not work on one that is not its own, and must wait for one
+//! that cannot be reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::domain::TaskType;
 use crate::store::{ClockOffsets, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
-/// How often the gauges are renewed and the clock is set. Short against the intervals at which metrics are read.
+/// How often the gauges are renewed and the clock is set. Short against the intervals at which metrics are
+/// read.
 const EVERY: Duration = clock::READ_EVERY;
 
 /// The loop.
@@ -30,7 +31,13 @@ pub struct Observer {
 
 impl Observer {
     /// One for each API process.
-    pub fn new(config: Arc<Config>, store: SharedStore, broker: SharedBroker, clock: Clock, metrics: SharedMetrics) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        store: SharedStore,
+        broker: SharedBroker,
+        clock: Clock,
+        metrics: SharedMetrics,
+    ) -> Self {
         Self { config, store, broker, clock, metrics }
     }
 
@@ -91,9 +98,14 @@ impl Observer {
         let subscribed = self.store.subscribed(&types).await?;
         for task_type in &types {
             let count = subscribed.get(task_type).map_or(0, Vec::len);
-            self.metrics.subscribed.with_label_values(&[task_type.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.metrics
+                .subscribed
+                .with_label_values(&[task_type.as_str()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        self.metrics.standbys.set(i64::try_from(self.store.standbys(self.clock.now()).await?).unwrap_or(i64::MAX));
+        self.metrics
+            .standbys
+            .set(i64::try_from(self.store.standbys(self.clock.now()).await?).unwrap_or(i64::MAX));
         let ClockOffsets { beyond, largest } = self.store.clock_offsets().await?;
         self.metrics.clocks_off.set(i64::try_from(beyond).unwrap_or(i64::MAX));
         self.metrics.clock_offset_seconds.set(largest.as_secs_f64());
@@ -104,29 +116,46 @@ impl Observer {
         let now = self.clock.now();
         for row in open {
             let labels = [row.task_type.as_str(), row.status.as_str()];
-            self.metrics.open_tasks.with_label_values(&labels).set(i64::try_from(row.count).unwrap_or(i64::MAX));
-            self.metrics.oldest_task_seconds.with_label_values(&labels).set(now.since(row.oldest).as_secs_f64());
+            self.metrics
+                .open_tasks
+                .with_label_values(&labels)
+                .set(i64::try_from(row.count).unwrap_or(i64::MAX));
+            self.metrics
+                .oldest_task_seconds
+                .with_label_values(&labels)
+                .set(now.since(row.oldest).as_secs_f64());
         }
         for (status, count) in self.store.open_requests().await? {
-            self.metrics.open_requests.with_label_values(&[status.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.metrics
+                .open_requests
+                .with_label_values(&[status.as_str()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         for (status, count) in self.store.open_rollouts().await? {
-            self.metrics.rollouts.with_label_values(&[status.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.metrics
+                .rollouts
+                .with_label_values(&[status.as_str()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        self.metrics.rollout_holds.set(i64::try_from(self.store.count_rollout_holds().await?).unwrap_or(i64::MAX));
+        self.metrics
+            .rollout_holds
+            .set(i64::try_from(self.store.count_rollout_holds().await?).unwrap_or(i64::MAX));
         for (what, since) in self.store.rollout_waits().await? {
-            let waited = since.map_or(0, |since| i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX));
+            let waited =
+                since.map_or(0, |since| i64::try_from(now.since(since).as_secs()).unwrap_or(i64::MAX));
             self.metrics.rollout_waiting_seconds.with_label_values(&[what]).set(waited);
         }
         self.look_at_queues().await
     }
 
-    /// Carries the store's own counts on. Every cause is there from the start, so that the first of its kind is a step up from zero.
+    /// Carries the store's own counts on. Every cause is there from the start, so that the first of its kind
+    /// is a step up from zero.
     fn count_trouble(&self) {
         let tally = self.store.tally();
-        for (metric, counts) in
-            [(&self.metrics.store_retries, tally.retries().collect::<Vec<_>>()), (&self.metrics.store_refusals, tally.refusals().collect())]
-        {
+        for (metric, counts) in [
+            (&self.metrics.store_retries, tally.retries().collect::<Vec<_>>()),
+            (&self.metrics.store_refusals, tally.refusals().collect()),
+        ] {
             for (cause, count) in counts {
                 let metric = metric.with_label_values(&[cause]);
                 metric.inc_by(count.saturating_sub(metric.get()));
@@ -142,9 +171,16 @@ impl Observer {
         for queue in self.store.queues(&types).await? {
             let name = queue.task_type.as_str();
             self.metrics.queue_paused.with_label_values(&[name]).set(i64::from(queue.paused_at.is_some()));
-            for (state, count) in [("waiting", queue.waiting), ("held", queue.held), ("delayed", queue.delayed), ("running", queue.running)]
-            {
-                self.metrics.queued.with_label_values(&[name, state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+            for (state, count) in [
+                ("waiting", queue.waiting),
+                ("held", queue.held),
+                ("delayed", queue.delayed),
+                ("running", queue.running),
+            ] {
+                self.metrics
+                    .queued
+                    .with_label_values(&[name, state])
+                    .set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
         Ok(())

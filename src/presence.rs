@@ -1,9 +1,10 @@
 //! Who is there: takes in presence, welcomes endpoints, asks those that return for what they owe.
 //!
-//! An endpoint that joins drops what lies in its queue until it is welcomed (see [`Command::Welcome`]), is welcomed only
-//! after the ledger knows it as subscribed, and is then asked for all it owes. So a copy of a task runs only where the ledger expects it, and what was
-//! missed meanwhile comes from the ledger and not from an old queue. What the endpoint received under another memory is
-//! not asked of it: that memory may be alive elsewhere, so the response fails as lost.
+//! An endpoint that joins drops what lies in its queue until it is welcomed (see [`Command::Welcome`]), is
+//! welcomed only after the ledger knows it as subscribed, and is then asked for all it owes. So a copy of a
+//! task runs only where the ledger expects it, and what was missed meanwhile comes from the ledger and not
+//! from an old queue. What the endpoint received under another memory is not asked of it: that memory may be
+//! alive elsewhere, so the response fails as lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,10 @@ use crate::clock::{self, Clock};
 use crate::collector::{Batches, Sink};
 use crate::config::Config;
 use crate::domain::likeness::listed;
-use crate::domain::{Command, EndpointName, Presence, PresenceState, ReasonCode, Report, ReportEvent, Task, TaskId, TaskType, WireVersion};
+use crate::domain::{
+    Command, EndpointName, Presence, PresenceState, ReasonCode, Report, ReportEvent, Task, TaskId, TaskType,
+    WireVersion,
+};
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
 use crate::store::{Missed, Owed, Seen, SharedStore, StoreError};
@@ -63,7 +67,16 @@ impl PresenceWatch {
         clock: Clock,
         metrics: SharedMetrics,
     ) -> Self {
-        Self { config, store, ledger, broker, publisher, clock, metrics, probed: watch::Sender::new(Uuid::nil()) }
+        Self {
+            config,
+            store,
+            ledger,
+            broker,
+            publisher,
+            clock,
+            metrics,
+            probed: watch::Sender::new(Uuid::nil()),
+        }
     }
 
     /// Takes in presence until told to stop.
@@ -77,11 +90,14 @@ impl PresenceWatch {
     }
 
     /// Marks subscriptions as gone, when this process can know it:
-    /// - presence has been coming in without a break for as long as silence is allowed: after an outage of ours every endpoint looks overdue;
-    /// - all presence that the queue had at the judged time is written: this process reads the queue alone, and its probe has come back. So a
-    ///   worker whose presence the broker has confirmed is never thought gone before its lease ends, even if processes were frozen;
+    /// - presence has been coming in without a break for as long as silence is allowed: after an outage of
+    ///   ours every endpoint looks overdue;
+    /// - all presence that the queue had at the judged time is written: this process reads the queue alone,
+    ///   and its probe has come back. So a worker whose presence the broker has confirmed is never thought
+    ///   gone before its lease ends, even if processes were frozen;
     /// - the probe came back within an interval: presence that is late here is late from every endpoint;
-    /// - the database's clock was not set since all were heard of: times that were noted before are of another clock.
+    /// - the database's clock was not set since all were heard of: times that were noted before are of
+    ///   another clock.
     async fn miss_overdue(&self, link: watch::Receiver<Link>, stop: &CancellationToken) {
         let mut links = [link, self.broker.link()];
         let mut steps = self.clock.steps();
@@ -134,7 +150,8 @@ impl PresenceWatch {
     /// Whether all presence that lies in the queue now has been written, within this time.
     async fn has_read_all_within(&self, time: Duration) -> bool {
         let (id, mut probed) = (Uuid::new_v4(), self.probed.subscribe());
-        let probe = Message { expires_in: Some(time), ..Message::new(Address::Presence, wire::encode_probe(id)) };
+        let probe =
+            Message { expires_in: Some(time), ..Message::new(Address::Presence, wire::encode_probe(id)) };
         let come_back = async {
             let sent = self.broker.publish(vec![probe]).await.iter().all(Result::is_ok);
             sent && probed.wait_for(|last| *last == id).await.is_ok()
@@ -149,10 +166,14 @@ impl PresenceWatch {
         Ok(interval_for(subscribed, self.config.endpoint.presence_interval))
     }
 
-    /// Welcomes an endpoint, then asks for what it owes. In this order: both go through its queue, and it drops what comes
-    /// before the welcome.
+    /// Welcomes an endpoint, then asks for what it owes. In this order: both go through its queue, and it
+    /// drops what comes before the welcome.
     async fn welcome(&self, presence: Presence, interval: Duration) -> Result<(), StoreError> {
-        let welcome = Command::Welcome { session: presence.session, presence_interval: interval, reads: WireVersion::NEWEST };
+        let welcome = Command::Welcome {
+            session: presence.session,
+            presence_interval: interval,
+            reads: WireVersion::NEWEST,
+        };
         let body = wire::encode_command(&welcome, presence.reads);
         let messages = presence.task_types.iter().map(|task_type| {
             let to = Address::Named(task_type.clone(), vec![presence.endpoint.clone()]);
@@ -174,12 +195,17 @@ impl PresenceWatch {
             let owed = self.store.owed_by(endpoint, &presence.task_types, after, OWED_PAGE).await?;
             let Some(last) = owed.last() else { return Ok(()) };
             after = Some(last.task.id);
-            let (mut asks, mut stops, mut withdrawals, mut lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let (mut asks, mut stops, mut withdrawals, mut lost) =
+                (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for Owed { task, row } in owed {
                 let endpoints = vec![endpoint.clone()];
                 match row.home {
-                    _ if task.status.is_final() => stops.push(Stop { task_type: task.task_type, task_id: task.id, endpoints }),
-                    None if row.withdrawn => withdrawals.push(Stop { task_type: task.task_type, task_id: task.id, endpoints }),
+                    _ if task.status.is_final() => {
+                        stops.push(Stop { task_type: task.task_type, task_id: task.id, endpoints })
+                    }
+                    None if row.withdrawn => {
+                        withdrawals.push(Stop { task_type: task.task_type, task_id: task.id, endpoints })
+                    }
                     Some(home) if home != presence.home => lost.push(replaced(&task, presence, home)),
                     home => asks.push(Ask { task: task.into(), endpoints, received: home.is_some() }),
                 }
@@ -202,10 +228,18 @@ impl PresenceWatch {
     }
 }
 
-/// What becomes of a response whose endpoint came back as another process, which does not know how far the first one was.
+/// What becomes of a response whose endpoint came back as another process, which does not know how far the
+/// first one was.
 fn replaced(task: &Task, presence: &Presence, home: Uuid) -> Report {
-    let event = ReportEvent::lost("the endpoint that had received it was replaced by one that does not know of it");
-    Report { task_id: task.id, task_type: task.task_type.clone(), endpoint: presence.endpoint.clone(), home, event }
+    let event =
+        ReportEvent::lost("the endpoint that had received it was replaced by one that does not know of it");
+    Report {
+        task_id: task.id,
+        task_type: task.task_type.clone(),
+        endpoint: presence.endpoint.clone(),
+        home,
+        event,
+    }
 }
 
 /// Whether the clock was set since this was asked last.
@@ -265,7 +299,8 @@ impl PresenceWatch {
         if newcomers.is_empty() {
             return Ok(());
         }
-        let (interval, workers) = (self.interval().await?, newcomers.iter().any(|presence| presence.slots.is_some()));
+        let (interval, workers) =
+            (self.interval().await?, newcomers.iter().any(|presence| presence.slots.is_some()));
         let welcomes = newcomers.into_iter().map(|presence| self.welcome(presence, interval));
         let results: Vec<_> = futures::stream::iter(welcomes).buffer_unordered(WELCOMES).collect().await;
         if workers {
@@ -275,7 +310,8 @@ impl PresenceWatch {
     }
 }
 
-/// The interval to ask of each of so many subscriptions: the configured one on small fleets, longer on large ones.
+/// The interval to ask of each of so many subscriptions: the configured one on small fleets, longer on large
+/// ones.
 fn interval_for(subscribed: usize, configured: Duration) -> Duration {
     let needed = Duration::from_secs(subscribed as u64 / MESSAGES_PER_SECOND);
     needed.clamp(configured.min(LONGEST_INTERVAL), LONGEST_INTERVAL)

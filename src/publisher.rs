@@ -1,8 +1,8 @@
 //! Sends tasks to endpoints: freezes who is expected, publishes, notes the broker's confirm.
 //!
-//! Promise: a task is published only after its expected set is in the ledger, so whatever an endpoint answers finds its
-//! row. Given up: order between tasks, and exactly-once publishing; endpoints recognise repeats by the task id. A publish
-//! that fails is not retried here: the row stays due and the reconciler takes it up.
+//! Promise: a task is published only after its expected set is in the ledger, so whatever an endpoint answers
+//! finds its row. Given up: order between tasks, and exactly-once publishing; endpoints recognise repeats by
+//! the task id. A publish that fails is not retried here: the row stays due and the reconciler takes it up.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,15 +14,16 @@ use crate::broker::{About, Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{
-    AttemptError, Audience, Command, EndpointName, Expect, Identifier, Json, NewTask, ReasonCode, Task, TaskId, TaskMessage, TaskType,
-    Timestamp, WireVersion, WorkPart,
+    AttemptError, Audience, Command, EndpointName, Expect, Identifier, Json, NewTask, ReasonCode, Task,
+    TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart,
 };
 use crate::ledger::Ledger;
 use crate::store::{Freeze, SharedStore, StoreError, Subscribers};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
 
-/// Tasks frozen and published together at most. Bounds the transaction; the database's work a task falls little beyond it.
+/// Tasks frozen and published together at most. Bounds the transaction; the database's work a task falls
+/// little beyond it.
 const BATCH: usize = 256;
 
 /// What is needed to publish a task.
@@ -193,13 +194,20 @@ impl Publisher {
     /// # Errors
     /// As [`Self::publish_new`].
     pub async fn publish_frozen(&self, tasks: &[Outgoing]) -> Result<(), StoreError> {
-        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two).await;
-        let sets = tasks.iter().map(|task| (task, task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)));
+        let readers = self
+            .readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two)
+            .await;
+        let sets = tasks
+            .iter()
+            .map(|task| (task, task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)));
         self.send_new(sets).await
     }
 
     /// Sends tasks for the first time, each to its expected endpoints.
-    async fn send_new<'a>(&self, sets: impl Iterator<Item = (&'a Outgoing, Vec<EndpointName>, WireVersion)>) -> Result<(), StoreError> {
+    async fn send_new<'a>(
+        &self,
+        sets: impl Iterator<Item = (&'a Outgoing, Vec<EndpointName>, WireVersion)>,
+    ) -> Result<(), StoreError> {
         let (mut confirmed, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
         for (task, expected, reads) in sets {
             // Nobody to send to: it is as sent as it can be, and INCOMPLETE at its deadline.
@@ -231,8 +239,8 @@ impl Publisher {
         self.desk.wake(asks.iter().flat_map(|ask| &ask.endpoints));
     }
 
-    /// Sends tasks again to just these endpoints, and counts what went out by the reason. Answers the tasks with a message that the
-    /// broker did not confirm.
+    /// Sends tasks again to just these endpoints, and counts what went out by the reason. Answers the tasks
+    /// with a message that the broker did not confirm.
     pub async fn ask(&self, asks: &[Ask], reason: impl Fn(&Ask) -> &'static str) -> HashSet<TaskId> {
         let mut failed = HashSet::new();
         for (ask, sent) in asks.iter().zip(self.send(asks).await) {
@@ -246,7 +254,9 @@ impl Publisher {
 
     /// Sends tasks to just these endpoints; answers whether the broker confirmed each.
     async fn send(&self, asks: &[Ask]) -> Vec<bool> {
-        let readers = self.readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..])), WireVersion::Two).await;
+        let readers = self
+            .readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..])), WireVersion::Two)
+            .await;
         let message = |ask: &Ask| {
             let to = Address::Named(ask.task.task_type.clone(), ask.endpoints.clone());
             self.message(&ask.task, ask.received, to, readers.read(&ask.task.task_type, &ask.endpoints))
@@ -261,17 +271,26 @@ impl Publisher {
         self.broker.link().borrow().up
     }
 
-    /// Tells endpoints to stop a task that was canceled, past all that waits in their queues. Lost for those that are not
-    /// connected: they are told when they return, or when they report. Answers the tasks whose message the broker did not confirm.
+    /// Tells endpoints to stop a task that was canceled, past all that waits in their queues. Lost for those
+    /// that are not connected: they are told when they return, or when they report. Answers the tasks whose
+    /// message the broker did not confirm.
     pub async fn stop(&self, stops: Vec<Stop>) -> HashSet<TaskId> {
-        self.command(stops, "to stop a canceled task", |task_id| wire::encode_command(&Command::Cancel { task_id }, WireVersion::One)).await
+        self.command(stops, "to stop a canceled task", |task_id| {
+            wire::encode_command(&Command::Cancel { task_id }, WireVersion::One)
+        })
+        .await
     }
 
-    /// Tells endpoints not to start tasks that were taken back, past all that waits in their queues. Lost for those that are not connected: they
-    /// are told when they return. Those of a version that does not know withdrawals are not told. Answers the tasks whose message the broker did
-    /// not confirm.
+    /// Tells endpoints not to start tasks that were taken back, past all that waits in their queues. Lost for
+    /// those that are not connected: they are told when they return. Those of a version that does not know
+    /// withdrawals are not told. Answers the tasks whose message the broker did not confirm.
     pub async fn withdraw(&self, mut withdrawals: Vec<Stop>) -> HashSet<TaskId> {
-        let readers = self.readers(withdrawals.iter().map(|stop| (&stop.task_type, &stop.endpoints[..])), WireVersion::Three).await;
+        let readers = self
+            .readers(
+                withdrawals.iter().map(|stop| (&stop.task_type, &stop.endpoints[..])),
+                WireVersion::Three,
+            )
+            .await;
         for Stop { task_type, endpoints, .. } in &mut withdrawals {
             endpoints.retain(|endpoint| readers.has(task_type, endpoint));
         }
@@ -280,14 +299,27 @@ impl Publisher {
         self.command(withdrawals, "not to start a task that was taken back", encode).await
     }
 
-    /// Tells endpoints something about a task of theirs; `what` says it for people. Answers the tasks whose message the broker did not confirm.
-    async fn command(&self, stops: Vec<Stop>, what: &str, encode: impl Fn(TaskId) -> Bytes) -> HashSet<TaskId> {
-        let message = |stop: &Stop| Message::new(Address::Control(stop.task_type.clone(), stop.endpoints.clone()), encode(stop.task_id));
+    /// Tells endpoints something about a task of theirs; `what` says it for people. Answers the tasks whose
+    /// message the broker did not confirm.
+    async fn command(
+        &self,
+        stops: Vec<Stop>,
+        what: &str,
+        encode: impl Fn(TaskId) -> Bytes,
+    ) -> HashSet<TaskId> {
+        let message = |stop: &Stop| {
+            Message::new(
+                Address::Control(stop.task_type.clone(), stop.endpoints.clone()),
+                encode(stop.task_id),
+            )
+        };
         let results = self.broker.publish(stops.iter().map(message).collect()).await;
         let mut failed = HashSet::new();
         for (Stop { task_id, endpoints, .. }, told) in stops.iter().zip(results) {
             match told {
-                Ok(()) => tracing::info!(task = %task_id, endpoints = endpoints.len(), "told endpoints {what}"),
+                Ok(()) => {
+                    tracing::info!(task = %task_id, endpoints = endpoints.len(), "told endpoints {what}")
+                }
                 Err(error) => {
                     tracing::warn!(task = %task_id, endpoints = endpoints.len(), %error, "cannot tell endpoints {what}");
                     failed.insert(*task_id);
@@ -299,8 +331,11 @@ impl Publisher {
 
     /// Whom each task is expected of, and the version that all of them read.
     async fn expected(&self, tasks: &[Outgoing]) -> Result<(Vec<Freeze>, Vec<WireVersion>), StoreError> {
-        let open: BTreeSet<&TaskType> = tasks.iter().filter(|task| task.endpoints.is_empty()).map(|task| &task.task_type).collect();
-        let known = |task_type: &TaskType| self.config.policy(task_type).is_some_and(|policy| policy.expect == Expect::Known);
+        let open: BTreeSet<&TaskType> =
+            tasks.iter().filter(|task| task.endpoints.is_empty()).map(|task| &task.task_type).collect();
+        let known = |task_type: &TaskType| {
+            self.config.policy(task_type).is_some_and(|policy| policy.expect == Expect::Known)
+        };
         let (known, subscribed): (Vec<TaskType>, Vec<TaskType>) = open.into_iter().cloned().partition(known);
         let mut subscribers = HashMap::new();
         for (task_types, expect) in [(subscribed, Expect::Subscribed), (known, Expect::Known)] {
@@ -308,7 +343,9 @@ impl Publisher {
                 subscribers.extend(self.store.subscribers(&task_types, expect).await?);
             }
         }
-        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two).await;
+        let readers = self
+            .readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two)
+            .await;
         let who = |task: &Outgoing| match (task.endpoints.is_empty(), subscribers.get(&task.task_type)) {
             (true, Some(Subscribers { names, read })) => (names.clone(), *read),
             _ => (task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)),
@@ -320,8 +357,13 @@ impl Publisher {
         Ok(tasks.iter().map(set).unzip())
     }
 
-    /// Which of these endpoints read a version. When the ledger does not say, it is as if none did: everybody reads version 1.
-    async fn readers<'a>(&self, named: impl Iterator<Item = (&'a TaskType, &'a [EndpointName])>, version: WireVersion) -> Readers {
+    /// Which of these endpoints read a version. When the ledger does not say, it is as if none did: everybody
+    /// reads version 1.
+    async fn readers<'a>(
+        &self,
+        named: impl Iterator<Item = (&'a TaskType, &'a [EndpointName])>,
+        version: WireVersion,
+    ) -> Readers {
         let names: BTreeSet<EndpointName> = named.flat_map(|(_, names)| names).cloned().collect();
         if names.is_empty() {
             return Readers::default();
@@ -337,21 +379,28 @@ impl Publisher {
             to,
             body: wire::encode_command(&command, reads),
             persistent: policy.is_some_and(|policy| policy.persistent),
-            // The copy of an endpoint that does not take it soon is of no use: the ledger asks again when it is back.
+            // The copy of an endpoint that does not take it soon is of no use: the ledger asks again when it
+            // is back.
             expires_in: policy.map(|policy| policy.wait_for_endpoints_timeout),
             reads,
             about: About::Task { id: task.id, asked: Some((task.task_type.clone(), attempt)) },
         }
     }
 
-    fn confirmed<'a>(&self, tasks: &'a [&Outgoing], results: &'a [Result<(), BrokerError>]) -> impl Iterator<Item = bool> + use<'a> {
+    fn confirmed<'a>(
+        &self,
+        tasks: &'a [&Outgoing],
+        results: &'a [Result<(), BrokerError>],
+    ) -> impl Iterator<Item = bool> + use<'a> {
         let now = self.clock.now();
         for (task, result) in tasks.iter().zip(results) {
             let label = if result.is_ok() { "confirmed" } else { "failed" };
             self.metrics.publishes.with_label_values(&[task.task_type.as_str(), label]).inc();
             match result {
                 Ok(()) => self.metrics.publish_seconds.observe(now.since(task.start_time).as_secs_f64()),
-                Err(error) => tracing::debug!(task = %task.id, %error, reason = %ReasonCode::NotPublished, "not published"),
+                Err(error) => {
+                    tracing::debug!(task = %task.id, %error, reason = %ReasonCode::NotPublished, "not published")
+                }
             }
         }
         results.iter().map(Result::is_ok)
@@ -365,7 +414,11 @@ struct Readers(HashSet<(TaskType, EndpointName)>);
 impl Readers {
     /// The version in which a task is written for all these endpoints, of those who read version 2.
     fn read(&self, task_type: &TaskType, endpoints: &[EndpointName]) -> WireVersion {
-        if endpoints.iter().all(|endpoint| self.has(task_type, endpoint)) { WireVersion::Two } else { WireVersion::One }
+        if endpoints.iter().all(|endpoint| self.has(task_type, endpoint)) {
+            WireVersion::Two
+        } else {
+            WireVersion::One
+        }
     }
 
     /// Whether an endpoint is among them.

@@ -1,8 +1,9 @@
 //! Closes gaps and passes deadlines: looks at every task whose due time has come.
 //!
-//! One column, `due_at`, says when somebody has to look at a task next, whatever for; one pure function, `decide`, says
-//! what there is to do. Any number of processes may run this loop: a task is claimed by moving its due time, and what is
-//! decided is written guarded by the state found under the lock. Work a pass is bounded by `BATCH`.
+//! One column, `due_at`, says when somebody has to look at a task next, whatever for; one pure function,
+//! `decide`, says what there is to do. Any number of processes may run this loop: a task is claimed by moving
+//! its due time, and what is decided is written guarded by the state found under the lock. Work a pass is
+//! bounded by `BATCH`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,8 +26,9 @@ const LEASE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(500);
 /// When a task is looked at again that some endpoint has not received.
 const ASKS: Backoff = Backoff { first: Duration::from_secs(10), max: Duration::from_secs(600) };
-/// How long an endpoint that has a task may say nothing before it is asked how it stands, and how often. That it lives is
-/// known from presence; this finds reports that the broker has confirmed and lost. The question is answered from memory.
+/// How long an endpoint that has a task may say nothing before it is asked how it stands, and how often. That
+/// it lives is known from presence; this finds reports that the broker has confirmed and lost. The question
+/// is answered from memory.
 const QUIET: Duration = Duration::from_secs(300);
 /// Open responses that are read at once, unless a single task has more.
 const ROWS: usize = 20_000;
@@ -42,7 +44,8 @@ enum Step {
     Publish,
     /// It waits in a work queue and the time has come before which it was not to begin.
     Ready,
-    /// Some endpoint has not finished it: ask those that are there, and pass the receive deadline if that is over.
+    /// Some endpoint has not finished it: ask those that are there, and pass the receive deadline if that is
+    /// over.
     Ask {
         /// Whether the receive deadline has passed.
         overdue: bool,
@@ -74,7 +77,8 @@ fn next_look(task: &Task, asks: u32, now: Timestamp) -> Timestamp {
     if now < task.receive_by { next.min(task.receive_by) } else { next }
 }
 
-/// How often a task was asked for, and when to look next. What did not go out was not asked, and is soon tried again.
+/// How often a task was asked for, and when to look next. What did not go out was not asked, and is soon
+/// tried again.
 fn next_try(due: &DueTask, failed: bool, now: Timestamp) -> (u32, Timestamp) {
     match failed {
         true => (due.asks, now.after(LEASE.mul_f64(0.3))),
@@ -82,17 +86,33 @@ fn next_try(due: &DueTask, failed: bool, now: Timestamp) -> (u32, Timestamp) {
     }
 }
 
-/// What to ask about a task: those who have not received it, and apart from them those who have and are quiet. Only endpoints
-/// that are there; the others are asked when they return (`presence`). And those from whom it was taken back, which are told so again.
-fn questions(task: &Task, rows: Vec<OpenRow>, there: Option<&HashSet<EndpointName>>, now: Timestamp) -> (Vec<Ask>, Vec<EndpointName>) {
+/// What to ask about a task: those who have not received it, and apart from them those who have and are
+/// quiet. Only endpoints that are there; the others are asked when they return (`presence`). And those from
+/// whom it was taken back, which are told so again.
+fn questions(
+    task: &Task,
+    rows: Vec<OpenRow>,
+    there: Option<&HashSet<EndpointName>>,
+    now: Timestamp,
+) -> (Vec<Ask>, Vec<EndpointName>) {
     let is_there = |row: &OpenRow| there.is_some_and(|there| there.contains(&row.endpoint));
     let quiet = |row: &OpenRow| row.last_modified_time.after(QUIET) <= now;
-    let (received, missing): (Vec<_>, Vec<_>) = rows.into_iter().filter(is_there).partition(|row| row.home.is_some());
+    let (received, missing): (Vec<_>, Vec<_>) =
+        rows.into_iter().filter(is_there).partition(|row| row.home.is_some());
     let received: Vec<EndpointName> = received.into_iter().filter(quiet).map(|row| row.endpoint).collect();
     let (withdrawn, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|row| row.withdrawn);
-    let [withdrawn, missing] = [withdrawn, missing].map(|rows| rows.into_iter().map(|row| row.endpoint).collect::<Vec<_>>());
-    let ask = |(endpoints, received): (Vec<EndpointName>, bool)| Ask { task: Outgoing::from(task.clone()), endpoints, received };
-    let asks = [(missing, false), (received, true)].into_iter().filter(|(endpoints, _)| !endpoints.is_empty()).map(ask).collect();
+    let [withdrawn, missing] =
+        [withdrawn, missing].map(|rows| rows.into_iter().map(|row| row.endpoint).collect::<Vec<_>>());
+    let ask = |(endpoints, received): (Vec<EndpointName>, bool)| Ask {
+        task: Outgoing::from(task.clone()),
+        endpoints,
+        received,
+    };
+    let asks = [(missing, false), (received, true)]
+        .into_iter()
+        .filter(|(endpoints, _)| !endpoints.is_empty())
+        .map(ask)
+        .collect();
     (asks, withdrawn)
 }
 
@@ -108,7 +128,13 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// A reconciler; several may run at once, in one process or in many.
-    pub fn new(store: SharedStore, ledger: Ledger, publisher: Arc<Publisher>, clock: Clock, retention: Duration) -> Self {
+    pub fn new(
+        store: SharedStore,
+        ledger: Ledger,
+        publisher: Arc<Publisher>,
+        clock: Clock,
+        retention: Duration,
+    ) -> Self {
         Self { store, ledger, publisher, clock, retention }
     }
 
@@ -137,9 +163,11 @@ impl Reconciler {
     async fn pass(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let due = self.store.claim_due(now, now.after(LEASE), BATCH).await?;
-        // Without a broker there is nothing to hurry for: a long outage must not keep database and processor busy.
+        // Without a broker there is nothing to hurry for: a long outage must not keep database and processor
+        // busy.
         let full = due.len() == BATCH as usize && self.publisher.is_connected();
-        let (mut forget, mut publish, mut ready, mut ask, mut stop) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut forget, mut publish, mut ready, mut ask, mut stop) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut settlements = Vec::new();
         for due in due {
             match decide(&due, now) {
@@ -181,8 +209,10 @@ impl Reconciler {
         let types: HashSet<TaskType> = due.iter().map(|(due, _)| due.task.task_type.clone()).collect();
         let mut open = self.store.open_rows(&ids).await?;
         let subscribed = self.store.subscribed(&types.into_iter().collect::<Vec<_>>()).await?;
-        let subscribed: HashMap<TaskType, HashSet<EndpointName>> =
-            subscribed.into_iter().map(|(task_type, names)| (task_type, names.into_iter().collect())).collect();
+        let subscribed: HashMap<TaskType, HashSet<EndpointName>> = subscribed
+            .into_iter()
+            .map(|(task_type, names)| (task_type, names.into_iter().collect()))
+            .collect();
         let (mut asks, mut asked, mut withdrawals) = (Vec::new(), HashSet::new(), Vec::new());
         for (due, _) in &due {
             let rows = open.remove(&due.task.id).unwrap_or_default();
@@ -192,10 +222,15 @@ impl Reconciler {
                 asks.push(ask);
             }
             if !withdrawn.is_empty() {
-                withdrawals.push(Stop { task_type: due.task.task_type.clone(), task_id: due.task.id, endpoints: withdrawn });
+                withdrawals.push(Stop {
+                    task_type: due.task.task_type.clone(),
+                    task_id: due.task.id,
+                    endpoints: withdrawn,
+                });
             }
         }
-        let mut failed = self.publisher.ask(&asks, |ask| if ask.received { "quiet" } else { "missing" }).await;
+        let mut failed =
+            self.publisher.ask(&asks, |ask| if ask.received { "quiet" } else { "missing" }).await;
         let confirmed: Vec<TaskId> = asked.into_iter().filter(|id| !failed.contains(id)).collect();
         self.ledger.mark_published(&confirmed).await?;
         if !withdrawals.is_empty() {
@@ -282,8 +317,14 @@ mod tests {
     fn decides_by_state_and_time() {
         use TaskStatus as S;
         let mut waits = due(S::Created, false, counts(0, 0, 0));
-        waits.task.queued =
-            Some(Queued { priority: 1, run_at: None, attempts: vec![], parent: None, replaced_by: None, successor_error: None });
+        waits.task.queued = Some(Queued {
+            priority: 1,
+            run_at: None,
+            attempts: vec![],
+            parent: None,
+            replaced_by: None,
+            successor_error: None,
+        });
         assert_eq!((decide(&waits, at(10)), decide(&waits, at(100))), (Step::Ready, Step::Expire));
         let table = [
             (S::Created, false, counts(0, 0, 0), 10, Step::Publish),
@@ -347,11 +388,17 @@ mod tests {
             ("withdrawn", false, 0),
         ];
         let rows = rows.map(|(name, home, changed)| row(name, home, changed)).to_vec();
-        let there = ["busy", "missing", "quiet", "withdrawn"].map(|name| name.parse().expect("a name")).into_iter().collect();
+        let there = ["busy", "missing", "quiet", "withdrawn"]
+            .map(|name| name.parse().expect("a name"))
+            .into_iter()
+            .collect();
         let task = due(TaskStatus::Sent, true, counts(5, 3, 0)).task;
         let (asked, withdrawn) = questions(&task, rows.clone(), Some(&there), at(1001));
         assert_eq!(withdrawn.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["withdrawn"]);
-        let asked: Vec<_> = asked.iter().map(|ask| (ask.received, ask.endpoints.iter().map(|name| name.as_str()).collect())).collect();
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|ask| (ask.received, ask.endpoints.iter().map(|name| name.as_str()).collect()))
+            .collect();
         assert_eq!(asked, [(false, vec!["missing"]), (true, vec!["quiet"])]);
         let nobody = questions(&task, rows, None, at(1001));
         assert!(nobody.0.is_empty() && nobody.1.is_empty());
@@ -359,7 +406,8 @@ mod tests {
 
     #[test]
     fn portions_are_bounded_and_complete() {
-        let tasks = [1, 20_000, 19_999, 1, 1, 50_000, 3].map(|open| due(TaskStatus::Sent, true, counts(open, 0, 0)));
+        let tasks =
+            [1, 20_000, 19_999, 1, 1, 50_000, 3].map(|open| due(TaskStatus::Sent, true, counts(open, 0, 0)));
         let sizes: Vec<usize> = portions(tasks.to_vec(), |due| due).iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, 1, 2, 1, 1, 1]);
     }

@@ -56,9 +56,17 @@ pub enum BodyError {
 /// Reads a body.
 ///
 /// # Errors
-/// The rule that was broken; as early as it shows, so that a body that says it is too long is not read at all.
-pub async fn read(headers: &HeaderMap, payload: &mut web::Payload, rules: Rules<'_>) -> Result<Body, BodyError> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse().ok());
+/// The rule that was broken; as early as it shows, so that a body that says it is too long is not read at
+/// all.
+pub async fn read(
+    headers: &HeaderMap,
+    payload: &mut web::Payload,
+    rules: Rules<'_>,
+) -> Result<Body, BodyError> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse().ok());
     if announced.is_some_and(|length: usize| length > rules.longest) {
         return Err(BodyError::TooLong { announced });
     }
@@ -66,14 +74,17 @@ pub async fn read(headers: &HeaderMap, payload: &mut web::Payload, rules: Rules<
     let mut body = Body { bytes: Vec::with_capacity(announced.unwrap_or(0).min(64 * 1024)), _share: None };
     loop {
         let earned = Duration::from_secs_f64(body.bytes.len() as f64 / BYTES_PER_SECOND);
-        let Ok(chunk) = timeout_at(start + rules.timeout + earned, payload.next()).await else { return Err(BodyError::Late) };
+        let Ok(chunk) = timeout_at(start + rules.timeout + earned, payload.next()).await else {
+            return Err(BodyError::Late);
+        };
         let Some(chunk) = chunk else { return Ok(body) };
         let chunk = chunk.map_err(BodyError::Incomplete)?;
         if body.bytes.len() + chunk.len() > rules.longest {
             return Err(BodyError::TooLong { announced });
         }
         let bytes = u32::try_from(chunk.len()).map_err(|_| BodyError::TooLong { announced })?;
-        let share = Arc::clone(rules.budget).try_acquire_many_owned(bytes).map_err(|_| BodyError::Overloaded)?;
+        let share =
+            Arc::clone(rules.budget).try_acquire_many_owned(bytes).map_err(|_| BodyError::Overloaded)?;
         match &mut body._share {
             Some(held) => held.merge(share),
             none => *none = Some(share),

@@ -1,9 +1,10 @@
 //! Submits tasks at times, as the `schedules` of the configuration say.
 //!
-//! Promise: each time has one task, however many API processes run and whatever ends them: the task's identifier is made of the schedule's
-//! name and the time, so that submitting it again changes nothing; what is noted as done is noted afterwards. A schedule that is new
-//! begins with its first start: times before that are not missed. One that is paused in the ledger submits nothing, whichever process looks
-//! at it; when it is resumed it goes on with the times to come.
+//! Promise: each time has one task, however many API processes run and whatever ends them: the task's
+//! identifier is made of the schedule's name and the time, so that submitting it again changes nothing; what
+//! is noted as done is noted afterwards. A schedule that is new begins with its first start: times before
+//! that are not missed. One that is paused in the ledger submits nothing, whichever process looks at it; when
+//! it is resumed it goes on with the times to come.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,17 +73,25 @@ impl Scheduler {
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
             let now = self.clock.now();
             for schedule in &self.config.schedules {
-                let waits = next.get(schedule.name.as_str()).is_some_and(|next| next.is_none_or(|next| next > now));
+                let waits =
+                    next.get(schedule.name.as_str()).is_some_and(|next| next.is_none_or(|next| next > now));
                 if waits {
                     continue;
                 }
                 match self.submit(schedule, now).await {
                     Ok(0) => _ = next.insert(&schedule.name, schedule.next(now)),
                     Ok(left) => {
-                        let left = if left < COUNTED { left.to_string() } else { format!("at least {COUNTED}") };
-                        tracing::warn!(schedule = schedule.name, left, "more missed times than one pass submits: continuing with the rest");
+                        let left =
+                            if left < COUNTED { left.to_string() } else { format!("at least {COUNTED}") };
+                        tracing::warn!(
+                            schedule = schedule.name,
+                            left,
+                            "more missed times than one pass submits: continuing with the rest"
+                        );
                     }
-                    Err(error) => tracing::warn!(schedule = schedule.name, %error, "a scheduled task could not be submitted yet"),
+                    Err(error) => {
+                        tracing::warn!(schedule = schedule.name, %error, "a scheduled task could not be submitted yet")
+                    }
                 }
             }
         }
@@ -100,9 +109,14 @@ impl Scheduler {
             match self.submit_for(schedule, time, now).await? {
                 Ok(()) => tracing::info!(schedule = schedule.name, %time, "submitted a scheduled task"),
                 Err(why) => {
-                    self.metrics.unsubmitted.with_label_values(&["schedule", schedule.task_type.as_str(), why.reason()]).inc();
+                    self.metrics
+                        .unsubmitted
+                        .with_label_values(&["schedule", schedule.task_type.as_str(), why.reason()])
+                        .inc();
                     tracing::error!(schedule = schedule.name, %time, reason = %why, "a scheduled task was not submitted");
-                    self.store.set_schedule_error(&schedule.name, &format!("no task for {time}: {why}"), now).await?;
+                    self.store
+                        .set_schedule_error(&schedule.name, &format!("no task for {time}: {why}"), now)
+                        .await?;
                 }
             }
         }
@@ -111,9 +125,17 @@ impl Scheduler {
     }
 
     /// Submits the task of a time, or tells why that will never be.
-    async fn submit_for(&self, schedule: &Schedule, time: Timestamp, now: Timestamp) -> Result<Result<(), Unsubmitted>, ScheduleError> {
-        // The configuration was refused if there were no such type, and no schedule's name is too long for an identifier.
-        let (Some(policy), Ok(identifier)) = (self.config.policy(&schedule.task_type), of_schedule(&schedule.name, time)) else {
+    async fn submit_for(
+        &self,
+        schedule: &Schedule,
+        time: Timestamp,
+        now: Timestamp,
+    ) -> Result<Result<(), Unsubmitted>, ScheduleError> {
+        // The configuration was refused if there were no such type, and no schedule's name is too long for an
+        // identifier.
+        let (Some(policy), Ok(identifier)) =
+            (self.config.policy(&schedule.task_type), of_schedule(&schedule.name, time))
+        else {
             return Ok(Ok(()));
         };
         let asked = Asked { endpoints: schedule.endpoints.clone(), ..Asked::default() };
@@ -148,7 +170,10 @@ impl Due {
 
     /// Of the times after `done` up to `now`.
     fn of(schedule: &Schedule, done: Timestamp, now: Timestamp) -> Self {
-        let passed = |after| std::iter::successors(schedule.next(after), |time| schedule.next(*time)).take_while(|time| *time <= now);
+        let passed = |after| {
+            std::iter::successors(schedule.next(after), |time| schedule.next(*time))
+                .take_while(|time| *time <= now)
+        };
         match schedule.missed {
             Missed::All => {
                 let mut passed = passed(done);
@@ -164,7 +189,11 @@ impl Due {
 }
 
 /// The last of the times that have passed. Looks at the end first: there may have been millions.
-fn last<T: Iterator<Item = Timestamp>>(passed: impl Fn(Timestamp) -> T, done: Timestamp, now: Timestamp) -> Option<Timestamp> {
+fn last<T: Iterator<Item = Timestamp>>(
+    passed: impl Fn(Timestamp) -> T,
+    done: Timestamp,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let hour = Duration::from_secs(3600);
     let spans = [hour / 60, hour, 24 * hour, 31 * 24 * hour, 366 * 24 * hour];
     let afters = spans.into_iter().map(|span| done.max(earlier(now, span))).chain([done]);
@@ -172,7 +201,9 @@ fn last<T: Iterator<Item = Timestamp>>(passed: impl Fn(Timestamp) -> T, done: Ti
 }
 
 fn earlier(time: Timestamp, span: Duration) -> Timestamp {
-    Timestamp::from_micros(time.as_micros().saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    Timestamp::from_micros(
+        time.as_micros().saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)),
+    )
 }
 
 #[cfg(test)]
@@ -180,7 +211,9 @@ mod tests {
     use super::*;
 
     fn schedule(missed: &str, cron: &str) -> Schedule {
-        let text = format!("task_types: [backup]\nschedules: [{{name: s, type: backup, cron: \"{cron}\", missed: {missed}}}]");
+        let text = format!(
+            "task_types: [backup]\nschedules: [{{name: s, type: backup, cron: \"{cron}\", missed: {missed}}}]"
+        );
         Config::from_yaml(&text).expect("valid").schedules.remove(0)
     }
 
@@ -226,7 +259,10 @@ mod tests {
         assert_eq!(Due::of(&schedule, at(0), at(30_030)).left, 1);
         // Nothing is left out when the newest is far from the oldest.
         let year = Due::of(&self::schedule("all", "* * * * * *"), at(0), at(366 * 24 * 60));
-        assert_eq!((year.times.len(), year.until, year.left), (PASS, Timestamp::from_micros(1_000_000_000), COUNTED));
+        assert_eq!(
+            (year.times.len(), year.until, year.left),
+            (PASS, Timestamp::from_micros(1_000_000_000), COUNTED)
+        );
     }
 
     #[test]
@@ -238,7 +274,11 @@ mod tests {
             ("0 0 1 1 *", 1096 * 24 * 60, 3 * 366 * 24 * 60, None),
             ("30 0 * * *", 0, 24 * 60 + 29, Some(30)),
         ] {
-            assert_eq!(Due::of(&schedule("once", cron), at(done), at(now)).times, Vec::from_iter(time.map(at)), "{cron}");
+            assert_eq!(
+                Due::of(&schedule("once", cron), at(done), at(now)).times,
+                Vec::from_iter(time.map(at)),
+                "{cron}"
+            );
         }
     }
 }

@@ -14,9 +14,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a part that ends when its token is canceled. If it ends on its own before, `died` is canceled: a process
-    /// that has lost a part must end and be restarted rather than look healthy.
-    pub fn start<F>(name: &'static str, died: &CancellationToken, run: impl FnOnce(CancellationToken) -> F) -> Self
+    /// Starts a part that ends when its token is canceled. If it ends on its own before, `died` is canceled:
+    /// a process that has lost a part must end and be restarted rather than look healthy.
+    pub fn start<F>(
+        name: &'static str,
+        died: &CancellationToken,
+        run: impl FnOnce(CancellationToken) -> F,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -35,7 +39,8 @@ impl Service {
         Self { name, stop, task }
     }
 
-    /// Tells it to stop and waits, for so long at most; then its task is dropped. Harmless when it has ended already.
+    /// Tells it to stop and waits, for so long at most; then its task is dropped. Harmless when it has ended
+    /// already.
     pub async fn stop(mut self, within: Duration) {
         self.stop.cancel();
         if tokio::time::timeout(within, &mut self.task).await.is_err() {

@@ -17,9 +17,13 @@ mod tests {
 
     #[test]
     fn a_word_stays_one_word() {
-        for (text, shown) in
-            [("/tmp/a-b_1.yaml", "/tmp/a-b_1.yaml"), ("my data", "'my data'"), ("it's", r"'it'\''s'"), ("$HOME", "'$HOME'"), ("", "''")]
-        {
+        for (text, shown) in [
+            ("/tmp/a-b_1.yaml", "/tmp/a-b_1.yaml"),
+            ("my data", "'my data'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+            ("", "''"),
+        ] {
             assert_eq!(word(text), shown);
         }
     }

@@ -1,8 +1,8 @@
 //! What becomes of tasks, by minute, for charts: counted where tasks move, kept in the ledger.
 //!
-//! Every process counts what it moves itself and adds that to the ledger every few seconds, so the transactions that move tasks never meet in
-//! one row. What a process has counted since is lost when it is killed: these numbers are for people who look at days, not for accounts;
-//! `tasker verify` has those.
+//! Every process counts what it moves itself and adds that to the ledger every few seconds, so the
+//! transactions that move tasks never meet in one row. What a process has counted since is lost when it is
+//! killed: these numbers are for people who look at days, not for accounts; `tasker verify` has those.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,10 @@ impl Meter {
     }
 
     fn take(&self) -> Vec<OfMinute> {
-        std::mem::take(&mut *self.lock()).into_iter().map(|((minute, task_type), of)| (minute, task_type, of)).collect()
+        std::mem::take(&mut *self.lock())
+            .into_iter()
+            .map(|((minute, task_type), of)| (minute, task_type, of))
+            .collect()
     }
 
     fn put_back(&self, minutes: Vec<OfMinute>) {
@@ -115,7 +118,9 @@ mod tests {
         meter.count(at(2), [(worker.clone(), Throughput::ACCEPTED)]);
         meter.put_back(taken);
         assert_eq!(meter.take().iter().map(|(_, _, of)| of.accepted).collect::<Vec<_>>(), [2, 2]);
-        let many = (0..WAITING as i64 + 5).map(|minute| (at(minute), worker.clone(), Throughput::ACCEPTED)).collect();
+        let many = (0..WAITING as i64 + 5)
+            .map(|minute| (at(minute), worker.clone(), Throughput::ACCEPTED))
+            .collect();
         meter.put_back(many);
         let kept = meter.take();
         assert_eq!((kept.len(), kept[0].0), (WAITING, at(5)));

@@ -1,7 +1,8 @@
 //! What has changed by way of this process, of that which somebody watches.
 //!
-//! Owns one entry for each task that is watched now, so it costs the loops that move tasks nothing while nobody watches. A hint and no
-//! more: another process may have made the change, so the one who watches also looks from time to time.
+//! Owns one entry for each task that is watched now, so it costs the loops that move tasks nothing while
+//! nobody watches. A hint and no more: another process may have made the change, so the one who watches also
+//! looks from time to time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,7 +71,9 @@ impl Touched {
         for report in reports {
             let Some(entry) = tasks.get_mut(&report.task_id) else { continue };
             match &mut entry.changed {
-                TouchedParts::Some(names) if names.len() < MOST_NAMES => _ = names.insert(report.endpoint.clone()),
+                TouchedParts::Some(names) if names.len() < MOST_NAMES => {
+                    _ = names.insert(report.endpoint.clone())
+                }
                 changed => *changed = TouchedParts::All,
             }
             entry.rung.ring();
@@ -113,7 +116,11 @@ impl TouchedTask {
 
     /// What has changed since this was asked last.
     pub fn take(&self) -> TouchedParts {
-        self.touched.lock().get_mut(&self.id).map(|entry| std::mem::take(&mut entry.changed)).unwrap_or_default()
+        self.touched
+            .lock()
+            .get_mut(&self.id)
+            .map(|entry| std::mem::take(&mut entry.changed))
+            .unwrap_or_default()
     }
 }
 

@@ -1,8 +1,9 @@
-//! Who in this process waits for what: for a task to end, or, as a worker that fetches its tasks, to be given one.
+//! Who in this process waits for what: for a task to end, or, as a worker that fetches its tasks, to be given
+//! one.
 //!
-//! Owns one entry for each thing that somebody waits for now; it goes when that happens or the last waiter leaves, so
-//! memory is bounded by the number of waiting requests. A hint and no more: it may have happened by way of another
-//! process, so whoever waits also looks from time to time.
+//! Owns one entry for each thing that somebody waits for now; it goes when that happens or the last waiter
+//! leaves, so memory is bounded by the number of waiting requests. A hint and no more: it may have happened
+//! by way of another process, so whoever waits also looks from time to time.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -27,7 +28,8 @@ impl<K> Default for Watch<K> {
 }
 
 impl<K: Eq + Hash + Clone> Watch<K> {
-    /// Starts to wait: from now on [`Self::wake`] is not missed. Look at what is waited for after this, not before.
+    /// Starts to wait: from now on [`Self::wake`] is not missed. Look at what is waited for after this, not
+    /// before.
     pub fn subscribe(&self, key: K) -> Waiter<K> {
         let ended = match self.lock().entry(key.clone()) {
             Entry::Occupied(entry) => entry.get().subscribe(),
@@ -79,7 +81,8 @@ pub struct Waiter<K: Eq + Hash + Clone = TaskId> {
 }
 
 impl<K: Eq + Hash + Clone> Waiter<K> {
-    /// Completes once it has happened, at once if it has since [`Watch::subscribe`]. May be dropped and called again.
+    /// Completes once it has happened, at once if it has since [`Watch::subscribe`]. May be dropped and
+    /// called again.
     pub async fn ended(&mut self) {
         if let Some(ended) = &mut self.ended {
             while ended.changed().await.is_ok() {}
@@ -110,7 +113,8 @@ mod tests {
     async fn wakes_all_who_wait_and_nobody_else() {
         let watch = Watch::default();
         let (id, other) = (TaskId::new(), TaskId::new());
-        let (mut one, mut two, mut third) = (watch.subscribe(id), watch.subscribe(id), watch.subscribe(other));
+        let (mut one, mut two, mut third) =
+            (watch.subscribe(id), watch.subscribe(id), watch.subscribe(other));
         assert!(one.ended().now_or_never().is_none());
         watch.moved(&[(id, TaskStatus::Done)]);
         one.ended().await;

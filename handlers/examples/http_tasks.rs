@@ -35,7 +35,9 @@ async fn ask(urls: Vec<String>) -> anyhow::Result<usize> {
     while let Some(task) = batch.next().await {
         let (tag, took) = (&task.tag, task.timings.total);
         match &task.result {
-            Ok(response) => println!("{tag}: {} and {} bytes after {took:.1?}", response.status, response.body.len()),
+            Ok(response) => {
+                println!("{tag}: {} and {} bytes after {took:.1?}", response.status, response.body.len())
+            }
             Err(error) => {
                 failed += 1;
                 println!("{tag}: {} ({} attempts, {took:.1?})", error.explain(), task.attempts);

@@ -1,7 +1,9 @@
-//! Makes a task of a submission, whichever door it comes through: a request, a schedule, the end of the task before.
+//! Makes a task of a submission, whichever door it comes through: a request, a schedule, the end of the task
+//! before.
 //!
-//! All doors trim, check and place a payload here, as its type says. `schemas` holds what payloads must satisfy, `place` what a task gets
-//! besides its payload, `sample` what to try a type with, `names` the identifiers that tasker itself gives, which no client may take; [`Unsubmitted`] is what is told of a task
+//! All doors trim, check and place a payload here, as its type says. `schemas` holds what payloads must
+//! satisfy, `place` what a task gets besides its payload, `sample` what to try a type with, `names` the
+//! identifiers that tasker itself gives, which no client may take; [`Unsubmitted`] is what is told of a task
 //! that tasker could not submit.
 
 mod names;
@@ -24,7 +26,8 @@ use crate::domain::{Identifier, Json, NewTask, Timestamp, json, json_check, trim
 #[derive(Debug)]
 pub struct Admission {
     schemas: Schemas,
-    /// Bytes that a payload may have. A request is bounded before it is read; a successor's payload may be made longer than the one before.
+    /// Bytes that a payload may have. A request is bounded before it is read; a successor's payload may be
+    /// made longer than the one before.
     longest: usize,
 }
 
@@ -72,7 +75,8 @@ impl Admission {
         self.schemas.of(&policy.name).map(json)
     }
 
-    /// A payload that a type with a schema admits; none for a type without, or where none can be made of its schema.
+    /// A payload that a type with a schema admits; none for a type without, or where none can be made of its
+    /// schema.
     pub fn sample(&self, policy: &TypePolicy) -> Option<Json> {
         let sample = json(&sample::of(self.schemas.of(&policy.name)?)?);
         self.admit(policy, sample).ok()
@@ -82,7 +86,10 @@ impl Admission {
     fn admit(&self, policy: &TypePolicy, payload: Json) -> Result<Json, Vec<Fault>> {
         let length = payload.get().len();
         if length > self.longest {
-            return Err(vec![Fault::whole(format!("has {length} bytes; at most {} are allowed (api.body_limit)", self.longest))]);
+            return Err(vec![Fault::whole(format!(
+                "has {length} bytes; at most {} are allowed (api.body_limit)",
+                self.longest
+            ))]);
         }
         let payload = if policy.trim { trimmed(payload) } else { payload };
         let faults = self.schemas.check(policy, &payload);
@@ -111,9 +118,18 @@ mod tests {
         let admission = Admission::read(&config).expect("usable");
         let task = |payload: &str| {
             let payload = serde_json::from_str(payload).expect("JSON");
-            admission.task(&config.task_types[0], "x".parse().expect("valid"), payload, Asked::default(), Timestamp::from_micros(0))
+            admission.task(
+                &config.task_types[0],
+                "x".parse().expect("valid"),
+                payload,
+                Asked::default(),
+                Timestamp::from_micros(0),
+            )
         };
-        assert_eq!(task(r#"{"n": 1, "t": " x "}"#).expect("satisfies").payload.get(), r#"{"n": 1, "t": "x"}"#);
+        assert_eq!(
+            task(r#"{"n": 1, "t": " x "}"#).expect("satisfies").payload.get(),
+            r#"{"n": 1, "t": "x"}"#
+        );
         let faults = task(r#"{"n": "1", "t": " xy "}"#).expect_err("does not satisfy");
         let places: Vec<&str> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(places, ["/n", "/t"], "{faults:?}");
@@ -155,12 +171,19 @@ mod tests {
     fn a_schedule_carries_what_its_type_admits() {
         let told = |payload: &str| Admission::read(&config(payload)).err().map(|error| error.problems());
         assert!(told(r#"{"n": 1, "t": " x "}"#).is_none());
-        for (payload, word) in
-            [(r#"{"n": "1"}"#, "/n"), ("{}", "required"), (r#""""#, "object"), (r#"{"n": 1, "t": "\ud800"}"#, "surrogate")]
-        {
+        for (payload, word) in [
+            (r#"{"n": "1"}"#, "/n"),
+            ("{}", "required"),
+            (r#""""#, "object"),
+            (r#"{"n": 1, "t": "\ud800"}"#, "surrogate"),
+        ] {
             let problems = told(payload).expect("refused");
             assert_eq!(problems[0].key, "schedules[0].payload");
-            assert!(problems[0].message.contains(word) && problems[0].message.contains("`a`"), "{}", problems[0]);
+            assert!(
+                problems[0].message.contains(word) && problems[0].message.contains("`a`"),
+                "{}",
+                problems[0]
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The identifiers of tasks that tasker submits itself. Each has one form, so that submitting such a task again changes nothing, and no
-//! client may use it: the task of a schedule or of a success would be lost.
+//! The identifiers of tasks that tasker submits itself. Each has one form, so that submitting such a task
+//! again changes nothing, and no client may use it: the task of a schedule or of a success would be lost.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sha2::{Digest, Sha256};
@@ -47,7 +47,8 @@ pub fn of_successor(before: TaskId) -> Result<Identifier, InvalidName> {
     format!("{AFTER}{before}").parse()
 }
 
-/// The identifier of the task that performs an attempt of a job. One that would be too long ends with a digest of itself.
+/// The identifier of the task that performs an attempt of a job. One that would be too long ends with a
+/// digest of itself.
 ///
 /// # Panics
 /// Never: a token has no control characters, and those of a job's name are left out.
@@ -58,7 +59,8 @@ pub fn of_job(token: &RequestToken, step: u32, job: &str, attempt: u32) -> Ident
     let text = match whole.chars().count() {
         ..=191 => whole,
         _ => {
-            let digest: String = Sha256::digest(&whole)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest: String =
+                Sha256::digest(&whole)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
             whole.chars().take(191 - 1 - digest.len()).chain(['.']).chain(digest.chars()).collect()
         }
     };
@@ -77,29 +79,45 @@ fn is_of_rollout(text: &str) -> bool {
 pub fn reserved(config: &Config, task_type: &TaskType, identifier: &Identifier) -> Option<String> {
     let text = identifier.as_str();
     for schedule in config.schedules.iter().filter(|schedule| schedule.task_type == *task_type) {
-        let time = text.strip_prefix(schedule.name.as_str()).and_then(|rest| rest.strip_prefix('-')).and_then(|time| time.parse().ok());
+        let time = text
+            .strip_prefix(schedule.name.as_str())
+            .and_then(|rest| rest.strip_prefix('-'))
+            .and_then(|time| time.parse().ok());
         if let Some(time) = time.map(|time: DateTime<Utc>| Timestamp::from(time))
             && of_schedule(&schedule.name, time).is_ok_and(|reserved| reserved == *identifier)
         {
             let name = &schedule.name;
-            return Some(format!("is reserved for schedule `{name}`, which submits its tasks under its name and the time; use another"));
+            return Some(format!(
+                "is reserved for schedule `{name}`, which submits its tasks under its name and the time; use another"
+            ));
         }
     }
     let again = text.strip_prefix(AGAIN).and_then(|id| id.parse().ok()).map(TaskId);
     if let Some(before) = again.filter(|before| of_requeue(*before) == *identifier)
         && config.policy(task_type).is_some_and(|policy| policy.queue.is_some())
     {
-        return Some(format!("is reserved for the requeue of task {before}; use another, or POST /queues/{task_type}/requeue"));
+        return Some(format!(
+            "is reserved for the requeue of task {before}; use another, or POST /queues/{task_type}/requeue"
+        ));
     }
     if is_of_rollout(text) {
         return Some("is reserved for batches of rollouts (`rollout-...-w1-b1`); use another".to_owned());
     }
     let before: TaskId = text.strip_prefix(AFTER)?.parse().map(TaskId).ok()?;
     let types = config.of_delivery(true);
-    let mut chains =
-        types.filter(|policy| policy.queue.as_ref().and_then(|queue| queue.then.as_ref()).is_some_and(|then| then.task_type == *task_type));
-    let first = chains.next().filter(|_| of_successor(before).is_ok_and(|reserved| reserved == *identifier))?;
-    Some(format!("is reserved for the task that follows task {before} of type `{}` (`then`); use another", first.name))
+    let mut chains = types.filter(|policy| {
+        policy
+            .queue
+            .as_ref()
+            .and_then(|queue| queue.then.as_ref())
+            .is_some_and(|then| then.task_type == *task_type)
+    });
+    let first =
+        chains.next().filter(|_| of_successor(before).is_ok_and(|reserved| reserved == *identifier))?;
+    Some(format!(
+        "is reserved for the task that follows task {before} of type `{}` (`then`); use another",
+        first.name
+    ))
 }
 
 #[cfg(test)]
@@ -145,9 +163,13 @@ mod tests {
             ("b", &format!("after-{}", id.to_uppercase()), None),
             ("b", &format!("after-{}", id.replace('-', "")), None),
         ] {
-            let reason = reserved(&config, &task_type.parse().expect("valid"), &identifier.parse().expect("valid"));
+            let reason =
+                reserved(&config, &task_type.parse().expect("valid"), &identifier.parse().expect("valid"));
             match word {
-                Some(word) => assert!(reason.as_ref().is_some_and(|reason| reason.contains(word)), "{task_type} {identifier}: {reason:?}"),
+                Some(word) => assert!(
+                    reason.as_ref().is_some_and(|reason| reason.contains(word)),
+                    "{task_type} {identifier}: {reason:?}"
+                ),
                 None => assert_eq!(reason, None, "{task_type} {identifier}"),
             }
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::config::{Pointer, TypePolicy};
 use crate::domain::{
-    EndpointName, Identifier, Json, NewTask, Place, Target, TaskId, Timestamp, UniqueKey, digest, digest_of_target, payload_key,
+    EndpointName, Identifier, Json, NewTask, Place, Target, TaskId, Timestamp, UniqueKey, digest,
+    digest_of_target, payload_key,
 };
 
 /// What a submission may ask for, beside the policy of its type.
@@ -23,13 +24,21 @@ pub struct Asked {
 }
 
 /// The task of a submission. Its life begins when it may begin.
-pub(super) fn new_task(policy: &TypePolicy, identifier: Identifier, payload: Json, asked: Asked, now: Timestamp) -> NewTask {
+pub(super) fn new_task(
+    policy: &TypePolicy,
+    identifier: Identifier,
+    payload: Json,
+    asked: Asked,
+    now: Timestamp,
+) -> NewTask {
     let Asked { endpoints, target, priority, ttl, run_at } = asked;
     let run_at = run_at.filter(|run_at| *run_at > now);
     let queue = policy.queue.as_ref();
     let ttl = ttl.or_else(|| queue.and_then(|queue| queue.ttl));
     let expires_at = run_at.unwrap_or(now).after(ttl.unwrap_or(policy.expires_after));
-    let key = |pointer: &Option<Pointer>| pointer.as_ref().and_then(|pointer| payload_key(&payload, pointer.as_str()));
+    let key = |pointer: &Option<Pointer>| {
+        pointer.as_ref().and_then(|pointer| payload_key(&payload, pointer.as_str()))
+    };
     let place = queue.map(|queue| Place {
         priority: priority.unwrap_or(queue.priority),
         run_at,

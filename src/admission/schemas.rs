@@ -1,4 +1,5 @@
-//! The JSON Schemas that payloads must satisfy. Read once, at the start; a schema that refers to another file or address is refused.
+//! The JSON Schemas that payloads must satisfy. Read once, at the start; a schema that refers to another file
+//! or address is refused.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -72,7 +73,9 @@ impl Schemas {
     /// All that is wrong with a payload.
     pub(super) fn check(&self, policy: &TypePolicy, payload: &RawValue) -> Vec<Fault> {
         let Some((validator, _)) = self.0.get(&policy.name) else { return Vec::new() };
-        let Ok(value) = serde_json::from_str(payload.get()) else { return vec![Fault::whole("cannot be read")] };
+        let Ok(value) = serde_json::from_str(payload.get()) else {
+            return vec![Fault::whole("cannot be read")];
+        };
         let fault = |error: jsonschema::ValidationError<'_>| {
             let (message, masked) = (shown(error.to_string()), shown(error.masked().to_string()));
             Fault { pointer: place(&error), message, masked }
@@ -122,11 +125,17 @@ mod tests {
         let schema = r#"{"type": "object", "required": ["branchTag", "imageTag"], "additionalProperties": false,
             "properties": {"branchTag": {"type": "string", "minLength": 1}, "imageTag": {"type": "string"}}}"#;
         std::fs::write(&path, schema).expect("written");
-        let config = Config::from_yaml(&format!("task_types: [{{name: warmers, schema: {}}}]", path.display())).expect("valid");
+        let config =
+            Config::from_yaml(&format!("task_types: [{{name: warmers, schema: {}}}]", path.display()))
+                .expect("valid");
         let (schemas, unusable) = Schemas::read(&config);
         assert!(unusable.is_empty(), "{unusable:?}");
         let payload: Box<RawValue> = serde_json::from_str(payload).expect("JSON");
-        schemas.check(&config.task_types[0], &payload).into_iter().map(|fault| (fault.pointer, fault.message)).collect()
+        schemas
+            .check(&config.task_types[0], &payload)
+            .into_iter()
+            .map(|fault| (fault.pointer, fault.message))
+            .collect()
     }
 
     #[test]
@@ -136,7 +145,10 @@ mod tests {
         let places: Vec<&str> = told.iter().map(|(pointer, _)| pointer.as_str()).collect();
         assert_eq!(told.len(), 3, "{told:?}");
         assert!(["/branchTag", "/imageTag", ""].iter().all(|place| places.contains(place)), "{told:?}");
-        assert!(told.iter().any(|(place, message)| place == "/imageTag" && message.contains("required")), "{told:?}");
+        assert!(
+            told.iter().any(|(place, message)| place == "/imageTag" && message.contains("required")),
+            "{told:?}"
+        );
     }
 
     #[test]

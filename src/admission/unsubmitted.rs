@@ -1,4 +1,5 @@
-//! A task that tasker should have submitted itself and could not: nobody waits for an answer, so it must be told where people look.
+//! A task that tasker should have submitted itself and could not: nobody waits for an answer, so it must be
+//! told where people look.
 
 use super::Fault;
 use crate::domain::{Identifier, Task, TaskId, Timestamp};
@@ -40,7 +41,8 @@ impl Unsubmitted {
 }
 
 fn list(faults: &[Fault]) -> String {
-    let told: Vec<String> = faults.iter().take(TOLD).map(|fault| format!("{:?} {}", fault.pointer, fault.masked)).collect();
+    let told: Vec<String> =
+        faults.iter().take(TOLD).map(|fault| format!("{:?} {}", fault.pointer, fault.masked)).collect();
     let more = faults.len().saturating_sub(TOLD);
     if more == 0 { told.join("; ") } else { format!("{}; and {more} more", told.join("; ")) }
 }
@@ -51,10 +53,18 @@ mod tests {
 
     #[test]
     fn faults_are_told_without_values_and_not_without_end() {
-        let fault =
-            |number: usize| Fault { pointer: format!("/{number}"), message: "\"secret\" is wrong".into(), masked: "value is wrong".into() };
+        let fault = |number: usize| Fault {
+            pointer: format!("/{number}"),
+            message: "\"secret\" is wrong".into(),
+            masked: "value is wrong".into(),
+        };
         let text = Unsubmitted::Payload((0..12).map(fault).collect()).to_string();
-        assert!(text.contains("\"/0\" value is wrong; \"/1\"") && text.ends_with("and 2 more") && !text.contains("secret"), "{text}");
+        assert!(
+            text.contains("\"/0\" value is wrong; \"/1\"")
+                && text.ends_with("and 2 more")
+                && !text.contains("secret"),
+            "{text}"
+        );
         assert!(!Unsubmitted::Payload(vec![fault(1)]).to_string().contains("more"));
     }
 }

@@ -1,7 +1,7 @@
 //! Who may do what: the check before each request, by the table of routes (`route`).
 //!
-//! Runs after `request` has begun (so that refusals are counted, logged and have an id) and before a handler or a byte of the body. Whether a
-//! task type exists is not told to those who may not know.
+//! Runs after `request` has begun (so that refusals are counted, logged and have an id) and before a handler
+//! or a byte of the body. Whether a task type exists is not told to those who may not know.
 
 use std::sync::Arc;
 
@@ -46,7 +46,10 @@ fn need(route: Option<&Route>, method: &Method) -> Need {
 }
 
 /// Wraps all routes, inside of `request::observe`.
-pub async fn admit(mut request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub async fn admit(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     match check(&request).await.and_then(|()| check_form(&request)) {
         Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
         Err(problem) => {
@@ -67,14 +70,20 @@ fn check_meant(meant: Meant) -> Result<(), Problem> {
 }
 
 async fn check(request: &ServiceRequest) -> Result<(), Problem> {
-    let api = request.app_data::<web::Data<Api>>().ok_or_else(|| Problem::internal("a request without the interface's data"))?;
+    let api = request
+        .app_data::<web::Data<Api>>()
+        .ok_or_else(|| Problem::internal("a request without the interface's data"))?;
     let meant = api.hosts.check(request)?;
     let shown = shown(request, api.is_tls());
-    // A path needs no look where no token is needed and none is shown. A session counts as none: it is left from a time when a token was needed.
-    if matches!(shown, Shown::Nothing | Shown::Session(_)) && matches!(api.keyring.look(None), Found::NoneNeeded) {
+    // A path needs no look where no token is needed and none is shown. A session counts as none: it is left
+    // from a time when a token was needed.
+    if matches!(shown, Shown::Nothing | Shown::Session(_))
+        && matches!(api.keyring.look(None), Found::NoneNeeded)
+    {
         return check_meant(meant);
     }
-    // As the router sees the path, whose escapes it has undone: were one read and the other routed, `/m%65trics` could be taken for a task type.
+    // As the router sees the path, whose escapes it has undone: were one read and the other routed,
+    // `/m%65trics` could be taken for a task type.
     let need = match page::is_page(request) {
         true => Need::Nothing,
         false => need(api.routes.of(request.match_info().as_str()), request.method()),
@@ -83,7 +92,8 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         check_meant(meant)?;
     }
     if need == Need::Nothing {
-        // As long as no token exists, a request with a token is no more trusted than one without: its host is checked too.
+        // As long as no token exists, a request with a token is no more trusted than one without: its host is
+        // checked too.
         return if matches!(api.keyring.look(None), Found::NoneNeeded) { check_meant(meant) } else { Ok(()) };
     }
     let Some(token) = token(api, &shown).await? else { return check_meant(meant) };
@@ -101,20 +111,30 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         About::Worker => check_worker(api, &token, &segment(request.request(), 1)?),
         _ if token.is_unlimited() => Ok(()),
         About::TypeInPath if token.covers(&segment(request.request(), 0)?) => Ok(()),
-        About::TypeInQuery if Query::new(request.query_string()).take("type", |name| Ok(token.covers(name))) == Some(true) => Ok(()),
+        About::TypeInQuery
+            if Query::new(request.query_string()).take("type", |name| Ok(token.covers(name)))
+                == Some(true) =>
+        {
+            Ok(())
+        }
         About::ScheduleInPath if schedule_is_covered(api, &token, &segment(request.request(), 1)?) => Ok(()),
-        About::AllTypes => Err(Problem::insufficient_scope("this needs a token that is good for all task types")),
+        About::AllTypes => {
+            Err(Problem::insufficient_scope("this needs a token that is good for all task types"))
+        }
         About::TypeInPath | About::TypeInQuery | About::ScheduleInPath => {
             Err(Problem::insufficient_scope("this token is good for other task types"))
         }
     }
 }
 
-/// Whatever changes something is `application/json`, with a body or without: a web page can send nothing of that kind to another site unasked.
+/// Whatever changes something is `application/json`, with a body or without: a web page can send nothing of
+/// that kind to another site unasked.
 fn check_form(request: &ServiceRequest) -> Result<(), Problem> {
     let headers = request.headers();
-    let has_body =
-        || headers.contains_key(header::TRANSFER_ENCODING) || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    let has_body = || {
+        headers.contains_key(header::TRANSFER_ENCODING)
+            || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+    };
     match *request.method() {
         Method::POST => body::check_type(headers),
         Method::PUT | Method::PATCH | Method::DELETE if has_body() => body::check_type(headers),
@@ -122,7 +142,8 @@ fn check_form(request: &ServiceRequest) -> Result<(), Problem> {
     }
 }
 
-/// Whether a token is good for the type of a schedule. Of a name that no schedule has nothing is told to a limited one.
+/// Whether a token is good for the type of a schedule. Of a name that no schedule has nothing is told to a
+/// limited one.
 fn schedule_is_covered(api: &Api, token: &Token, name: &str) -> bool {
     api.schedule(name).is_some_and(|schedule| token.covers(schedule.task_type.as_str()))
 }
@@ -135,15 +156,20 @@ fn check_worker(api: &Api, token: &Token, worker: &str) -> Result<(), Problem> {
     }
 }
 
-/// Whether a request that has waited may still be answered: its token may have ended meanwhile, or be needed since.
+/// Whether a request that has waited may still be answered: its token may have ended meanwhile, or be needed
+/// since.
 ///
 /// # Errors
 /// As if the request came now.
 pub(super) fn check_again(api: &Api, request: &HttpRequest) -> Result<(), Problem> {
     let extensions = request.extensions();
     match extensions.get::<Arc<Token>>() {
-        Some(token) if !api.keyring.holds(token) || token.is_expired(api.now()?) => Err(Problem::invalid_token()),
-        Some(token) if token.worker.is_some() || request.path().starts_with("/workers/") => check_worker(api, token, &segment(request, 1)?),
+        Some(token) if !api.keyring.holds(token) || token.is_expired(api.now()?) => {
+            Err(Problem::invalid_token())
+        }
+        Some(token) if token.worker.is_some() || request.path().starts_with("/workers/") => {
+            check_worker(api, token, &segment(request, 1)?)
+        }
         Some(_) => Ok(()),
         None if matches!(api.keyring.look(None), Found::NoneNeeded) => Ok(()),
         None => Err(Problem::token_needed()),
@@ -167,11 +193,15 @@ pub(super) fn token_name(request: &HttpRequest) -> Option<TokenName> {
 
 /// The name of a request's token if that may not read: what others have submitted is none of its business.
 pub(super) fn blind(request: &HttpRequest) -> Option<TokenName> {
-    token_name(request).filter(|_| request.extensions().get::<Arc<Token>>().is_some_and(|token| !token.permits(Scope::Read)))
+    token_name(request)
+        .filter(|_| request.extensions().get::<Arc<Token>>().is_some_and(|token| !token.permits(Scope::Read)))
 }
 
 /// Whether the token of a request is good for all of these types.
-pub(super) fn check_types<'a>(request: &HttpRequest, types: impl IntoIterator<Item = &'a TaskType>) -> Result<(), Problem> {
+pub(super) fn check_types<'a>(
+    request: &HttpRequest,
+    types: impl IntoIterator<Item = &'a TaskType>,
+) -> Result<(), Problem> {
     let extensions = request.extensions();
     let Some(token) = extensions.get::<Arc<Token>>() else { return Ok(()) };
     match types.into_iter().all(|task_type| token.covers(task_type.as_str())) {
@@ -266,7 +296,11 @@ fn bearer(headers: &HeaderMap) -> Shown {
         return Shown::Nothing;
     }
     let secret = rest.trim_ascii();
-    if secret.is_empty() || !secret.iter().all(u8::is_ascii_graphic) { Shown::Unreadable } else { Shown::Secret(SecretHash::of(secret)) }
+    if secret.is_empty() || !secret.iter().all(u8::is_ascii_graphic) {
+        Shown::Unreadable
+    } else {
+        Shown::Secret(SecretHash::of(secret))
+    }
 }
 
 #[cfg(test)]

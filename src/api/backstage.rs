@@ -1,7 +1,8 @@
 //! Where store and broker are called.
 //!
-//! A worker of the server has a runtime of its own; a connection of the pool that was made there would stall when that worker is busy and
-//! die when it stops. So such work runs in the runtime that store and broker live in.
+//! A worker of the server has a runtime of its own; a connection of the pool that was made there would stall
+//! when that worker is busy and die when it stops. So such work runs in the runtime that store and broker
+//! live in.
 
 use std::future::Future;
 use std::time::Duration;
@@ -26,7 +27,10 @@ impl Backstage {
     }
 
     /// Does work to its end, whether or not the client stays to hear of it.
-    pub async fn run<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Problem>
+    pub async fn run<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, Problem>
     where
         T: Send + 'static,
         E: Into<Problem> + Send + 'static,

@@ -44,18 +44,25 @@ pub async fn read(
     let rules = Rules { longest: limit.bytes, timeout, budget };
     request_body::read(headers, &mut payload, rules).await.map_err(|error| match error {
         BodyError::TooLong { announced } => {
-            let length = announced.map_or_else(|| "more".to_owned(), |announced| size::spell(announced as u64));
+            let length =
+                announced.map_or_else(|| "more".to_owned(), |announced| size::spell(announced as u64));
             let setting = limit.setting.map_or_else(String::new, |setting| format!(" ({setting})"));
             let most = size::format(limit.bytes as u64);
-            Problem::new(ProblemCode::BodyTooLarge, format!("the body has {length}, the limit is {most}{setting}"))
+            Problem::new(
+                ProblemCode::BodyTooLarge,
+                format!("the body has {length}, the limit is {most}{setting}"),
+            )
         }
         BodyError::Late => Problem::new(ProblemCode::BodyTimeout, error.to_string()),
         BodyError::Overloaded => Problem::new(ProblemCode::Overloaded, error.to_string()).retry_after(1),
-        BodyError::Incomplete(ref cause) => Problem::new(ProblemCode::IncompleteBody, error.to_string()).because(cause),
+        BodyError::Incomplete(ref cause) => {
+            Problem::new(ProblemCode::IncompleteBody, error.to_string()).because(cause)
+        }
     })
 }
 
-/// Only plain JSON, which [`super::access`] sees to before anything is read: another charset or a compressed body would have to be understood first.
+/// Only plain JSON, which [`super::access`] sees to before anything is read: another charset or a compressed
+/// body would have to be understood first.
 pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let wrong = |detail: &str| Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
     let Some(media) = headers.get(header::CONTENT_TYPE) else { return wrong("Content-Type is missing") };
@@ -63,7 +70,9 @@ pub fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
         return wrong("Content-Type must be application/json, with no charset but utf-8");
     }
     match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => wrong("Content-Encoding is not supported"),
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            wrong("Content-Encoding is not supported")
+        }
         _ => Ok(()),
     }
 }

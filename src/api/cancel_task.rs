@@ -15,9 +15,9 @@ use crate::store::{CancelOutcome, StoreError};
 
 /// Cancels a task.
 ///
-/// The task is CANCELED at once: endpoints that have not started it never will, those that run it are told to stop. What an
-/// endpoint finished before stays in the responses. A repeat answers the same. A token that may not read cancels what was submitted with it
-/// alone, and gets no payload.
+/// The task is CANCELED at once: endpoints that have not started it never will, those that run it are told to
+/// stop. What an endpoint finished before stays in the responses. A repeat answers the same. A token that may
+/// not read cancels what was submitted with it alone, and gets no payload.
 #[utoipa::path(
     delete, path = "/{type}/{id}", operation_id = "cancelTask", tag = "tasks",
     params(
@@ -50,7 +50,10 @@ pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) ->
     let canceled = api.run(async move { cancel(&state, id, now).await }).await?;
     let CancelOutcome { mut task, refused, .. } = canceled.ok_or(unknown)?;
     if refused {
-        return Err(Problem::new(ProblemCode::AlreadyEnded, format!("the task is {} and cannot be canceled", task.status.as_str())));
+        return Err(Problem::new(
+            ProblemCode::AlreadyEnded,
+            format!("the task is {} and cannot be canceled", task.status.as_str()),
+        ));
     }
     if access::blind(request).is_some() {
         task.payload = json(&"");
@@ -60,7 +63,11 @@ pub(super) async fn answer_with(api: &Api, request: &HttpRequest, task: Task) ->
 }
 
 /// The ledger first: it decides who has to be told.
-pub(super) async fn cancel(state: &ApiState, id: TaskId, now: Timestamp) -> Result<Option<CancelOutcome>, StoreError> {
+pub(super) async fn cancel(
+    state: &ApiState,
+    id: TaskId,
+    now: Timestamp,
+) -> Result<Option<CancelOutcome>, StoreError> {
     let outcome = state.ledger.cancel(id, now).await?;
     if let Some(CancelOutcome { task, to_stop, refused: false, .. }) = &outcome
         && !to_stop.is_empty()
@@ -70,8 +77,8 @@ pub(super) async fn cancel(state: &ApiState, id: TaskId, now: Timestamp) -> Resu
     Ok(outcome)
 }
 
-/// Tells endpoints to stop a task that was canceled. The customer need not wait for the broker: the cancel is recorded, and who misses this
-/// message is told again.
+/// Tells endpoints to stop a task that was canceled. The customer need not wait for the broker: the cancel is
+/// recorded, and who misses this message is told again.
 pub(super) fn tell(state: &ApiState, task: &Task, endpoints: Vec<EndpointName>) {
     // Workers that fetch their tasks find it in the ledger.
     state.desk.wake(&endpoints);

@@ -24,9 +24,10 @@ const AT_ONCE: usize = 16;
 
 /// Cancels the open tasks that a filter means.
 ///
-/// Without `expect` nothing is canceled: the answer says how many tasks the filter means. With `expect`, their number then, up to 1,000 of them are
-/// canceled, each as `DELETE /tasks/{id}` does; `left` says how many the filter means then, which the next request expects. Since the answer tells of tasks, the
-/// token needs the scope `read` as well.
+/// Without `expect` nothing is canceled: the answer says how many tasks the filter means. With `expect`,
+/// their number then, up to 1,000 of them are canceled, each as `DELETE /tasks/{id}` does; `left` says how
+/// many the filter means then, which the next request expects. Since the answer tells of tasks, the token
+/// needs the scope `read` as well.
 #[utoipa::path(
     post, path = "/tasks/cancel", operation_id = "cancelTasks", tag = "tasks",
     request_body(content = BulkCancel, content_type = "application/json"),
@@ -39,17 +40,22 @@ const AT_ONCE: usize = 16;
 )]
 pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     if access::blind(&request).is_some() {
-        return Err(Problem::insufficient_scope("this tells which tasks there are: it needs a token with the scopes `submit` and `read`"));
+        return Err(Problem::insufficient_scope(
+            "this tells which tasks there are: it needs a token with the scopes `submit` and `read`",
+        ));
     }
     Query::new(request.query_string()).finish()?;
-    let asked: BulkCancel = api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
+    let asked: BulkCancel =
+        api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
     let sweeps = sweeps(&api, &request, asked.filter)?;
     let found = Matching::find(&api, sweeps, |_, _, ids| async move { Ok(ids) }).await?;
     let mut came = Came::default();
     if found.agrees(asked.expect, asked.dry_run)? {
         for some in found.ids[..found.ids.len().min(BATCH)].chunks(AT_ONCE) {
             let (state, now, some) = (api.state.clone(), api.now()?, some.to_vec());
-            let cancel = async move { try_join_all(some.into_iter().map(|id| cancel_task::cancel(&state, id, now))).await };
+            let cancel = async move {
+                try_join_all(some.into_iter().map(|id| cancel_task::cancel(&state, id, now))).await
+            };
             for outcome in api.run(cancel).await? {
                 match outcome {
                     Some(CancelOutcome { refused: false, .. }) => came.done += 1,
@@ -76,13 +82,25 @@ fn sweeps(api: &Api, request: &HttpRequest, filter: TaskFilter) -> Result<Vec<Sw
         let message = format!("has {}: such a task has ended and cannot be canceled", ended.as_str());
         return Err(matching::invalid("/filter/status", message));
     }
-    let types: BTreeSet<TaskType> = if types.is_empty() { covered(api, request) } else { types }.into_iter().collect();
+    let types: BTreeSet<TaskType> =
+        if types.is_empty() { covered(api, request) } else { types }.into_iter().collect();
     let identifier_prefix = identifier.filter(|prefix| !prefix.is_empty());
     let mut sweeps = Vec::new();
     for task_type in types {
-        for status in TaskStatus::ALL.into_iter().filter(|one| !one.is_final() && (status.is_empty() || status.contains(one))) {
+        for status in TaskStatus::ALL
+            .into_iter()
+            .filter(|one| !one.is_final() && (status.is_empty() || status.contains(one)))
+        {
             let (task_type, identifier_prefix) = (task_type.clone(), identifier_prefix.clone());
-            sweeps.push(Sweep { task_type, status, identifier_prefix, since, until, failed: false, replaced: true });
+            sweeps.push(Sweep {
+                task_type,
+                status,
+                identifier_prefix,
+                since,
+                until,
+                failed: false,
+                replaced: true,
+            });
         }
     }
     Ok(sweeps)

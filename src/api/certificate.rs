@@ -1,7 +1,7 @@
 //! The certificate shown to clients, read again when its files have changed.
 //!
-//! Promise: what does not fit together, or cannot be read any more, changes nothing; the previous certificate stays in use until its files
-//! are whole again.
+//! Promise: what does not fit together, or cannot be read any more, changes nothing; the previous certificate
+//! stays in use until its files are whole again.
 
 use std::fs;
 use std::io;
@@ -141,12 +141,15 @@ fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
 fn key_of(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
     let TlsFiles { certificate, key } = files;
     let no_certificate = || CertificateError::NoCertificate { path: certificate.clone() };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?).collect::<Result<_, _>>().map_err(|_| no_certificate())?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
+        .collect::<Result<_, _>>()
+        .map_err(|_| no_certificate())?;
     if chain.is_empty() {
         return Err(no_certificate());
     }
     // What exactly is wrong with a key is not told, lest a part of it be.
-    let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| CertificateError::NoKey { path: key.clone() })?;
+    let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|_| CertificateError::NoKey { path: key.clone() })?;
     CertifiedKey::from_der(chain, secret, provider).map_err(|source| CertificateError::Unfit {
         certificate: certificate.clone(),
         key: key.clone(),

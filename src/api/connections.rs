@@ -1,7 +1,8 @@
 //! How many connections are open, and which of them may stay open without a request.
 //!
-//! There are fewer files than clients that like to keep a connection. So where more than half of the connections that this process may have are
-//! open, or many from one address, each is closed after its answer: none lies idle, and all get their turn. One that sends no request is closed by
+//! There are fewer files than clients that like to keep a connection. So where more than half of the
+//! connections that this process may have are open, or many from one address, each is closed after its
+//! answer: none lies idle, and all get their turn. One that sends no request is closed by
 //! [`super::Limits::head_timeout`].
 
 use std::collections::HashMap;
@@ -28,7 +29,12 @@ pub struct Connections {
 impl Connections {
     /// Of a process that may have so many, and keep so many of each address.
     pub fn new(most: usize, keep_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), by_address: Mutex::default(), keep: most / 2, keep_per_address })
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+            keep: most / 2,
+            keep_per_address,
+        })
     }
 
     /// Counts one that was accepted from there.
@@ -69,7 +75,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.all.open.fetch_sub(1, Relaxed);
-        // Scanners and probes do it all day, so that it is nothing for the usual log; the server library would log each as an error.
+        // Scanners and probes do it all day, so that it is nothing for the usual log; the server library
+        // would log each as an error.
         if let (Some(peer), false) = (self.peer, self.asked.load(Relaxed)) {
             tracing::debug!(%peer, "a connection ended without a request: nothing was sent, or not HTTP (TLS to a port without, perhaps)");
         }
@@ -84,8 +91,8 @@ impl Drop for Connection {
     }
 }
 
-/// Connections that each of so many threads may have: as many as wanted, fewer where the system lets this process open fewer files. Raises
-/// its limit first, as far as that goes.
+/// Connections that each of so many threads may have: as many as wanted, fewer where the system lets this
+/// process open fewer files. Raises its limit first, as far as that goes.
 pub fn per_thread(wanted: usize, threads: usize) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -120,7 +127,10 @@ mod tests {
         let all = Connections::new(8, 2);
         let (one, other) = ("127.0.0.1".parse().ok(), "127.0.0.2".parse().ok());
         let mut open: Vec<_> = (0..3).map(|_| all.opened(None)).collect();
-        assert_eq!(open.iter().map(|connection| connection.may_stay(one)).collect::<Vec<_>>(), [true, true, false]);
+        assert_eq!(
+            open.iter().map(|connection| connection.may_stay(one)).collect::<Vec<_>>(),
+            [true, true, false]
+        );
         assert!(!open[0].may_stay(one), "three are too many for each of them, and each is counted once");
         let fourth = all.opened(None);
         assert!(fourth.may_stay(other) && fourth.may_stay(other), "another address has a number of its own");

@@ -1,7 +1,8 @@
 //! The cookie of a session: where it is set, and when it counts.
 //!
-//! Over TLS it is `__Host-tasker`, which a browser takes from this very host alone and sends over TLS alone. On this machine there is mostly
-//! no TLS, and there it is plain `tasker`, which counts for nothing elsewhere: others on the way could read it.
+//! Over TLS it is `__Host-tasker`, which a browser takes from this very host alone and sends over TLS alone.
+//! On this machine there is mostly no TLS, and there it is plain `tasker`, which counts for nothing
+//! elsewhere: others on the way could read it.
 
 use actix_web::dev::RequestHead;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
@@ -26,10 +27,11 @@ pub enum Way {
 }
 
 impl Way {
-    /// The way of a request. A proxy that ends TLS is told from the page's origin, which no page chooses and `guard` has compared with the
-    /// names of this process.
+    /// The way of a request. A proxy that ends TLS is told from the page's origin, which no page chooses and
+    /// `guard` has compared with the names of this process.
     pub fn of(head: &RequestHead, tls: bool) -> Self {
-        let of_tls_page = head.headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+        let of_tls_page =
+            head.headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
         let host = head.headers.get(header::HOST).and_then(|host| Authority::parse(host.as_bytes()));
         let from_here = head.peer_addr.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         match tls || of_tls_page {
@@ -39,7 +41,8 @@ impl Way {
         }
     }
 
-    /// The header that makes a browser keep a secret for so many seconds, or forget it after none. None on an open way.
+    /// The header that makes a browser keep a secret for so many seconds, or forget it after none. None on an
+    /// open way.
     pub fn keep(self, secret: &str, seconds: u64) -> Option<String> {
         let (name, secure) = match self {
             Self::Tls => (OVER_TLS, "; Secure"),
@@ -69,7 +72,8 @@ pub fn kept(head: &RequestHead, tls: bool) -> Kept<'_> {
         Some((name.trim_ascii(), value[1..].trim_ascii()))
     });
     let plain = || Way::of(head, tls) == Way::ThisMachine;
-    let mut found = pairs.filter(|(name, _)| *name == OVER_TLS.as_bytes() || *name == ON_THIS_MACHINE.as_bytes() && plain());
+    let mut found = pairs
+        .filter(|(name, _)| *name == OVER_TLS.as_bytes() || *name == ON_THIS_MACHINE.as_bytes() && plain());
     match (found.next(), found.next()) {
         (None, _) => Kept::Nothing,
         (Some((_, secret)), None) => Kept::Secret(secret),
@@ -77,13 +81,15 @@ pub fn kept(head: &RequestHead, tls: bool) -> Kept<'_> {
     }
 }
 
-/// A browser sends its cookie with whatever a page asks it to send. So what changes something needs the browser's word that the page is one
-/// of ours: `guard` has refused a foreign `Origin` already.
+/// A browser sends its cookie with whatever a page asks it to send. So what changes something needs the
+/// browser's word that the page is one of ours: `guard` has refused a foreign `Origin` already.
 ///
 /// # Errors
 /// When there is no such word.
 pub fn check_write(headers: &HeaderMap) -> Result<(), Problem> {
-    let own = headers.get(SEC_FETCH_SITE).is_some_and(|site| site.as_bytes().trim_ascii().eq_ignore_ascii_case(b"same-origin"));
+    let own = headers
+        .get(SEC_FETCH_SITE)
+        .is_some_and(|site| site.as_bytes().trim_ascii().eq_ignore_ascii_case(b"same-origin"));
     match own || headers.contains_key(header::ORIGIN) {
         true => Ok(()),
         false => Err(Problem::new(
@@ -111,7 +117,11 @@ mod tests {
         type Headers = &'static [(&'static str, &'static str)];
         let table: &[(&str, Headers, Way)] = &[
             ("127.0.0.1:1", &[("Host", "localhost:8888")], Way::ThisMachine),
-            ("[::ffff:127.0.0.1]:1", &[("Host", "127.0.0.1:8888"), ("Origin", "http://127.0.0.1:8888")], Way::ThisMachine),
+            (
+                "[::ffff:127.0.0.1]:1",
+                &[("Host", "127.0.0.1:8888"), ("Origin", "http://127.0.0.1:8888")],
+                Way::ThisMachine,
+            ),
             // A proxy on this machine that speaks without TLS to everybody.
             ("127.0.0.1:1", &[("Host", "tasker.example")], Way::Open),
             ("10.0.0.7:1", &[("Host", "localhost:8888")], Way::Open),
@@ -127,7 +137,10 @@ mod tests {
     #[test]
     fn cookies_are_read_in_one_way() {
         let here = |cookies: &[&str]| {
-            let headers: Vec<_> = [("Host", "localhost")].into_iter().chain(cookies.iter().map(|line| ("Cookie", *line))).collect();
+            let headers: Vec<_> = [("Host", "localhost")]
+                .into_iter()
+                .chain(cookies.iter().map(|line| ("Cookie", *line)))
+                .collect();
             with("127.0.0.1:1", &headers, |head| match kept(head, false) {
                 Kept::Nothing => "nothing".to_owned(),
                 Kept::Several => "several".to_owned(),
@@ -137,13 +150,19 @@ mod tests {
         assert_eq!(here(&["a=b; tasker=s3cr3t; c"]), "s3cr3t");
         assert_eq!(here(&["__Host-tasker=s3cr3t"]), "s3cr3t");
         assert_eq!(here(&["tasker="]), "");
-        for several in [&["tasker=a; tasker=b"][..], &["tasker=a", "tasker=a"], &["tasker=a; __Host-tasker=b"]] {
+        for several in
+            [&["tasker=a; tasker=b"][..], &["tasker=a", "tasker=a"], &["tasker=a; __Host-tasker=b"]]
+        {
             assert_eq!(here(several), "several", "{several:?}");
         }
         for nothing in [&[][..], &["Tasker=a"], &["xtasker=a"], &["tasker"], &["a=tasker=b"]] {
             assert_eq!(here(nothing), "nothing", "{nothing:?}");
         }
-        let elsewhere = |line| with("10.0.0.7:1", &[("Host", "localhost"), ("Cookie", line)], |head| kept(head, false) == Kept::Nothing);
+        let elsewhere = |line| {
+            with("10.0.0.7:1", &[("Host", "localhost"), ("Cookie", line)], |head| {
+                kept(head, false) == Kept::Nothing
+            })
+        };
         assert!(elsewhere("tasker=a") && !elsewhere("__Host-tasker=a"));
     }
 
@@ -151,14 +170,23 @@ mod tests {
     fn a_browser_keeps_it_for_this_host_alone() {
         let tls = "__Host-tasker=s; Path=/; Max-Age=60; HttpOnly; SameSite=Strict; Secure";
         assert_eq!(Way::Tls.keep("s", 60).as_deref(), Some(tls));
-        assert_eq!(Way::ThisMachine.keep("s", 0).as_deref(), Some("tasker=s; Path=/; Max-Age=0; HttpOnly; SameSite=Strict"));
+        assert_eq!(
+            Way::ThisMachine.keep("s", 0).as_deref(),
+            Some("tasker=s; Path=/; Max-Age=0; HttpOnly; SameSite=Strict")
+        );
         assert_eq!(Way::Open.keep("s", 60), None);
     }
 
     #[test]
     fn a_write_needs_the_word_of_the_browser() {
-        let allowed = |headers: &[(&str, &str)]| with("127.0.0.1:1", headers, |head| check_write(&head.headers).is_ok());
+        let allowed = |headers: &[(&str, &str)]| {
+            with("127.0.0.1:1", headers, |head| check_write(&head.headers).is_ok())
+        };
         assert!(allowed(&[("Sec-Fetch-Site", "same-origin")]) && allowed(&[("Origin", "http://localhost")]));
-        assert!(!allowed(&[]) && !allowed(&[("Sec-Fetch-Site", "none")]) && !allowed(&[("Referer", "http://localhost/")]));
+        assert!(
+            !allowed(&[])
+                && !allowed(&[("Sec-Fetch-Site", "none")])
+                && !allowed(&[("Referer", "http://localhost/")])
+        );
     }
 }

@@ -19,6 +19,11 @@ pub async fn count_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let store = Arc::clone(&api.state.store);
     let counted = api.run(async move { store.open_tasks().await }).await?;
     let covered = counted.into_iter().filter(|open| access::covers(&request, open.task_type.as_str()));
-    let open = covered.map(|open| OpenTasks { task_type: open.task_type, status: open.status, count: open.count, oldest: open.oldest });
+    let open = covered.map(|open| OpenTasks {
+        task_type: open.task_type,
+        status: open.status,
+        count: open.count,
+        oldest: open.oldest,
+    });
     answer(StatusCode::OK, &TaskCounts { open: open.collect() }, 512)
 }

@@ -1,7 +1,7 @@
 //! Serves the files of the dashboard.
 //!
-//! The files hold nothing but the program that every copy of tasker has, so they need no token: whatever they show, they read from the
-//! interface as everybody else does.
+//! The files hold nothing but the program that every copy of tasker has, so they need no token: whatever they
+//! show, they read from the interface as everybody else does.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};

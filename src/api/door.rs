@@ -10,8 +10,9 @@ use super::certificate::{Certificate, CertificateError};
 use crate::config::TlsFiles;
 use crate::store::{SharedStore, StoreError};
 
-/// Connections that wait to be taken. The listeners of std have 128: when all workers of a fleet come back at once, the system would drop
-/// the others' greetings, which are repeated after seconds, and reset some. The system cuts it at its own limit (`net.core.somaxconn`).
+/// Connections that wait to be taken. The listeners of std have 128: when all workers of a fleet come back at
+/// once, the system would drop the others' greetings, which are repeated after seconds, and reset some. The
+/// system cuts it at its own limit (`net.core.somaxconn`).
 const WAITING: i32 = 4096;
 
 /// Why there is no door.
@@ -56,7 +57,10 @@ impl Door {
     pub fn new(listener: TcpListener, tls: Option<&TlsFiles>) -> Result<Self, DoorError> {
         let address = listener.local_addr()?;
         rustix::net::listen(&listener, WAITING).map_err(io::Error::from)?;
-        let tls = tls.map(|files| Certificate::read(files.clone())).transpose()?.map(|certificate| server(Arc::new(certificate)));
+        let tls = tls
+            .map(|files| Certificate::read(files.clone()))
+            .transpose()?
+            .map(|certificate| server(Arc::new(certificate)));
         Ok(Self { listener, tls: tls.transpose()?, address })
     }
 
@@ -95,7 +99,9 @@ fn is_local(ip: IpAddr) -> bool {
 
 fn server(certificate: Arc<Certificate>) -> Result<ServerConfig, CertificateError> {
     let builder = ServerConfig::builder_with_provider(certificate.provider());
-    let builder = builder.with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]).map_err(CertificateError::Tls)?;
+    let builder = builder
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(CertificateError::Tls)?;
     Ok(builder.with_no_client_auth().with_cert_resolver(certificate))
 }
 
@@ -106,9 +112,12 @@ mod tests {
     /// Each waits for a second at least once no more are let in.
     #[test]
     fn a_thousand_connections_may_wait() {
-        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok());
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn")
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
         let door = Door::new(TcpListener::bind("127.0.0.1:0").expect("a free port"), None).expect("a door");
-        let connect = |_| std::net::TcpStream::connect_timeout(&door.address(), std::time::Duration::from_millis(900));
+        let connect =
+            |_| std::net::TcpStream::connect_timeout(&door.address(), std::time::Duration::from_millis(900));
         let waiting: Vec<_> = (0..most.unwrap_or(1000).min(1000)).map(connect).collect();
         assert_eq!(waiting.iter().filter(|waiting| waiting.is_err()).count(), 0);
     }
@@ -126,10 +135,15 @@ mod tests {
     #[test]
     fn says_what_to_do() {
         let address = "0.0.0.0:8888".parse().expect("an address");
-        let error = DoorError::Unguarded { address, command: "tasker token create --name NAME --scope admin".to_owned() };
+        let error = DoorError::Unguarded {
+            address,
+            command: "tasker token create --name NAME --scope admin".to_owned(),
+        };
         let text = error.to_string();
         assert!(
-            text.contains("0.0.0.0:8888 can be reached") && text.contains("tasker token create") && text.contains("127.0.0.1:8888"),
+            text.contains("0.0.0.0:8888 can be reached")
+                && text.contains("tasker token create")
+                && text.contains("127.0.0.1:8888"),
             "{text}"
         );
     }

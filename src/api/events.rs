@@ -1,9 +1,9 @@
 //! `GET /events`: what goes on now, told as it happens (server-sent events).
 //!
 //! A stream is an answer without an end, so the bounds of other answers are not for it. It holds one place of
-//! [`super::Limits::streams`] and no memory but the text that is being sent: what comes next it takes from [`crate::live`] when the client
-//! has taken that. A client that takes nothing is hung up on by the system after [`super::Limits::write_timeout`], since there is something to
-//! send every few seconds.
+//! [`super::Limits::streams`] and no memory but the text that is being sent: what comes next it takes from
+//! [`crate::live`] when the client has taken that. A client that takes nothing is hung up on by the system
+//! after [`super::Limits::write_timeout`], since there is something to send every few seconds.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ const BEGIN: &[u8] = b"retry: 1000\n\n";
 
 /// Watches tasks, endpoints and queues.
 ///
-/// The first events tell how all that is watched stands; those that follow tell what changes. After a cut, `Last-Event-ID` or `since` goes on
-/// where the stream has ended, with a snapshot where that is too long ago.
+/// The first events tell how all that is watched stands; those that follow tell what changes. After a cut,
+/// `Last-Event-ID` or `since` goes on where the stream has ended, with a snapshot where that is too long ago.
 #[utoipa::path(
     get, path = "/events", operation_id = "watch", tag = "live",
     params(
@@ -52,22 +52,31 @@ const BEGIN: &[u8] = b"retry: 1000\n\n";
 )]
 pub async fn watch(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let watched = query.need("watch", "what to watch, `task:ID`, `endpoints` or `queues`, with commas between them", read);
+    let watched = query.need(
+        "watch",
+        "what to watch, `task:ID`, `endpoints` or `queues`, with commas between them",
+        read,
+    );
     let since = query.take("since", |id| Ok(id.to_owned()));
     let watched = query.finish_with(watched)?;
     if watched.iter().any(|watched| !matches!(watched, Watched::Task(_))) && !access::covers_all(&request) {
-        return Err(Problem::insufficient_scope("to watch endpoints or queues needs a token that is good for all task types"));
+        return Err(Problem::insufficient_scope(
+            "to watch endpoints or queues needs a token that is good for all task types",
+        ));
     }
     let last = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
 
     let place = api.waits.stream(access::token_id(&request))?;
     let mut listener = api.live.listen(watched, last.or(since).as_deref()).map_err(crowded)?;
     let found = timeout(api.state.limits.store_timeout, listener.found()).await;
-    let found = found.map_err(|_| Problem::database_unavailable("what is watched could not be read in time"))?;
+    let found =
+        found.map_err(|_| Problem::database_unavailable("what is watched could not be read in time"))?;
     for (watched, found) in found {
         // A token is told nothing of tasks that it does not cover, not even that they are there.
         let there = match &found {
-            Found::There(task_type) => task_type.as_ref().is_none_or(|task_type| access::covers(&request, task_type.as_str())),
+            Found::There(task_type) => {
+                task_type.as_ref().is_none_or(|task_type| access::covers(&request, task_type.as_str()))
+            }
             Found::Nothing => false,
         };
         if let (false, Watched::Task(id)) = (there, watched) {
@@ -78,12 +87,22 @@ pub async fn watch(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut answer = HttpResponse::Ok();
     answer.content_type("text/event-stream");
     // What stands between would keep events back, or change them.
-    answer.insert_header((header::CACHE_CONTROL, "no-store, no-transform")).insert_header(("x-accel-buffering", "no"));
+    answer
+        .insert_header((header::CACHE_CONTROL, "no-store, no-transform"))
+        .insert_header(("x-accel-buffering", "no"));
     if request.method() == Method::HEAD {
         return Ok(answer.finish());
     }
     let open = Open::new(api.state.metrics.clone());
-    let stream = Streaming { api, request, listener, checked: Instant::now(), begun: false, _place: place, _open: open };
+    let stream = Streaming {
+        api,
+        request,
+        listener,
+        checked: Instant::now(),
+        begun: false,
+        _place: place,
+        _open: open,
+    };
     let mut answer = answer.streaming(stream.events());
     answer.extensions_mut().insert(Endless);
     Ok(answer)

@@ -31,8 +31,8 @@ pub(super) struct ExplainQuery {
 
 /// Says why a task does not run, or how far it is.
 ///
-/// Without `endpoint`, the answer about a task that endpoints perform has the number of endpoints for each reason. It tells what the ledger has now, which
-/// may change a moment later.
+/// Without `endpoint`, the answer about a task that endpoints perform has the number of endpoints for each
+/// reason. It tells what the ledger has now, which may change a moment later.
 #[utoipa::path(
     get, path = "/{type}/{id}/explain", operation_id = "explainTask", tag = "tasks",
     params(
@@ -70,7 +70,8 @@ pub(super) async fn answer_with(api: &Api, task: Task, endpoint: Option<Endpoint
         // That of a task of a work queue has one response, which the snapshot has.
         let several = wanted.is_none() && snapshot.task.queued.is_none();
         while several && looked < MOST {
-            let page = store.standings(id, &snapshot.task.task_type, after.take(), PAGE.min(MOST - looked)).await?;
+            let page =
+                store.standings(id, &snapshot.task.task_type, after.take(), PAGE.min(MOST - looked)).await?;
             let Some(last) = page.last() else { break };
             looked += u32::try_from(page.len()).unwrap_or(u32::MAX);
             after = Some(last.endpoint.clone());

@@ -1,4 +1,5 @@
-//! `DELETE /endpoints/{name}`: a server that does not come back, or a name that never was one. `DELETE /endpoints`: all that are long gone.
+//! `DELETE /endpoints/{name}`: a server that does not come back, or a name that never was one.
+//! `DELETE /endpoints`: all that are long gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use crate::store::EndpointForgotten;
 
 /// Forgets an endpoint.
 ///
-/// Tasks to come do not expect it. What it owes of those there are stays expected, until their time is over or they are canceled:
-/// should it come back, it is welcomed as new and asked for that.
+/// Tasks to come do not expect it. What it owes of those there are stays expected, until their time is over
+/// or they are canceled: should it come back, it is welcomed as new and asked for that.
 #[utoipa::path(
     delete, path = "/endpoints/{name}", operation_id = "forgetEndpoint", tag = "endpoints",
     params(
@@ -41,8 +42,9 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
     match forget(&api, &name, force).await? {
         EndpointForgotten::Unknown => Err(unknown(&api, &text).await),
         EndpointForgotten::Present => {
-            let reason =
-                format!("{name} is there: stop it first, or force it with `force=true`, and it is back with its next sign of life");
+            let reason = format!(
+                "{name} is there: stop it first, or force it with `force=true`, and it is back with its next sign of life"
+            );
             Err(Problem::new(ProblemCode::EndpointPresent, reason))
         }
         EndpointForgotten::Gone { open } => {
@@ -60,7 +62,8 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Forgets the endpoints that have been away for so long.
 ///
-/// Endpoints that are there stay. Each other one is forgotten as by its name, at most 1000 by one request. With `dry_run=true` none is: the answer says which would be.
+/// Endpoints that are there stay. Each other one is forgotten as by its name, at most 1000 by one request.
+/// With `dry_run=true` none is: the answer says which would be.
 #[utoipa::path(
     delete, path = "/endpoints", operation_id = "forgetEndpoints", tag = "endpoints",
     params(
@@ -74,9 +77,11 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 )]
 pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let gone_for = query.need("gone_for", "how long the endpoints have been away, such as `30d`", |text| match span::parse(text) {
-        Ok(gone_for) if gone_for <= LONGEST => Ok(gone_for),
-        _ => Err(format!("must be {}, at most {}", span::FORM, span::format(LONGEST))),
+    let gone_for = query.need("gone_for", "how long the endpoints have been away, such as `30d`", |text| {
+        match span::parse(text) {
+            Ok(gone_for) if gone_for <= LONGEST => Ok(gone_for),
+            _ => Err(format!("must be {}, at most {}", span::FORM, span::format(LONGEST))),
+        }
     });
     let dry_run = query.take("dry_run", query::truth).unwrap_or(false);
     let gone_for = query.finish_with(gone_for)?;
@@ -95,7 +100,11 @@ pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answ
             endpoints.push(name);
         }
     }
-    tracing::info!(endpoints = endpoints.len(), open = owed, "endpoints that were away for long were forgotten");
+    tracing::info!(
+        endpoints = endpoints.len(),
+        open = owed,
+        "endpoints that were away for long were forgotten"
+    );
     answer(StatusCode::OK, &ForgottenEndpoints { endpoints, open: owed, more }, 4 << 10)
 }
 

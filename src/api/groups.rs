@@ -1,4 +1,5 @@
-//! `/groups`: selectors under a name, so that an operator writes `web` and everybody means the same endpoints.
+//! `/groups`: selectors under a name, so that an operator writes `web` and everybody means the same
+//! endpoints.
 
 use std::sync::Arc;
 
@@ -63,7 +64,8 @@ pub async fn write_group(api: web::Data<Api>, request: HttpRequest, payload: web
     let invalid = |items| Problem::invalid(ProblemCode::InvalidGroup, items);
     let wrong = |message: String| invalid(vec![ProblemItem::new("", message)]);
     let change: GroupChange = api.read(&request, payload, LONGEST_BODY, wrong).await?;
-    let name: GroupName = name.parse().map_err(|error| wrong(format!("{error}, not {}", likeness::quoted(&name))))?;
+    let name: GroupName =
+        name.parse().map_err(|error| wrong(format!("{error}, not {}", likeness::quoted(&name))))?;
     let selector = selector(change.selectors).map_err(invalid)?;
     let changed_by = access::token_name(&request);
     let group = GroupRecord { name, selector, changed_by, changed_at: api.now()? };
@@ -72,7 +74,9 @@ pub async fn write_group(api: web::Data<Api>, request: HttpRequest, payload: web
         GroupWritten::New => StatusCode::CREATED,
         GroupWritten::Changed => StatusCode::OK,
         GroupWritten::TooMany => {
-            let message = format!("there are {MAX_GROUPS} groups already, and no more are stored: delete one that nobody needs");
+            let message = format!(
+                "there are {MAX_GROUPS} groups already, and no more are stored: delete one that nobody needs"
+            );
             return Err(invalid(vec![ProblemItem::new("", message)]));
         }
     };
@@ -93,7 +97,9 @@ pub async fn write_group(api: web::Data<Api>, request: HttpRequest, payload: web
 )]
 pub async fn delete_group(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (name, groups) = (segment(&request, 1)?, records(&api).await?);
-    let Some(group) = groups.iter().find(|group| group.name.as_str() == name) else { return Err(unknown(&name, &groups)) };
+    let Some(group) = groups.iter().find(|group| group.name.as_str() == name) else {
+        return Err(unknown(&name, &groups));
+    };
     let (store, group) = (Arc::clone(&api.state.store), group.clone());
     let deleted = group.name.clone();
     if !api.run(async move { store.delete_group(&deleted).await }).await? {
@@ -115,7 +121,10 @@ fn selector(texts: OneOrMany) -> Result<Selector, Vec<ProblemItem>> {
         match text.parse::<Selector>() {
             Err(invalid) => problems.push(ProblemItem::new(place, format!("is no selector: {invalid}"))),
             Ok(selector) => match selector.groups().first() {
-                Some(group) => problems.push(ProblemItem::new(place, format!("names the group `{group}`: write its selector instead"))),
+                Some(group) => problems.push(ProblemItem::new(
+                    place,
+                    format!("names the group `{group}`: write its selector instead"),
+                )),
                 None => selectors.push(selector),
             },
         }

@@ -1,8 +1,10 @@
-//! Whether a request was meant for this process: by its `Host`, and by what a browser says about the page that sends it.
+//! Whether a request was meant for this process: by its `Host`, and by what a browser says about the page
+//! that sends it.
 //!
-//! A browser sends requests of any web page to any address, this machine's own included, and a page may have its own name resolved to this
-//! machine (DNS rebinding). Such a request comes from a loopback address, so where no token is needed nothing but these headers tells it
-//! from one of a program here. It runs before `access` and compares in place: every request passes it.
+//! A browser sends requests of any web page to any address, this machine's own included, and a page may have
+//! its own name resolved to this machine (DNS rebinding). Such a request comes from a loopback address, so
+//! where no token is needed nothing but these headers tells it from one of a program here. It runs before
+//! `access` and compares in place: every request passes it.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -35,7 +37,8 @@ pub enum Meant {
 }
 
 impl Hosts {
-    /// Of a process that listens on this port; `listed` are the names beside those of this machine, each with a port or without.
+    /// Of a process that listens on this port; `listed` are the names beside those of this machine, each with
+    /// a port or without.
     pub fn new(port: u16, tls: bool, listed: &[String]) -> Self {
         Self { port, usual_port: if tls { 443 } else { 80 }, listed: listed.to_vec() }
     }
@@ -52,7 +55,8 @@ impl Hosts {
     pub fn check(&self, request: &ServiceRequest) -> Result<Meant, Problem> {
         let headers = request.headers();
         let host = host(headers)?;
-        // The host of an absolute target counts, whatever the header says (RFC 9112, 3.2.2), so both have to be one.
+        // The host of an absolute target counts, whatever the header says (RFC 9112, 3.2.2), so both have to
+        // be one.
         let target = request.uri().authority().map(|authority| authority.as_str());
         let host = match (target, host) {
             (Some(target), Some(host)) if !host.eq_ignore_ascii_case(target.as_bytes()) => {
@@ -71,13 +75,23 @@ impl Hosts {
     }
 
     /// What a browser says about the page, if it is one that sends this.
-    fn refuse_origin(&self, request: &ServiceRequest, host: Option<&Authority<'_>>, meant: Meant) -> Result<Meant, Problem> {
+    fn refuse_origin(
+        &self,
+        request: &ServiceRequest,
+        host: Option<&Authority<'_>>,
+        meant: Meant,
+    ) -> Result<Meant, Problem> {
         let headers = request.headers();
         let foreign = |value: &HeaderValue| {
-            [&b"cross-site"[..], b"same-site"].iter().any(|site| value.as_bytes().trim_ascii().eq_ignore_ascii_case(site))
+            [&b"cross-site"[..], b"same-site"]
+                .iter()
+                .any(|site| value.as_bytes().trim_ascii().eq_ignore_ascii_case(site))
         };
         if headers.get_all(SEC_FETCH_SITE).any(foreign) && !page::is_visit(request) {
-            return Err(Problem::new(ProblemCode::CrossSite, "a web page of another site has sent this (Sec-Fetch-Site)"));
+            return Err(Problem::new(
+                ProblemCode::CrossSite,
+                "a web page of another site has sent this (Sec-Fetch-Site)",
+            ));
         }
         match headers.get_all(header::ORIGIN).all(|origin| self.is_our_origin(origin.as_bytes(), host)) {
             true => Ok(meant),
@@ -97,14 +111,18 @@ impl Hosts {
         let Some(origin) = Authority::parse(rest) else { return false };
         let port = |authority: &Authority<'_>| authority.port.unwrap_or(usual_port);
         self.is_ours(&origin, usual_port)
-            || host.is_some_and(|host| host.name.eq_ignore_ascii_case(origin.name) && port(host) == port(&origin))
+            || host.is_some_and(|host| {
+                host.name.eq_ignore_ascii_case(origin.name) && port(host) == port(&origin)
+            })
     }
 
     fn is_ours(&self, authority: &Authority<'_>, usual_port: u16) -> bool {
         let port = authority.port.unwrap_or(usual_port);
         let listed = |listed: &String| {
-            Authority::parse(listed.as_bytes())
-                .is_some_and(|listed| listed.name.eq_ignore_ascii_case(authority.name) && listed.port.is_none_or(|listed| listed == port))
+            Authority::parse(listed.as_bytes()).is_some_and(|listed| {
+                listed.name.eq_ignore_ascii_case(authority.name)
+                    && listed.port.is_none_or(|listed| listed == port)
+            })
         };
         authority.is_local() && port == self.port || self.listed.iter().any(listed)
     }
@@ -129,18 +147,23 @@ mod tests {
         for (name, value) in headers {
             request = request.append_header((*name, *value));
         }
-        hosts.check(&request.to_srv_request()).map_err(|problem| actix_web::ResponseError::status_code(&problem).as_u16())
+        hosts
+            .check(&request.to_srv_request())
+            .map_err(|problem| actix_web::ResponseError::status_code(&problem).as_u16())
     }
 
     #[test]
     fn names_of_this_machine_with_our_port_are_ours() {
         let hosts = Hosts::new(8888, false, &[]);
-        for ours in
-            ["localhost:8888", "LocalHost:8888", "localhost.:8888", "127.0.0.1:8888", "127.9.8.7:8888", "[::1]:8888", "[0:0::1]:8888"]
-        {
+        for ours in [
+            "localhost:8888", "LocalHost:8888", "localhost.:8888", "127.0.0.1:8888", "127.9.8.7:8888",
+            "[::1]:8888", "[0:0::1]:8888",
+        ] {
             assert_eq!(check(&hosts, "/", &[("Host", ours)]), Ok(Meant::Us), "{ours}");
         }
-        for address in ["10.0.0.1:8888", "127.0.0.1:8889", "127.0.0.1", "[::1]", "[fe80::1]:8888", "0.0.0.0:8888"] {
+        for address in
+            ["10.0.0.1:8888", "127.0.0.1:8889", "127.0.0.1", "[::1]", "[fe80::1]:8888", "0.0.0.0:8888"]
+        {
             assert_eq!(check(&hosts, "/", &[("Host", address)]), Ok(Meant::Address), "{address}");
         }
         for other in [
@@ -189,8 +212,14 @@ mod tests {
 
     #[test]
     fn listed_names_are_ours() {
-        let hosts = Hosts::new(8888, false, &["tasker.example".to_owned(), "other.example:9000".to_owned(), "192.0.2.7".to_owned()]);
-        for ours in ["tasker.example", "Tasker.Example.:1234", "other.example:9000", "192.0.2.7", "localhost:8888"] {
+        let hosts = Hosts::new(
+            8888,
+            false,
+            &["tasker.example".to_owned(), "other.example:9000".to_owned(), "192.0.2.7".to_owned()],
+        );
+        for ours in
+            ["tasker.example", "Tasker.Example.:1234", "other.example:9000", "192.0.2.7", "localhost:8888"]
+        {
             assert_eq!(check(&hosts, "/", &[("Host", ours)]), Ok(Meant::Us), "{ours}");
         }
         for other in ["other.example", "other.example:9001", "a.tasker.example"] {
@@ -201,7 +230,9 @@ mod tests {
     #[test]
     fn pages_of_other_sites_are_refused() {
         let hosts = Hosts::new(8888, false, &["tasker.example".to_owned()]);
-        let with = |host: &str, name: &str, value: &str| check(&hosts, "/", &[("Host", host), (name, value)]).map(|_| ());
+        let with = |host: &str, name: &str, value: &str| {
+            check(&hosts, "/", &[("Host", host), (name, value)]).map(|_| ())
+        };
         for (host, origin) in [
             ("localhost:8888", "http://localhost:8888"),
             ("localhost:8888", "http://127.0.0.1:8888"),
@@ -226,9 +257,15 @@ mod tests {
         ] {
             assert_eq!(with("proxied.example:443", "Origin", origin), Err(403), "{origin}");
         }
-        let both = [("Host", "localhost:8888"), ("Origin", "http://localhost:8888"), ("Origin", "http://evil.example")];
+        let both = [
+            ("Host", "localhost:8888"),
+            ("Origin", "http://localhost:8888"),
+            ("Origin", "http://evil.example"),
+        ];
         assert_eq!(check(&hosts, "/", &both), Err(403));
-        for (site, wanted) in [("cross-site", Err(403)), ("Same-Site", Err(403)), ("same-origin", Ok(())), ("none", Ok(()))] {
+        for (site, wanted) in
+            [("cross-site", Err(403)), ("Same-Site", Err(403)), ("same-origin", Ok(())), ("none", Ok(()))]
+        {
             assert_eq!(with("localhost:8888", "Sec-Fetch-Site", site), wanted, "{site}");
         }
     }

@@ -13,7 +13,8 @@ use crate::store::{Refusal, StoreError};
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_ANSWER: &str = "no answer within 1s";
 
-/// What is wrong, in words of ours. Details are for the operator: this path is open to whoever reaches the port.
+/// What is wrong, in words of ours. Details are for the operator: this path is open to whoever reaches the
+/// port.
 fn in_short(error: &StoreError) -> &'static str {
     match error {
         StoreError::Unavailable { cause: Refusal::ReadOnly, .. } => "read-only",
@@ -63,8 +64,8 @@ pub async fn heartbeat() -> Answer {
 
 /// Says whether the database can be written and the broker be reached.
 ///
-/// Without the broker submissions are still taken and go out later; without the database nothing works. The database is asked once a
-/// second at most.
+/// Without the broker submissions are still taken and go out later; without the database nothing works. The
+/// database is asked once a second at most.
 #[utoipa::path(
     get, path = "/ready", operation_id = "ready", tag = "operation",
     responses(
@@ -86,7 +87,9 @@ pub async fn ready(api: web::Data<Api>) -> Answer {
 }
 
 async fn database(api: &web::Data<Api>) -> &'static str {
-    let Ok(turn) = tokio::time::timeout(READY_TIMEOUT, api.probe.turn.clone().lock_owned()).await else { return NO_ANSWER };
+    let Ok(turn) = tokio::time::timeout(READY_TIMEOUT, api.probe.turn.clone().lock_owned()).await else {
+        return NO_ANSWER;
+    };
     if let Some(said) = api.probe.fresh() {
         return said;
     }
@@ -115,5 +118,7 @@ async fn database(api: &web::Data<Api>) -> &'static str {
     responses((status = 200, description = "Metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
 )]
 pub async fn metrics(api: web::Data<Api>) -> Answer {
-    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(api.state.metrics.render()))
+    Ok(HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .body(api.state.metrics.render()))
 }

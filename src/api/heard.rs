@@ -1,7 +1,9 @@
-//! Which endpoints have ever been heard of. A submission that names another one is accepted with a warning, since the server may yet be set up.
+//! Which endpoints have ever been heard of. A submission that names another one is accepted with a warning,
+//! since the server may yet be set up.
 //!
-//! Every submission with endpoints needs the names of all, so the names are kept. They are read again when they are old, or when a submission names an
-//! endpoint that is not among them. Every submission without endpoints needs the number of stopped endpoints of its type, which is kept for a moment too.
+//! Every submission with endpoints needs the names of all, so the names are kept. They are read again when
+//! they are old, or when a submission names an endpoint that is not among them. Every submission without
+//! endpoints needs the number of stopped endpoints of its type, which is kept for a moment too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -54,7 +56,8 @@ impl Heard {
         Self { store, backstage, known: Mutex::default(), stopped: Mutex::default() }
     }
 
-    /// What there is to say of the endpoints that a submission names. Nothing where the ledger cannot tell: the task is recorded.
+    /// What there is to say of the endpoints that a submission names. Nothing where the ledger cannot tell:
+    /// the task is recorded.
     pub async fn warnings(&self, endpoints: &[EndpointName]) -> Vec<String> {
         if endpoints.is_empty() {
             return Vec::new();
@@ -80,7 +83,8 @@ impl Heard {
             return Ok(Vec::new());
         }
         let unknown: BTreeSet<EndpointName> = unknown.into_iter().collect();
-        let places = endpoints.iter().cloned().enumerate().filter(|(_, name)| unknown.contains(name)).take(MOST);
+        let places =
+            endpoints.iter().cloned().enumerate().filter(|(_, name)| unknown.contains(name)).take(MOST);
         let places: Vec<(usize, EndpointName)> = places.collect();
         let told = move || {
             let item = |(place, name): &(usize, EndpointName)| {
@@ -93,11 +97,13 @@ impl Heard {
         self.backstage.runtime.spawn_blocking(told).await.map_err(Problem::internal)
     }
 
-    /// How many endpoints known for a type are stopped, as of a moment ago; none where there are none, or where the ledger cannot tell soon.
+    /// How many endpoints known for a type are stopped, as of a moment ago; none where there are none, or
+    /// where the ledger cannot tell soon.
     pub async fn stopped(&self, task_type: &TaskType) -> Option<u64> {
         let told = async {
             let mut stopped = self.stopped.lock().await;
-            if let Some((count, _)) = stopped.get(task_type).filter(|(_, read_at)| read_at.elapsed() < RECENT) {
+            if let Some((count, _)) = stopped.get(task_type).filter(|(_, read_at)| read_at.elapsed() < RECENT)
+            {
                 return Some(*count);
             }
             let (store, of) = (Arc::clone(&self.store), task_type.clone());
@@ -113,8 +119,8 @@ impl Heard {
         self.unknown(&[]).await.map(|(names, _)| names)
     }
 
-    /// The known name that is most like an unknown one, if one is like it. It is asked for now and then, and must not miss an endpoint that has just come:
-    /// the names are read anew.
+    /// The known name that is most like an unknown one, if one is like it. It is asked for now and then, and
+    /// must not miss an endpoint that has just come: the names are read anew.
     pub async fn nearest(&self, name: &EndpointName) -> Result<Option<String>, Problem> {
         let (store, name) = (Arc::clone(&self.store), name.clone());
         let names = self.backstage.run(async move { store.endpoint_names().await }).await?;
@@ -123,7 +129,10 @@ impl Heard {
     }
 
     /// All names, and those of some that are not among them.
-    async fn unknown(&self, some: &[EndpointName]) -> Result<(Arc<BTreeSet<EndpointName>>, Vec<EndpointName>), Problem> {
+    async fn unknown(
+        &self,
+        some: &[EndpointName],
+    ) -> Result<(Arc<BTreeSet<EndpointName>>, Vec<EndpointName>), Problem> {
         // Held while they are read, so that many that ask at once read them once.
         let mut known = self.known.lock().await;
         let mut unknown = known.lacks(some);
@@ -172,8 +181,11 @@ mod tests {
     fn a_few_unknown_names_are_told_and_the_others_counted() {
         let name = |text: &str| text.parse::<EndpointName>().expect("a name");
         let known = Known { names: Arc::new([name("web1"), name("db1")].into()), read_at: None };
-        let some: Vec<_> =
-            ["web1", "wbe1"].into_iter().map(name).chain((0..MOST + 1).map(|number| name(&format!("other{number}")))).collect();
+        let some: Vec<_> = ["web1", "wbe1"]
+            .into_iter()
+            .map(name)
+            .chain((0..MOST + 1).map(|number| name(&format!("other{number}"))))
+            .collect();
         let unknown = known.lacks(&some);
         assert_eq!(unknown.len(), some.len() - 1);
         let told = warnings(&known.names, &unknown);

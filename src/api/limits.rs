@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// How long the interface waits for others, and how much it holds for them. The defaults are meant for production; tests are
-/// less patient.
+/// How long the interface waits for others, and how much it holds for them. The defaults are meant for
+/// production; tests are less patient.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// For the head of a request.
@@ -12,11 +12,14 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Bytes of all request bodies held at the same time.
     pub body_budget: usize,
-    /// For one call of the store. Longer than the store's own time-outs: only a database that hangs gets here.
+    /// For one call of the store. Longer than the store's own time-outs: only a database that hangs gets
+    /// here.
     pub store_timeout: Duration,
-    /// How long a connection may lie idle. Longer than the pools of the usual reverse proxies, lest they reuse a closed one.
+    /// How long a connection may lie idle. Longer than the pools of the usual reverse proxies, lest they
+    /// reuse a closed one.
     pub keep_alive: Duration,
-    /// Connections that one worker serves at the same time, as far as there are files for them; more wait in the listen queue.
+    /// Connections that one worker serves at the same time, as far as there are files for them; more wait in
+    /// the listen queue.
     pub connections: usize,
     /// Connections that are kept open for one address between requests; more are closed after an answer each.
     pub kept_per_address: usize,
@@ -30,10 +33,11 @@ pub struct Limits {
     pub waits_per_token: usize,
     /// Workers with the same token that wait for tasks at the same time.
     pub workers_per_token: usize,
-    /// Requests for tasks of one worker that wait at the same time. It needs one; what it has given up may still be open.
+    /// Requests for tasks of one worker that wait at the same time. It needs one; what it has given up may
+    /// still be open.
     pub waits_per_worker: usize,
-    /// Streams of events at the same time. Each has a connection and the text that is being sent, some 40 KB at 50,000 endpoints; those of
-    /// all dashboards of a company are some hundreds.
+    /// Streams of events at the same time. Each has a connection and the text that is being sent, some 40 KB
+    /// at 50,000 endpoints; those of all dashboards of a company are some hundreds.
     pub streams: usize,
     /// Those of them with the same token.
     pub streams_per_token: usize,

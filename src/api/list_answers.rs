@@ -57,7 +57,10 @@ pub async fn list_answers(api: web::Data<Api>, request: HttpRequest) -> Answer {
 }
 
 fn limit(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| format!("must be a number from 1 to {MOST}"))
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=MOST).contains(limit))
+        .ok_or_else(|| format!("must be a number from 1 to {MOST}"))
 }
 
 fn size(group: &store::AnswerGroup) -> usize {
@@ -68,7 +71,8 @@ fn size(group: &store::AnswerGroup) -> usize {
 fn grouped(found: store::AnswerGroups, counts: &Counts, ignored: &Ignored) -> Answers {
     let store::AnswerGroups { groups, total, answered } = found;
     let listed: u64 = groups.iter().map(|group| group.count).sum();
-    let more = MoreAnswers { groups: total - groups.len() as u64, endpoints: answered.saturating_sub(listed) };
+    let more =
+        MoreAnswers { groups: total - groups.len() as u64, endpoints: answered.saturating_sub(listed) };
     let differences: Vec<_> = groups.iter().map(|group| difference(&groups, group, ignored)).collect();
     let answers = groups.into_iter().zip(differences).map(|(group, difference)| AnswerGroup {
         answer: Some(group.digest),
@@ -89,7 +93,11 @@ fn grouped(found: store::AnswerGroups, counts: &Counts, ignored: &Ignored) -> An
 }
 
 /// What sets a group apart from the largest one.
-fn difference(groups: &[store::AnswerGroup], group: &store::AnswerGroup, ignored: &Ignored) -> Option<Difference> {
+fn difference(
+    groups: &[store::AnswerGroup],
+    group: &store::AnswerGroup,
+    ignored: &Ignored,
+) -> Option<Difference> {
     let largest = groups.first().filter(|largest| largest.digest != group.digest)?;
     Some(Difference::between(&given(largest), &given(group), ignored))
 }
@@ -103,7 +111,8 @@ fn given(group: &store::AnswerGroup) -> FinalAnswer<'_> {
 fn without_digest(counts: &Counts, answered: u64) -> impl Iterator<Item = AnswerGroup> {
     let open = counts.open();
     // A cancel closes all responses that nobody has received, so what is open after one has been received.
-    let running = if counts.canceled > 0 { open } else { open.min(counts.received.saturating_sub(counts.finished)) };
+    let running =
+        if counts.canceled > 0 { open } else { open.min(counts.received.saturating_sub(counts.finished)) };
     let groups = [
         (ResponseStatus::Finished, u64::from(counts.finished).saturating_sub(answered)),
         (ResponseStatus::Expected, u64::from(open - running)),
@@ -111,7 +120,14 @@ fn without_digest(counts: &Counts, answered: u64) -> impl Iterator<Item = Answer
         (ResponseStatus::Canceled, u64::from(counts.canceled)),
         (ResponseStatus::Expired, u64::from(counts.expired)),
     ];
-    let group = |(status, count)| AnswerGroup { answer: None, status, errnr: None, count, exemplar: None, difference: None };
+    let group = |(status, count)| AnswerGroup {
+        answer: None,
+        status,
+        errnr: None,
+        count,
+        exemplar: None,
+        difference: None,
+    };
     groups.into_iter().filter(|(_, count)| *count > 0).map(group)
 }
 
@@ -154,20 +170,37 @@ mod tests {
             let total = groups_found.len() as u64;
             let found = store::AnswerGroups { groups: groups_found, total, answered };
             let answers = grouped(found, &counts(given), &Ignored::default());
-            assert_eq!(answers.groups.iter().map(|group| (group.status, group.count)).collect::<Vec<_>>(), groups, "{given:?}");
-            assert_eq!(answers.groups.iter().map(|group| group.count).sum::<u64>(), u64::from(given[0]), "{given:?}");
+            assert_eq!(
+                answers.groups.iter().map(|group| (group.status, group.count)).collect::<Vec<_>>(),
+                groups,
+                "{given:?}"
+            );
+            assert_eq!(
+                answers.groups.iter().map(|group| group.count).sum::<u64>(),
+                u64::from(given[0]),
+                "{given:?}"
+            );
         }
     }
 
     #[test]
     fn each_group_tells_what_sets_it_apart_from_the_largest() {
-        let found = store::AnswerGroups { groups: vec![group(1, 8, ""), group(2, 3, "web2: no disk")], total: 7, answered: 20 };
+        let found = store::AnswerGroups {
+            groups: vec![group(1, 8, ""), group(2, 3, "web2: no disk")],
+            total: 7,
+            answered: 20,
+        };
         let counts = Counts { expected: 20, received: 20, finished: 20, ..Counts::default() };
         let answers = grouped(found, &counts, &Ignored::default());
         assert_eq!(answers.more, MoreAnswers { groups: 5, endpoints: 9 });
         assert!(answers.groups[0].difference.is_none());
-        let changes = answers.groups[1].difference.as_ref().map(|difference| &difference.changes[..]).expect("a difference");
-        let told: Vec<_> = changes.iter().map(|change| (change.at.as_str(), change.here.as_deref())).collect();
+        let changes = answers.groups[1]
+            .difference
+            .as_ref()
+            .map(|difference| &difference.changes[..])
+            .expect("a difference");
+        let told: Vec<_> =
+            changes.iter().map(|change| (change.at.as_str(), change.here.as_deref())).collect();
         assert_eq!(told, [("/errnr", Some("1")), ("/errmsg", Some("<endpoint>: no disk"))]);
     }
 }

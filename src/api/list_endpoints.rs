@@ -33,7 +33,9 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let mut query = Query::new(request.query_string());
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let after = query.take("cursor", query::read_endpoint_cursor);
-    let selector = query.take("match", |text| text.parse::<Selector>().map_err(|invalid| format!("is no selector: {invalid}")));
+    let selector = query.take("match", |text| {
+        text.parse::<Selector>().map_err(|invalid| format!("is no selector: {invalid}"))
+    });
     let name = query.take("name", query::endpoint);
     query.finish()?;
 
@@ -83,7 +85,9 @@ async fn page(
         let records = store.endpoints(after.as_ref(), STRIDE).await?;
         let last = records.len() < STRIDE as usize;
         after = records.last().map(|record| record.name.clone());
-        page.extend(records.into_iter().filter(|record| fits(selector, record)).take(limit as usize - page.len()));
+        page.extend(
+            records.into_iter().filter(|record| fits(selector, record)).take(limit as usize - page.len()),
+        );
         if last || page.len() == limit as usize {
             return Ok(page);
         }

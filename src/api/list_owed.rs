@@ -25,7 +25,10 @@ const LIMIT: u32 = 100;
 )]
 pub async fn list_owed(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let name = segment(&request, 1)?;
-    let unknown = |error| Problem::new(ProblemCode::UnknownEndpoint, format!("no endpoint has this name: {error}")).about(&name, None);
+    let unknown = |error| {
+        Problem::new(ProblemCode::UnknownEndpoint, format!("no endpoint has this name: {error}"))
+            .about(&name, None)
+    };
     let endpoint: EndpointName = name.parse().map_err(unknown)?;
     let (store, types) = (Arc::clone(&api.state.store), covered(&api, &request));
     let mut owed = api.run(async move { store.owed_briefly(&endpoint, &types, LIMIT + 1).await }).await?;

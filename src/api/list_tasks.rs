@@ -15,8 +15,8 @@ use crate::store::{self, SharedStore, StoreError, TaskQuery};
 /// Tasks on a page when nothing is said.
 const DEFAULT_LIMIT: u32 = 100;
 
-/// Tasks read from the store at once, and bytes of payload after which a page ends early: a thousand tasks of a megabyte
-/// each would be a gigabyte.
+/// Tasks read from the store at once, and bytes of payload after which a page ends early: a thousand tasks of
+/// a megabyte each would be a gigabyte.
 const STEP: u32 = 100;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// What a page may take while it is made: its tasks, and the same as JSON.
@@ -78,8 +78,12 @@ impl Filters {
     /// Takes them out of a query string.
     pub(super) fn take(query: &mut Query) -> Self {
         Self(TaskQuery {
-            status: query.take("status", |text| query::words(text, &TaskStatus::ALL, TaskStatus::as_str)).unwrap_or_default(),
-            identifier_prefix: query.take("identifier", |text| Ok(text.to_owned())).filter(|prefix| !prefix.is_empty()),
+            status: query
+                .take("status", |text| query::words(text, &TaskStatus::ALL, TaskStatus::as_str))
+                .unwrap_or_default(),
+            identifier_prefix: query
+                .take("identifier", |text| Ok(text.to_owned()))
+                .filter(|prefix| !prefix.is_empty()),
             since: query.take("since", query::time),
             until: query.take("until", query::time),
             before: query.take("cursor", query::read_task_cursor),
@@ -97,7 +101,11 @@ pub(super) fn answer_page(tasks: Vec<Task>, more: bool) -> Answer {
 }
 
 /// A page, and whether there may be more.
-async fn page(ledger: &SharedStore, task_type: &TaskType, mut query: TaskQuery) -> Result<(Vec<Task>, bool), StoreError> {
+async fn page(
+    ledger: &SharedStore,
+    task_type: &TaskType,
+    mut query: TaskQuery,
+) -> Result<(Vec<Task>, bool), StoreError> {
     let limit = query.limit as usize;
     let mut tasks: Vec<Task> = Vec::new();
     let mut bytes = 0;
@@ -118,9 +126,13 @@ async fn page(ledger: &SharedStore, task_type: &TaskType, mut query: TaskQuery) 
 
 /// A page of several types, and whether there may be more.
 ///
-/// Reads a page of each type along its key and keeps the newest of all: as many reads as types, but never one that walks over the tasks
-/// of types that are not asked for.
-pub(super) async fn page_of_types(ledger: &SharedStore, types: &[TaskType], filters: Filters) -> Result<(Vec<Task>, bool), StoreError> {
+/// Reads a page of each type along its key and keeps the newest of all: as many reads as types, but never one
+/// that walks over the tasks of types that are not asked for.
+pub(super) async fn page_of_types(
+    ledger: &SharedStore,
+    types: &[TaskType],
+    filters: Filters,
+) -> Result<(Vec<Task>, bool), StoreError> {
     let Filters(query) = filters;
     let mut page = Newest { limit: query.limit as usize, tasks: Vec::new(), complete_from: None };
     for task_type in types {
@@ -162,5 +174,6 @@ impl Newest {
 }
 
 fn size(task: &Task) -> usize {
-    task.payload.get().len() + task.endpoints.iter().map(|endpoint| endpoint.as_str().len() + 3).sum::<usize>()
+    task.payload.get().len()
+        + task.endpoints.iter().map(|endpoint| endpoint.as_str().len() + 3).sum::<usize>()
 }

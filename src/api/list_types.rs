@@ -13,7 +13,8 @@ use crate::contract::{TaskType, TaskTypeList, TypeBody, TypeDelivery};
     responses((status = 200, description = "The task types", body = TaskTypeList))
 )]
 pub async fn list_types(api: web::Data<Api>, request: HttpRequest) -> Answer {
-    let covered = api.state.config.task_types.iter().filter(|policy| access::covers(&request, policy.name.as_str()));
+    let covered =
+        api.state.config.task_types.iter().filter(|policy| access::covers(&request, policy.name.as_str()));
     let types = covered.map(|policy| described(&api, policy)).collect();
     answer(StatusCode::OK, &TaskTypeList { types, confirm_above: api.state.config.api.confirm_above }, 1024)
 }

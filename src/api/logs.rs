@@ -29,8 +29,8 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Reads what the handlers of a task have logged, while they run and afterwards.
 ///
-/// The ledger keeps the last 64 KiB of each endpoint. With `after`, the answer has only what has come since the answer whose `next` that is; with `wait`, it
-/// comes when there is something new.
+/// The ledger keeps the last 64 KiB of each endpoint. With `after`, the answer has only what has come since
+/// the answer whose `next` that is; with `wait`, it comes when there is something new.
 #[utoipa::path(
     get, path = "/{type}/{id}/logs", operation_id = "readLogs", tag = "live",
     params(
@@ -72,7 +72,8 @@ pub async fn read(api: web::Data<Api>, request: HttpRequest) -> Answer {
             let capacity = 256 + page.logs.iter().map(|log| 256 + log.text.len()).sum::<usize>();
             return answer(StatusCode::OK, &page, capacity);
         }
-        // A request that waits holds no room: those that follow quiet handlers would keep all others from their answers.
+        // A request that waits holds no room: those that follow quiet handlers would keep all others from
+        // their answers.
         drop(page);
         Api::leave_room(&request);
         if place.is_none() {
@@ -97,25 +98,32 @@ async fn look(
             let from = if let Some(After::Byte(from)) = after { from } else { 0 };
             let ended_at = match store.ended_at(id, endpoint).await? {
                 // An endpoint that is not part of the task logs nothing. Its log is over when the task is.
-                None => {
-                    store.standing(id).await?.map_or(Some(then), |standing| standing.finished_at.filter(|_| standing.counts.open() == 0))
-                }
+                None => store.standing(id).await?.map_or(Some(then), |standing| {
+                    standing.finished_at.filter(|_| standing.counts.open() == 0)
+                }),
                 ended_at => ended_at,
             };
             let over = ended_at.is_some_and(|ended_at| ended_at <= then);
             let log = store.log_of(id, endpoint).await?;
             let next = log.as_ref().map_or(from, |log| log.log.length.max(from));
             let text = log.map(|log| text(&log, from)).filter(|log| !log.text.is_empty());
-            Ok(LogPage { logs: text.into_iter().collect(), next: query::log_cursor(&After::Byte(next)), ended: over })
+            Ok(LogPage {
+                logs: text.into_iter().collect(),
+                next: query::log_cursor(&After::Byte(next)),
+                ended: over,
+            })
         }
         None => {
             let place = if let Some(After::Place(place)) = after { Some(place) } else { None };
             let standing = store.standing(id).await?;
-            let over = standing.is_none_or(|it| it.counts.open() == 0 && it.finished_at.is_some_and(|ended_at| ended_at <= then));
+            let over = standing.is_none_or(|it| {
+                it.counts.open() == 0 && it.finished_at.is_some_and(|ended_at| ended_at <= then)
+            });
             let logs = store.logs(id, place.clone(), MOST).await?;
             let last = logs.last().map(|log| LogPlace { time: log.time, endpoint: log.endpoint.clone() });
             let ended = over && logs.is_empty();
-            let next = last.or(place).map(|place| query::log_cursor(&After::Place(place))).unwrap_or_default();
+            let next =
+                last.or(place).map(|place| query::log_cursor(&After::Place(place))).unwrap_or_default();
             Ok(LogPage { logs: logs.iter().map(|log| text(log, 0)).collect(), next, ended })
         }
     }

@@ -31,7 +31,8 @@ pub(super) struct Came {
     pub done: u32,
     /// They could not be, and the filter still means them.
     pub refused: u32,
-    /// They could not be, and the filter does not mean them any more: something else has happened to them meanwhile.
+    /// They could not be, and the filter does not mean them any more: something else has happened to them
+    /// meanwhile.
     pub gone: u32,
 }
 
@@ -51,7 +52,9 @@ impl Matching {
             while ids.len() <= COUNTED {
                 let (store, of, from) = (Arc::clone(&api.state.store), sweep.clone(), after);
                 let Swept { ids: found, next } = api.run(async move { store.sweep(&of, from).await }).await?;
-                ids.extend(api.run(keep(Arc::clone(&api.state.store), sweep.task_type.clone(), found)).await?);
+                ids.extend(
+                    api.run(keep(Arc::clone(&api.state.store), sweep.task_type.clone(), found)).await?,
+                );
                 after = next;
                 if after.is_none() {
                     break;
@@ -72,10 +75,13 @@ impl Matching {
         let count = self.count();
         match expect {
             None => Ok(false),
-            Some(_) if self.more => Err(Problem::count_moved(count, format!("more than {count} tasks match: narrow the filter"))),
-            Some(expect) if expect != count => {
-                Err(Problem::count_moved(count, format!("{count} tasks match now, and {expect} were expected: look again")))
+            Some(_) if self.more => {
+                Err(Problem::count_moved(count, format!("more than {count} tasks match: narrow the filter")))
             }
+            Some(expect) if expect != count => Err(Problem::count_moved(
+                count,
+                format!("{count} tasks match now, and {expect} were expected: look again"),
+            )),
             Some(_) => Ok(!dry_run),
         }
     }
@@ -83,7 +89,8 @@ impl Matching {
     /// What to answer when so much came of it.
     pub(super) async fn answer(&self, api: &Api, came: Came) -> Result<BulkAnswer, Problem> {
         let Came { done, refused, gone } = came;
-        let (store, some) = (Arc::clone(&api.state.store), self.ids.iter().take(EXAMPLES).copied().collect::<Vec<_>>());
+        let (store, some) =
+            (Arc::clone(&api.state.store), self.ids.iter().take(EXAMPLES).copied().collect::<Vec<_>>());
         let tasks = api.run(async move {
             let mut tasks = Vec::new();
             for id in some {
@@ -93,7 +100,14 @@ impl Matching {
         });
         let examples = tasks.await?.iter().map(brief).collect();
         let matched = self.count();
-        Ok(BulkAnswer { matched, more: self.more, done, refused: refused + gone, left: matched.saturating_sub(done + gone), examples })
+        Ok(BulkAnswer {
+            matched,
+            more: self.more,
+            done,
+            refused: refused + gone,
+            left: matched.saturating_sub(done + gone),
+            examples,
+        })
     }
 
     fn count(&self) -> u32 {
@@ -114,5 +128,8 @@ pub(super) fn brief(task: &Task) -> TaskBrief {
 
 /// That a filter cannot be used.
 pub(super) fn invalid(pointer: &str, message: impl Into<String>) -> Problem {
-    Problem::invalid(ProblemCode::InvalidSubmission, vec![crate::contract::ProblemItem::new(pointer, message)])
+    Problem::invalid(
+        ProblemCode::InvalidSubmission,
+        vec![crate::contract::ProblemItem::new(pointer, message)],
+    )
 }

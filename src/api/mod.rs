@@ -1,12 +1,13 @@
 //! The HTTP interface: the only place with actix.
 //!
-//! Owns routes, the form of requests and answers, and the way errors leave (`problem`). Decides nothing about tasks: a
-//! submission goes to the `acceptor`, everything else is read from the store. `docs/api.md` is the contract in words,
-//! `/openapi.json` in schemas.
+//! Owns routes, the form of requests and answers, and the way errors leave (`problem`). Decides nothing about
+//! tasks: a submission goes to the `acceptor`, everything else is read from the store. `docs/api.md` is the
+//! contract in words, `/openapi.json` in schemas.
 //!
-//! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access` (who may, by the table in `routes`, and with `guard` from where) -> `body`
-//! (type, size, time) -> `domain::json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`. Nothing
-//! a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
+//! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access`
+//! (who may, by the table in `routes`, and with `guard` from where) -> `body` (type, size, time) ->
+//! `domain::json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`.
+//! Nothing a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
 
 mod access;
 mod answer;

@@ -1,5 +1,5 @@
-//! The description of the interface in OpenAPI, generated from the table of routes and its handlers. A snapshot of it lies in `tests/`, so that
-//! every change of the contract shows in review.
+//! The description of the interface in OpenAPI, generated from the table of routes and its handlers. A
+//! snapshot of it lies in `tests/`, so that every change of the contract shows in review.
 
 use std::sync::OnceLock;
 
@@ -34,11 +34,17 @@ use crate::contract;
 )]
 struct Description;
 
-/// Says of every path what holds by its kind, so that no path is forgotten: who may use it, what may stand in it, how it is refused.
+/// Says of every path what holds by its kind, so that no path is forgotten: who may use it, what may stand in
+/// it, how it is refused.
 fn give_rules(document: &mut utoipa::openapi::OpenApi, routes: Routes) {
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
-    let scheme = scheme.description(Some("Made by `tasker token create`. None is needed on a loopback address before there is one."));
-    document.components.get_or_insert_default().add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
+    let scheme = scheme.description(Some(
+        "Made by `tasker token create`. None is needed on a loopback address before there is one.",
+    ));
+    document
+        .components
+        .get_or_insert_default()
+        .add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
     for (path, item) in &mut document.paths.paths {
         let open = routes.at(path).is_some_and(|route| route.needs(&Method::GET) == Some(For::Everybody));
         let operations = [
@@ -80,12 +86,16 @@ fn give_rules(document: &mut utoipa::openapi::OpenApi, routes: Routes) {
             may_be("403", "`insufficient_scope`, `cross_site`");
             if of_ledger {
                 may_be("500", "`internal`");
-                let again = refusal("`database_unavailable`").header("Retry-After", Header::new(u32::schema()));
+                let again =
+                    refusal("`database_unavailable`").header("Retry-After", Header::new(u32::schema()));
                 responses.entry("503".to_owned()).or_insert_with(|| again.build().into());
             } else {
                 may_be("503", "`database_unavailable`: the tokens have not been read yet");
             }
-            operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
+            operation.security = Some(vec![
+                SecurityRequirement::default(),
+                SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, []),
+            ]);
         }
     }
 }
@@ -97,7 +107,10 @@ const TOKEN: &str = "token";
 fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
-    if matches!(parameter.name.as_str(), "since" | "until") && path != "/events" && !path.starts_with("/rollouts") {
+    if matches!(parameter.name.as_str(), "since" | "until")
+        && path != "/events"
+        && !path.starts_with("/rollouts")
+    {
         schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
     }
     schema.min_length = (parameter.name == "gone_for").then_some(1);
@@ -109,7 +122,8 @@ const ROLLOUTS: &str = "^(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|P
 /// States of endpoints of rollouts, separated by commas.
 const ROLLOUT_TARGETS: &str = "^(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED)(,(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED))*$";
 
-/// A span within ten years: units from the longest to the shortest, or milliseconds alone. The empty text is refused by its length.
+/// A span within ten years: units from the longest to the shortest, or milliseconds alone. The empty text is
+/// refused by its length.
 const GONE_FOR: &str = "^([12][0-9]{11}ms|([0-9]{1,3}d)?([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?([0-9]{1,11}ms)?([0-9]{1,13}us)?)$";
 
 /// The pattern of a parameter, where it has one.
@@ -128,7 +142,9 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "state" if of_rollouts => ROLLOUT_TARGETS,
         "status" if of_rollouts => ROLLOUTS,
         "until" if of_rollouts => "^(end|settled)$",
-        "cursor" if matches!(path, "/rollouts" | "/census/rollouts") => "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$",
+        "cursor" if matches!(path, "/rollouts" | "/census/rollouts") => {
+            "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
+        }
         "cursor" if of_rollouts => r"^[0-9]{1,9}\.[0-9]{1,9}$",
         "state" => "^(ok|failed|running|missing|canceled|expired)$",
         "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",
@@ -137,11 +153,17 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "status" if path == "/requests" => {
             "^(Queuing|Inprogress|Completed|Failed|Canceled)(,(Queuing|Inprogress|Completed|Failed|Canceled))*$"
         }
-        "status" => "^(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED)(,(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED))*$",
+        "status" => {
+            "^(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED)(,(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED))*$"
+        }
         "after" if path.ends_with("/logs") => r"^(b[0-9]{1,18}|l[0-9]{1,16}\.[A-Za-z0-9._-]{1,128})$",
         "answer" => "^[0-9A-Fa-f]{32}$",
-        "cursor" if path == "/endpoints" || path.ends_with("/responses") => "^e(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]){1,128}$",
-        "cursor" if matches!(path, "/requests" | "/census/requests") => r"^r[0-9]{1,16}\.[A-Za-z0-9._-]{1,191}$",
+        "cursor" if path == "/endpoints" || path.ends_with("/responses") => {
+            "^e(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]){1,128}$"
+        }
+        "cursor" if matches!(path, "/requests" | "/census/requests") => {
+            r"^r[0-9]{1,16}\.[A-Za-z0-9._-]{1,191}$"
+        }
         "cursor" => "^t[0-9A-Fa-f]{32}$",
         _ => return None,
     })
@@ -149,8 +171,10 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
 
 /// The body of a `POST` that needs none.
 fn any_body() -> RefOr<RequestBody> {
-    let body =
-        RequestBodyBuilder::new().content("application/json", Content::new(Some(Schema::Object(Object::with_type(SchemaType::AnyValue)))));
+    let body = RequestBodyBuilder::new().content(
+        "application/json",
+        Content::new(Some(Schema::Object(Object::with_type(SchemaType::AnyValue)))),
+    );
     let description = "Not looked at, and may be empty. It brings the `Content-Type: application/json` that every `POST` needs";
     body.description(Some(description)).required(Some(Required::True)).build().into()
 }

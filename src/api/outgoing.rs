@@ -1,7 +1,8 @@
 //! Answers on their way out: in pieces, and within the memory that all of them together may hold.
 //!
-//! An answer lies in memory until its client has taken it. One that takes nothing is hung up on by the system after
-//! [`super::Limits::write_timeout`]; until then its answer counts here, and where there is no room, others are told to come again.
+//! An answer lies in memory until its client has taken it. One that takes nothing is hung up on by the system
+//! after [`super::Limits::write_timeout`]; until then its answer counts here, and where there is no room,
+//! others are told to come again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,14 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::problem::Problem;
 use crate::contract::ProblemCode;
 
-/// Bytes handed to the server at once. It copies them, so a long answer given in one piece would be held twice. Shorter answers are not counted:
-/// the number of connections bounds them.
+/// Bytes handed to the server at once. It copies them, so a long answer given in one piece would be held
+/// twice. Shorter answers are not counted: the number of connections bounds them.
 pub const PIECE: usize = 32 << 10;
 
 /// What an answer of unknown length holds at most: a page, and the same as JSON.
 const STREAM: usize = 8 << 20;
 
-/// Marks an answer that has no end and sees to its own memory: no room is kept for it, and its length is no time to answer.
+/// Marks an answer that has no end and sees to its own memory: no room is kept for it, and its length is no
+/// time to answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Endless;
 
@@ -52,22 +54,30 @@ impl Room {
     /// [`ProblemCode::Overloaded`] when there is no room in time.
     pub async fn reserve(&self, bytes: usize) -> Result<Share, Problem> {
         let free = self.free.clone().acquire_many_owned(self.permits(bytes));
-        tokio::time::timeout(self.timeout, free).await.ok().and_then(Result::ok).map(Share).ok_or_else(no_room)
+        tokio::time::timeout(self.timeout, free)
+            .await
+            .ok()
+            .and_then(Result::ok)
+            .map(Share)
+            .ok_or_else(no_room)
     }
 
     fn permits(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.min(self.total)).unwrap_or(u32::MAX)
     }
 
-    /// The answer in pieces, with room for what it really holds. One with nothing reserved waits for its turn behind those that reserve; one that needs
-    /// more than it has reserved does not wait, since two of them could wait for each other.
+    /// The answer in pieces, with room for what it really holds. One with nothing reserved waits for its turn
+    /// behind those that reserve; one that needs more than it has reserved does not wait, since two of them
+    /// could wait for each other.
     ///
     /// # Errors
     /// When there is no room.
     pub async fn hold(&self, answer: HttpResponse, reserved: Option<Share>) -> Result<HttpResponse, Problem> {
         let (length, size) = match answer.body().size() {
             BodySize::None | BodySize::Sized(0) => return Ok(answer),
-            BodySize::Sized(length) => (usize::try_from(length).unwrap_or(usize::MAX), BodySize::Sized(length)),
+            BodySize::Sized(length) => {
+                (usize::try_from(length).unwrap_or(usize::MAX), BodySize::Sized(length))
+            }
             BodySize::Stream => (STREAM, BodySize::Stream),
         };
         if length <= PIECE {
@@ -82,7 +92,12 @@ impl Room {
         if held > wanted {
             drop(share.split(held - wanted));
         } else if held < wanted {
-            share.merge(self.free.clone().try_acquire_many_owned(self.permits(wanted - held)).map_err(|_| no_room())?);
+            share.merge(
+                self.free
+                    .clone()
+                    .try_acquire_many_owned(self.permits(wanted - held))
+                    .map_err(|_| no_room())?,
+            );
         }
         Ok(answer.map_body(|_, body| Pieces { rest: Bytes::new(), body, size, _share: share }.boxed()))
     }
@@ -108,7 +123,10 @@ impl MessageBody for Pieces {
         self.size
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         while self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_next(context)) {
                 Some(Ok(bytes)) => self.rest = bytes,

@@ -27,7 +27,9 @@ pub fn is_under(path: &str) -> bool {
 
 /// Whether `/` is asked for by a browser that shows it to a person.
 pub fn is_looked_for(head: &RequestHead) -> bool {
-    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("text/html"));
+    let accepts = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|text| text.to_ascii_lowercase().contains("text/html"))
+    };
     reads(&head.method) && head.uri.path() == "/" && head.headers.get_all(header::ACCEPT).any(accepts)
 }
 
@@ -39,7 +41,8 @@ pub fn is_page(request: &ServiceRequest) -> bool {
 
 /// Whether somebody follows a link to a page, from wherever. The page that has the link learns nothing by it.
 pub fn is_visit(request: &ServiceRequest) -> bool {
-    let says = |name, word| request.headers().get(name).is_some_and(|value: &HeaderValue| value.as_bytes() == word);
+    let says =
+        |name, word| request.headers().get(name).is_some_and(|value: &HeaderValue| value.as_bytes() == word);
     is_page(request) && says("sec-fetch-mode", b"navigate") && says("sec-fetch-dest", b"document")
 }
 

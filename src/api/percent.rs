@@ -1,4 +1,5 @@
-//! Percent-encoding of path segments and query values, strict on the way in: what is not UTF-8 is refused, not replaced.
+//! Percent-encoding of path segments and query values, strict on the way in: what is not UTF-8 is refused,
+//! not replaced.
 
 /// The text behind a percent-encoded one; `None` when an escape is malformed or the bytes are not UTF-8.
 pub fn decode(text: &str) -> Option<String> {

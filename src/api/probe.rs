@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long what the database has shown counts. `/ready` is open to everybody, and asking often must not be work for the database.
+/// How long what the database has shown counts. `/ready` is open to everybody, and asking often must not be
+/// work for the database.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What the database has shown last.

@@ -1,7 +1,8 @@
 //! The one door through which errors leave: RFC 9457 problem documents.
 //!
-//! Handlers answer `Result<_, Problem>`; `request` renders the problem, since it alone knows the request id. What a customer
-//! can act on is in `detail` and `errors`; what only the operator can act on is in `cause`, which goes to the log.
+//! Handlers answer `Result<_, Problem>`; `request` renders the problem, since it alone knows the request id.
+//! What a customer can act on is in `detail` and `errors`; what only the operator can act on is in `cause`,
+//! which goes to the log.
 
 use std::fmt;
 
@@ -44,10 +45,14 @@ impl ProblemCode {
             | Self::EndpointPresent => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidSubmission | Self::InvalidGroup | Self::InvalidMessage | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidSubmission | Self::InvalidGroup | Self::InvalidMessage | Self::InvalidQuery => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::TooManySubmissions | Self::TooManyWaits => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -143,12 +148,23 @@ const MAX_ITEMS: usize = 1000;
 impl Problem {
     /// A problem of this code.
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), subject: None, allow: None, retry_after_secs: None, cause: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            subject: None,
+            allow: None,
+            retry_after_secs: None,
+            cause: None,
+        }
     }
 
     /// No token was shown.
     pub fn token_needed() -> Self {
-        Self::new(ProblemCode::TokenNeeded, "this needs a token: send the header `Authorization: Bearer TOKEN`")
+        Self::new(
+            ProblemCode::TokenNeeded,
+            "this needs a token: send the header `Authorization: Bearer TOKEN`",
+        )
     }
 
     /// What was shown is no token, or not any more. Says not which, lest it be known that there was one.
@@ -168,7 +184,8 @@ impl Problem {
 
     /// No such task.
     pub fn unknown_task(task_type: &TaskType, name: &str) -> Self {
-        Self::new(ProblemCode::UnknownTask, format!("task {} of type {task_type} not found", quoted(name))).about(name, None)
+        Self::new(ProblemCode::UnknownTask, format!("task {} of type {task_type} not found", quoted(name)))
+            .about(name, None)
     }
 
     /// A name that nothing has.
@@ -185,7 +202,10 @@ impl Problem {
     /// Names the value that nothing is known by, and what was likely meant.
     pub fn about(self, value: &str, suggestion: Option<String>) -> Self {
         let value = value.chars().take(MAX_VALUE).collect();
-        Self { subject: Some(Box::new(Subject { value: Some(value), suggestion, ..Subject::default() })), ..self }
+        Self {
+            subject: Some(Box::new(Subject { value: Some(value), suggestion, ..Subject::default() })),
+            ..self
+        }
     }
 
     /// Everything that is wrong with a body or a query.
@@ -208,8 +228,9 @@ impl Problem {
 
     /// The task with the identifier was submitted with other options.
     pub fn other_options(existing_id: TaskId, options: &str) -> Self {
-        let detail =
-            format!("a task of this type has the same identifier and content, and other options ({options}); leave them out to repeat it");
+        let detail = format!(
+            "a task of this type has the same identifier and content, and other options ({options}); leave them out to repeat it"
+        );
         Self::new(ProblemCode::IdentifierConflict, detail).with_existing(existing_id)
     }
 
@@ -221,18 +242,29 @@ impl Problem {
 
     /// Something only the operator can mend.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        Self::new(ProblemCode::Internal, "an unexpected error; the operator finds it in the log by the request id").because(cause)
+        Self::new(
+            ProblemCode::Internal,
+            "an unexpected error; the operator finds it in the log by the request id",
+        )
+        .because(cause)
     }
 
     /// What came cannot be handed on.
     pub fn broker_unavailable(cause: impl fmt::Display) -> Self {
-        let problem = Self::new(ProblemCode::BrokerUnavailable, "the broker takes no messages now; send the same request again later");
+        let problem = Self::new(
+            ProblemCode::BrokerUnavailable,
+            "the broker takes no messages now; send the same request again later",
+        );
         problem.retry_after(5).because(cause)
     }
 
-    /// The database does not answer: nothing is known to have been recorded, and the same request may be sent again.
+    /// The database does not answer: nothing is known to have been recorded, and the same request may be sent
+    /// again.
     pub fn database_unavailable(cause: impl fmt::Display) -> Self {
-        let problem = Self::new(ProblemCode::DatabaseUnavailable, "the ledger cannot be reached now; send the same request again later");
+        let problem = Self::new(
+            ProblemCode::DatabaseUnavailable,
+            "the ledger cannot be reached now; send the same request again later",
+        );
         problem.retry_after(5).because(cause)
     }
 
@@ -277,12 +309,19 @@ impl Problem {
         if let Some(seconds) = self.retry_after_secs {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }
-        if matches!(self.code, ProblemCode::BodyTimeout | ProblemCode::BodyTooLarge | ProblemCode::IncompleteBody | ProblemCode::Overloaded)
-        {
+        if matches!(
+            self.code,
+            ProblemCode::BodyTimeout
+                | ProblemCode::BodyTooLarge
+                | ProblemCode::IncompleteBody
+                | ProblemCode::Overloaded
+        ) {
             // The rest of the body is not worth waiting for, nor what else such a client has asked for.
             answer.force_close();
         }
-        answer.content_type("application/problem+json").body(serde_json::to_vec(&self.body(request_id)).unwrap_or_default())
+        answer
+            .content_type("application/problem+json")
+            .body(serde_json::to_vec(&self.body(request_id)).unwrap_or_default())
     }
 
     /// What is told of it.
@@ -324,13 +363,15 @@ impl ResponseError for Problem {
 impl From<&StoreError> for Problem {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Unavailable { .. } | StoreError::Busy { .. } | StoreError::Schema { .. } | StoreError::NoDatabase { .. } => {
-                Self::database_unavailable(error)
-            }
+            StoreError::Unavailable { .. }
+            | StoreError::Busy { .. }
+            | StoreError::Schema { .. }
+            | StoreError::NoDatabase { .. } => Self::database_unavailable(error),
             StoreError::TooLarge { .. } => Self::new(ProblemCode::BodyTooLarge, error.to_string()),
-            StoreError::Rows { .. } | StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Address { .. } => {
-                Self::internal(error)
-            }
+            StoreError::Rows { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Statement { .. }
+            | StoreError::Address { .. } => Self::internal(error),
         }
     }
 }
@@ -344,9 +385,11 @@ impl From<StoreError> for Problem {
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
-            AcceptError::Busy => {
-                Self::new(ProblemCode::TooManySubmissions, "too many submissions wait to be recorded; send this one again").retry_after(1)
-            }
+            AcceptError::Busy => Self::new(
+                ProblemCode::TooManySubmissions,
+                "too many submissions wait to be recorded; send this one again",
+            )
+            .retry_after(1),
             AcceptError::Stopping => Self::database_unavailable("this process is stopping"),
             AcceptError::Store(error) => error.as_ref().into(),
         }
@@ -373,7 +416,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_problem_says_it_all() {
-        let items = vec![ProblemItem::new("/identifier", "is missing"), ProblemItem::new("/x~1y", "is not a member of a submission")];
+        let items = vec![
+            ProblemItem::new("/identifier", "is missing"),
+            ProblemItem::new("/x~1y", "is not a member of a submission"),
+        ];
         let answer = Problem::invalid(ProblemCode::InvalidSubmission, items).render("r-1");
         assert_eq!(answer.status(), 422);
         assert_eq!(header(&answer, "content-type"), "application/problem+json");
@@ -402,8 +448,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_says_when_to_come_back() {
-        let error =
-            StoreError::Unavailable { safe_url: "mysql://db".to_owned(), reason: "refused".to_owned(), cause: Refusal::Unreachable };
+        let error = StoreError::Unavailable {
+            safe_url: "mysql://db".to_owned(),
+            reason: "refused".to_owned(),
+            cause: Refusal::Unreachable,
+        };
         let answer = Problem::from(AcceptError::Store(Arc::new(error))).render("r-3");
         assert_eq!((answer.status().as_u16(), header(&answer, "retry-after")), (503, "5"));
         let answer = Problem::from(AcceptError::Busy).render("r-4");
@@ -419,7 +468,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_list_is_told_from_its_beginning() {
-        let items = (0..50_000).map(|index| ProblemItem::new(format!("/endpoints/{index}"), "is no name")).collect();
+        let items =
+            (0..50_000).map(|index| ProblemItem::new(format!("/endpoints/{index}"), "is no name")).collect();
         let answer = body(Problem::invalid(ProblemCode::InvalidSubmission, items).render("r-6")).await;
         assert_eq!(answer["errors"].as_array().map(Vec::len), Some(MAX_ITEMS));
         assert_eq!(answer["detail"], "50000 problems, of which the first 1000 are listed");

@@ -1,6 +1,7 @@
 //! Query strings, and the spans and cursors in them.
 //!
-//! As strict as bodies: a misspelt filter that was ignored would list everything. All problems are told at once.
+//! As strict as bodies: a misspelt filter that was ignored would list everything. All problems are told at
+//! once.
 
 use std::time::Duration;
 
@@ -45,8 +46,14 @@ impl Query {
         read(&value).map_err(|message| self.problem(name, &message)).ok()
     }
 
-    /// Takes a parameter out without which there is no answer; where it is absent, `missing` says what it is for.
-    pub fn need<T>(&mut self, name: &str, missing: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    /// Takes a parameter out without which there is no answer; where it is absent, `missing` says what it is
+    /// for.
+    pub fn need<T>(
+        &mut self,
+        name: &str,
+        missing: &str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         if self.pairs.iter().all(|(other, _)| other != name) {
             self.problem(name, &format!("is missing: {missing}"));
             return None;
@@ -60,7 +67,8 @@ impl Query {
     /// As [`Self::finish`].
     pub fn finish_with<T>(self, needed: Option<T>) -> Result<T, Problem> {
         self.finish()?;
-        needed.ok_or_else(|| Problem::internal("a parameter that is needed is absent, and no problem says so"))
+        needed
+            .ok_or_else(|| Problem::internal("a parameter that is needed is absent, and no problem says so"))
     }
 
     /// Ends the reading.
@@ -71,7 +79,11 @@ impl Query {
         for (name, _) in std::mem::take(&mut self.pairs) {
             self.problem(&shortened(&name), "is not a parameter of this path");
         }
-        if self.problems.is_empty() { Ok(()) } else { Err(Problem::invalid(ProblemCode::InvalidQuery, self.problems)) }
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(ProblemCode::InvalidQuery, self.problems))
+        }
     }
 
     fn problem(&mut self, name: &str, message: &str) {
@@ -98,7 +110,8 @@ pub fn truth(text: &str) -> Result<bool, String> {
 pub fn span(text: &str, max: Duration) -> Result<Duration, String> {
     let malformed = || "must be a number with a unit, such as 500ms, 20s or 1m".to_owned();
     let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-    let number = Some(digits).filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number =
+        Some(digits).filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
     let millis: u64 = match &text[digits.len()..] {
         "ms" => 1,
         "s" => 1000,
@@ -136,7 +149,10 @@ pub fn words<T: Copy>(text: &str, all: &[T], spell: impl Fn(T) -> &'static str) 
 /// # Errors
 /// A message for a person.
 pub fn limit(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|limit| (1..=1000).contains(limit)).ok_or_else(|| "must be a number from 1 to 1000".to_owned())
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=1000).contains(limit))
+        .ok_or_else(|| "must be a number from 1 to 1000".to_owned())
 }
 
 /// A point in time.
@@ -146,8 +162,8 @@ pub fn limit(text: &str) -> Result<u32, String> {
 pub fn time(text: &str) -> Result<Timestamp, String> {
     // A `+` that was not escaped has become a space; in a time it can only have been the sign of the zone.
     let zoned = text.replace(' ', "+");
-    let time =
-        chrono::DateTime::parse_from_rfc3339(&zoned).map_err(|_| "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)".to_owned())?;
+    let time = chrono::DateTime::parse_from_rfc3339(&zoned)
+        .map_err(|_| "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)".to_owned())?;
     Ok(time.with_timezone(&chrono::Utc).into())
 }
 
@@ -195,7 +211,9 @@ pub fn read_log_cursor(text: &str) -> Result<After, String> {
 }
 
 fn digits(text: &str) -> Option<u64> {
-    Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())).and_then(|text| text.parse().ok())
+    Some(text)
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
 }
 
 /// The time in microseconds of a cursor that begins so, and what follows it after a period.
@@ -264,8 +282,12 @@ pub fn endpoint_cursor(last: &EndpointName) -> String {
 /// # Errors
 /// A message for a person.
 pub fn read_endpoint_cursor(text: &str) -> Result<EndpointName, String> {
-    let digits = text.strip_prefix('e').filter(|digits| digits.len() % 2 == 0 && digits.is_ascii()).ok_or_else(no_cursor)?;
-    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect();
+    let digits = text
+        .strip_prefix('e')
+        .filter(|digits| digits.len() % 2 == 0 && digits.is_ascii())
+        .ok_or_else(no_cursor)?;
+    let bytes: Option<Vec<u8>> =
+        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect();
     let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|name| name.parse().ok());
     name.ok_or_else(no_cursor)
 }
@@ -283,7 +305,9 @@ mod tests {
 
     #[test]
     fn spans_have_a_unit_and_a_maximum() {
-        for (text, millis) in [("20s", 20_000), ("1m", 60_000), ("0s", 0), ("250ms", 250), ("60000ms", 60_000), ("007s", 7_000)] {
+        for (text, millis) in
+            [("20s", 20_000), ("1m", 60_000), ("0s", 0), ("250ms", 250), ("60000ms", 60_000), ("007s", 7_000)]
+        {
             assert_eq!(span(text, MINUTE), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "s", "20", "-1s", "+1s", "1.5s", "1 s", "1h", "1S", "é", "20é", "1s1s", "٣s"] {
@@ -305,7 +329,12 @@ mod tests {
     #[test]
     fn times_are_rfc_3339() {
         let noon = Timestamp::from_micros(1_769_860_800_000_000);
-        for text in ["2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00", "2026-01-31T13:00:00 01:00", "2026-01-31T12:00:00.000Z"] {
+        for text in [
+            "2026-01-31T12:00:00Z",
+            "2026-01-31T13:00:00+01:00",
+            "2026-01-31T13:00:00 01:00",
+            "2026-01-31T12:00:00.000Z",
+        ] {
             assert_eq!(time(text), Ok(noon), "{text}");
         }
         for text in ["", "2026-01-31", "now", "1769860800", "2026-02-30T00:00:00Z", "2026-01-31T12:00:00"] {
@@ -320,7 +349,11 @@ mod tests {
         assert_eq!(query.take("wait", |text| span(text, MINUTE)), None);
         assert_eq!(query.take("ok", |text| Ok(text.to_owned())).as_deref(), Some("x&y z"));
         assert_eq!(query.take("absent", limit), None);
-        assert_eq!(query.problems.iter().map(|item| item.pointer.as_str()).collect::<Vec<_>>(), ["?b", "?limit", "?wait"], "told so far");
+        assert_eq!(
+            query.problems.iter().map(|item| item.pointer.as_str()).collect::<Vec<_>>(),
+            ["?b", "?limit", "?wait"],
+            "told so far"
+        );
         let problem = query.finish().expect_err("has problems");
         assert!(problem.to_string().contains("5 problems"), "{problem}");
         assert!(Query::new("").finish().is_ok());
@@ -330,7 +363,10 @@ mod tests {
     fn what_is_needed_is_missed_by_its_name() {
         let mut query = Query::new("since=watch=");
         assert_eq!(query.need("watch", "what to watch", limit), None);
-        assert_eq!(query.problems.iter().map(|item| item.message.as_str()).collect::<Vec<_>>(), ["is missing: what to watch"]);
+        assert_eq!(
+            query.problems.iter().map(|item| item.message.as_str()).collect::<Vec<_>>(),
+            ["is missing: what to watch"]
+        );
         let mut query = Query::new("limit=x");
         assert_eq!(query.need("limit", "a number", limit), None);
         assert_eq!(query.problems.len(), 1, "it is there, and wrong");
@@ -352,13 +388,26 @@ mod tests {
     fn cursors_are_ours_or_nothing() {
         let id = TaskId::new();
         assert_eq!(read_task_cursor(&task_cursor(id)), Ok(id));
-        for text in ["", "t", "x", "t123", &id.to_string(), &format!("t{id}"), &endpoint_cursor(&"a".parse().expect("a name"))] {
+        for text in [
+            "",
+            "t",
+            "x",
+            "t123",
+            &id.to_string(),
+            &format!("t{id}"),
+            &endpoint_cursor(&"a".parse().expect("a name")),
+        ] {
             assert!(read_task_cursor(text).is_err(), "{text}");
         }
         let (at, token) = (Timestamp::from_micros(1_700_000_000_000_000), "a.b-c");
-        assert_eq!(read_request_cursor(&request_cursor(at, token)), Ok((at, token.parse().expect("a token"))));
+        assert_eq!(
+            read_request_cursor(&request_cursor(at, token)),
+            Ok((at, token.parse().expect("a token")))
+        );
         assert_eq!(read_request_place(&request_cursor(at, "a b")), Ok((at, "a b".to_owned())));
-        for text in ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r99999999999999999999.a", &task_cursor(id)] {
+        for text in
+            ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r99999999999999999999.a", &task_cursor(id)]
+        {
             assert!(read_request_cursor(text).is_err(), "{text}");
         }
         assert_eq!(read_target_cursor(&target_cursor(3, 70)), Ok((3, 70)));

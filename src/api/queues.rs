@@ -55,11 +55,13 @@ async fn set(api: &Api, request: &HttpRequest, paused: bool) -> Answer {
     let name = segment(request, 1)?;
     let policy = api.policy(&name).filter(|policy| policy.queue.is_some());
     let task_type = policy.ok_or_else(|| unknown::queue(api, request, &name))?.name.clone();
-    let (ledger, now, of, by) = (api.state.ledger.clone(), api.now()?, task_type.clone(), access::token_name(request));
+    let (ledger, now, of, by) =
+        (api.state.ledger.clone(), api.now()?, task_type.clone(), access::token_name(request));
     if api.run(async move { ledger.pause(&of, paused, by.as_ref(), now).await }).await? {
         tracing::info!(%task_type, paused, reason = %ReasonCode::QueuePaused, "a queue was paused or resumed");
     }
-    let record = look(api, vec![task_type]).await?.pop().ok_or_else(|| unknown::queue(api, request, &name))?;
+    let record =
+        look(api, vec![task_type]).await?.pop().ok_or_else(|| unknown::queue(api, request, &name))?;
     answer(StatusCode::OK, &Queue::from(record), 256)
 }
 

@@ -1,7 +1,7 @@
 //! Requests that were refused because of their sender: each is counted, and some are logged.
 //!
-//! A wrong secret is a mistake or a guess, and an operator wants to see both. Guesses must not fill the log, so a process writes a bounded number of lines per
-//! time span. The metric counts every refusal.
+//! A wrong secret is a mistake or a guess, and an operator wants to see both. Guesses must not fill the log,
+//! so a process writes a bounded number of lines per time span. The metric counts every refusal.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -41,7 +41,8 @@ enum Line {
 }
 
 impl Refusals {
-    /// Counts a problem if it is about who asks, and logs it if there is room. `peer` is who is connected; behind a proxy that is the proxy.
+    /// Counts a problem if it is about who asks, and logs it if there is room. `peer` is who is connected;
+    /// behind a proxy that is the proxy.
     pub fn note(&self, metrics: &Metrics, problem: &Problem, peer: Option<IpAddr>) {
         let code = problem.code();
         if !matches!(
@@ -61,7 +62,9 @@ impl Refusals {
         }
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_canonical().to_string());
         match self.line(Instant::now()) {
-            Line::Write { unlogged } => tracing::warn!(peer, code = code.as_str(), unlogged, "refused: {}", problem.detail()),
+            Line::Write { unlogged } => {
+                tracing::warn!(peer, code = code.as_str(), unlogged, "refused: {}", problem.detail())
+            }
             Line::Last { unlogged } => tracing::warn!(
                 peer,
                 code = code.as_str(),

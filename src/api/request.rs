@@ -1,5 +1,5 @@
-//! What happens to every request, whatever it asks for: its id, its log span, its time in the metrics, the headers of its
-//! answer, and the rendering of a [`Problem`].
+//! What happens to every request, whatever it asks for: its id, its log span, its time in the metrics, the
+//! headers of its answer, and the rendering of a [`Problem`].
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -24,12 +24,16 @@ use super::problem::Problem;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps all routes.
-pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let start = Instant::now();
     let id = request_id(request.headers());
     let method = method_label(request.method());
     let waits = request.query_string().split('&').any(|pair| pair.starts_with("wait="));
-    let route = request.app_data::<web::Data<Api>>().and_then(|api| api.routes.of(request.match_info().as_str()));
+    let route =
+        request.app_data::<web::Data<Api>>().and_then(|api| api.routes.of(request.match_info().as_str()));
     let route = match route.map(|route| route.pattern) {
         // Waiting is not slowness: long polls would drown the latency of plain reads.
         Some(pattern) if waits => Cow::Owned(format!("{pattern}?wait")),
@@ -95,7 +99,11 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
     let status = answer.status();
     let endless = answer.extensions().contains::<Endless>();
     if let Some(api) = request.app_data::<web::Data<Api>>().filter(|_| !endless) {
-        api.state.metrics.http_requests.with_label_values(&[&route, method, status.as_str()]).observe(elapsed.as_secs_f64());
+        api.state
+            .metrics
+            .http_requests
+            .with_label_values(&[&route, method, status.as_str()])
+            .observe(elapsed.as_secs_f64());
     }
     tracing::debug!(parent: &span, status = status.as_u16(), elapsed_ms = elapsed.as_millis(), "answered");
     Ok(ServiceResponse::new(request, answer))
@@ -103,8 +111,9 @@ pub async fn observe(request: ServiceRequest, next: Next<impl MessageBody + 'sta
 
 /// The body of a request that was refused without a look at it.
 ///
-/// The server hangs up where nobody has read a body when its answer is sent. One whose reader has gone before then it reads to its end, for the next
-/// request's sake, and a body in chunks need not have one: so whoever refuses leaves it here, and it goes with the answer.
+/// The server hangs up where nobody has read a body when its answer is sent. One whose reader has gone before
+/// then it reads to its end, for the next request's sake, and a body in chunks need not have one: so whoever
+/// refuses leaves it here, and it goes with the answer.
 pub struct Unread {
     _payload: Payload,
 }
@@ -131,7 +140,10 @@ impl MessageBody for RefusalBody {
         self.body.size()
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         Pin::new(&mut self.body).poll_next(context)
     }
 }
@@ -147,8 +159,10 @@ fn log(problem: &Problem, status: u16) {
 
 /// The customer's own id for the request if it is safe to repeat in headers and logs, a new one otherwise.
 fn request_id(headers: &HeaderMap) -> String {
-    let safe =
-        |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/=+@".contains(&byte));
+    let safe = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:/=+@".contains(&byte))
+    };
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(safe);
     given.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }

@@ -1,7 +1,9 @@
-//! The body of `POST /requests`: an action with its params, and its steps where no configured action has them.
+//! The body of `POST /requests`: an action with its params, and its steps where no configured action has
+//! them.
 //!
-//! Refuses what it does not know, as for a task: a misspelt `jobs` that was ignored would leave out what was to be done. What the steps
-//! themselves may be is judged by [`NewRequest::new`](crate::domain::NewRequest::new).
+//! Refuses what it does not know, as for a task: a misspelt `jobs` that was ignored would leave out what was
+//! to be done. What the steps themselves may be is judged by
+//! [`NewRequest::new`](crate::domain::NewRequest::new).
 
 use std::collections::HashMap;
 
@@ -32,12 +34,18 @@ pub struct RequestSubmission {
 /// Every problem there is.
 pub fn parse(text: &str) -> Result<RequestSubmission, Vec<ProblemItem>> {
     let mut body = Body { problems: Vec::new() };
-    let Some(members) = body.members(text, "", &["action", "params", "steps", "request_token"]) else { return Err(body.problems) };
+    let Some(members) = body.members(text, "", &["action", "params", "steps", "request_token"]) else {
+        return Err(body.problems);
+    };
     let action = body.needed::<String>(&members, "", "action", "a string");
     let request_token = body.optional(&members, "", "request_token", "a string");
-    let params = members.get("params").map_or_else(|| json(&serde_json::Map::new()), |params| Json::from((*params).to_owned()));
+    let params = members
+        .get("params")
+        .map_or_else(|| json(&serde_json::Map::new()), |params| Json::from((*params).to_owned()));
     let steps = body.optional::<Vec<&RawValue>>(&members, "", "steps", "an array of steps");
-    let steps = steps.map(|steps| steps.into_iter().enumerate().map(|(place, step)| body.step(step, place)).collect::<Vec<_>>());
+    let steps = steps.map(|steps| {
+        steps.into_iter().enumerate().map(|(place, step)| body.step(step, place)).collect::<Vec<_>>()
+    });
     match action {
         Some(action) if body.problems.is_empty() => {
             let steps = steps.map(|steps| steps.into_iter().flatten().collect());
@@ -58,12 +66,18 @@ impl Body {
     }
 
     /// The members of the object at a place, each once; none where there is no object.
-    fn members<'a>(&mut self, text: &'a str, at: &str, known: &[&str]) -> Option<HashMap<String, &'a RawValue>> {
+    fn members<'a>(
+        &mut self,
+        text: &'a str,
+        at: &str,
+        known: &[&str],
+    ) -> Option<HashMap<String, &'a RawValue>> {
         if !text.trim_start().starts_with('{') {
             self.problem(at, "must be an object");
             return None;
         }
-        let Members(members) = serde_json::from_str(text).map_err(|error| self.problem(at, error.to_string())).ok()?;
+        let Members(members) =
+            serde_json::from_str(text).map_err(|error| self.problem(at, error.to_string())).ok()?;
         let mut seen = HashMap::new();
         for (name, value) in members {
             let place = format!("{at}{}", pointer(&name));
@@ -93,7 +107,13 @@ impl Body {
     }
 
     /// A member that must be there.
-    fn needed<T: DeserializeOwned>(&mut self, members: &HashMap<String, &RawValue>, at: &str, name: &str, expected: &str) -> Option<T> {
+    fn needed<T: DeserializeOwned>(
+        &mut self,
+        members: &HashMap<String, &RawValue>,
+        at: &str,
+        name: &str,
+        expected: &str,
+    ) -> Option<T> {
         if !members.contains_key(name) {
             self.problem(format!("{at}/{name}"), "is missing");
         }
@@ -124,7 +144,10 @@ mod tests {
     #[test]
     fn takes_an_action_or_steps() {
         let least = parse(r#"{"action": "remove"}"#).expect("is fine");
-        assert!(least.steps.is_none() && least.request_token.is_none() && least.params.get() == "{}", "{least:?}");
+        assert!(
+            least.steps.is_none() && least.request_token.is_none() && least.params.get() == "{}",
+            "{least:?}"
+        );
         let most = r#"{"action": "other", "request_token": "mine", "params": {"id" : 1.0},
             "steps": [{"name": "a", "jobs": ["get"]}, {"name": "b", "when": "any_failed", "jobs": ["del1", "worker"]}]}"#;
         let most = parse(most).expect("is fine");
@@ -135,7 +158,8 @@ mod tests {
 
     #[test]
     fn takes_what_clients_write() {
-        let step = RequestStep { name: "undo".to_owned(), jobs: vec!["del".to_owned()], when: When::AnyFailed };
+        let step =
+            RequestStep { name: "undo".to_owned(), jobs: vec!["del".to_owned()], when: When::AnyFailed };
         let written = contract::RequestSubmission {
             action: "remove".to_owned(),
             params: Some(json(&[1])),
@@ -146,8 +170,11 @@ mod tests {
         let wanted = ("remove".to_owned(), "[1]", Some("mine".to_owned()));
         assert_eq!((read.action, read.params.get(), read.request_token), wanted);
         assert_eq!(read.steps.map(|steps| steps.len()), Some(1));
-        let bare = contract::RequestSubmission { params: None, steps: Vec::new(), request_token: None, ..written };
-        assert!(parse(&serde_json::to_string(&bare).expect("serialises")).is_ok_and(|read| read.steps.is_none()));
+        let bare =
+            contract::RequestSubmission { params: None, steps: Vec::new(), request_token: None, ..written };
+        assert!(
+            parse(&serde_json::to_string(&bare).expect("serialises")).is_ok_and(|read| read.steps.is_none())
+        );
     }
 
     #[test]
@@ -156,16 +183,8 @@ mod tests {
             {"name": 1, "jobs": "get"}, {"name": "a", "jobs": ["get", 3], "job": []}, {"jobs": [], "when": "never"}, 5]}"#;
         let pointers: Vec<_> = problems(text).into_iter().map(|(pointer, _)| pointer).collect();
         let wanted = [
-            "/acton",
-            "/action",
-            "/request_token",
-            "/steps/0/name",
-            "/steps/0/jobs",
-            "/steps/1/job",
-            "/steps/1/jobs",
-            "/steps/2/name",
-            "/steps/2/when",
-            "/steps/3",
+            "/acton", "/action", "/request_token", "/steps/0/name", "/steps/0/jobs", "/steps/1/job",
+            "/steps/1/jobs", "/steps/2/name", "/steps/2/when", "/steps/3",
         ];
         assert_eq!(pointers, wanted);
     }

@@ -29,8 +29,8 @@ const ROOM_EACH: usize = 512;
 
 /// Submits a request.
 ///
-/// Answers once the request is recorded. The same submission again under the same `request_token` answers 200 with the token of the request
-/// that is there, so a request that got no answer can simply be repeated.
+/// Answers once the request is recorded. The same submission again under the same `request_token` answers 200
+/// with the token of the request that is there, so a request that got no answer can simply be repeated.
 #[utoipa::path(
     post, path = "/requests", operation_id = "submitRequest", tag = "requests",
     request_body(content = contract::RequestSubmission, content_type = "application/json"),
@@ -67,13 +67,19 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
 }
 
 /// The request of a submission, or all its problems.
-fn new_request(api: &Api, submission: RequestSubmission) -> Result<Result<NewRequest, Vec<ProblemItem>>, Problem> {
+fn new_request(
+    api: &Api,
+    submission: RequestSubmission,
+) -> Result<Result<NewRequest, Vec<ProblemItem>>, Problem> {
     let RequestSubmission { action, params, steps, request_token } = submission;
     let settings = &api.state.config.requests;
     let own = steps.is_some();
     let Some(steps) = steps.or_else(|| settings.actions.get(&action).cloned()) else {
         let text = unknown("action", &action, "configured", settings.actions.keys().map(String::as_str)).text;
-        return Ok(Err(vec![ProblemItem::new("/action", format!("{text}; a request for another action brings its `steps`"))]));
+        return Ok(Err(vec![ProblemItem::new(
+            "/action",
+            format!("{text}; a request for another action brings its `steps`"),
+        )]));
     };
     // The steps of configured actions were checked at the start of the process.
     let mut faults = if own { unknown_jobs(api, &steps) } else { Vec::new() };
@@ -93,7 +99,10 @@ fn new_request(api: &Api, submission: RequestSubmission) -> Result<Result<NewReq
 
 /// The jobs that nothing performs.
 fn unknown_jobs(api: &Api, steps: &[Step]) -> Vec<ProblemItem> {
-    let each = steps.iter().enumerate().flat_map(|(place, step)| step.jobs.iter().enumerate().map(move |(at, job)| (place, at, job)));
+    let each = steps
+        .iter()
+        .enumerate()
+        .flat_map(|(place, step)| step.jobs.iter().enumerate().map(move |(at, job)| (place, at, job)));
     let unknown = each.filter_map(|(place, at, job)| {
         let reason = api.state.calls.type_of(job).err()?;
         Some(ProblemItem::new(format!("/steps/{place}/jobs/{at}"), reason))
@@ -103,7 +112,10 @@ fn unknown_jobs(api: &Api, steps: &[Step]) -> Vec<ProblemItem> {
 
 fn conflict(new: &NewRequest) -> Problem {
     let name = quoted(new.request_token.as_deref().unwrap_or_default());
-    let detail = format!("the request_token {name} is that of request {} with another action, other params or other steps", new.token);
+    let detail = format!(
+        "the request_token {name} is that of request {} with another action, other params or other steps",
+        new.token
+    );
     Problem::new(ProblemCode::RequestConflict, detail).about(new.token.as_str(), None)
 }
 
@@ -142,7 +154,9 @@ struct ListQuery {
 pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
     let wanted = RequestQuery {
-        status: query.take("status", |text| query::words(text, &RequestStatus::ALL, RequestStatus::as_str)).unwrap_or_default(),
+        status: query
+            .take("status", |text| query::words(text, &RequestStatus::ALL, RequestStatus::as_str))
+            .unwrap_or_default(),
         action: query.take("action", |text| Ok(text.to_owned())),
         since: query.take("since", query::time),
         until: query.take("until", query::time),
@@ -154,7 +168,8 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     api.room(&request, 2 * LIST_BYTES).await?;
     let store = Arc::clone(&api.state.store);
     let (requests, more) = api.run(async move { store.requests(&wanted).await }).await?;
-    let next_cursor = requests.last().filter(|_| more).map(|last| query::request_cursor(last.created, last.token.as_str()));
+    let next_cursor =
+        requests.last().filter(|_| more).map(|last| query::request_cursor(last.created, last.token.as_str()));
     let capacity = 1024 + requests.iter().map(|request| 1024 + request.params.get().len()).sum::<usize>();
     let requests = requests.into_iter().map(Request::from).collect();
     answer(StatusCode::OK, &RequestPage { requests, next_cursor }, capacity)
@@ -191,7 +206,10 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut found = find(&api, &token).await?;
     if let Some(wait) = wait.filter(|_| !found.status.is_final()) {
         let look = async || find(&api, &token).await;
-        found = until_ended(&api, &request, wait, &api.state.requests, &token, look, |found| found.status.is_final()).await?;
+        found = until_ended(&api, &request, wait, &api.state.requests, &token, look, |found| {
+            found.status.is_final()
+        })
+        .await?;
     }
     // The token may have been revoked during the wait.
     access::check_again(&api, &request)?;
@@ -201,7 +219,9 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
 /// The token in the path of a request.
 fn token(request: &HttpRequest, index: usize) -> Result<domain::RequestToken, Problem> {
     let text = segment(request, index)?;
-    text.parse().map_err(|error| Problem::new(ProblemCode::BadPath, format!("{} is not a token: {error}", quoted(&text))))
+    text.parse().map_err(|error| {
+        Problem::new(ProblemCode::BadPath, format!("{} is not a token: {error}", quoted(&text)))
+    })
 }
 
 async fn find(api: &Api, token: &domain::RequestToken) -> Result<domain::Request, Problem> {
@@ -214,8 +234,13 @@ fn unknown_request(token: &domain::RequestToken) -> Problem {
     Problem::new(ProblemCode::UnknownRequest, detail).about(token.as_str(), None)
 }
 
-/// A token that may not read changes the requests alone that were submitted with it; of others it is told nothing.
-async fn check_submitter(api: &Api, request: &HttpRequest, token: &domain::RequestToken) -> Result<(), Problem> {
+/// A token that may not read changes the requests alone that were submitted with it; of others it is told
+/// nothing.
+async fn check_submitter(
+    api: &Api,
+    request: &HttpRequest,
+    token: &domain::RequestToken,
+) -> Result<(), Problem> {
     let Some(own) = access::blind(request) else { return Ok(()) };
     let (store, of) = (Arc::clone(&api.state.store), token.clone());
     let submitter = api.run(async move { store.request_submitter(&of).await }).await?;
@@ -242,8 +267,8 @@ async fn changed(api: &Api, request: &HttpRequest, mut found: domain::Request) -
     answer(StatusCode::OK, &Request::from(found), 1024)
 }
 
-/// Cancels a request: jobs that have not begun never will, those that run are told to stop. A repeat answers the same. A token that may not
-/// read cancels what was submitted with it alone.
+/// Cancels a request: jobs that have not begun never will, those that run are told to stop. A repeat answers
+/// the same. A token that may not read cancels what was submitted with it alone.
 #[utoipa::path(
     delete, path = "/requests/{token}", operation_id = "cancelRequest", tag = "requests",
     params(("token" = String, Path, description = "The token of the request")),
@@ -267,19 +292,24 @@ pub async fn cancel(api: web::Data<Api>, request: HttpRequest) -> Answer {
 }
 
 /// The ledger comes first: it decides which tasks end and which endpoints must be told.
-async fn withdraw(state: &ApiState, token: &domain::RequestToken) -> Result<Option<CanceledRequest>, StoreError> {
+async fn withdraw(
+    state: &ApiState,
+    token: &domain::RequestToken,
+) -> Result<Option<CanceledRequest>, StoreError> {
     let Some(mut canceled) = state.ledger.cancel_request(token).await? else { return Ok(None) };
     if canceled.changed {
         state.requests.wake([token]);
     }
-    for CancelOutcome { task, to_stop, .. } in canceled.stopped.drain(..).filter(|outcome| !outcome.to_stop.is_empty()) {
+    for CancelOutcome { task, to_stop, .. } in
+        canceled.stopped.drain(..).filter(|outcome| !outcome.to_stop.is_empty())
+    {
         cancel_task::tell(state, &task, to_stop);
     }
     Ok(Some(canceled))
 }
 
-/// Runs the failed jobs of a request again, and what follows them. Completed jobs are not repeated. A token that may not read does so with
-/// what was submitted with it alone.
+/// Runs the failed jobs of a request again, and what follows them. Completed jobs are not repeated. A token
+/// that may not read does so with what was submitted with it alone.
 #[utoipa::path(
     post, path = "/requests/{token}/retry", operation_id = "retryRequest", tag = "requests",
     params(("token" = String, Path, description = "The token of the request")),
@@ -293,16 +323,21 @@ pub async fn retry(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (token, now) = (token(&request, 1)?, api.now()?);
     check_submitter(&api, &request, &token).await?;
     let jobs = find(&api, &token).await?.steps.into_iter().flat_map(|step| step.jobs);
-    let tries: Vec<_> = jobs.map(|job| (api.state.calls.retry(&job).tries, job)).map(|(tries, job)| (job, tries)).collect();
-    let (ledger, of, expires_at) = (api.state.ledger.clone(), token.clone(), now.after(api.state.config.requests.expires_after));
+    let tries: Vec<_> =
+        jobs.map(|job| (api.state.calls.retry(&job).tries, job)).map(|(tries, job)| (job, tries)).collect();
+    let (ledger, of, expires_at) =
+        (api.state.ledger.clone(), token.clone(), now.after(api.state.config.requests.expires_after));
     let begun = api.run(async move { ledger.begin_anew(&of, &tries, expires_at).await }).await?;
     let refused = |detail: String| Err(Problem::new(ProblemCode::NothingFailed, detail));
     match begun.ok_or_else(|| unknown_request(&token))? {
         Begun::Jobs(found, _) => changed(&api, &request, found).await,
-        Begun::NotFailed(found) => {
-            refused(format!("the request is {}: only the jobs of a Failed one are run again", found.status.as_str()))
+        Begun::NotFailed(found) => refused(format!(
+            "the request is {}: only the jobs of a Failed one are run again",
+            found.status.as_str()
+        )),
+        Begun::NoJob(_) => {
+            refused("no job of the request has failed, but the request itself: submit another one".to_owned())
         }
-        Begun::NoJob(_) => refused("no job of the request has failed, but the request itself: submit another one".to_owned()),
     }
 }
 

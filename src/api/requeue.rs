@@ -1,8 +1,9 @@
 //! `POST /queues/{type}/requeue`: queues again what has ended without success.
 //!
-//! A requeued task is a new one that names the old one in `rerun_of`: nothing leaves a final state, so that counts and times of what has ended
-//! stay what they were. Its identifier is made of the old one's id. So it is queued once however often it is asked for, and a task that was
-//! requeued is not meant by the next request.
+//! A requeued task is a new one that names the old one in `rerun_of`: nothing leaves a final state, so that
+//! counts and times of what has ended stay what they were. Its identifier is made of the old one's id. So it
+//! is queued once however often it is asked for, and a task that was requeued is not meant by the next
+//! request.
 
 use std::sync::Arc;
 
@@ -28,10 +29,11 @@ const AT_ONCE: usize = 16;
 
 /// Queues again the tasks of a work queue that have ended without success and that a filter means.
 ///
-/// Without `expect` nothing is queued: the answer says how many tasks the filter means. With `expect`, their number then, up to 1,000 of them are
-/// queued again, each as a new task that names the old one in `rerun_of`; `left` says how many the filter means then, which the next request expects.
-/// A task whose type does not admit its payload any more is refused and still meant, so `left` may never be 0: a request that has done nothing is the
-/// last. Since the answer tells of tasks, the token needs the scope `read` as well.
+/// Without `expect` nothing is queued: the answer says how many tasks the filter means. With `expect`, their
+/// number then, up to 1,000 of them are queued again, each as a new task that names the old one in
+/// `rerun_of`; `left` says how many the filter means then, which the next request expects. A task whose type
+/// does not admit its payload any more is refused and still meant, so `left` may never be 0: a request that
+/// has done nothing is the last. Since the answer tells of tasks, the token needs the scope `read` as well.
 #[utoipa::path(
     post, path = "/queues/{type}/requeue", operation_id = "requeueTasks", tag = "queues",
     params(("type" = String, Path, description = "A configured task type with a work queue")),
@@ -48,7 +50,9 @@ const AT_ONCE: usize = 16;
 pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let name = segment(&request, 1)?;
     if access::blind(&request).is_some() {
-        return Err(Problem::insufficient_scope("this tells which tasks there are: it needs a token with the scopes `submit` and `read`"));
+        return Err(Problem::insufficient_scope(
+            "this tells which tasks there are: it needs a token with the scopes `submit` and `read`",
+        ));
     }
     if !access::covers(&request, &name) {
         return Err(Problem::insufficient_scope("this token is good for other task types"));
@@ -56,7 +60,8 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     let policy = api.policy(&name).filter(|policy| policy.queue.is_some());
     let policy = policy.ok_or_else(|| unknown::queue(&api, &request, &name))?;
     Query::new(request.query_string()).finish()?;
-    let asked: Requeue = api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
+    let asked: Requeue =
+        api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
     let found = Matching::find(&api, sweeps(policy, asked.filter)?, |store, task_type, ids| async move {
         let again = |id: &TaskId| of_requeue(*id);
         let taken = store.taken_identifiers(&task_type, &ids.iter().map(again).collect::<Vec<_>>()).await?;
@@ -68,7 +73,8 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         // Of tasks with the same unique key the newest has to be the one that waits: the others yield to it.
         let newest_first = policy.queue.as_ref().is_some_and(|queue| queue.unique_key.is_some());
         let ids = found.ids.iter().copied();
-        let batch: Vec<TaskId> = if newest_first { ids.rev().take(BATCH).collect() } else { ids.take(BATCH).collect() };
+        let batch: Vec<TaskId> =
+            if newest_first { ids.rev().take(BATCH).collect() } else { ids.take(BATCH).collect() };
         for some in batch.chunks(AT_ONCE) {
             let (store, some) = (Arc::clone(&api.state.store), some.to_vec());
             let tasks = async move {
@@ -80,7 +86,9 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
             };
             let mut again = Vec::with_capacity(AT_ONCE);
             for task in api.run(tasks).await? {
-                match task.as_ref().map(|task| rerun_task::again(&api, &request, policy, task, of_requeue(task.id), Vec::new())) {
+                match task.as_ref().map(|task| {
+                    rerun_task::again(&api, &request, policy, task, of_requeue(task.id), Vec::new())
+                }) {
                     Some(Ok(new)) => again.push(new),
                     Some(Err(problem)) => {
                         tracing::warn!(%problem, "a task was not requeued");

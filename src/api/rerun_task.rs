@@ -1,4 +1,5 @@
-//! `POST /{type}/{id}/rerun`: a task once more, for the endpoints that did not succeed or that gave one answer.
+//! `POST /{type}/{id}/rerun`: a task once more, for the endpoints that did not succeed or that gave one
+//! answer.
 
 use std::sync::Arc;
 
@@ -19,8 +20,10 @@ const LONGEST_BODY: usize = 4 << 10;
 
 /// Submits a task again, for those of its endpoints that did not succeed, or that gave one answer.
 ///
-/// The new task has the payload of the old one and names it in `rerun_of`. Responses that are still open are left alone: their endpoints may perform the
-/// task yet. Since the answer tells who did not succeed, the token needs the scope `read` as well. A task of a work queue is queued again when it has failed, expired or been canceled. The same rerun again answers 200 with the task that is there.
+/// The new task has the payload of the old one and names it in `rerun_of`. Responses that are still open are
+/// left alone: their endpoints may perform the task yet. Since the answer tells who did not succeed, the
+/// token needs the scope `read` as well. A task of a work queue is queued again when it has failed, expired
+/// or been canceled. The same rerun again answers 200 with the task that is there.
 #[utoipa::path(
     post, path = "/{type}/{id}/rerun", operation_id = "rerunTask", tag = "tasks",
     params(
@@ -47,7 +50,9 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
     }
     let policy = named::task_type(&api, &request)?;
     Query::new(request.query_string()).finish()?;
-    let invalid = |pointer: &str, message| Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(pointer, message)]);
+    let invalid = |pointer: &str, message| {
+        Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(pointer, message)])
+    };
     let asked: Rerun = api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
     let task = named::task(&api, policy, &TaskName::of(&request)?).await?;
     if let Some(reason) = reserved(&api.state.config, &policy.name, &asked.identifier) {
@@ -59,7 +64,8 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
     let endpoints = api.run(async move { store.fared(id, &ways, answer).await }).await?;
     // One that has waited in its queue to the end has no response.
     let waited = task.queued.is_some() && task.counts.expected == 0 && answer.is_none();
-    let queued_again = waited && only.iter().any(|way| way.as_str() == task.status.as_str().to_ascii_lowercase());
+    let queued_again =
+        waited && only.iter().any(|way| way.as_str() == task.status.as_str().to_ascii_lowercase());
     if endpoints.is_empty() && !queued_again {
         let detail = nobody(&only, answer, &task);
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
@@ -86,8 +92,12 @@ pub(super) fn again(
         None => Asked { endpoints, ..Asked::default() },
     };
     let new = api.state.admission.task(policy, identifier, task.payload.clone(), asked.clone(), api.now()?);
-    let item = |fault: Fault| ProblemItem::new(String::new(), format!("its type does not admit the payload any more: {fault}"));
-    let new = new.map_err(|faults| Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect()))?;
+    let item = |fault: Fault| {
+        ProblemItem::new(String::new(), format!("its type does not admit the payload any more: {fault}"))
+    };
+    let new = new.map_err(|faults| {
+        Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect())
+    })?;
     Ok((NewTask { submitted_by: access::token_name(request), rerun_of: Some(task.id), ..new }, asked))
 }
 
@@ -103,6 +113,8 @@ fn nobody(only: &[Fared], answer: Option<AnswerDigest>, task: &Task) -> String {
                 task.task_type, task.id
             )
         }
-        Some(answer) => format!("no endpoint of the task that has given the answer {answer} has fared so: {ways} (it is {status})"),
+        Some(answer) => format!(
+            "no endpoint of the task that has given the answer {answer} has fared so: {ways} (it is {status})"
+        ),
     }
 }

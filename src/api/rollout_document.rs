@@ -1,7 +1,7 @@
 //! The document of a rollout: the body of `POST /rollouts` and `POST /rollouts/plan`.
 //!
-//! Refuses what it does not know, and what it knows and does not do yet: a gate that was ignored would let a fleet through. Every default is filled
-//! in here, so the rest of the program sees resolved terms alone.
+//! Refuses what it does not know, and what it knows and does not do yet: a gate that was ignored would let a
+//! fleet through. Every default is filled in here, so the rest of the program sees resolved terms alone.
 
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
 use crate::domain::rollout::{
-    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn,
-    RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part,
+    Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
 };
-use crate::domain::{EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json};
+use crate::domain::{
+    EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json,
+};
 use crate::rollouts;
 
 /// Bytes of the payload at most: every batch carries it.
@@ -38,28 +40,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Members of a document.
 const MEMBERS: &[&str] = &[
-    "identifier",
-    "type",
-    "payload",
-    "lane",
-    "targets",
-    "spread",
-    "waves",
-    "window",
-    "receive_within",
-    "finish_within",
-    "healthy",
-    "budget",
-    "soak",
-    "approval",
-    "windows",
-    "on_breach",
-    "in_flight",
-    "rollback",
-    "catch_up",
-    "catch_up_for",
-    "start_at",
-    "expires_after",
+    "identifier", "type", "payload", "lane", "targets", "spread", "waves", "window", "receive_within",
+    "finish_within", "healthy", "budget", "soak", "approval", "windows", "on_breach", "in_flight",
+    "rollback", "catch_up", "catch_up_for", "start_at", "expires_after",
 ];
 /// Members that are planned and that this version does not have.
 const NOT_YET: &[&str] = &["probe"];
@@ -72,7 +55,8 @@ pub fn parse(text: &str, config: &Config) -> Result<RolloutTerms, Vec<ProblemIte
     if !text.trim_start().starts_with('{') {
         return Err(vec![ProblemItem::new("", "must be an object")]);
     }
-    let Members(members) = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
+    let Members(members) =
+        serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
     let mut reader = Reader { problems: Vec::new() };
     let (mut values, mut payload, mut of_rollback) = (Map::new(), None, None);
     for (name, value) in &members {
@@ -123,7 +107,10 @@ impl Reader {
         let payload = payload.unwrap_or_else(|| json(&()));
         let length = payload.get().len();
         if length > MAX_PAYLOAD {
-            self.problem("/payload", format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"));
+            self.problem(
+                "/payload",
+                format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"),
+            );
         }
         let lane = self.lane(values, &policy.name);
         let seed = identifier.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -135,17 +122,23 @@ impl Reader {
         if let Some((before, approval)) = approval {
             self.put_approvals(&mut waves, &before, &approval);
         }
-        let catch_up = self.word(values, "catch_up", &CatchUp::ALL.map(|one| (one.as_str(), one))).unwrap_or_default();
+        let catch_up =
+            self.word(values, "catch_up", &CatchUp::ALL.map(|one| (one.as_str(), one))).unwrap_or_default();
         let catch_up_for = self.span(values, "", "catch_up_for", Duration::ZERO, 30 * DAY).unwrap_or(DAY);
         let rollback = values.get("rollback").filter(|value| value.as_str() != Some("none"));
         let rollback = rollback.and_then(|value| self.rollback(value, of_rollback, policy, config));
         let on_breach = self.on_breach(values, "", "on_breach", &OnBreach::ALL);
         if on_breach == OnBreach::Rollback && !values.contains_key("rollback") {
-            self.problem("/on_breach", "is `rollback`, which needs the member `rollback`: it says how endpoints are rolled back");
+            self.problem(
+                "/on_breach",
+                "is `rollback`, which needs the member `rollback`: it says how endpoints are rolled back",
+            );
         }
         let settings = RolloutSettings {
             on_breach,
-            in_flight: self.word(values, "in_flight", &InFlightOnStop::ALL.map(|one| (one.as_str(), one))).unwrap_or_default(),
+            in_flight: self
+                .word(values, "in_flight", &InFlightOnStop::ALL.map(|one| (one.as_str(), one)))
+                .unwrap_or_default(),
             rollback,
             catch_up,
             catch_up_for: if catch_up == CatchUp::Skip { Duration::ZERO } else { catch_up_for },
@@ -183,7 +176,12 @@ impl Reader {
         }
     }
 
-    fn needed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, values: &Map<String, Value>, at: &str, name: &str) -> Option<T> {
+    fn needed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        values: &Map<String, Value>,
+        at: &str,
+        name: &str,
+    ) -> Option<T> {
         if !values.contains_key(name) {
             self.problem(format!("{at}/{name}"), "is missing");
         }
@@ -191,7 +189,11 @@ impl Reader {
     }
 
     /// A text that is parsed.
-    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(&mut self, value: Option<&Value>, at: &str) -> Option<T> {
+    fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        value: Option<&Value>,
+        at: &str,
+    ) -> Option<T> {
         let Some(text) = value?.as_str() else {
             self.problem(at, format!("must be a string, not {}", shown(value?)));
             return None;
@@ -199,7 +201,12 @@ impl Reader {
         text.parse().map_err(|error| self.problem(at, format!("is {}: {error}", quoted(text)))).ok()
     }
 
-    fn policy<'c>(&mut self, values: &Map<String, Value>, at: &str, config: &'c Config) -> Option<&'c TypePolicy> {
+    fn policy<'c>(
+        &mut self,
+        values: &Map<String, Value>,
+        at: &str,
+        config: &'c Config,
+    ) -> Option<&'c TypePolicy> {
         if !values.contains_key("type") {
             self.problem(format!("{at}/type"), "is missing");
         }
@@ -209,7 +216,11 @@ impl Reader {
         })?;
         let found = name.parse::<TaskType>().ok().and_then(|task_type| config.policy(&task_type));
         let Some(policy) = found else {
-            let names = config.task_types.iter().filter(|policy| policy.queue.is_none()).map(|policy| policy.name.as_str());
+            let names = config
+                .task_types
+                .iter()
+                .filter(|policy| policy.queue.is_none())
+                .map(|policy| policy.name.as_str());
             let text = unknown("task type", name, "configured", names).text;
             self.problem(format!("{at}/type"), text);
             return None;
@@ -217,7 +228,9 @@ impl Reader {
         if policy.queue.is_some() {
             self.problem(
                 format!("{at}/type"),
-                format!("is `{name}`, which has a work queue: a rollout needs a type that every endpoint performs"),
+                format!(
+                    "is `{name}`, which has a work queue: a rollout needs a type that every endpoint performs"
+                ),
             );
             return None;
         }
@@ -227,7 +240,8 @@ impl Reader {
     fn lane(&mut self, values: &Map<String, Value>, task_type: &TaskType) -> String {
         let Some(value) = values.get("lane") else { return task_type.as_str().to_ascii_lowercase() };
         let formed = |text: &&str| {
-            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+            (1..=64).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
         };
         match value.as_str().filter(formed) {
             Some(text) => text.to_owned(),
@@ -281,19 +295,24 @@ impl Reader {
             return self.parsed(Some(value), at).into_iter().collect();
         }
         let list = self.list(value, at, MAX_SELECTORS);
-        list.iter().enumerate().filter_map(|(place, value)| self.parsed(Some(value), &format!("{at}/{place}"))).collect()
+        list.iter()
+            .enumerate()
+            .filter_map(|(place, value)| self.parsed(Some(value), &format!("{at}/{place}")))
+            .collect()
     }
 
     fn targets(&mut self, value: Option<&Value>, seed: &str) -> RolloutTargets {
         let mut targets = RolloutTargets { percent: 100, seed: seed.to_owned(), ..RolloutTargets::default() };
         targets.max_absent = Some(Amount::Percent(1_000));
         let Some(members) = value.and_then(|value| self.object(value, "/targets")) else { return targets };
-        let known = ["endpoints", "groups", "match", "exclude", "percent", "order", "seed", "max", "max_absent"];
+        let known =
+            ["endpoints", "groups", "match", "exclude", "percent", "order", "seed", "max", "max_absent"];
         self.known("/targets", members, &known, "targets");
         targets.groups = self.groups(members.get("groups"), "/targets/groups");
         targets.endpoints = self.endpoints(members.get("endpoints"), "/targets/endpoints");
         targets.selectors = self.selectors(members.get("match"), "/targets/match");
-        if let Some(exclude) = members.get("exclude").and_then(|value| self.object(value, "/targets/exclude")) {
+        if let Some(exclude) = members.get("exclude").and_then(|value| self.object(value, "/targets/exclude"))
+        {
             self.known("/targets/exclude", exclude, &["endpoints", "groups", "match"], "exclude");
             targets.without_groups = self.groups(exclude.get("groups"), "/targets/exclude/groups");
             targets.without = self.endpoints(exclude.get("endpoints"), "/targets/exclude/endpoints");
@@ -332,7 +351,11 @@ impl Reader {
             self.problem("/spread/by", "is missing: the labels whose values make a failure domain");
             return None;
         };
-        let keys: Vec<String> = self.list(by, "/spread/by", MAX_SPREAD).iter().filter_map(|key| key.as_str().map(str::to_owned)).collect();
+        let keys: Vec<String> = self
+            .list(by, "/spread/by", MAX_SPREAD)
+            .iter()
+            .filter_map(|key| key.as_str().map(str::to_owned))
+            .collect();
         let all = by.as_array().map_or(0, Vec::len);
         if keys.is_empty() || keys.len() < all || (1..keys.len()).any(|at| keys[..at].contains(&keys[at])) {
             self.problem("/spread/by", format!("must be 1 to {MAX_SPREAD} different labels, not {by}"));
@@ -345,15 +368,32 @@ impl Reader {
     fn groups(&mut self, value: Option<&Value>, at: &str) -> Vec<GroupName> {
         let Some(value) = value else { return Vec::new() };
         let list = self.list(value, at, MAX_SELECTORS);
-        list.iter().enumerate().filter_map(|(place, value)| self.parsed(Some(value), &format!("{at}/{place}"))).collect()
+        list.iter()
+            .enumerate()
+            .filter_map(|(place, value)| self.parsed(Some(value), &format!("{at}/{place}")))
+            .collect()
     }
 
-    fn number(&mut self, members: &Map<String, Value>, at: &str, name: &str, least: u32, most: u32) -> Option<u32> {
+    fn number(
+        &mut self,
+        members: &Map<String, Value>,
+        at: &str,
+        name: &str,
+        least: u32,
+        most: u32,
+    ) -> Option<u32> {
         let value = members.get(name)?;
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| (least..=most).contains(number));
+        let number = value
+            .as_u64()
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| (least..=most).contains(number));
         if number.is_none() {
-            let bounds = if most == u32::MAX { format!("from {least} on") } else { format!("from {least} to {most}") };
-            self.problem(format!("{at}/{name}"), format!("must be a whole number {bounds}, not {}", shown(value)));
+            let bounds =
+                if most == u32::MAX { format!("from {least} on") } else { format!("from {least} to {most}") };
+            self.problem(
+                format!("{at}/{name}"),
+                format!("must be a whole number {bounds}, not {}", shown(value)),
+            );
         }
         number
     }
@@ -361,7 +401,9 @@ impl Reader {
     /// `N` or `N%`.
     fn amount(&mut self, value: &Value, at: &str, least: u32) -> Option<Amount> {
         let read = match value {
-            Value::Number(_) => value.as_u64().and_then(|number| u32::try_from(number).ok()).map(Amount::Count),
+            Value::Number(_) => {
+                value.as_u64().and_then(|number| u32::try_from(number).ok()).map(Amount::Count)
+            }
             Value::String(text) => amount(text),
             _ => None,
         };
@@ -371,7 +413,13 @@ impl Reader {
         };
         let read = read.filter(fits);
         if read.is_none() {
-            self.problem(at, format!("must be a number from {least} on or a percentage such as 5%, at most 100%, not {}", shown(value)));
+            self.problem(
+                at,
+                format!(
+                    "must be a number from {least} on or a percentage such as 5%, at most 100%, not {}",
+                    shown(value)
+                ),
+            );
         }
         read
     }
@@ -381,11 +429,26 @@ impl Reader {
         if value.as_str() == Some("none") { Some(None) } else { self.amount(value, at, 0).map(Some) }
     }
 
-    fn span(&mut self, members: &Map<String, Value>, at: &str, name: &str, least: Duration, most: Duration) -> Option<Duration> {
+    fn span(
+        &mut self,
+        members: &Map<String, Value>,
+        at: &str,
+        name: &str,
+        least: Duration,
+        most: Duration,
+    ) -> Option<Duration> {
         let value = members.get(name)?;
-        let read = value.as_str().and_then(|text| span::parse(text).ok()).filter(|span| (least..=most).contains(span));
+        let read = value
+            .as_str()
+            .and_then(|text| span::parse(text).ok())
+            .filter(|span| (least..=most).contains(span));
         if read.is_none() {
-            let text = format!("must be a span from {} to {}, not {}", span::format(least), span::format(most), shown(value));
+            let text = format!(
+                "must be a span from {} to {}, not {}",
+                span::format(least),
+                span::format(most),
+                shown(value)
+            );
             self.problem(format!("{at}/{name}"), text);
         }
         read
@@ -397,7 +460,10 @@ impl Reader {
     }
 
     fn one_of<T: Copy>(&mut self, value: &Value, at: &str, words: &[(&str, T)]) -> Option<T> {
-        let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text)).map(|(_, found)| *found);
+        let found = value
+            .as_str()
+            .and_then(|text| words.iter().find(|(word, _)| *word == text))
+            .map(|(_, found)| *found);
         if found.is_none() {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             self.problem(at, format!("must be one of {}, not {}", names.join(", "), shown(value)));
@@ -405,14 +471,26 @@ impl Reader {
         found
     }
 
-    fn on_breach(&mut self, members: &Map<String, Value>, at: &str, name: &str, among: &[OnBreach]) -> OnBreach {
+    fn on_breach(
+        &mut self,
+        members: &Map<String, Value>,
+        at: &str,
+        name: &str,
+        among: &[OnBreach],
+    ) -> OnBreach {
         let Some(value) = members.get(name) else { return OnBreach::Halt };
         let words: Vec<_> = among.iter().map(|one| (one.as_str(), *one)).collect();
         self.one_of(value, &format!("{at}/{name}"), &words).unwrap_or_default()
     }
 
     /// How a rollout is undone; its type is that of the rollout unless said.
-    fn rollback(&mut self, value: &Value, payload: Option<Json>, usual: &TypePolicy, config: &Config) -> Option<Rollback> {
+    fn rollback(
+        &mut self,
+        value: &Value,
+        payload: Option<Json>,
+        usual: &TypePolicy,
+        config: &Config,
+    ) -> Option<Rollback> {
         let at = "/rollback";
         let members = self.object(value, at)?;
         let known = ["type", "payload", "on", "window", "receive_within", "finish_within", "healthy"];
@@ -421,9 +499,14 @@ impl Reader {
         let payload = payload.unwrap_or_else(|| json(&()));
         let length = payload.get().len();
         if length > MAX_PAYLOAD {
-            self.problem("/rollback/payload", format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"));
+            self.problem(
+                "/rollback/payload",
+                format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"),
+            );
         }
-        let on = members.get("on").and_then(|value| self.one_of(value, "/rollback/on", &RollbackOn::ALL.map(|one| (one.as_str(), one))));
+        let on = members.get("on").and_then(|value| {
+            self.one_of(value, "/rollback/on", &RollbackOn::ALL.map(|one| (one.as_str(), one)))
+        });
         let terms = self.wave_terms(members, at, &defaults(policy, (None, None)));
         Some(Rollback {
             task_type: policy.name.clone(),
@@ -448,7 +531,8 @@ impl Reader {
             budget.wave = self.allowances(wave, "/budget/wave", budget.wave);
         }
         if let Some(total) = members.get("total") {
-            (budget.failed, budget.unreachable) = self.allowances(total, "/budget/total", (budget.failed, budget.unreachable));
+            (budget.failed, budget.unreachable) =
+                self.allowances(total, "/budget/total", (budget.failed, budget.unreachable));
         }
         budget
     }
@@ -456,8 +540,12 @@ impl Reader {
     fn allowances(&mut self, value: &Value, at: &str, usual: Allowances) -> Allowances {
         let Some(members) = self.object(value, at) else { return usual };
         self.known(at, members, &["failed", "unreachable"], "a budget");
-        let mut read =
-            |name: &str, usual| members.get(name).and_then(|value| self.allowance(value, &format!("{at}/{name}"))).unwrap_or(usual);
+        let mut read = |name: &str, usual| {
+            members
+                .get(name)
+                .and_then(|value| self.allowance(value, &format!("{at}/{name}")))
+                .unwrap_or(usual)
+        };
         (read("failed", usual.0), read("unreachable", usual.1))
     }
 
@@ -472,11 +560,14 @@ impl Reader {
             }
             terms.window = window.unwrap_or(terms.window);
         }
-        terms.receive_within = self.span(members, at, "receive_within", SECOND, DAY).unwrap_or(terms.receive_within);
-        terms.finish_within = self.span(members, at, "finish_within", SECOND, 7 * DAY).unwrap_or(terms.finish_within);
+        terms.receive_within =
+            self.span(members, at, "receive_within", SECOND, DAY).unwrap_or(terms.receive_within);
+        terms.finish_within =
+            self.span(members, at, "finish_within", SECOND, 7 * DAY).unwrap_or(terms.finish_within);
         terms.soak = self.span(members, at, "soak", Duration::ZERO, 30 * DAY).unwrap_or(terms.soak);
         if let Some(value) = members.get("healthy") {
-            terms.healthy = if value.is_null() { None } else { self.healthy(value, &format!("{at}/healthy")) };
+            terms.healthy =
+                if value.is_null() { None } else { self.healthy(value, &format!("{at}/healthy")) };
         }
         terms
     }
@@ -490,7 +581,11 @@ impl Reader {
             let text = format!("is {}, longer than `within` ({})", span::format(stays), span::format(within));
             self.problem(format!("{at}/stays"), text);
         }
-        Some(Healthy { stays, within, selectors: self.selectors(members.get("match"), &format!("{at}/match")) })
+        Some(Healthy {
+            stays,
+            within,
+            selectors: self.selectors(members.get("match"), &format!("{at}/match")),
+        })
     }
 
     fn waves(&mut self, value: Option<&Value>, whole: &WaveTerms) -> Vec<WaveOf> {
@@ -511,7 +606,11 @@ impl Reader {
         if waves.is_empty() && self.problems.is_empty() {
             self.problem("/waves", "must have at least one wave");
         }
-        for (place, _) in waves.iter().enumerate().filter(|(place, wave)| wave.part == Part::Rest && place + 1 < waves.len()) {
+        for (place, _) in waves
+            .iter()
+            .enumerate()
+            .filter(|(place, wave)| wave.part == Part::Rest && place + 1 < waves.len())
+        {
             self.problem(format!("/waves/{place}"), "is `rest`, which must be the last wave");
         }
         if waves.last().is_some_and(|last| last.part != Part::Rest) {
@@ -521,46 +620,66 @@ impl Reader {
     }
 
     fn size(&mut self, value: &Value, at: &str) -> Option<Part> {
-        if value.as_str() == Some("rest") { Some(Part::Rest) } else { self.amount(value, at, 1).map(Part::Size) }
+        if value.as_str() == Some("rest") {
+            Some(Part::Rest)
+        } else {
+            self.amount(value, at, 1).map(Part::Size)
+        }
     }
 
     fn wave(&mut self, members: &Map<String, Value>, at: &str, whole: &WaveTerms) -> Option<WaveOf> {
-        let known =
-            ["name", "size", "endpoints", "match", "window", "receive_within", "finish_within", "healthy", "budget", "soak", "approval"];
+        let known = [
+            "name", "size", "endpoints", "match", "window", "receive_within", "finish_within", "healthy",
+            "budget", "soak", "approval",
+        ];
         self.known(at, members, &known, "a wave");
         let mut terms = self.wave_terms(members, at, whole);
-        if let Some(budget) = members.get("budget").and_then(|value| self.object(value, &format!("{at}/budget"))) {
+        if let Some(budget) =
+            members.get("budget").and_then(|value| self.object(value, &format!("{at}/budget")))
+        {
             self.known(&format!("{at}/budget"), budget, &["wave"], "the budget of a wave");
             if let Some(wave) = budget.get("wave") {
-                (terms.failed, terms.unreachable) = self.allowances(wave, &format!("{at}/budget/wave"), (terms.failed, terms.unreachable));
+                (terms.failed, terms.unreachable) =
+                    self.allowances(wave, &format!("{at}/budget/wave"), (terms.failed, terms.unreachable));
             }
         }
         if let Some(approval) = members.get("approval").filter(|value| value.as_str() != Some("none")) {
-            terms.approval = self.terms_of_approval(approval, &format!("{at}/approval"), false).map(|(_, approval)| approval);
+            terms.approval = self
+                .terms_of_approval(approval, &format!("{at}/approval"), false)
+                .map(|(_, approval)| approval);
         }
         let name = match members.get("name") {
             None => None,
             Some(value) => {
-                let formed = |text: &&str| (1..=191).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+                let formed = |text: &&str| {
+                    (1..=191).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+                };
                 let name = value.as_str().filter(formed);
                 if name.is_none() {
-                    self.problem(format!("{at}/name"), "must be a text of 1 to 191 characters without control characters");
+                    self.problem(
+                        format!("{at}/name"),
+                        "must be a text of 1 to 191 characters without control characters",
+                    );
                 }
                 name.map(str::to_owned)
             }
         };
-        let parts: Vec<&str> = ["size", "endpoints", "match"].into_iter().filter(|name| members.contains_key(*name)).collect();
+        let parts: Vec<&str> =
+            ["size", "endpoints", "match"].into_iter().filter(|name| members.contains_key(*name)).collect();
         let part = match parts[..] {
             [] => Some(Part::Rest),
             ["size"] => members.get("size").and_then(|value| self.size(value, &format!("{at}/size"))),
-            ["endpoints"] => Some(Part::Endpoints(self.endpoints(members.get("endpoints"), &format!("{at}/endpoints")))),
+            ["endpoints"] => {
+                Some(Part::Endpoints(self.endpoints(members.get("endpoints"), &format!("{at}/endpoints"))))
+            }
             ["match"] => Some(Part::Match(self.selectors(members.get("match"), &format!("{at}/match")))),
             _ => {
                 self.problem(at, format!("has {}; a wave has one of them", parts.join(" and ")));
                 None
             }
         };
-        let own = Own { healthy: members.contains_key("healthy"), approval: members.contains_key("approval") };
+        let own =
+            Own { healthy: members.contains_key("healthy"), approval: members.contains_key("approval") };
         part.map(|part| WaveOf { name, part, terms, own })
     }
 
@@ -580,14 +699,20 @@ impl Reader {
                 from.extend(self.parsed::<TokenName>(Some(value), &format!("{at}/from/{place}")));
             }
             if from.len() < usize::try_from(count).unwrap_or(usize::MAX) {
-                self.problem(format!("{at}/count"), format!("is {count}, and `from` has {} names: it can never be met", from.len()));
+                self.problem(
+                    format!("{at}/count"),
+                    format!("is {count}, and `from` has {} names: it can never be met", from.len()),
+                );
             }
         }
         let not_creator = match members.get("not_creator") {
             None => true,
             Some(Value::Bool(truth)) => *truth,
             Some(value) => {
-                self.problem(format!("{at}/not_creator"), format!("must be true or false, not {}", shown(value)));
+                self.problem(
+                    format!("{at}/not_creator"),
+                    format!("must be true or false, not {}", shown(value)),
+                );
                 true
             }
         };
@@ -601,7 +726,8 @@ impl Reader {
         Some((before, Approval { count, from, not_creator, within, otherwise }))
     }
 
-    /// Gives the approval to the waves that it stands before: all, or those that are named. A wave keeps an approval of its own, `none` too.
+    /// Gives the approval to the waves that it stands before: all, or those that are named. A wave keeps an
+    /// approval of its own, `none` too.
     fn put_approvals(&mut self, waves: &mut [WaveOf], before: &Value, approval: &Approval) {
         if before.as_str() == Some("all") {
             for wave in waves.iter_mut().filter(|wave| !wave.own.approval) {
@@ -610,13 +736,22 @@ impl Reader {
             return;
         }
         for (place, value) in self.list(before, "/approval/before", MAX_WAVES).iter().enumerate() {
-            let number = value.as_u64().and_then(|number| usize::try_from(number).ok()).and_then(|number| number.checked_sub(1));
-            let named = value.as_str().and_then(|name| waves.iter().position(|wave| wave.name.as_deref() == Some(name)));
+            let number = value
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok())
+                .and_then(|number| number.checked_sub(1));
+            let named = value
+                .as_str()
+                .and_then(|name| waves.iter().position(|wave| wave.name.as_deref() == Some(name)));
             match number.or(named).and_then(|at| waves.get_mut(at)) {
                 Some(wave) if wave.own.approval => {}
                 Some(wave) => wave.terms.approval = Some(approval.clone()),
                 None => {
-                    let text = format!("is {}; expected the name of a wave or its number, from 1 to {}", shown(value), waves.len());
+                    let text = format!(
+                        "is {}; expected the name of a wave or its number, from 1 to {}",
+                        shown(value),
+                        waves.len()
+                    );
                     self.problem(format!("/approval/before/{place}"), text);
                 }
             }
@@ -635,8 +770,11 @@ impl Reader {
                 self.problem(format!("{at}/for"), "is missing");
             }
             let lasts = self.span(members, &at, "for", 60 * SECOND, 7 * DAY);
-            let time_zone = self.parsed(members.get("time_zone"), &format!("{at}/time_zone")).unwrap_or_else(|| "UTC".to_owned());
-            let stop_before_end = self.span(members, &at, "stop_before_end", Duration::ZERO, 7 * DAY).unwrap_or_default();
+            let time_zone = self
+                .parsed(members.get("time_zone"), &format!("{at}/time_zone"))
+                .unwrap_or_else(|| "UTC".to_owned());
+            let stop_before_end =
+                self.span(members, &at, "stop_before_end", Duration::ZERO, 7 * DAY).unwrap_or_default();
             let (Some(cron), Some(lasts)) = (cron, lasts) else { continue };
             if stop_before_end >= lasts {
                 self.problem(
@@ -663,7 +801,13 @@ impl Reader {
         match serde_json::from_value::<Timestamp>(value.clone()) {
             Ok(time) => Start::At(time),
             Err(_) => {
-                self.problem("/start_at", format!("must be `now`, `manual` or a time such as 2026-11-27T22:00:00Z, not {}", shown(value)));
+                self.problem(
+                    "/start_at",
+                    format!(
+                        "must be `now`, `manual` or a time such as 2026-11-27T22:00:00Z, not {}",
+                        shown(value)
+                    ),
+                );
                 Start::Now
             }
         }
@@ -684,7 +828,8 @@ fn defaults(policy: &TypePolicy, (failed, unreachable): Allowances) -> WaveTerms
     WaveTerms {
         window: Amount::Count(100),
         receive_within: policy.wait_for_endpoints_timeout.clamp(SECOND, DAY),
-        finish_within: (policy.time_limit.saturating_mul(policy.attempts).saturating_add(waits)).clamp(SECOND, 7 * DAY),
+        finish_within: (policy.time_limit.saturating_mul(policy.attempts).saturating_add(waits))
+            .clamp(SECOND, 7 * DAY),
         healthy: None,
         failed,
         unreachable,
@@ -736,7 +881,9 @@ mod tests {
     }
 
     fn read(document: &Value) -> Result<RolloutTerms, Vec<String>> {
-        let told = |problems: Vec<ProblemItem>| problems.into_iter().map(|item| format!("{} {}", item.pointer, item.message)).collect();
+        let told = |problems: Vec<ProblemItem>| {
+            problems.into_iter().map(|item| format!("{} {}", item.pointer, item.message)).collect()
+        };
         parse(&document.to_string(), &config()).map_err(told)
     }
 
@@ -747,11 +894,17 @@ mod tests {
         let sizes = [Amount::Count(1), Amount::Percent(500), Amount::Percent(2_500)];
         assert_eq!(parts, [Part::Size(sizes[0]), Part::Size(sizes[1]), Part::Size(sizes[2]), Part::Rest]);
         let wave = &terms.waves[0].terms;
-        assert_eq!((wave.receive_within, wave.finish_within), (Duration::from_secs(30), Duration::from_secs(1_201)));
+        assert_eq!(
+            (wave.receive_within, wave.finish_within),
+            (Duration::from_secs(30), Duration::from_secs(1_201))
+        );
         assert_eq!((wave.failed, wave.unreachable), (Some(Amount::Count(0)), Some(Amount::Percent(1_000))));
         assert_eq!((terms.failed, terms.lane.as_str()), (Some(Amount::Percent(200)), "update"));
         assert_eq!((terms.targets.seed.as_str(), terms.targets.percent, terms.own_waves), ("r", 100, false));
-        assert_eq!((terms.settings.catch_up, terms.settings.catch_up_for, terms.expires_after), (CatchUp::Latest, DAY, 30 * DAY));
+        assert_eq!(
+            (terms.settings.catch_up, terms.settings.catch_up_for, terms.expires_after),
+            (CatchUp::Latest, DAY, 30 * DAY)
+        );
     }
 
     #[test]
@@ -777,15 +930,31 @@ mod tests {
     #[test]
     fn a_rollback_has_the_defaults_of_its_type() {
         let rollback = |rollback: Value| {
-            let terms = read(&value!({"identifier": "r", "type": "update", "on_breach": "rollback", "rollback": rollback}));
+            let terms = read(
+                &value!({"identifier": "r", "type": "update", "on_breach": "rollback", "rollback": rollback}),
+            );
             terms.expect("valid").settings.rollback.expect("there is one")
         };
         let short = rollback(value!({"payload": {"v": 1}}));
-        assert_eq!((short.task_type.as_str(), short.payload.get(), short.on), ("update", r#"{"v":1}"#, RollbackOn::Changed));
-        assert_eq!((short.window, short.finish_within, short.healthy), (Amount::Count(100), Duration::from_secs(1_201), None));
-        let long = rollback(value!({"type": "undo", "on": "failed", "window": "50%", "receive_within": "1m", "healthy": {"match": "v=1"}}));
-        assert_eq!((long.task_type.as_str(), long.on, long.window), ("undo", RollbackOn::Failed, Amount::Percent(5_000)));
-        assert_eq!((long.receive_within, long.healthy.map(|healthy| healthy.selectors.len())), (Duration::from_secs(60), Some(1)));
+        assert_eq!(
+            (short.task_type.as_str(), short.payload.get(), short.on),
+            ("update", r#"{"v":1}"#, RollbackOn::Changed)
+        );
+        assert_eq!(
+            (short.window, short.finish_within, short.healthy),
+            (Amount::Count(100), Duration::from_secs(1_201), None)
+        );
+        let long = rollback(
+            value!({"type": "undo", "on": "failed", "window": "50%", "receive_within": "1m", "healthy": {"match": "v=1"}}),
+        );
+        assert_eq!(
+            (long.task_type.as_str(), long.on, long.window),
+            ("undo", RollbackOn::Failed, Amount::Percent(5_000))
+        );
+        assert_eq!(
+            (long.receive_within, long.healthy.map(|healthy| healthy.selectors.len())),
+            (Duration::from_secs(60), Some(1))
+        );
     }
 
     #[test]
@@ -811,27 +980,57 @@ mod tests {
         };
         for (document, told) in [
             (value!({"type": "update"}), "/identifier is missing"),
-            (value!({"identifier": "a b", "type": "update"}), "/identifier is \"a b\": an identifier of a rollout is 1 to 128"),
+            (
+                value!({"identifier": "a b", "type": "update"}),
+                "/identifier is \"a b\": an identifier of a rollout is 1 to 128",
+            ),
             (value!({"identifier": "r", "type": "updaet"}), "/type unknown task type \"updaet\""),
             (value!({"identifier": "r", "type": "builds"}), "/type is `builds`, which has a work queue"),
             (with("windwo", value!(3)), "/windwo unknown member \"windwo\""),
             (with("probe", value!({"type": "check"})), "/probe is not supported yet"),
             (with("rollback", value!({"tpye": "update"})), "/rollback/tpye unknown member \"tpye\""),
-            (with("rollback", value!({"type": "builds"})), "/rollback/type is `builds`, which has a work queue"),
-            (with("rollback", value!({"on": "all"})), "/rollback/on must be one of changed, failed, not \"all\""),
+            (
+                with("rollback", value!({"type": "builds"})),
+                "/rollback/type is `builds`, which has a work queue",
+            ),
+            (
+                with("rollback", value!({"on": "all"})),
+                "/rollback/on must be one of changed, failed, not \"all\"",
+            ),
             (with("rollback", value!({"soak": "1s"})), "/rollback/soak unknown member"),
             (with("rollback", value!("now")), "/rollback must be an object, not \"now\""),
-            (with("on_breach", value!("rollback")), "/on_breach is `rollback`, which needs the member `rollback`"),
-            (with("approval", value!({"else": "rollback"})), "/approval/else must be one of halt, abort, not \"rollback\""),
+            (
+                with("on_breach", value!("rollback")),
+                "/on_breach is `rollback`, which needs the member `rollback`",
+            ),
+            (
+                with("approval", value!({"else": "rollback"})),
+                "/approval/else must be one of halt, abort, not \"rollback\"",
+            ),
             (with("in_flight", value!("kill")), "/in_flight must be one of finish, stop, not \"kill\""),
             (with("spread", value!({})), "/spread/by is missing"),
-            (with("spread", value!({"by": ["rack", "rack"]})), "/spread/by must be 1 to 3 different labels, not [\"rack\",\"rack\"]"),
-            (with("spread", value!({"by": ["rack"], "max_in_flight": 0})), "/spread/max_in_flight must be a number from 1 on"),
+            (
+                with("spread", value!({"by": ["rack", "rack"]})),
+                "/spread/by must be 1 to 3 different labels, not [\"rack\",\"rack\"]",
+            ),
+            (
+                with("spread", value!({"by": ["rack"], "max_in_flight": 0})),
+                "/spread/max_in_flight must be a number from 1 on",
+            ),
             (with("targets", value!({"groups": ["a b"]})), "/targets/groups/0 is \"a b\""),
             (with("targets", value!({"match": ["a="]})), "/targets/match/0 is \"a=\""),
-            (with("targets", value!({"endpoints": ["a", "a"]})), "/targets/endpoints/1 is `a` for the second time"),
-            (with("targets", value!({"percent": 0})), "/targets/percent must be a whole number from 1 to 100, not 0"),
-            (with("targets", value!({"order": "given"})), "/targets/order is `given`, which needs `endpoints`"),
+            (
+                with("targets", value!({"endpoints": ["a", "a"]})),
+                "/targets/endpoints/1 is `a` for the second time",
+            ),
+            (
+                with("targets", value!({"percent": 0})),
+                "/targets/percent must be a whole number from 1 to 100, not 0",
+            ),
+            (
+                with("targets", value!({"order": "given"})),
+                "/targets/order is `given`, which needs `endpoints`",
+            ),
             (with("window", value!(0)), "/window must be a number from 1 on"),
             (with("window", value!(10_001)), "/window must be at most 10000"),
             (with("window", value!("101%")), "/window must be a number from 1 on or a percentage"),
@@ -839,13 +1038,28 @@ mod tests {
             (with("soak", value!(30)), "/soak must be a span from 0s to 30d, not 30"),
             (with("waves", value!([])), "/waves must have at least one wave"),
             (with("waves", value!(["rest", 1])), "/waves/0 is `rest`, which must be the last wave"),
-            (with("waves", value!([{"size": 1, "match": "a"}])), "/waves/0 has size and match; a wave has one of them"),
+            (
+                with("waves", value!([{"size": 1, "match": "a"}])),
+                "/waves/0 has size and match; a wave has one of them",
+            ),
             (with("waves", value!([{"windows": []}])), "/waves/0/windows unknown member"),
-            (with("approval", value!({"count": 6})), "/approval/count must be a whole number from 1 to 5, not 6"),
-            (with("approval", value!({"count": 2, "from": ["ann"]})), "/approval/count is 2, and `from` has 1 names"),
-            (with("approval", value!({"before": [9]})), "/approval/before/0 is 9; expected the name of a wave or its number, from 1 to 4"),
+            (
+                with("approval", value!({"count": 6})),
+                "/approval/count must be a whole number from 1 to 5, not 6",
+            ),
+            (
+                with("approval", value!({"count": 2, "from": ["ann"]})),
+                "/approval/count is 2, and `from` has 1 names",
+            ),
+            (
+                with("approval", value!({"before": [9]})),
+                "/approval/before/0 is 9; expected the name of a wave or its number, from 1 to 4",
+            ),
             (with("windows", value!([{"cron": "61 * * * *", "for": "1h"}])), "/windows/0/cron"),
-            (with("windows", value!([{"cron": "0 22 * * *", "for": "1h", "time_zone": "Berlin"}])), "/windows/0/time_zone"),
+            (
+                with("windows", value!([{"cron": "0 22 * * *", "for": "1h", "time_zone": "Berlin"}])),
+                "/windows/0/time_zone",
+            ),
             (
                 with("windows", value!([{"cron": "0 22 * * *", "for": "1h", "stop_before_end": "1h"}])),
                 "/windows/0/stop_before_end is as long as the window (1h): it never opens",
@@ -855,12 +1069,16 @@ mod tests {
             (with("start_at", value!("soon")), "/start_at must be `now`, `manual` or a time"),
             (with("lane", value!("A")), "/lane must be 1 to 64 of a-z"),
             (with("payload", value!("x".repeat(MAX_PAYLOAD))), "/payload has 65538 bytes"),
-            (with("budget", value!({"wave": {"failed": -1}})), "/budget/wave/failed must be a number from 0 on"),
+            (
+                with("budget", value!({"wave": {"failed": -1}})),
+                "/budget/wave/failed must be a number from 0 on",
+            ),
         ] {
             let problems = read(&document).expect_err("it is wrong");
             assert!(problems.len() == 1 && problems[0].starts_with(told), "{document}: {problems:?}");
         }
-        let twice = parse(r#"{"identifier": "r", "type": "update", "soak": "1s", "soak": "2s"}"#, &config()).expect_err("twice");
+        let twice = parse(r#"{"identifier": "r", "type": "update", "soak": "1s", "soak": "2s"}"#, &config())
+            .expect_err("twice");
         assert_eq!(twice[0].pointer, "/soak");
     }
 }

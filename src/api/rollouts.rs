@@ -1,7 +1,8 @@
 //! `/rollouts`: changing a fleet in waves.
 //!
-//! A token that is limited to some task types sees and moves only rollouts of these types. A token without the scope `read` moves only rollouts that
-//! were submitted with it, and its answers have only the status and the counts of a rollout.
+//! A token that is limited to some task types sees and moves only rollouts of these types. A token without
+//! the scope `read` moves only rollouts that were submitted with it, and its answers have only the status and
+//! the counts of a rollout.
 
 use std::sync::Arc;
 
@@ -20,18 +21,20 @@ use super::until_ended::{MAX_WAIT, until_ended};
 use super::{Answer, Api, access, answer, target};
 use crate::config::TypePolicy;
 use crate::contract::{
-    self, AbortRollout, FreedHold, PickTargets, ProblemCode, ProblemItem, RerunRollout, ResumeRollout, Rollout, RolloutCommand,
-    RolloutDocument, RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutTargetPage,
+    self, AbortRollout, FreedHold, PickTargets, ProblemCode, ProblemItem, RerunRollout, ResumeRollout,
+    Rollout, RolloutCommand, RolloutDocument, RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan,
+    RolloutTargetPage,
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
-    Allow, Command, Order, Plan, PlannedDomain, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WaveTerms, current,
-    plan as plan_of,
+    Allow, Command, Order, Plan, PlannedDomain, Refusal, RolloutStatus, RolloutTerms, Start, TargetState,
+    WaveTerms, current, plan as plan_of,
 };
 use crate::domain::{EndpointName, Json, RolloutName, TokenName, digest, json_check};
 use crate::request_body::Body;
 use crate::store::{
-    Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
+    Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded,
+    RolloutTargetQuery, RolloutTargetRecord,
 };
 
 /// Entries on a page when nothing is said.
@@ -61,7 +64,9 @@ async fn read(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result
     check_identifier(&terms.identifier)?;
     access::check_types(
         request,
-        [&terms.task_type].into_iter().chain(terms.settings.rollback.as_ref().map(|rollback| &rollback.task_type)),
+        [&terms.task_type]
+            .into_iter()
+            .chain(terms.settings.rollback.as_ref().map(|rollback| &rollback.task_type)),
     )?;
     Ok(Sent { terms, body })
 }
@@ -71,42 +76,67 @@ fn check_identifier(name: &RolloutName) -> Result<(), Problem> {
     if !TAKEN.contains(&name.as_str()) {
         return Ok(());
     }
-    Err(invalid(vec![ProblemItem::new("/identifier", format!("is `{name}`, which is a path of the API; choose another"))]))
+    Err(invalid(vec![ProblemItem::new(
+        "/identifier",
+        format!("is `{name}`, which is a path of the API; choose another"),
+    )]))
 }
 
-/// The answer to a document whose identifier is known. It is looked for before the waves are planned: the fleet may have changed since then.
-async fn repeated(api: &Api, request: &HttpRequest, name: &RolloutName, digest: [u8; 32]) -> Result<Option<HttpResponse>, Problem> {
+/// The answer to a document whose identifier is known. It is looked for before the waves are planned: the
+/// fleet may have changed since then.
+async fn repeated(
+    api: &Api,
+    request: &HttpRequest,
+    name: &RolloutName,
+    digest: [u8; 32],
+) -> Result<Option<HttpResponse>, Problem> {
     let (store, wanted) = (Arc::clone(&api.state.store), name.clone());
     match api.run(async move { store.rollout_digest(&wanted).await }).await? {
         None => Ok(None),
-        Some((_, known)) if known == digest => shown(api, request, find(api, request, name).await?, StatusCode::OK).await.map(Some),
+        Some((_, known)) if known == digest => {
+            shown(api, request, find(api, request, name).await?, StatusCode::OK).await.map(Some)
+        }
         Some((id, _)) => Err(conflict(name, id)),
     }
 }
 
 fn conflict(name: &RolloutName, id: Uuid) -> Problem {
     let text = quoted(name.as_str());
-    let detail = format!("the identifier {text} is that of rollout {id}, which was made of another document; choose another");
+    let detail = format!(
+        "the identifier {text} is that of rollout {id}, which was made of another document; choose another"
+    );
     Problem::new(ProblemCode::RolloutConflict, detail).about(name.as_str(), None)
 }
 
 /// The payload as the type has it, and the waves.
 async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
-    let policy = api.state.config.policy(&terms.task_type).ok_or_else(|| Problem::internal("a type that was there"))?;
+    let policy = api
+        .state
+        .config
+        .policy(&terms.task_type)
+        .ok_or_else(|| Problem::internal("a type that was there"))?;
     // What the type does not admit would fail at every endpoint.
     terms.payload = admitted(api, &terms.identifier, policy, terms.payload, "/payload")?;
     if let Some(rollback) = &mut terms.settings.rollback {
-        let policy = api.state.config.policy(&rollback.task_type).ok_or_else(|| Problem::internal("a type that was there"))?;
-        rollback.payload = admitted(api, &terms.identifier, policy, rollback.payload.clone(), "/rollback/payload")?;
+        let policy = api
+            .state
+            .config
+            .policy(&rollback.task_type)
+            .ok_or_else(|| Problem::internal("a type that was there"))?;
+        rollback.payload =
+            admitted(api, &terms.identifier, policy, rollback.payload.clone(), "/rollback/payload")?;
     }
     if terms.groups_named().next().is_some() {
         let groups = target::groups(api).await?;
         let unknown = terms.groups_named().filter(|(_, name)| !groups.contains_key(*name));
-        let unknown: Vec<_> = unknown.map(|(at, name)| ProblemItem::new(at, target::unknown_group(name, &groups))).collect();
+        let unknown: Vec<_> =
+            unknown.map(|(at, name)| ProblemItem::new(at, target::unknown_group(name, &groups))).collect();
         if !unknown.is_empty() {
             return Err(invalid(unknown));
         }
-        terms = terms.with_groups(&groups).map_err(|name| Problem::internal(format!("group {name} that was there")))?;
+        terms = terms
+            .with_groups(&groups)
+            .map_err(|name| Problem::internal(format!("group {name} that was there")))?;
     }
     let plan = plan_of(&terms, &target::members(api, policy).await?);
     let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
@@ -115,11 +145,20 @@ async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Pl
 }
 
 /// A payload as its type has it.
-fn admitted(api: &Api, identifier: &RolloutName, policy: &TypePolicy, payload: Json, at: &str) -> Result<Json, Problem> {
+fn admitted(
+    api: &Api,
+    identifier: &RolloutName,
+    policy: &TypePolicy,
+    payload: Json,
+    at: &str,
+) -> Result<Json, Problem> {
     let name = format!("rollout-{identifier}").parse().map_err(Problem::internal)?;
-    let task = api.state.admission.task(policy, name, payload, crate::admission::Asked::default(), api.now()?);
+    let task =
+        api.state.admission.task(policy, name, payload, crate::admission::Asked::default(), api.now()?);
     let task = task.map_err(|faults| {
-        let item = |fault: crate::admission::Fault| ProblemItem::new(at, format!("the type does not admit it: {fault}"));
+        let item = |fault: crate::admission::Fault| {
+            ProblemItem::new(at, format!("the type does not admit it: {fault}"))
+        };
         invalid(faults.into_iter().map(item).collect())
     })?;
     Ok(task.payload)
@@ -127,8 +166,8 @@ fn admitted(api: &Api, identifier: &RolloutName, policy: &TypePolicy, payload: J
 
 /// Records a rollout and starts it, unless the document says otherwise.
 ///
-/// The endpoints and their waves are frozen now; labels that change later change nothing. The same document again under its identifier answers 200 with the
-/// rollout that is there.
+/// The endpoints and their waves are frozen now; labels that change later change nothing. The same document
+/// again under its identifier answers 200 with the rollout that is there.
 #[utoipa::path(
     post, path = "/rollouts", operation_id = "submitRollout", tag = "rollouts",
     request_body(content = RolloutDocument, content_type = "application/json"),
@@ -147,7 +186,8 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     if let Some(answered) = repeated(&api, &request, &terms.identifier, digest).await? {
         return Ok(answered);
     }
-    let document = rollout_document::kept(text).ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
+    let document = rollout_document::kept(text)
+        .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
     drop(body);
     let (terms, plan) = planned(&api, terms).await?;
     record(&api, &request, New { terms, plan, document, digest, parent: None }).await
@@ -178,10 +218,15 @@ pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         gates: gates(&wave.terms),
         endpoints: wave.targets.clone(),
     });
-    let domain =
-        |domain: PlannedDomain| contract::RolloutPlanDomain { domain: domain.name, size: domain.size, max_in_flight: domain.places };
+    let domain = |domain: PlannedDomain| contract::RolloutPlanDomain {
+        domain: domain.name,
+        size: domain.size,
+        max_in_flight: domain.places,
+    };
     let size = plan.size();
-    let room = 4096 + usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(32) + plan.domains.len() * ROOM_EACH;
+    let room = 4096
+        + usize::try_from(size).unwrap_or(usize::MAX).saturating_mul(32)
+        + plan.domains.len() * ROOM_EACH;
     let answered = RolloutPlan {
         waves: waves.collect(),
         size,
@@ -275,7 +320,9 @@ struct ListQuery {
 pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
     let wanted = RolloutQuery {
-        status: query.take("status", |text| query::words(text, &RolloutStatus::ALL, RolloutStatus::as_str)).unwrap_or_default(),
+        status: query
+            .take("status", |text| query::words(text, &RolloutStatus::ALL, RolloutStatus::as_str))
+            .unwrap_or_default(),
         before: query.take("cursor", query::read_rollout_cursor),
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
     };
@@ -286,7 +333,8 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
     let covered = found.into_iter().filter(|rollout| access::covers(&request, rollout.task_type.as_str()));
     let rollouts: Vec<Rollout> = covered.map(Rollout::from).collect();
-    let capacity = 1024 + rollouts.iter().map(|rollout| 1024 + rollout.waves.len() * ROOM_EACH).sum::<usize>();
+    let capacity =
+        1024 + rollouts.iter().map(|rollout| 1024 + rollout.waves.len() * ROOM_EACH).sum::<usize>();
     answer(StatusCode::OK, &RolloutPage { rollouts, next_cursor }, capacity)
 }
 
@@ -298,13 +346,15 @@ struct ShowQuery {
     /// How long to wait, at most 60s
     #[param(example = "20s")]
     wait: Option<String>,
-    /// What to wait for. `end`, the default: a final status. `settled`: a final status, a pause or a halt, or SETTLING, each with nothing in flight
+    /// What to wait for. `end`, the default: a final status. `settled`: a final status, a pause or a halt, or
+    /// SETTLING, each with nothing in flight
     until: Option<String>,
 }
 
 /// Reads a rollout with its waves.
 ///
-/// With `wait` the API answers when the rollout has reached the state that `until` names, at the latest when the wait times out.
+/// With `wait` the API answers when the rollout has reached the state that `until` names, at the latest when
+/// the wait times out.
 #[utoipa::path(
     get, path = "/rollouts/{id}", operation_id = "showRollout", tag = "rollouts",
     params(("id" = String, Path, description = "The identifier of the rollout"), ShowQuery),
@@ -329,7 +379,10 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut found = find(&api, &request, &name).await?;
     if let Some(wait) = wait.filter(|_| !has_come(&found, settled)) {
         let (look, id) = (async || find(&api, &request, &name).await, found.id);
-        found = until_ended(&api, &request, wait, &api.state.rollouts, &id, look, |found| has_come(found, settled)).await?;
+        found = until_ended(&api, &request, wait, &api.state.rollouts, &id, look, |found| {
+            has_come(found, settled)
+        })
+        .await?;
     }
     // The token may have been revoked during the wait.
     access::check_again(&api, &request)?;
@@ -342,7 +395,9 @@ fn has_come(rollout: &RolloutRecord, settled: bool) -> bool {
     match rollout.status {
         status if status.is_final() => true,
         RolloutStatus::Paused | RolloutStatus::Halted => settled && idle(),
-        RolloutStatus::Settling => settled && idle() && rollout.waves.iter().all(|wave| wave.counts.get(TargetState::Pending) == 0),
+        RolloutStatus::Settling => {
+            settled && idle() && rollout.waves.iter().all(|wave| wave.counts.get(TargetState::Pending) == 0)
+        }
         _ => false,
     }
 }
@@ -350,7 +405,9 @@ fn has_come(rollout: &RolloutRecord, settled: bool) -> bool {
 /// The identifier in the path of a request.
 fn name(request: &HttpRequest) -> Result<RolloutName, Problem> {
     let text = segment(request, 1)?;
-    text.parse().map_err(|error| Problem::new(ProblemCode::BadPath, format!("{} is not an identifier: {error}", quoted(&text))))
+    text.parse().map_err(|error| {
+        Problem::new(ProblemCode::BadPath, format!("{} is not an identifier: {error}", quoted(&text)))
+    })
 }
 
 fn unknown_rollout(name: &RolloutName) -> Problem {
@@ -361,7 +418,8 @@ fn unknown_rollout(name: &RolloutName) -> Problem {
 /// The rollout of an identifier, if the token is good for it.
 async fn find(api: &Api, request: &HttpRequest, name: &RolloutName) -> Result<RolloutRecord, Problem> {
     let (store, wanted) = (Arc::clone(&api.state.store), name.clone());
-    let found = api.run(async move { store.rollout(&wanted).await }).await?.ok_or_else(|| unknown_rollout(name))?;
+    let found =
+        api.run(async move { store.rollout(&wanted).await }).await?.ok_or_else(|| unknown_rollout(name))?;
     if !access::covers(request, found.task_type.as_str()) {
         return Err(unknown_rollout(name));
     }
@@ -371,7 +429,9 @@ async fn find(api: &Api, request: &HttpRequest, name: &RolloutName) -> Result<Ro
 /// What a rollout was made of.
 async fn document(api: &Api, id: Uuid) -> Result<Json, Problem> {
     let store = Arc::clone(&api.state.store);
-    api.run(async move { store.rollout_document(id).await }).await?.ok_or_else(|| Problem::internal("a rollout that was there"))
+    api.run(async move { store.rollout_document(id).await })
+        .await?
+        .ok_or_else(|| Problem::internal("a rollout that was there"))
 }
 
 /// Answers with a rollout. A token without the scope `read` gets only its status and its counts.
@@ -420,7 +480,8 @@ pub async fn targets(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let name = name(&request)?;
     let mut query = Query::new(request.query_string());
     // `ok` is as good as `OK`.
-    let states = |text: &str| query::words(&text.to_ascii_uppercase(), &TargetState::ALL, TargetState::as_str);
+    let states =
+        |text: &str| query::words(&text.to_ascii_uppercase(), &TargetState::ALL, TargetState::as_str);
     let wanted = RolloutTargetQuery {
         states: query.take("state", states).unwrap_or_default(),
         wave: query.take("wave", wave_number),
@@ -433,7 +494,10 @@ pub async fn targets(api: web::Data<Api>, request: HttpRequest) -> Answer {
     api.room(&request, limit * 2 * ROOM_EACH).await?;
     let store = Arc::clone(&api.state.store);
     let found = api.run(async move { store.rollout_targets(id, &wanted).await }).await?;
-    let next_cursor = found.last().filter(|_| found.len() >= limit).map(|last| query::target_cursor(last.wave, last.position));
+    let next_cursor = found
+        .last()
+        .filter(|_| found.len() >= limit)
+        .map(|last| query::target_cursor(last.wave, last.position));
     let capacity = 1024 + found.len() * ROOM_EACH;
     let targets = found.into_iter().map(contract::RolloutTarget::from).collect();
     answer(StatusCode::OK, &RolloutTargetPage { targets, next_cursor }, capacity)
@@ -441,7 +505,10 @@ pub async fn targets(api: web::Data<Api>, request: HttpRequest) -> Answer {
 
 /// The place of a wave by its number.
 fn wave_number(text: &str) -> Result<u32, String> {
-    text.parse::<u32>().ok().and_then(|number| number.checked_sub(1)).ok_or_else(|| "must be the number of a wave, from 1 on".to_owned())
+    text.parse::<u32>()
+        .ok()
+        .and_then(|number| number.checked_sub(1))
+        .ok_or_else(|| "must be the number of a wave, from 1 on".to_owned())
 }
 
 /// What the events of a rollout may be asked for.
@@ -473,7 +540,9 @@ struct EventsQuery {
 pub async fn events(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let name = name(&request)?;
     let mut query = Query::new(request.query_string());
-    let after = query.take("after", |text| text.parse::<u32>().map_err(|_| "must be the number of an event".to_owned())).unwrap_or(0);
+    let after = query
+        .take("after", |text| text.parse::<u32>().map_err(|_| "must be the number of an event".to_owned()))
+        .unwrap_or(0);
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
     query.finish()?;
@@ -488,7 +557,8 @@ pub async fn events(api: web::Data<Api>, request: HttpRequest) -> Answer {
     if let Some(wait) = wait.filter(|_| found.is_empty()) {
         // While it waits it holds no answer, and others need the room.
         Api::leave_room(&request);
-        found = until_ended(&api, &request, wait, &api.state.rollouts, &id, look, |found| !found.is_empty()).await?;
+        found = until_ended(&api, &request, wait, &api.state.rollouts, &id, look, |found| !found.is_empty())
+            .await?;
         access::check_again(&api, &request)?;
         api.room(&request, room).await?;
     }
@@ -511,7 +581,8 @@ struct HoldsQuery {
     limit: Option<u32>,
 }
 
-/// Lists the endpoints that rollouts have in flight, by lane: no other rollout of the lane starts them meanwhile.
+/// Lists the endpoints that rollouts have in flight, by lane: no other rollout of the lane starts them
+/// meanwhile.
 #[utoipa::path(
     get, path = "/rollouts/holds", operation_id = "listRolloutHolds", tag = "rollouts",
     params(HoldsQuery),
@@ -542,7 +613,8 @@ pub async fn holds(api: web::Data<Api>, request: HttpRequest) -> Answer {
     answer(StatusCode::OK, &RolloutHoldPage { holds: found.into_iter().map(hold).collect() }, capacity)
 }
 
-/// Frees an endpoint that a rollout has in flight, so that others of the lane may start it. For endpoints that will never answer.
+/// Frees an endpoint that a rollout has in flight, so that others of the lane may start it. For endpoints
+/// that will never answer.
 #[utoipa::path(
     delete, path = "/rollouts/holds/{lane}/{endpoint}", operation_id = "freeRolloutHold", tag = "rollouts",
     params(("lane" = String, Path, description = "The lane"), ("endpoint" = String, Path, description = "The endpoint")),
@@ -550,8 +622,9 @@ pub async fn holds(api: web::Data<Api>, request: HttpRequest) -> Answer {
 )]
 pub async fn free_hold(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (lane, text) = (segment(&request, 2)?, segment(&request, 3)?);
-    let endpoint: EndpointName =
-        text.parse().map_err(|error| Problem::new(ProblemCode::BadPath, format!("{} is not an endpoint: {error}", quoted(&text))))?;
+    let endpoint: EndpointName = text.parse().map_err(|error| {
+        Problem::new(ProblemCode::BadPath, format!("{} is not an endpoint: {error}", quoted(&text)))
+    })?;
     let store = Arc::clone(&api.state.store);
     let freed = api.run(async move { store.free_rollout_hold(&lane, &endpoint).await }).await?;
     answer(StatusCode::OK, &FreedHold { freed }, 64)
@@ -572,7 +645,13 @@ async fn command_body<T: serde::de::DeserializeOwned + Default>(
 }
 
 /// Does what is asked of the rollout in the path, and answers with it.
-async fn order(api: &Api, request: &HttpRequest, asked: Command, pick: RolloutPick, revision: Option<u32>) -> Answer {
+async fn order(
+    api: &Api,
+    request: &HttpRequest,
+    asked: Command,
+    pick: RolloutPick,
+    revision: Option<u32>,
+) -> Answer {
     let name = name(request)?;
     let found = find(api, request, &name).await?;
     let by = access::token_name(request);
@@ -654,18 +733,25 @@ moves!(abort, "/rollouts/{id}/abort", "abortRollout", asked: AbortRollout => of_
 moves!(resume, "/rollouts/{id}/resume", "resumeRollout", asked: ResumeRollout => of_all(Command::Resume(Allow { failed: asked.allow.failed, unreachable: asked.allow.unreachable }), asked.revision),
     /// Lets a paused or halted rollout go on where it was.
     ///
-    /// After a halt the counts must be within the budgets again: `allow` raises those of the waves that have exceeded theirs; `retry` and `skip` lower the counts.
+    /// After a halt the counts must be within the budgets again: `allow` raises those of the waves that have
+    /// exceeded theirs; `retry` and `skip` lower the counts.
 );
 
 /// The endpoints that a body picks.
 fn picked(asked: &PickTargets, usual: &[TargetState]) -> Result<RolloutPick, Problem> {
     let wave = match asked.wave {
         None => None,
-        Some(number) => Some(number.checked_sub(1).ok_or_else(|| invalid(vec![ProblemItem::new("/wave", "must be at least 1")]))?),
+        Some(number) => Some(
+            number
+                .checked_sub(1)
+                .ok_or_else(|| invalid(vec![ProblemItem::new("/wave", "must be at least 1")]))?,
+        ),
     };
     match (asked.endpoints.is_empty(), asked.states.is_empty() && wave.is_none()) {
         (false, true) => Ok(RolloutPick::Endpoints(asked.endpoints.clone())),
-        (false, false) => Err(invalid(vec![ProblemItem::new("/endpoints", "does not go with `states` and `wave`")])),
+        (false, false) => {
+            Err(invalid(vec![ProblemItem::new("/endpoints", "does not go with `states` and `wave`")]))
+        }
         (true, true) => Err(invalid(vec![ProblemItem::new("", "expected `endpoints`, `states` or `wave`")])),
         (true, false) => {
             let states = if asked.states.is_empty() { usual.to_vec() } else { asked.states.clone() };
@@ -676,7 +762,8 @@ fn picked(asked: &PickTargets, usual: &[TargetState]) -> Result<RolloutPick, Pro
 
 fn skipped(asked: &PickTargets) -> Result<Asked, Problem> {
     if !asked.gate {
-        let usual = [TargetState::Pending, TargetState::Failed, TargetState::Unreachable, TargetState::Absent];
+        let usual =
+            [TargetState::Pending, TargetState::Failed, TargetState::Unreachable, TargetState::Absent];
         return Ok((Command::Skip, picked(asked, &usual)?, asked.revision));
     }
     if !asked.endpoints.is_empty() || !asked.states.is_empty() || asked.wave.is_some() {
@@ -697,7 +784,8 @@ moves!(skip, "/rollouts/{id}/skip", "skipRolloutTargets", asked: PickTargets => 
 );
 
 moves!(retry, "/rollouts/{id}/retry", "retryRolloutTargets", asked: PickTargets => retried(&asked)?,
-    /// Tries endpoints again that have failed, are unreachable or away, or were left out. Endpoints whose task may still run are not touched.
+    /// Tries endpoints again that have failed, are unreachable or away, or were left out. Endpoints whose
+    /// task may still run are not touched.
 );
 
 /// Makes a new rollout of the same document, for endpoints of the old one that did not succeed.
@@ -740,8 +828,12 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     }
     let document = document(&api, old.id).await?;
     let mut terms = rollout_document::parse(document.get(), &api.state.config).map_err(|problems| {
-        let text =
-            |item: ProblemItem| ProblemItem::new("", format!("its document is not valid any more: {} {}", item.pointer, item.message));
+        let text = |item: ProblemItem| {
+            ProblemItem::new(
+                "",
+                format!("its document is not valid any more: {} {}", item.pointer, item.message),
+            )
+        };
         invalid(problems.into_iter().map(text).collect())
     })?;
     terms.identifier = asked.identifier;
@@ -750,7 +842,9 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     terms.targets.endpoints = endpoints;
     (terms.targets.selectors, terms.targets.groups) = (Vec::new(), Vec::new());
     (terms.targets.percent, terms.targets.order, terms.targets.max) = (100, Order::Seeded, None);
-    terms.waves.retain(|wave| matches!(wave.part, crate::domain::rollout::Part::Size(_) | crate::domain::rollout::Part::Rest));
+    terms.waves.retain(|wave| {
+        matches!(wave.part, crate::domain::rollout::Part::Size(_) | crate::domain::rollout::Part::Rest)
+    });
     terms.own_waves = false;
     let (terms, plan) = planned(&api, terms).await?;
     record(&api, &request, New { terms, plan, document, digest, parent: Some(old.id) }).await

@@ -11,7 +11,8 @@ pub struct Route {
     pub pattern: &'static str,
     /// What it is about.
     pub about: About,
-    /// The methods of the path. At most one of them reads; of the others, the scope of the first decides who is told which methods there are.
+    /// The methods of the path. At most one of them reads; of the others, the scope of the first decides who
+    /// is told which methods there are.
     pub operations: &'static [Operation],
 }
 
@@ -70,12 +71,14 @@ impl Route {
         }
     }
 
-    /// Whom a method is for; none where nobody needs more than a token to be told that there is no such method.
+    /// Whom a method is for; none where nobody needs more than a token to be told that there is no such
+    /// method.
     pub fn needs(&self, method: &Method) -> Option<For> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let mut of_kind = self.operations.iter().filter(|operation| (operation.method == "GET") == reads);
         let first = of_kind.next()?;
-        let exact = std::iter::once(first).chain(of_kind).find(|operation| operation.method == method.as_str());
+        let exact =
+            std::iter::once(first).chain(of_kind).find(|operation| operation.method == method.as_str());
         Some(exact.unwrap_or(first).needs)
     }
 
@@ -111,7 +114,8 @@ impl Routes {
         self.iter().find(|route| route.pattern == pattern)
     }
 
-    /// The route of a path, whose escapes are undone: the first that fits, as the router finds it, which reads patterns much more slowly.
+    /// The route of a path, whose escapes are undone: the first that fits, as the router finds it, which
+    /// reads patterns much more slowly.
     pub fn of(self, path: &str) -> Option<&'static Route> {
         self.iter().find(|route| route.fits(path))
     }

@@ -33,7 +33,8 @@ pub async fn list(api: web::Data<Api>) -> Answer {
 
 /// Submits the task of a schedule now, under a name of its own.
 ///
-/// The times of the schedule stay as they are, and a schedule that is paused stays so. Sent twice, it submits two tasks.
+/// The times of the schedule stay as they are, and a schedule that is paused stays so. Sent twice, it submits
+/// two tasks.
 #[utoipa::path(
     post, path = "/schedules/{name}/run", operation_id = "runSchedule", tag = "queues",
     params(("name" = String, Path, description = "A configured schedule")),
@@ -49,13 +50,21 @@ pub async fn list(api: web::Data<Api>) -> Answer {
 pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let schedule = find(&api, &request)?;
     let now = api.now()?;
-    let policy = api.state.config.policy(&schedule.task_type).ok_or_else(|| Problem::internal("a schedule without its type"))?;
+    let policy = api
+        .state
+        .config
+        .policy(&schedule.task_type)
+        .ok_or_else(|| Problem::internal("a schedule without its type"))?;
     let identifier = of_run(&schedule.name, now).map_err(Problem::internal)?;
     let asked = Asked { endpoints: schedule.endpoints.clone(), ..Asked::default() };
-    let task = api.state.admission.task(policy, identifier, schedule.payload.clone(), asked, now).map_err(|faults| {
-        let items = faults.into_iter().map(|fault| ProblemItem::new(format!("/payload{}", fault.pointer), fault.message));
-        Problem::invalid(ProblemCode::InvalidSubmission, items.collect())
-    })?;
+    let task = api.state.admission.task(policy, identifier, schedule.payload.clone(), asked, now).map_err(
+        |faults| {
+            let items = faults
+                .into_iter()
+                .map(|fault| ProblemItem::new(format!("/payload{}", fault.pointer), fault.message));
+            Problem::invalid(ProblemCode::InvalidSubmission, items.collect())
+        },
+    )?;
     let task = NewTask { submitted_by: access::token_name(&request), ..task };
     let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
     match api.run(async move { acceptor.submit(submitted).await }).await? {

@@ -1,7 +1,7 @@
 //! `POST /workers/{name}/...`: for workers that reach nothing but this interface.
 //!
-//! Reports and presence go to the broker, as if the worker had published them there itself. Tasks are read from the ledger, so any API
-//! process can answer, whoever gave them.
+//! Reports and presence go to the broker, as if the worker had published them there itself. Tasks are read
+//! from the ledger, so any API process can answer, whoever gave them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -31,7 +31,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const GIVEN: usize = 100;
 /// Tasks read at once.
 const PAGE: u32 = 100;
-/// Tasks that a worker may say it has, and is told of in one answer, at most. More than it has slots: some have ended, and their reports are under way.
+/// Tasks that a worker may say it has, and is told of in one answer, at most. More than it has slots: some
+/// have ended, and their reports are under way.
 const MOST_TOLD: usize = 20_000;
 /// An answer that is longer ends with the page.
 const ANSWER_BYTES: usize = 4 << 20;
@@ -54,7 +55,8 @@ const PRESENCE_LIVES: u32 = 3;
 )]
 pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
-    let WorkerReports { reports } = api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
+    let WorkerReports { reports } =
+        api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
     sessions(&api, &worker).await?;
     let mut messages = Vec::with_capacity(reports.len());
     for (at, report) in reports.into_iter().enumerate() {
@@ -87,7 +89,8 @@ pub async fn reports(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
 )]
 pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
-    let message: Box<RawValue> = api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
+    let message: Box<RawValue> =
+        api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
     let body = Bytes::from(Box::<str>::from(message).into_string());
     let presence = wire::decode_presence(&body).map_err(|error| invalid("", error.to_string()))?;
     if presence.endpoint != worker {
@@ -100,7 +103,8 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
     publish(&api, vec![Message { expires_in, ..Message::new(Address::Presence, body) }]).await
 }
 
-/// Gives a worker the tasks that are its own and it has not received, and tells it which to stop. Waits for some if there are none.
+/// Gives a worker the tasks that are its own and it has not received, and tells it which to stop. Waits for
+/// some if there are none.
 #[utoipa::path(
     post, path = "/workers/{name}/tasks", operation_id = "fetchTasks", tag = "workers",
     params(("name" = String, Path, description = "The worker")),
@@ -115,9 +119,13 @@ pub async fn presence(api: web::Data<Api>, request: HttpRequest, payload: web::P
 )]
 pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let worker = worker(&request)?;
-    let wanted: Arc<TasksWanted> = Arc::new(api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?);
+    let wanted: Arc<TasksWanted> =
+        Arc::new(api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?);
     if wanted.types.is_empty() || wanted.types.len() > Presence::TYPES {
-        return Err(invalid("/types", format!("expected 1 to {} task types, got {}", Presence::TYPES, wanted.types.len())));
+        return Err(invalid(
+            "/types",
+            format!("expected 1 to {} task types, got {}", Presence::TYPES, wanted.types.len()),
+        ));
     }
     for (pointer, ids) in [("/known", &wanted.known), ("/stopped", &wanted.stopped)] {
         if ids.len() > MOST_TOLD {
@@ -154,8 +162,13 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     }
 }
 
-/// What there is to tell a worker, within bounds. What does not fit comes with a later answer, when some of this has been received or has ended.
-async fn commands(state: &ApiState, worker: &EndpointName, wanted: &TasksWanted) -> Result<Vec<Box<RawValue>>, StoreError> {
+/// What there is to tell a worker, within bounds. What does not fit comes with a later answer, when some of
+/// this has been received or has ended.
+async fn commands(
+    state: &ApiState,
+    worker: &EndpointName,
+    wanted: &TasksWanted,
+) -> Result<Vec<Box<RawValue>>, StoreError> {
     let mut commands: Vec<Bytes> = Vec::new();
     if wanted.all {
         let presence_interval = state.config.endpoint.presence_interval;
@@ -174,8 +187,9 @@ async fn commands(state: &ApiState, worker: &EndpointName, wanted: &TasksWanted)
             let command = if task.status.is_final() {
                 (!stopped.contains(&task.id)).then_some(Command::Cancel { task_id: task.id })
             } else {
-                (wanted.all || !known.contains(&task.id))
-                    .then(|| Command::Task(Outgoing::from(task).message(row.home.is_some(), state.clock.now())))
+                (wanted.all || !known.contains(&task.id)).then(|| {
+                    Command::Task(Outgoing::from(task).message(row.home.is_some(), state.clock.now()))
+                })
             };
             if let Some(command) = command {
                 let command = wire::encode_command(&command, VERSION);
@@ -187,28 +201,38 @@ async fn commands(state: &ApiState, worker: &EndpointName, wanted: &TasksWanted)
             break;
         }
     }
-    let raw = |body: Bytes| String::from_utf8(body.into()).ok().and_then(|text| RawValue::from_string(text).ok());
+    let raw =
+        |body: Bytes| String::from_utf8(body.into()).ok().and_then(|text| RawValue::from_string(text).ok());
     Ok(commands.into_iter().filter_map(raw).collect())
 }
 
-/// The types that a worker has said it is there for, each with its session. An endpoint that gets tasks of its own through the broker is
-/// nobody who asks for them here: whoever came under its name would read them.
+/// The types that a worker has said it is there for, each with its session. An endpoint that gets tasks of
+/// its own through the broker is nobody who asks for them here: whoever came under its name would read them.
 async fn sessions(api: &Api, worker: &EndpointName) -> Result<HashMap<TaskType, Uuid>, Problem> {
     let (store, name) = (Arc::clone(&api.state.store), worker.clone());
     let sessions = api.run(async move { store.sessions(&name).await }).await?;
-    match sessions.keys().find(|name| api.state.config.policy(name).is_some_and(|policy| policy.queue.is_none())) {
+    match sessions
+        .keys()
+        .find(|name| api.state.config.policy(name).is_some_and(|policy| policy.queue.is_none()))
+    {
         None => Ok(sessions),
         Some(other) => {
-            let detail =
-                format!("`{worker}` is an endpoint that gets tasks of the type `{other}` through the broker: give the worker another name");
+            let detail = format!(
+                "`{worker}` is an endpoint that gets tasks of the type `{other}` through the broker: give the worker another name"
+            );
             Err(Problem::new(ProblemCode::NameTaken, detail))
         }
     }
 }
 
 /// Refuses types that have no work queue: their tasks are not for workers.
-fn check_queues<'a>(api: &Api, types: impl IntoIterator<Item = &'a TaskType>, pointer: impl Into<String>) -> Result<(), Problem> {
-    let has_queue = |name: &&TaskType| api.state.config.policy(name).is_some_and(|policy| policy.queue.is_some());
+fn check_queues<'a>(
+    api: &Api,
+    types: impl IntoIterator<Item = &'a TaskType>,
+    pointer: impl Into<String>,
+) -> Result<(), Problem> {
+    let has_queue =
+        |name: &&TaskType| api.state.config.policy(name).is_some_and(|policy| policy.queue.is_some());
     match types.into_iter().find(|name| !has_queue(name)) {
         None => Ok(()),
         Some(other) => {

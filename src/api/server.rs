@@ -27,8 +27,8 @@ use super::{access, request, routes};
 use crate::keyring::Keyring;
 use crate::live::Live;
 
-/// Serves until told to stop, then finishes the requests under way within `api.stop_timeout`; waiting reads are answered
-/// at once with what there is. To be called within the runtime that store and broker live in.
+/// Serves until told to stop, then finishes the requests under way within `api.stop_timeout`; waiting reads
+/// are answered at once with what there is. To be called within the runtime that store and broker live in.
 ///
 /// # Errors
 /// When the listener cannot be used.
@@ -41,25 +41,57 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let backstage = Backstage::here(limits.store_timeout);
     let queues = state.config.of_delivery(true).map(|policy| policy.name.clone()).collect();
     let touched = state.ledger.touched().clone();
-    let live = Live::new(state.store.clone(), touched, state.clock.clone(), state.metrics.clone(), queues, stop.clone());
+    let live = Live::new(
+        state.store.clone(),
+        touched,
+        state.clock.clone(),
+        state.metrics.clone(),
+        queues,
+        stop.clone(),
+    );
     let keyring = Keyring::new(state.store.clone(), door.is_local());
     let hosts = Hosts::new(door.address().port(), door.tls.is_some(), &state.config.api.hosts);
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
-    let (heard, probe, refusals) = (Heard::new(state.store.clone(), backstage.clone()), Probe::default(), Refusals::default());
+    let (heard, probe, refusals) =
+        (Heard::new(state.store.clone(), backstage.clone()), Probe::default(), Refusals::default());
     let hsts = state.config.api.hsts.filter(|_| door.tls.is_some());
     let hsts = hsts.and_then(|span| HeaderValue::from_str(&format!("max-age={}", span.as_secs())).ok());
     let (stopping, routes) = (stop.clone(), routes::ROUTES);
-    let api = Api { state, backstage, stop: stopping, bodies, answers, waits, live, keyring, hosts, heard, probe, refusals, hsts, routes };
+    let api = Api {
+        state,
+        backstage,
+        stop: stopping,
+        bodies,
+        answers,
+        waits,
+        live,
+        keyring,
+        hosts,
+        heard,
+        probe,
+        refusals,
+        hsts,
+        routes,
+    };
     let api = web::Data::new(api);
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let most = connections::per_thread(limits.connections, workers);
     let connections = Connections::new(most.saturating_mul(workers), limits.kept_per_address);
-    // Accepted sockets have it from the listener. The system counts from the moment a client takes nothing more, however it was asked for.
-    set_tcp_user_timeout(&door.listener, u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX))?;
+    // Accepted sockets have it from the listener. The system counts from the moment a client takes nothing
+    // more, however it was asked for.
+    set_tcp_user_timeout(
+        &door.listener,
+        u32::try_from(limits.write_timeout.as_millis()).unwrap_or(u32::MAX),
+    )?;
 
     // actix enters the middleware that is wrapped last first: `observe`, then `admit`.
-    let app =
-        move || App::new().app_data(api.clone()).wrap(from_fn(access::admit)).wrap(from_fn(request::observe)).configure(routes::mount);
+    let app = move || {
+        App::new()
+            .app_data(api.clone())
+            .wrap(from_fn(access::admit))
+            .wrap(from_fn(request::observe))
+            .configure(routes::mount)
+    };
     let server = HttpServer::new(app)
         .workers(workers)
         .max_connections(most)

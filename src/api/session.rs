@@ -1,7 +1,8 @@
 //! `/session`: a token for as long as a browser is open.
 //!
-//! A page must not keep a token where scripts can read it. So the token is shown once, and what the browser keeps is a derived one, in a
-//! cookie that no script reads: it is good for the same, for twelve hours, and ends with its token.
+//! A page must not keep a token where scripts can read it. So the token is shown once, and what the browser
+//! keeps is a derived one, in a cookie that no script reads: it is good for the same, for twelve hours, and
+//! ends with its token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,12 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
 )]
 pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     // The text of the error is left out: it may repeat the secret.
-    let invalid = |_| Problem::invalid(ProblemCode::InvalidMessage, vec![ProblemItem::new("", "expected {\"token\": \"SECRET\"}")]);
+    let invalid = |_| {
+        Problem::invalid(
+            ProblemCode::InvalidMessage,
+            vec![ProblemItem::new("", "expected {\"token\": \"SECRET\"}")],
+        )
+    };
     let SessionStart { token } = api.read(&request, payload, LONGEST_BODY, invalid).await?;
     let Some(parent) = access::known(&api, Some(&SecretHash::of(token.trim().as_bytes()))).await? else {
         return answer(StatusCode::OK, &session(&api, None)?, 256);
@@ -75,10 +81,16 @@ pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     let (store, kept) = (Arc::clone(&api.state.store), token.clone());
     match api.run(async move { store.begin_session(&kept).await }).await? {
         TokenCreated::New => {}
-        TokenCreated::NameTaken | TokenCreated::SecretTaken => return Err(Problem::internal("two sessions have one random secret")),
+        TokenCreated::NameTaken | TokenCreated::SecretTaken => {
+            return Err(Problem::internal("two sessions have one random secret"));
+        }
     }
     tracing::info!(token = %parent.name, "a session has begun");
-    let mut answer = answer(StatusCode::CREATED, &session(&api, Some(&Token { name: parent.name.clone(), ..token }))?, 256)?;
+    let mut answer = answer(
+        StatusCode::CREATED,
+        &session(&api, Some(&Token { name: parent.name.clone(), ..token }))?,
+        256,
+    )?;
     answer.headers_mut().insert(header::SET_COOKIE, cookie.parse().map_err(Problem::internal)?);
     Ok(answer)
 }

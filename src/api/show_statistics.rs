@@ -24,7 +24,8 @@ struct StatisticsQuery {
     /// The length of the spans: `minute` (kept for seven days, the default) or `hour` (kept for 400 days)
     #[param(inline, example = "hour")]
     step: Option<Grain>,
-    /// Only spans that begin at or after this time (RFC 3339); without it, those of the last 24 hours for minutes and of the last 30 days for hours
+    /// Only spans that begin at or after this time (RFC 3339); without it, those of the last 24 hours for
+    /// minutes and of the last 30 days for hours
     since: Option<String>,
     /// Only spans that begin before this time (RFC 3339); by default now
     until: Option<String>,
@@ -32,9 +33,10 @@ struct StatisticsQuery {
 
 /// Tells how many tasks were accepted and what became of them, by the minute or by the hour.
 ///
-/// Of all types that the token covers. The numbers are a few seconds behind, and what a process has counted in the last seconds before it is killed is missing: they
-/// are for charts. A span in which nothing was is left out; of more than 10,000 spans between `since` and `until`
-/// the newest are told, and `since` of the answer says from when on.
+/// Of all types that the token covers. The numbers are a few seconds behind, and what a process has counted
+/// in the last seconds before it is killed is missing: they are for charts. A span in which nothing was is
+/// left out; of more than 10,000 spans between `since` and `until` the newest are told, and `since` of the
+/// answer says from when on.
 #[utoipa::path(
     get, path = "/stats", operation_id = "showStatistics", tag = "tasks",
     params(StatisticsQuery),
@@ -47,7 +49,9 @@ struct StatisticsQuery {
 pub async fn show_statistics(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
     let task_type = query.take("type", |text| Ok(text.to_owned()));
-    let grain = query.take("step", |text| query::words(text, &Grain::ALL, Grain::as_str).and_then(only)).unwrap_or_default();
+    let grain = query
+        .take("step", |text| query::words(text, &Grain::ALL, Grain::as_str).and_then(only))
+        .unwrap_or_default();
     let (since, until) = (query.take("since", query::time), query.take("until", query::time));
     query.finish()?;
 
@@ -59,7 +63,8 @@ pub async fn show_statistics(api: web::Data<Api>, request: HttpRequest) -> Answe
         Grain::Hour => 30 * 24,
     };
     let before = |spans: u32| grain.beginning(until).before(grain.length() * spans);
-    let since = since.map_or_else(|| before(usual), |since| since.max(before(MOST))).max(Timestamp::from_micros(0));
+    let since =
+        since.map_or_else(|| before(usual), |since| since.max(before(MOST))).max(Timestamp::from_micros(0));
     let types = match task_type {
         Some(name) => match api.policy(&name).filter(|_| access::covers(&request, &name)) {
             Some(policy) => Some(vec![policy.name.clone()]),

@@ -74,7 +74,10 @@ impl Wanted {
             (Err(error), _) => Err(error),
         });
         query.finish()?;
-        Ok(Self { wait, include: endpoint.map(Include::Of).or(include).unwrap_or(Include::These(ResponseFilter::All)) })
+        Ok(Self {
+            wait,
+            include: endpoint.map(Include::Of).or(include).unwrap_or(Include::These(ResponseFilter::All)),
+        })
     }
 }
 
@@ -104,11 +107,25 @@ pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 }
 
 /// Answers with a task that was found.
-pub(super) async fn answer_with(api: web::Data<Api>, request: &HttpRequest, mut task: Task, wanted: Wanted) -> Answer {
+pub(super) async fn answer_with(
+    api: web::Data<Api>,
+    request: &HttpRequest,
+    mut task: Task,
+    wanted: Wanted,
+) -> Answer {
     let Wanted { wait, include } = wanted;
     if let Some(wait) = wait.filter(|_| !task.status.is_final()) {
         let (watch, id) = (&api.state.watch, task.id);
-        task = until_ended(&api, request, wait, watch, &id, async || look(&api, &task).await, |task| task.status.is_final()).await?;
+        task = until_ended(
+            &api,
+            request,
+            wait,
+            watch,
+            &id,
+            async || look(&api, &task).await,
+            |task| task.status.is_final(),
+        )
+        .await?;
     }
     // The token may have been revoked during the wait.
     access::check_again(&api, request)?;
@@ -133,7 +150,9 @@ fn include(text: &str) -> Result<Include, String> {
 
 async fn look(api: &Api, task: &Task) -> Result<Task, Problem> {
     let (store, id) = (Arc::clone(&api.state.store), task.id);
-    api.run(async move { store.find(id).await }).await?.ok_or_else(|| Problem::unknown_task(&task.task_type, task.identifier.as_str()))
+    api.run(async move { store.find(id).await })
+        .await?
+        .ok_or_else(|| Problem::unknown_task(&task.task_type, task.identifier.as_str()))
 }
 
 async fn show(api: web::Data<Api>, task: Task, include: Include) -> Answer {
@@ -150,26 +169,37 @@ async fn show(api: web::Data<Api>, task: Task, include: Include) -> Answer {
             let next = following(&responses, FIRST_PAGE);
             let missing = match include {
                 // All of them are at hand already, or there are none.
-                Include::These(ResponseFilter::All | ResponseFilter::Missing) if next.is_none() => missing_among(&responses),
+                Include::These(ResponseFilter::All | ResponseFilter::Missing) if next.is_none() => {
+                    missing_among(&responses)
+                }
                 _ if nobody_missing => Vec::new(),
                 _ => store.missing(id).await?,
             };
             Ok::<_, StoreError>((responses, next, missing))
         })
         .await?;
-    let capacity = 1024 + task.payload.get().len() + responses.iter().map(size).sum::<usize>() + missing.len() * 32;
+    let capacity =
+        1024 + task.payload.get().len() + responses.iter().map(size).sum::<usize>() + missing.len() * 32;
     let task = contract::Task { missing: Some(missing), ..task.into() };
     let body = TaskWithResponses { task, responses: responses.into_iter().map(TaskResponse::from).collect() };
-    let (Include::These(filter), Some(next)) = (wanted, next) else { return answer(StatusCode::OK, &body, capacity) };
+    let (Include::These(filter), Some(next)) = (wanted, next) else {
+        return answer(StatusCode::OK, &body, capacity);
+    };
     let mut begin = to_json(&body, capacity)?;
     // Responses are the last member: what follows is put in before its end.
     begin.truncate(begin.len() - END.len());
     let begin = stream::once(ready(Ok(Bytes::from(begin))));
-    Ok(HttpResponse::Ok().content_type("application/json").streaming(begin.chain(rest(api, id, filter, next))))
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .streaming(begin.chain(rest(api, id, filter, next))))
 }
 
 fn missing_among(responses: &[Response]) -> Vec<EndpointName> {
-    responses.iter().filter(|response| response.status == ResponseStatus::Expected).map(|response| response.endpoint.clone()).collect()
+    responses
+        .iter()
+        .filter(|response| response.status == ResponseStatus::Expected)
+        .map(|response| response.endpoint.clone())
+        .collect()
 }
 
 /// Where the next page begins, and how long it may be.
@@ -178,30 +208,42 @@ struct Next {
     limit: u32,
 }
 
-/// The page that follows one with this limit, if one may: of as many responses as are likely to be [`PAGE_BYTES`] together.
+/// The page that follows one with this limit, if one may: of as many responses as are likely to be
+/// [`PAGE_BYTES`] together.
 fn following(page: &[Response], limit: u32) -> Option<Next> {
     let last = page.last().filter(|_| page.len() >= limit as usize)?;
     let average = page.iter().map(size).sum::<usize>() / page.len();
-    let limit = u32::try_from(PAGE_BYTES / average.max(1)).unwrap_or(LONGEST_PAGE).clamp(SHORTEST_PAGE, LONGEST_PAGE);
+    let limit =
+        u32::try_from(PAGE_BYTES / average.max(1)).unwrap_or(LONGEST_PAGE).clamp(SHORTEST_PAGE, LONGEST_PAGE);
     Some(Next { after: last.endpoint.clone(), limit })
 }
 
-/// What comes after the first page, read as the customer takes it, so that no number of responses is in memory at once. When the
-/// database fails in the middle the connection is closed before the end of the body: the customer sees that it is not whole.
-fn rest(api: web::Data<Api>, id: TaskId, filter: ResponseFilter, next: Next) -> impl Stream<Item = actix_web::Result<Bytes>> {
+/// What comes after the first page, read as the customer takes it, so that no number of responses is in
+/// memory at once. When the database fails in the middle the connection is closed before the end of the body:
+/// the customer sees that it is not whole.
+fn rest(
+    api: web::Data<Api>,
+    id: TaskId,
+    filter: ResponseFilter,
+    next: Next,
+) -> impl Stream<Item = actix_web::Result<Bytes>> {
     stream::try_unfold(Some(next), move |next| {
         let api = api.clone();
         async move {
             let Some(Next { after, limit }) = next else { return Ok(None) };
             let store = Arc::clone(&api.state.store);
-            let page = api.run(async move { store.responses(id, filter, Some(after), limit).await }).await.inspect_err(|problem| {
-                tracing::warn!(task = %id, "the responses of a task are truncated: {problem}");
-            })?;
+            let page = api
+                .run(async move { store.responses(id, filter, Some(after), limit).await })
+                .await
+                .inspect_err(|problem| {
+                    tracing::warn!(task = %id, "the responses of a task are truncated: {problem}");
+                })?;
             let mut bytes = Vec::with_capacity(page.iter().map(size).sum::<usize>() + END.len());
             let next = following(&page, limit);
             for response in page {
                 bytes.push(b',');
-                serde_json::to_writer(&mut bytes, &TaskResponse::from(response)).map_err(Problem::internal)?;
+                serde_json::to_writer(&mut bytes, &TaskResponse::from(response))
+                    .map_err(Problem::internal)?;
             }
             if next.is_none() {
                 bytes.extend_from_slice(END);
@@ -213,7 +255,8 @@ fn rest(api: web::Data<Api>, id: TaskId, filter: ResponseFilter, next: Next) -> 
 
 /// About the length of a response as JSON.
 fn size(response: &Response) -> usize {
-    let texts = response.payload.as_ref().map_or(4, |payload| payload.get().len()) + response.log.as_ref().map_or(4, String::len);
+    let texts = response.payload.as_ref().map_or(4, |payload| payload.get().len())
+        + response.log.as_ref().map_or(4, String::len);
     400 + 2 * response.endpoint.as_str().len() + response.errmsg.len() + texts + response.attempts.len() * 64
 }
 
@@ -245,7 +288,9 @@ mod tests {
 
     #[test]
     fn the_next_page_is_as_long_as_fits() {
-        let next = |count, bytes, limit| following(&page(count, bytes), limit).map(|next| (next.after.to_string(), next.limit));
+        let next = |count, bytes, limit| {
+            following(&page(count, bytes), limit).map(|next| (next.after.to_string(), next.limit))
+        };
         assert_eq!(next(0, 0, 64), None);
         assert_eq!(next(63, 0, 64), None, "that was the last one");
         assert_eq!(next(64, 0, 64), Some(("e0063".to_owned(), LONGEST_PAGE)));

@@ -119,7 +119,10 @@ impl Api {
     }
 
     /// Does work with store or broker to its end, whether or not the client stays to hear of it.
-    pub async fn run<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, Problem>
+    pub async fn run<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, Problem>
     where
         T: Send + 'static,
         E: Into<Problem> + Send + 'static,
@@ -143,11 +146,17 @@ impl Api {
     }
 
     /// The body of a request.
-    pub async fn body(&self, request: &HttpRequest, payload: web::Payload, limit: Limit) -> Result<Body, Problem> {
+    pub async fn body(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        limit: Limit,
+    ) -> Result<Body, Problem> {
         body::read(request.headers(), payload, limit, self.state.limits.body_timeout, &self.bodies).await
     }
 
-    /// A body of JSON that has this form and no more bytes than these. `invalid` makes the problem of what is wrong with it.
+    /// A body of JSON that has this form and no more bytes than these. `invalid` makes the problem of what is
+    /// wrong with it.
     pub async fn read<T: DeserializeOwned>(
         &self,
         request: &HttpRequest,

@@ -1,5 +1,5 @@
-//! `GET /{type}/{id}/states` and `/names`, `GET /endpoints/states` and `/names`: how each of thousands of endpoints stands, in four bits each,
-//! and the names behind them, which a client needs once.
+//! `GET /{type}/{id}/states` and `/names`, `GET /endpoints/states` and `/names`: how each of thousands of
+//! endpoints stands, in four bits each, and the names behind them, which a client needs once.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ const SHORT: usize = 4096;
 
 /// Reads how each endpoint of a task stands.
 ///
-/// Two states a byte, in the order of the names; `x-count` says how many, `x-generation` of which list of names.
+/// Two states a byte, in the order of the names; `x-count` says how many, `x-generation` of which list of
+/// names.
 #[utoipa::path(
     get, path = "/{type}/{id}/states", operation_id = "readTaskStates", tag = "live",
     params(
@@ -72,7 +73,8 @@ pub async fn names_of_task(api: web::Data<Api>, request: HttpRequest) -> Answer 
 
 /// Reads how each known endpoint stands.
 ///
-/// Two states a byte, in the order of the names; `x-count` says how many, `x-generation` of which list of names.
+/// Two states a byte, in the order of the names; `x-count` says how many, `x-generation` of which list of
+/// names.
 #[utoipa::path(
     get, path = "/endpoints/states", operation_id = "readEndpointStates", tag = "live",
     responses(
@@ -137,7 +139,10 @@ fn answer_states(request: &HttpRequest, names: &[EndpointName], states: &States)
     if is_known(request, &tag) {
         return answer.status(StatusCode::NOT_MODIFIED).insert_header((header::ETAG, tag)).finish();
     }
-    answer.insert_header((header::ETAG, tag)).content_type("application/octet-stream").body(states.as_bytes().to_vec())
+    answer
+        .insert_header((header::ETAG, tag))
+        .content_type("application/octet-stream")
+        .body(states.as_bytes().to_vec())
 }
 
 async fn answer_names(api: &Api, request: &HttpRequest, names: Vec<EndpointName>) -> Answer {
@@ -145,7 +150,10 @@ async fn answer_names(api: &Api, request: &HttpRequest, names: Vec<EndpointName>
     // Weak, since it is the same for the compressed bytes.
     let tag = format!("W/\"{generation}\"");
     let mut answer = HttpResponse::Ok();
-    answer.insert_header((GENERATION, generation.clone())).insert_header((COUNT, count)).insert_header((header::ETAG, tag.clone()));
+    answer
+        .insert_header((GENERATION, generation.clone()))
+        .insert_header((COUNT, count))
+        .insert_header((header::ETAG, tag.clone()));
     answer.insert_header((header::VARY, "Accept-Encoding"));
     if is_known(request, &tag) {
         return Ok(answer.status(StatusCode::NOT_MODIFIED).finish());
@@ -155,7 +163,11 @@ async fn answer_names(api: &Api, request: &HttpRequest, names: Vec<EndpointName>
     if body.len() < SHORT || !takes_gzip(request) {
         return Ok(answer.body(body));
     }
-    let compressed = api.run(async move { tokio::task::spawn_blocking(move || gzip(&body)).await.map_err(Problem::internal)? }).await?;
+    let compressed = api
+        .run(
+            async move { tokio::task::spawn_blocking(move || gzip(&body)).await.map_err(Problem::internal)? },
+        )
+        .await?;
     Ok(answer.insert_header((header::CONTENT_ENCODING, "gzip")).body(compressed))
 }
 
@@ -169,10 +181,14 @@ pub(super) fn is_known(request: &HttpRequest, tag: &str) -> bool {
 
 /// Whether the client takes an answer that is compressed with gzip.
 pub(super) fn takes_gzip(request: &HttpRequest) -> bool {
-    let accepted = request.headers().get_all(header::ACCEPT_ENCODING).filter_map(|codings| codings.to_str().ok());
+    let accepted =
+        request.headers().get_all(header::ACCEPT_ENCODING).filter_map(|codings| codings.to_str().ok());
     accepted.flat_map(|codings| codings.split(',')).any(|coding| {
         let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
-        let refused = quality.trim().strip_prefix("q=").is_some_and(|quality| quality.trim_matches(['0', '.']).is_empty());
+        let refused = quality
+            .trim()
+            .strip_prefix("q=")
+            .is_some_and(|quality| quality.trim_matches(['0', '.']).is_empty());
         name.trim().eq_ignore_ascii_case("gzip") && !refused
     })
 }
@@ -184,7 +200,9 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Problem> {
 
 /// FNV-1a: tells vectors apart, no more.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -194,8 +212,16 @@ mod tests {
 
     #[test]
     fn a_tag_is_found_among_others() {
-        for (header, known) in [("\"a\"", true), ("W/\"a\"", true), ("\"b\", W/\"a\"", true), ("*", true), ("\"b\"", false), ("a", false)] {
-            let request = TestRequest::default().insert_header((header::IF_NONE_MATCH, header)).to_http_request();
+        for (header, known) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", W/\"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+            ("a", false),
+        ] {
+            let request =
+                TestRequest::default().insert_header((header::IF_NONE_MATCH, header)).to_http_request();
             assert_eq!(is_known(&request, "W/\"a\""), known, "{header}");
         }
         assert!(!is_known(&TestRequest::default().to_http_request(), "\"a\""));
@@ -203,8 +229,15 @@ mod tests {
 
     #[test]
     fn only_those_who_take_it_get_compressed_bytes() {
-        for (header, takes) in [("gzip", true), ("br, GZip;q=0.5", true), ("gzip;q=0", false), ("gzip;q=0.0", false), ("br", false)] {
-            let request = TestRequest::default().insert_header((header::ACCEPT_ENCODING, header)).to_http_request();
+        for (header, takes) in [
+            ("gzip", true),
+            ("br, GZip;q=0.5", true),
+            ("gzip;q=0", false),
+            ("gzip;q=0.0", false),
+            ("br", false),
+        ] {
+            let request =
+                TestRequest::default().insert_header((header::ACCEPT_ENCODING, header)).to_http_request();
             assert_eq!(takes_gzip(&request), takes, "{header}");
         }
     }

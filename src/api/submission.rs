@@ -1,6 +1,7 @@
 //! The body of a `POST`: the envelope around the customer's payload.
 //!
-//! Refuses what it does not know. A misspelt `endpoint` that was ignored would send the task to the whole fleet.
+//! Refuses what it does not know. A misspelt `endpoint` that was ignored would send the task to the whole
+//! fleet.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,7 +14,9 @@ use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
 use crate::contract::{OneOrMany, ProblemItem};
 use crate::domain::json_check::kind;
-use crate::domain::{EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, Selector, Target, Timestamp, json};
+use crate::domain::{
+    EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, Selector, Target, Timestamp, json,
+};
 
 /// Endpoints one submission may list.
 pub const MAX_ENDPOINTS: usize = 50_000;
@@ -33,7 +36,10 @@ impl Submission {
     /// The submission whose body is nothing but the payload; its identifier is made.
     pub fn bare(text: &str) -> Result<Self, ProblemItem> {
         let payload = serde_json::from_str(text).map_err(|error| ProblemItem::new("", error.to_string()))?;
-        let identifier = uuid::Uuid::now_v7().to_string().parse().map_err(|error| ProblemItem::new("", format!("{error}")))?;
+        let identifier = uuid::Uuid::now_v7()
+            .to_string()
+            .parse()
+            .map_err(|error| ProblemItem::new("", format!("{error}")))?;
         Ok(Self { identifier, payload, asked: Asked::default() })
     }
 }
@@ -46,7 +52,8 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
     if !text.trim_start().starts_with('{') {
         return Err(vec![ProblemItem::new("", "must be an object")]);
     }
-    let Members(members) = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
+    let Members(members) =
+        serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
     read(&members, policy)
 }
 
@@ -54,32 +61,47 @@ pub fn parse(text: &str, policy: &TypePolicy) -> Result<Submission, Vec<ProblemI
 ///
 /// # Errors
 /// Every problem there is.
-pub fn read(members: &[(Cow<'_, str>, &RawValue)], policy: &TypePolicy) -> Result<Submission, Vec<ProblemItem>> {
+pub fn read(
+    members: &[(Cow<'_, str>, &RawValue)],
+    policy: &TypePolicy,
+) -> Result<Submission, Vec<ProblemItem>> {
     let mut problems = Vec::new();
     let mut seen: HashMap<&str, &RawValue> = HashMap::new();
     for (name, value) in members {
         let queue = policy.queue.is_some();
         let of_endpoints = &**name == "endpoints" || TARGET.contains(&&**name);
         if !of_endpoints && !matches!(&**name, "identifier" | "payload" | "priority" | "ttl" | "run_at") {
-            let known = if queue { "priority, ttl, run_at" } else { "endpoints, match, groups, exclude, percent, limit, seed, expect" };
-            problems.push(ProblemItem::new(pointer(name), format!("is not a member of a submission (identifier, payload, {known})")));
+            let known = if queue {
+                "priority, ttl, run_at"
+            } else {
+                "endpoints, match, groups, exclude, percent, limit, seed, expect"
+            };
+            problems.push(ProblemItem::new(
+                pointer(name),
+                format!("is not a member of a submission (identifier, payload, {known})"),
+            ));
         } else if queue && of_endpoints {
-            problems
-                .push(ProblemItem::new(pointer(name), "is not for a task type with a work queue: the worker that has room performs it"));
+            problems.push(ProblemItem::new(
+                pointer(name),
+                "is not for a task type with a work queue: the worker that has room performs it",
+            ));
         } else if !queue && matches!(&**name, "priority" | "ttl" | "run_at") {
             problems.push(ProblemItem::new(pointer(name), "is for task types with a work queue"));
         } else if seen.insert(name, value).is_some() {
             problems.push(ProblemItem::new(pointer(name), "occurs twice"));
         }
     }
-    let identifier = identifier(seen.get("identifier").copied()).map_err(|problem| problems.push(problem)).ok();
+    let identifier =
+        identifier(seen.get("identifier").copied()).map_err(|problem| problems.push(problem)).ok();
     let payload = seen.get("payload").map_or_else(|| json(&""), |value| Json::from((*value).to_owned()));
     let endpoints = seen.get("endpoints").map_or_else(Vec::new, |value| endpoints(value, &mut problems));
     let target = target(&seen, &mut problems);
     let asked = Asked {
         endpoints,
         target,
-        priority: member(&seen, "priority", &mut problems, priority, || format!("a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")),
+        priority: member(&seen, "priority", &mut problems, priority, || {
+            format!("a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+        }),
         ttl: member(
             &seen,
             "ttl",
@@ -87,7 +109,9 @@ pub fn read(members: &[(Cow<'_, str>, &RawValue)], policy: &TypePolicy) -> Resul
             |value| ttl(value, policy),
             || format!("a span such as `30m`, at most {}", span::format(policy.longest_life())),
         ),
-        run_at: member(&seen, "run_at", &mut problems, run_at, || "a time such as `2024-07-12T10:00:00Z`".to_owned()),
+        run_at: member(&seen, "run_at", &mut problems, run_at, || {
+            "a time such as `2024-07-12T10:00:00Z`".to_owned()
+        }),
     };
     match identifier {
         Some(identifier) if problems.is_empty() => Ok(Submission { identifier, payload, asked }),
@@ -105,17 +129,36 @@ const MAX_SELECTORS: usize = 100;
 fn target(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> Option<Target> {
     let first = TARGET.iter().find(|name| seen.contains_key(**name))?;
     if seen.contains_key("endpoints") {
-        let message = format!("does not go with `{first}`: `name in (web1, web2)` in `match` names endpoints, too");
+        let message =
+            format!("does not go with `{first}`: `name in (web1, web2)` in `match` names endpoints, too");
         problems.push(ProblemItem::new("/endpoints", message));
     }
     let target = Target {
         selectors: selectors(seen, "match", problems),
         groups: groups(seen, problems),
         exclude: selectors(seen, "exclude", problems),
-        percent: member(seen, "percent", problems, |value| number(value, 100), || "a whole number from 1 to 100".to_owned()),
-        limit: member(seen, "limit", problems, |value| number(value, u32::MAX), || "a whole number from 1 on".to_owned()),
+        percent: member(
+            seen,
+            "percent",
+            problems,
+            |value| number(value, 100),
+            || "a whole number from 1 to 100".to_owned(),
+        ),
+        limit: member(
+            seen,
+            "limit",
+            problems,
+            |value| number(value, u32::MAX),
+            || "a whole number from 1 on".to_owned(),
+        ),
         seed: member(seen, "seed", problems, seed, || "a text of at most 191 characters".to_owned()),
-        expect: member(seen, "expect", problems, |value| serde_json::from_str(value.get()).ok(), || "`subscribed` or `known`".to_owned()),
+        expect: member(
+            seen,
+            "expect",
+            problems,
+            |value| serde_json::from_str(value.get()).ok(),
+            || "`subscribed` or `known`".to_owned(),
+        ),
     };
     if seen.contains_key("seed") && !seen.contains_key("percent") && !seen.contains_key("limit") {
         problems.push(ProblemItem::new("/seed", "is of no use without `percent` or `limit`"));
@@ -130,13 +173,17 @@ fn selectors(seen: &HashMap<&str, &RawValue>, name: &str, problems: &mut Vec<Pro
         Ok(OneOrMany::One(text)) => (vec![text], false),
         Ok(OneOrMany::Many(texts)) => (texts, true),
         Err(_) => {
-            let message = format!("must be a selector such as `site=berlin`, or an array of them, not {}", kind(value));
+            let message =
+                format!("must be a selector such as `site=berlin`, or an array of them, not {}", kind(value));
             problems.push(ProblemItem::new(pointer(name), message));
             return Vec::new();
         }
     };
     if texts.len() > MAX_SELECTORS {
-        problems.push(ProblemItem::new(pointer(name), format!("has {} selectors, {MAX_SELECTORS} are allowed", texts.len())));
+        problems.push(ProblemItem::new(
+            pointer(name),
+            format!("has {} selectors, {MAX_SELECTORS} are allowed", texts.len()),
+        ));
         return Vec::new();
     }
     let mut selectors = Vec::with_capacity(texts.len());
@@ -158,21 +205,29 @@ fn groups(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> V
         return Vec::new();
     };
     if texts.len() > MAX_SELECTORS {
-        problems.push(ProblemItem::new("/groups", format!("names {} groups, {MAX_SELECTORS} are allowed", texts.len())));
+        problems.push(ProblemItem::new(
+            "/groups",
+            format!("names {} groups, {MAX_SELECTORS} are allowed", texts.len()),
+        ));
         return Vec::new();
     }
     let mut names = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         match text.parse() {
             Ok(name) => names.push(name),
-            Err(invalid) => problems.push(ProblemItem::new(format!("/groups/{index}"), format!("is no group: {invalid}"))),
+            Err(invalid) => {
+                problems.push(ProblemItem::new(format!("/groups/{index}"), format!("is no group: {invalid}")))
+            }
         }
     }
     names
 }
 
 /// A whole number from 1 to a greatest.
-fn number<T: serde::de::DeserializeOwned + PartialOrd + From<u8>>(value: &RawValue, greatest: T) -> Option<T> {
+fn number<T: serde::de::DeserializeOwned + PartialOrd + From<u8>>(
+    value: &RawValue,
+    greatest: T,
+) -> Option<T> {
     serde_json::from_str::<T>(value.get()).ok().filter(|number| *number >= T::from(1) && *number <= greatest)
 }
 
@@ -183,7 +238,8 @@ fn seed(value: &RawValue) -> Option<String> {
 fn identifier(value: Option<&RawValue>) -> Result<Identifier, ProblemItem> {
     let problem = |message: String| ProblemItem::new("/identifier", message);
     let value = value.ok_or_else(|| problem("is missing".to_owned()))?;
-    let text: String = serde_json::from_str(value.get()).map_err(|_| problem(format!("must be a string, not {}", kind(value))))?;
+    let text: String = serde_json::from_str(value.get())
+        .map_err(|_| problem(format!("must be a string, not {}", kind(value))))?;
     text.parse().map_err(|invalid| problem(format!("{invalid}")))
 }
 
@@ -204,7 +260,9 @@ fn member<T>(
 }
 
 fn priority(value: &RawValue) -> Option<i32> {
-    serde_json::from_str::<i32>(value.get()).ok().filter(|number| (-MAX_PRIORITY..=MAX_PRIORITY).contains(number))
+    serde_json::from_str::<i32>(value.get())
+        .ok()
+        .filter(|number| (-MAX_PRIORITY..=MAX_PRIORITY).contains(number))
 }
 
 fn ttl(value: &RawValue, policy: &TypePolicy) -> Option<Duration> {
@@ -218,17 +276,24 @@ fn run_at(value: &RawValue) -> Option<Timestamp> {
 
 fn endpoints(value: &RawValue, problems: &mut Vec<ProblemItem>) -> Vec<EndpointName> {
     let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(value.get()) else {
-        problems.push(ProblemItem::new("/endpoints", format!("must be an array of endpoint names, not {}", kind(value))));
+        problems.push(ProblemItem::new(
+            "/endpoints",
+            format!("must be an array of endpoint names, not {}", kind(value)),
+        ));
         return Vec::new();
     };
     if values.len() > MAX_ENDPOINTS {
-        problems.push(ProblemItem::new("/endpoints", format!("lists {} endpoints, {MAX_ENDPOINTS} are allowed", values.len())));
+        problems.push(ProblemItem::new(
+            "/endpoints",
+            format!("lists {} endpoints, {MAX_ENDPOINTS} are allowed", values.len()),
+        ));
         return Vec::new();
     }
     let mut first = HashMap::with_capacity(values.len());
     let mut names = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
-        let mut problem = |message: String| problems.push(ProblemItem::new(format!("/endpoints/{index}"), message));
+        let mut problem =
+            |message: String| problems.push(ProblemItem::new(format!("/endpoints/{index}"), message));
         let Ok(text) = serde_json::from_str::<String>(value.get()) else {
             problem(format!("must be a string, not {}", kind(value)));
             continue;
@@ -272,25 +337,48 @@ mod tests {
     #[test]
     fn takes_the_least_and_the_most() {
         let least = parse(r#" {"identifier":"a"} "#).expect("is fine");
-        assert_eq!((least.identifier.as_str(), least.payload.get(), least.asked.endpoints.len()), ("a", r#""""#, 0));
-        let most = parse(r#"{"endpoints":["b","a"],"payload": {"x" : 1.0, "x":2, "y":12345678901234567890123},"identifier":"日本 /%"}"#);
+        assert_eq!(
+            (least.identifier.as_str(), least.payload.get(), least.asked.endpoints.len()),
+            ("a", r#""""#, 0)
+        );
+        let most = parse(
+            r#"{"endpoints":["b","a"],"payload": {"x" : 1.0, "x":2, "y":12345678901234567890123},"identifier":"日本 /%"}"#,
+        );
         let most = most.expect("is fine");
-        assert_eq!(most.payload.get(), r#"{"x" : 1.0, "x":2, "y":12345678901234567890123}"#, "kept to the byte");
-        assert_eq!(most.asked.endpoints.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["b", "a"], "in the order given");
+        assert_eq!(
+            most.payload.get(),
+            r#"{"x" : 1.0, "x":2, "y":12345678901234567890123}"#,
+            "kept to the byte"
+        );
+        assert_eq!(
+            most.asked.endpoints.iter().map(EndpointName::as_str).collect::<Vec<_>>(),
+            ["b", "a"],
+            "in the order given"
+        );
         assert!(parse(r#"{"identifier":"a","endpoints":[]}"#).expect("is fine").asked.endpoints.is_empty());
         assert_eq!(parse(r#"{"identifier":"a","payload":null}"#).expect("is fine").payload.get(), "null");
-        assert_eq!(parse(r#"{"identif\u0069er":"a"}"#).expect("an escaped name is the same name").identifier.as_str(), "a");
+        assert_eq!(
+            parse(r#"{"identif\u0069er":"a"}"#)
+                .expect("an escaped name is the same name")
+                .identifier
+                .as_str(),
+            "a"
+        );
     }
 
     #[test]
     fn takes_what_clients_write() {
-        let config = Config::from_yaml("task_types: [worker, {name: builds, delivery: queue}]").expect("valid");
+        let config =
+            Config::from_yaml("task_types: [worker, {name: builds, delivery: queue}]").expect("valid");
         let bare = contract::Submission::new("a".parse().expect("an identifier"), Some(json(&[1])));
         let endpoints = vec!["web1".parse().expect("a name")];
         let run_at = Some(Timestamp::from_micros(1_700_000_000_000_000));
         let written = [
             (&config.task_types[0], contract::Submission { endpoints, ..bare.clone() }),
-            (&config.task_types[1], contract::Submission { priority: Some(-3), ttl: Some("5m".to_owned()), run_at, ..bare }),
+            (
+                &config.task_types[1],
+                contract::Submission { priority: Some(-3), ttl: Some("5m".to_owned()), run_at, ..bare },
+            ),
         ];
         for (policy, written) in written {
             let text = serde_json::to_string(&written).expect("serialises");
@@ -305,8 +393,12 @@ mod tests {
 
     #[test]
     fn reads_what_endpoints_must_be() {
-        let target = |members: &str| parse(&format!(r#"{{"identifier":"a",{members}}}"#)).map(|submission| submission.asked.target);
-        let text = |members: &str| target(members).expect("is fine").map(|target| serde_json::to_string(&target).expect("JSON"));
+        let target = |members: &str| {
+            parse(&format!(r#"{{"identifier":"a",{members}}}"#)).map(|submission| submission.asked.target)
+        };
+        let text = |members: &str| {
+            target(members).expect("is fine").map(|target| serde_json::to_string(&target).expect("JSON"))
+        };
         assert_eq!(text(r#""payload":1"#), None);
         assert_eq!(text(r#""match":"a=1""#).as_deref(), Some(r#"{"match":["a=1"]}"#));
         let all = r#""match":["a=1","b , @c"],"groups":["g"],"exclude":"d","percent":10,"limit":3,"seed":"x","expect":"known""#;
@@ -315,7 +407,10 @@ mod tests {
         for (members, expected) in [
             (r#""match":["a","b="]"#, &["/match/1"][..]),
             (r#""match":"(" "#, &["/match"]),
-            (r#""match":3,"exclude":{},"percent":0,"limit":-1,"seed":1"#, &["/match", "/exclude", "/percent", "/limit", "/seed"]),
+            (
+                r#""match":3,"exclude":{},"percent":0,"limit":-1,"seed":1"#,
+                &["/match", "/exclude", "/percent", "/limit", "/seed"],
+            ),
             (r#""percent":101"#, &["/percent"]),
             (r#""groups":["a","-"],"expect":"all""#, &["/groups/1", "/expect"]),
             (r#""groups":"a""#, &["/groups"]),
@@ -324,12 +419,17 @@ mod tests {
             (r#""match":"a","endpoints":["x"]"#, &["/endpoints"]),
         ] {
             let problems = target(members).expect_err(members);
-            assert_eq!(problems.iter().map(|problem| problem.pointer.as_str()).collect::<Vec<_>>(), expected, "{members}");
+            assert_eq!(
+                problems.iter().map(|problem| problem.pointer.as_str()).collect::<Vec<_>>(),
+                expected,
+                "{members}"
+            );
         }
         let told = &problems(r#"{"identifier":"a","match":"a= )"}"#)[0].1;
         assert!(told.contains("is no selector: at character"), "{told}");
         let config = Config::from_yaml("task_types: [{name: builds, delivery: queue}]").expect("valid");
-        let problems = super::parse(r#"{"identifier":"a","match":"a"}"#, &config.task_types[0]).expect_err("is refused");
+        let problems =
+            super::parse(r#"{"identifier":"a","match":"a"}"#, &config.task_types[0]).expect_err("is refused");
         assert!(problems[0].message.contains("work queue"));
     }
 
@@ -338,10 +438,16 @@ mod tests {
         let text = r#"{"endpoint":["x"],"a/b~c":1,"identifier":7,"endpoints":["ok","no way",3,"ok",""],"payload":1,"payload":2}"#;
         assert_eq!(
             pointers(text),
-            ["/endpoint", "/a~1b~0c", "/payload", "/identifier", "/endpoints/1", "/endpoints/2", "/endpoints/3", "/endpoints/4"]
+            [
+                "/endpoint", "/a~1b~0c", "/payload", "/identifier", "/endpoints/1", "/endpoints/2",
+                "/endpoints/3", "/endpoints/4"
+            ]
         );
         assert!(problems(text).contains(&("/endpoints/3".to_owned(), "repeats /endpoints/0".to_owned())));
-        assert!(problems(text).contains(&("/endpoints/2".to_owned(), "must be a string, not a number".to_owned())));
+        assert!(
+            problems(text)
+                .contains(&("/endpoints/2".to_owned(), "must be a string, not a number".to_owned()))
+        );
     }
 
     #[test]

@@ -22,9 +22,10 @@ use crate::store::Accepted;
 
 /// Submits a task.
 ///
-/// Answers once the task is recorded; from then on it will be performed, whatever happens to this process or the broker.
-/// The same submission again answers 200 with the task that is there, so a request that got no answer can simply be repeated. With `dry_run=true` nothing
-/// is recorded: the answer (200) says which endpoints the task would be for.
+/// Answers once the task is recorded; from then on it will be performed, whatever happens to this process or
+/// the broker. The same submission again answers 200 with the task that is there, so a request that got no
+/// answer can simply be repeated. With `dry_run=true` nothing is recorded: the answer (200) says which
+/// endpoints the task would be for.
 #[utoipa::path(
     post, path = "/{type}", operation_id = "submitTask", tag = "tasks",
     params(
@@ -57,8 +58,10 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     let enveloped = request.headers().get(BODY_HEADER).is_some_and(|form| form == ENVELOPE);
     let form = if enveloped { Body::Envelope } else { policy.body };
     let submission = match form {
-        Body::Envelope => submission::parse(text, policy).map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?,
-        Body::Payload => Submission::bare(text).map_err(|problem| Problem::invalid(ProblemCode::InvalidSubmission, vec![problem]))?,
+        Body::Envelope => submission::parse(text, policy)
+            .map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?,
+        Body::Payload => Submission::bare(text)
+            .map_err(|problem| Problem::invalid(ProblemCode::InvalidSubmission, vec![problem]))?,
     };
     drop(body);
     let root = match form {
@@ -111,9 +114,15 @@ pub(super) fn admit(
 
 /// The task of a submission whose target chooses nobody now, if it was made before.
 pub(super) async fn before(api: &Api, task: &NewTask) -> Result<Option<Task>, Problem> {
-    let (store, task_type, identifier) = (Arc::clone(&api.state.store), task.task_type.clone(), task.identifier.clone());
-    let Some(existing) = api.run(async move { store.find_by_identifier(&task_type, &identifier).await }).await? else { return Ok(None) };
-    let same = existing.target == task.target && digest(existing.payload.get(), &[]) == digest(task.payload.get(), &[]);
+    let (store, task_type, identifier) =
+        (Arc::clone(&api.state.store), task.task_type.clone(), task.identifier.clone());
+    let Some(existing) =
+        api.run(async move { store.find_by_identifier(&task_type, &identifier).await }).await?
+    else {
+        return Ok(None);
+    };
+    let same = existing.target == task.target
+        && digest(existing.payload.get(), &[]) == digest(task.payload.get(), &[]);
     if same { Ok(Some(existing)) } else { Err(Problem::identifier_conflict(existing.id)) }
 }
 
@@ -149,20 +158,27 @@ pub(super) async fn record(api: &Api, task: NewTask, asked: &Asked) -> Result<Re
 ///
 /// # Errors
 /// When nothing is known of any of them.
-pub(super) async fn record_all(api: &Api, tasks: Vec<(NewTask, Asked)>) -> Result<Vec<Result<(StatusCode, TaskBrief), Problem>>, Problem> {
-    let (acceptor, submitted) = (api.state.acceptor.clone(), tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>());
-    let accept = async move { Ok::<_, Problem>(join_all(submitted.into_iter().map(|task| acceptor.submit(task))).await) };
-    let outcomes = tasks.into_iter().zip(api.run(accept).await?).map(|((task, asked), accepted)| async move {
-        let recorded = match came_of(api, &asked, accepted?).await? {
-            Came::New => Recorded::New(task),
-            Came::Before(existing) => Recorded::Before(*existing),
-            Came::Gone => record(api, task, &asked).await?,
-        };
-        Ok::<_, Problem>(match recorded {
-            Recorded::New(task) => (StatusCode::CREATED, brief_of_new(&task)),
-            Recorded::Before(task) => (StatusCode::OK, brief(&task)),
-        })
-    });
+pub(super) async fn record_all(
+    api: &Api,
+    tasks: Vec<(NewTask, Asked)>,
+) -> Result<Vec<Result<(StatusCode, TaskBrief), Problem>>, Problem> {
+    let (acceptor, submitted) =
+        (api.state.acceptor.clone(), tasks.iter().map(|(task, _)| task.clone()).collect::<Vec<_>>());
+    let accept = async move {
+        Ok::<_, Problem>(join_all(submitted.into_iter().map(|task| acceptor.submit(task))).await)
+    };
+    let outcomes =
+        tasks.into_iter().zip(api.run(accept).await?).map(|((task, asked), accepted)| async move {
+            let recorded = match came_of(api, &asked, accepted?).await? {
+                Came::New => Recorded::New(task),
+                Came::Before(existing) => Recorded::Before(*existing),
+                Came::Gone => record(api, task, &asked).await?,
+            };
+            Ok::<_, Problem>(match recorded {
+                Recorded::New(task) => (StatusCode::CREATED, brief_of_new(&task)),
+                Recorded::Before(task) => (StatusCode::OK, brief(&task)),
+            })
+        });
     Ok(stream::iter(outcomes).buffered(READ_AT_ONCE).collect().await)
 }
 
@@ -182,7 +198,9 @@ async fn came_of(api: &Api, asked: &Asked, accepted: Accepted) -> Result<Came, P
         Accepted::Existing { id, same: false } => Err(Problem::identifier_conflict(id)),
         Accepted::Existing { id, same: true } => {
             let store = Arc::clone(&api.state.store);
-            let Some(existing) = api.run(async move { store.find(id).await }).await? else { return Ok(Came::Gone) };
+            let Some(existing) = api.run(async move { store.find(id).await }).await? else {
+                return Ok(Came::Gone);
+            };
             match differences(asked, &existing).as_slice() {
                 [] => Ok(Came::Before(Box::new(existing))),
                 differing => Err(Problem::other_options(id, &differing.join(", "))),

@@ -29,8 +29,9 @@ const LONGEST_BODY: usize = 16 << 20;
 
 /// Submits many tasks.
 ///
-/// Each element is a submission as for `POST /{type}`, with the member `type` besides. They are recorded together, and each has a result of its own in
-/// the same place: what is wrong with one does not keep the others from being recorded. The request can be repeated as it is.
+/// Each element is a submission as for `POST /{type}`, with the member `type` besides. They are recorded
+/// together, and each has a result of its own in the same place: what is wrong with one does not keep the
+/// others from being recorded. The request can be repeated as it is.
 #[utoipa::path(
     post, path = "/tasks", operation_id = "submitTasks", tag = "tasks",
     request_body(content = contract::Batch, content_type = "application/json"),
@@ -44,7 +45,8 @@ const LONGEST_BODY: usize = 16 << 20;
 pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     Query::new(request.query_string()).finish()?;
     let body = api.body(&request, payload, Limit { bytes: LONGEST_BODY, setting: None }).await?;
-    let elements = elements(body::json(&body)?).map_err(|item| Problem::invalid(ProblemCode::InvalidSubmission, vec![item]))?;
+    let elements = elements(body::json(&body)?)
+        .map_err(|item| Problem::invalid(ProblemCode::InvalidSubmission, vec![item]))?;
     let mut results: Vec<Option<BatchVerdict>> = Vec::with_capacity(elements.len());
     let (mut tasks, mut places, mut targets) = (Vec::new(), Vec::new(), Targets::default());
     for (place, element) in elements.into_iter().enumerate() {
@@ -58,12 +60,15 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
                 places.push(place);
                 None
             }
-            Ok(Chosen::Before(task)) => Some(BatchVerdict { status: StatusCode::OK.as_u16(), task: Some(task), problem: None }),
+            Ok(Chosen::Before(task)) => {
+                Some(BatchVerdict { status: StatusCode::OK.as_u16(), task: Some(task), problem: None })
+            }
             Err(problem) => Some(refused(&problem)),
         });
     }
     drop(body);
-    let mut endpoints: Vec<EndpointName> = tasks.iter().flat_map(|(task, _)| task.endpoints.iter().cloned()).collect();
+    let mut endpoints: Vec<EndpointName> =
+        tasks.iter().flat_map(|(task, _)| task.endpoints.iter().cloned()).collect();
     endpoints.sort_unstable();
     endpoints.dedup();
     for (place, outcome) in places.into_iter().zip(record_all(&api, tasks).await?) {
@@ -92,7 +97,10 @@ fn elements(text: &str) -> Result<Vec<&RawValue>, ProblemItem> {
         Some(b'{') => {
             let Members(members) = serde_json::from_str(text).map_err(wrong)?;
             if let Some((name, _)) = members.iter().find(|(name, _)| name != "tasks") {
-                return Err(ProblemItem::new(pointer(name), "is not a member of a list of submissions (tasks)"));
+                return Err(ProblemItem::new(
+                    pointer(name),
+                    "is not a member of a list of submissions (tasks)",
+                ));
             }
             match members.as_slice() {
                 [(_, list)] => (list.get(), "/tasks"),
@@ -100,9 +108,15 @@ fn elements(text: &str) -> Result<Vec<&RawValue>, ProblemItem> {
                 _ => return Err(ProblemItem::new("/tasks", "occurs twice")),
             }
         }
-        _ => return Err(ProblemItem::new("", "must be an array of submissions, or an object with the member `tasks`")),
+        _ => {
+            return Err(ProblemItem::new(
+                "",
+                "must be an array of submissions, or an object with the member `tasks`",
+            ));
+        }
     };
-    let elements: Vec<&RawValue> = serde_json::from_str(list).map_err(|_| ProblemItem::new(at, "must be an array of submissions"))?;
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(list).map_err(|_| ProblemItem::new(at, "must be an array of submissions"))?;
     match elements.len() {
         0..=MOST => Ok(elements),
         many => Err(ProblemItem::new(at, format!("has {many} submissions, {MOST} are allowed"))),
@@ -115,9 +129,11 @@ fn admitted(api: &Api, request: &HttpRequest, element: &RawValue) -> Result<(New
     if !element.get().starts_with('{') {
         return Err(invalid(ProblemItem::new("", format!("must be an object, not {}", kind(element)))));
     }
-    let Members(mut members) = serde_json::from_str(element.get()).map_err(|error| invalid(ProblemItem::new("", error.to_string())))?;
+    let Members(mut members) = serde_json::from_str(element.get())
+        .map_err(|error| invalid(ProblemItem::new("", error.to_string())))?;
     let is_type = |(name, _): &(Cow<'_, str>, &RawValue)| name == "type";
-    let at = members.iter().position(is_type).ok_or_else(|| invalid(ProblemItem::new("/type", "is missing")))?;
+    let at =
+        members.iter().position(is_type).ok_or_else(|| invalid(ProblemItem::new("/type", "is missing")))?;
     let (_, value) = members.remove(at);
     if members.iter().any(is_type) {
         return Err(invalid(ProblemItem::new("/type", "occurs twice")));
@@ -128,7 +144,8 @@ fn admitted(api: &Api, request: &HttpRequest, element: &RawValue) -> Result<(New
         return Err(Problem::insufficient_scope("this token is good for other task types"));
     }
     let policy = api.policy(&name).ok_or_else(|| unknown::named_type(api, request, &name))?;
-    let submission = submission::read(&members, policy).map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?;
+    let submission = submission::read(&members, policy)
+        .map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?;
     admit(api, policy, submission, "/payload", access::token_name(request))
 }
 
@@ -149,14 +166,25 @@ struct Targets {
 
 impl Targets {
     /// The task with its endpoints. What is wrong with it alone is in the inner result.
-    async fn choose(&mut self, api: &Api, mut task: NewTask, asked: Asked) -> Result<Result<Chosen, Problem>, Problem> {
+    async fn choose(
+        &mut self,
+        api: &Api,
+        mut task: NewTask,
+        asked: Asked,
+    ) -> Result<Result<Chosen, Problem>, Problem> {
         let policy = api.state.config.policy(&task.task_type);
-        let (Some(target), Some(policy)) = (&task.target, policy) else { return Ok(Ok(Chosen::Now(Box::new(task), asked))) };
+        let (Some(target), Some(policy)) = (&task.target, policy) else {
+            return Ok(Ok(Chosen::Now(Box::new(task), asked)));
+        };
         self.chosen += 1;
         if self.chosen > MOST_TARGETS {
-            let message =
-                format!("at most {MOST_TARGETS} submissions of a request choose their endpoints; submit the others in another one");
-            return Ok(Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new("/match", message)])));
+            let message = format!(
+                "at most {MOST_TARGETS} submissions of a request choose their endpoints; submit the others in another one"
+            );
+            return Ok(Err(Problem::invalid(
+                ProblemCode::InvalidSubmission,
+                vec![ProblemItem::new("/match", message)],
+            )));
         }
         if !self.members.contains_key(&task.task_type) {
             self.members.insert(task.task_type.clone(), target::members(api, policy).await?);

@@ -10,14 +10,16 @@ use super::{Answer, Api, answer, unknown};
 use crate::contract::{self, Census, RequestCensus, RolloutCensus};
 use crate::store::{CensusQuery, RequestCensusQuery, RolloutCensusQuery};
 
-/// Tasks, requests or rollouts on a page when nothing is said. Each is read with all of its responses, jobs or endpoints.
+/// Tasks, requests or rollouts on a page when nothing is said. Each is read with all of its responses, jobs
+/// or endpoints.
 const DEFAULT_LIMIT: u32 = 100;
 
 /// Adds up the tasks of a type: each accepted, with a response for every endpoint that must answer.
 ///
-/// Goes from the oldest task to the newest, page by page; the sums of all pages tell whether anything is missing or was run
-/// twice. `executions` counts the runs of handlers that began, `interrupted` those of them that a stop or the end of a process ended, and
-/// `excess` the responses with more attempts than the type has by now. What is on its way and in time is no flaw.
+/// Goes from the oldest task to the newest, page by page; the sums of all pages tell whether anything is
+/// missing or was run twice. `executions` counts the runs of handlers that began, `interrupted` those of them
+/// that a stop or the end of a process ended, and `excess` the responses with more attempts than the type has
+/// by now. What is on its way and in time is no flaw.
 #[utoipa::path(
     get, path = "/census", operation_id = "takeCensus", tag = "operation",
     params(
@@ -54,7 +56,8 @@ pub async fn take_census(api: web::Data<Api>, request: HttpRequest) -> Answer {
     answer(StatusCode::OK, &Census::from(census), 512)
 }
 
-/// Adds up requests: each ended with all that it needs, or in time and looked after, and its jobs as their tasks.
+/// Adds up requests: each ended with all that it needs, or in time and looked after, and its jobs as their
+/// tasks.
 ///
 /// Goes from the oldest request to the newest, page by page.
 #[utoipa::path(
@@ -87,7 +90,8 @@ pub async fn take_request_census(api: web::Data<Api>, request: HttpRequest) -> A
     answer(StatusCode::OK, &RequestCensus::from(census), 512)
 }
 
-/// Adds up rollouts: each that is open is looked at again, none that has ended holds an endpoint, and every wave counts its endpoints right.
+/// Adds up rollouts: each that is open is looked at again, none that has ended holds an endpoint, and every
+/// wave counts its endpoints right.
 ///
 /// Goes from the oldest rollout to the newest, page by page.
 #[utoipa::path(

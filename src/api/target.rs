@@ -1,4 +1,5 @@
-//! Which endpoints a submission is for: the choice of its target, and the answer to those who only want to know.
+//! Which endpoints a submission is for: the choice of its target, and the answer to those who only want to
+//! know.
 
 use std::sync::Arc;
 
@@ -7,7 +8,9 @@ use super::{Api, heard};
 use crate::config::TypePolicy;
 use crate::contract::{LeftOutEndpoint, Preview, ProblemCode, ProblemItem};
 use crate::domain::likeness::{self, quoted};
-use crate::domain::{Attendance, Choice, EndpointName, GroupName, Groups, Identifier, LeftOut, Member, NewTask, Target};
+use crate::domain::{
+    Attendance, Choice, EndpointName, GroupName, Groups, Identifier, LeftOut, Member, NewTask, Target,
+};
 
 /// Names in a refusal at most.
 const MOST: usize = 5;
@@ -40,14 +43,18 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
     let mut warnings = Vec::new();
     let choice = match &task.target {
         Some(target) => chosen(api, policy, target, &members, &task.identifier).await?,
-        None if task.endpoints.is_empty() => chosen(api, policy, &Target::default(), &members, &task.identifier).await?,
+        None if task.endpoints.is_empty() => {
+            chosen(api, policy, &Target::default(), &members, &task.identifier).await?
+        }
         None => {
             warnings = api.heard.warnings(&task.endpoints).await;
             let mut chosen = task.endpoints.clone();
             chosen.sort_unstable();
-            let (named, others): (Vec<_>, Vec<_>) = members.iter().partition(|member| chosen.binary_search(&member.name).is_ok());
+            let (named, others): (Vec<_>, Vec<_>) =
+                members.iter().partition(|member| chosen.binary_search(&member.name).is_ok());
             let away = named.iter().filter(|member| member.attendance != Attendance::Subscribed);
-            let away = away.map(|member| format!("endpoint {} is not subscribed now", quoted(member.name.as_str())));
+            let away =
+                away.map(|member| format!("endpoint {} is not subscribed now", quoted(member.name.as_str())));
             warnings.extend(heard::few(away, "are not subscribed now"));
             Choice { chosen, unmatched: others.len(), ..Choice::default() }
         }
@@ -56,13 +63,19 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
         warnings.push(nobody(policy, &choice, members.len()));
     }
     let chosen = |member: &&Member| choice.chosen.binary_search(&member.name).is_ok();
-    let troubled = members.iter().filter(chosen).filter_map(|member| Some((&member.name, member.trouble.as_ref()?)));
-    let troubled = troubled.map(|(name, trouble)| format!("endpoint {} takes no tasks now: {trouble}", quoted(name.as_str())));
+    let troubled =
+        members.iter().filter(chosen).filter_map(|member| Some((&member.name, member.trouble.as_ref()?)));
+    let troubled = troubled
+        .map(|(name, trouble)| format!("endpoint {} takes no tasks now: {trouble}", quoted(name.as_str())));
     warnings.extend(heard::few(troubled, "take no tasks now"));
     Ok(Preview {
         task_type: policy.name.clone(),
         endpoints: choice.chosen,
-        left_out: choice.left_out.into_iter().map(|(name, reason)| LeftOutEndpoint { name, reason }).collect(),
+        left_out: choice
+            .left_out
+            .into_iter()
+            .map(|(name, reason)| LeftOutEndpoint { name, reason })
+            .collect(),
         unmatched: choice.unmatched,
         confirm_above: api.state.config.api.confirm_above,
         warnings,
@@ -73,15 +86,26 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
 ///
 /// # Errors
 /// [`ProblemCode::InvalidSubmission`] when it names a group that is not stored.
-async fn chosen(api: &Api, policy: &TypePolicy, target: &Target, members: &[Member], identifier: &Identifier) -> Result<Choice, Problem> {
+async fn chosen(
+    api: &Api,
+    policy: &TypePolicy,
+    target: &Target,
+    members: &[Member],
+    identifier: &Identifier,
+) -> Result<Choice, Problem> {
     let groups = if target.groups_named().next().is_some() { groups(api).await? } else { Groups::new() };
     let unknown = |name: GroupName| {
         let place = match target.groups.iter().position(|group| *group == name) {
             Some(place) => format!("/groups/{place}"),
-            None if target.selectors.iter().any(|selector| selector.groups().contains(&&name)) => "/match".to_owned(),
+            None if target.selectors.iter().any(|selector| selector.groups().contains(&&name)) => {
+                "/match".to_owned()
+            }
             None => "/exclude".to_owned(),
         };
-        Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, unknown_group(&name, &groups))])
+        Problem::invalid(
+            ProblemCode::InvalidSubmission,
+            vec![ProblemItem::new(place, unknown_group(&name, &groups))],
+        )
     };
     target.choose(members, &groups, policy.expect, identifier.as_str()).map_err(unknown)
 }
@@ -113,9 +137,11 @@ pub async fn members(api: &Api, policy: &TypePolicy) -> Result<Vec<Member>, Prob
 fn nobody(policy: &TypePolicy, choice: &Choice, known: usize) -> String {
     let text = format!("chooses none of the {known} endpoints known for `{}`", policy.name);
     let of = |reason: LeftOut, words: &str| {
-        let names: Vec<_> = choice.left_out.iter().filter(|(_, why)| *why == reason).map(|(name, _)| name.as_str()).collect();
+        let names: Vec<_> =
+            choice.left_out.iter().filter(|(_, why)| *why == reason).map(|(name, _)| name.as_str()).collect();
         let more = if names.len() > MOST { ", ..." } else { "" };
-        (!names.is_empty()).then(|| format!("{} {words} ({}{more})", names.len(), names[..names.len().min(MOST)].join(", ")))
+        (!names.is_empty())
+            .then(|| format!("{} {words} ({}{more})", names.len(), names[..names.len().min(MOST)].join(", ")))
     };
     let reasons = [
         of(LeftOut::NotSubscribed, "that it matches are stopped"),

@@ -1,7 +1,8 @@
-//! `/tasks`: tasks by id or identifier alone, and lists of all types, for people who do not know the type or do not want to type it.
+//! `/tasks`: tasks by id or identifier alone, and lists of all types, for people who do not know the type or
+//! do not want to type it.
 //!
-//! A token that is limited to task types sees those types and nothing of others. Tasks of types that are not configured any more have no
-//! paths, here as elsewhere.
+//! A token that is limited to task types sees those types and nothing of others. Tasks of types that are not
+//! configured any more have no paths, here as elsewhere.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ const NAMED: usize = 5;
 
 /// Lists tasks of all types, newest first.
 ///
-/// Of all types that the token covers. A page may be shorter than `limit`; the list has ended only when `next_cursor` is null.
+/// Of all types that the token covers. A page may be shorter than `limit`; the list has ended only when
+/// `next_cursor` is null.
 #[utoipa::path(
     get, path = "/tasks", operation_id = "listAllTasks", tag = "tasks",
     params(ListQuery),
@@ -40,7 +42,8 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
 
     api.room(&request, list_tasks::ROOM).await?;
     let (store, types) = (Arc::clone(&api.state.store), covered(&api, &request));
-    let (tasks, more) = api.run(async move { list_tasks::page_of_types(&store, &types, filters).await }).await?;
+    let (tasks, more) =
+        api.run(async move { list_tasks::page_of_types(&store, &types, filters).await }).await?;
     list_tasks::answer_page(tasks, more)
 }
 
@@ -140,18 +143,25 @@ async fn find(api: &Api, request: &HttpRequest) -> Result<Task, Problem> {
         }
         (None, _) => {
             let name = segment(request, 1)?;
-            Err(Problem::new(ProblemCode::UnknownTask, format!("task {} not found: no task has this id or identifier", quoted(&name)))
-                .about(&name, None))
+            Err(Problem::new(
+                ProblemCode::UnknownTask,
+                format!("task {} not found: no task has this id or identifier", quoted(&name)),
+            )
+            .about(&name, None))
         }
     }
 }
 
 fn ambiguous(name: &str, tasks: &[Task]) -> Problem {
-    let named: Vec<_> = tasks.iter().take(NAMED).map(|task| format!("{} {}", task.task_type, task.id)).collect();
+    let named: Vec<_> =
+        tasks.iter().take(NAMED).map(|task| format!("{} {}", task.task_type, task.id)).collect();
     let more = if tasks.len() > NAMED { ", ..." } else { "" };
     let (count, name) = (tasks.len(), quoted(name));
     Problem::new(
         ProblemCode::AmbiguousTask,
-        format!("{name} names {count} tasks ({}{more}): give the task type too, or the id of one", named.join(", ")),
+        format!(
+            "{name} names {count} tasks ({}{more}): give the task type too, or the id of one",
+            named.join(", ")
+        ),
     )
 }

@@ -1,4 +1,5 @@
-//! What is answered to names and paths that nothing has: what was given, what there is, and what was likely meant.
+//! What is answered to names and paths that nothing has: what was given, what there is, and what was likely
+//! meant.
 
 use actix_web::HttpRequest;
 
@@ -22,7 +23,11 @@ pub fn task_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
 /// The same of a name that is in no path.
 pub fn named_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let types = visible(api, request, |_| true);
-    Problem::unknown(ProblemCode::UnknownTaskType, name, likeness::unknown("task type", name, "configured", types))
+    Problem::unknown(
+        ProblemCode::UnknownTaskType,
+        name,
+        likeness::unknown("task type", name, "configured", types),
+    )
 }
 
 /// No work queue has the name; a task type that has none may have it.
@@ -31,21 +36,35 @@ pub fn queue(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let queues = visible(api, request, with_queue);
     let mut unknown = likeness::unknown("work queue", name, "configured", queues.iter().copied());
     if visible(api, request, |policy| !with_queue(policy)).contains(&name) {
-        unknown.text = format!("task type {} has no work queue (those that have one: {})", quoted(name), likeness::listed(&queues));
+        unknown.text = format!(
+            "task type {} has no work queue (those that have one: {})",
+            quoted(name),
+            likeness::listed(&queues)
+        );
     }
     Problem::unknown(ProblemCode::UnknownTaskType, name, unknown)
 }
 
 /// No schedule has the name.
 pub fn schedule(api: &Api, request: &HttpRequest, name: &str) -> Problem {
-    let schedules = api.state.config.schedules.iter().filter(|schedule| access::covers(request, schedule.task_type.as_str()));
+    let schedules = api
+        .state
+        .config
+        .schedules
+        .iter()
+        .filter(|schedule| access::covers(request, schedule.task_type.as_str()));
     let names = schedules.map(|schedule| schedule.name.as_str());
-    Problem::unknown(ProblemCode::UnknownSchedule, name, likeness::unknown("schedule", name, "configured", names))
+    Problem::unknown(
+        ProblemCode::UnknownSchedule,
+        name,
+        likeness::unknown("schedule", name, "configured", names),
+    )
 }
 
 /// The task types that may be told to whoever asks.
 fn visible<'a>(api: &'a Api, request: &HttpRequest, wanted: impl Fn(&TypePolicy) -> bool) -> Vec<&'a str> {
-    let types = api.state.config.task_types.iter().filter(|policy| wanted(policy)).map(|policy| policy.name.as_str());
+    let types =
+        api.state.config.task_types.iter().filter(|policy| wanted(policy)).map(|policy| policy.name.as_str());
     types.filter(|name| access::covers(request, name)).collect()
 }
 
@@ -61,14 +80,17 @@ pub fn path(api: &Api, request: &HttpRequest) -> Answer {
     Err(Problem::new(ProblemCode::NotFound, text).about(path, likely))
 }
 
-/// The path that a misspelt one is likely to mean; what a path has of its own, such as a name, is taken as it is.
+/// The path that a misspelt one is likely to mean; what a path has of its own, such as a name, is taken as it
+/// is.
 fn path_like(routes: Routes, path: &str) -> Option<String> {
     let given: Vec<&str> = path.split('/').collect();
     let fill = |pattern: &str| -> Option<String> {
         let parts: Vec<&str> = pattern.split('/').collect();
-        let filled = parts.iter().zip(&given).map(|(part, given)| if part.starts_with('{') { *given } else { *part });
+        let filled =
+            parts.iter().zip(&given).map(|(part, given)| if part.starts_with('{') { *given } else { *part });
         // A type's paths are all names of its own: anything is like them.
-        (parts.len() == given.len() && !pattern.starts_with("/{")).then(|| filled.collect::<Vec<_>>().join("/"))
+        (parts.len() == given.len() && !pattern.starts_with("/{"))
+            .then(|| filled.collect::<Vec<_>>().join("/"))
     };
     let paths: Vec<String> = routes.iter().filter_map(|route| fill(route.pattern)).collect();
     nearest(path, paths.iter().map(String::as_str)).map(str::to_owned)

@@ -14,8 +14,8 @@ use crate::watch::Watch;
 /// The longest `wait`. Proxies on the way rarely wait longer than this either.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// What `look` sees when it has ended, when the time is over or when the process stops. A look that fails is only told if it was the last
-/// one: the next may succeed.
+/// What `look` sees when it has ended, when the time is over or when the process stops. A look that fails is
+/// only told if it was the last one: the next may succeed.
 pub async fn until_ended<K: Eq + Hash + Clone, T>(
     api: &Api,
     request: &HttpRequest,
@@ -37,8 +37,10 @@ pub async fn until_ended<K: Eq + Hash + Clone, T>(
             Err(problem) if over => return Err(problem),
             Ok(_) | Err(_) => {}
         }
-        // Another process may have collected the end: look about once a second, out of step with other waiting requests.
-        let pause = Duration::from_millis(fastrand::u64(750..1250)).min(deadline.saturating_duration_since(Instant::now()));
+        // Another process may have collected the end: look about once a second, out of step with other
+        // waiting requests.
+        let pause = Duration::from_millis(fastrand::u64(750..1250))
+            .min(deadline.saturating_duration_since(Instant::now()));
         let mut pause = pin!(sleep(pause));
         tokio::select! {
             () = waiter.ended() => {}

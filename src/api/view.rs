@@ -1,13 +1,13 @@
-//! What the ledger has, as the contract shows it. Texts are moved, never copied: an answer may hold thousands of rows. Tasks, which the
-//! store hands over in the words of the domain, are shown by the contract itself.
+//! What the ledger has, as the contract shows it. Texts are moved, never copied: an answer may hold thousands
+//! of rows. Tasks, which the store hands over in the words of the domain, are shown by the contract itself.
 
 use std::time::Duration;
 
 use super::query::{request_cursor, task_cursor};
 use crate::config;
 use crate::contract::{
-    Census, Endpoint, Flaw, RequestCensus, RequestFlaw, ResponseId, RolloutCensus, RolloutFlaw, Schedule, Standby, Subscription,
-    TaskResponse,
+    Census, Endpoint, Flaw, RequestCensus, RequestFlaw, ResponseId, RolloutCensus, RolloutFlaw, Schedule,
+    Standby, Subscription, TaskResponse,
 };
 use crate::domain::{self, Presence, Timestamp};
 use crate::store::{self, EndpointRecord, ScheduleRecord, StandbyRecord, SubscriptionRecord};
@@ -74,7 +74,8 @@ fn subscription(record: SubscriptionRecord, clock: Option<&str>) -> Subscription
         (None, Some(clock)) => Some(clock.to_owned()),
         (trouble, None) => trouble,
     };
-    let standby = standby.map(|StandbyRecord { instance, since, seen_until }| Standby { instance, since, seen_until });
+    let standby =
+        standby.map(|StandbyRecord { instance, since, seen_until }| Standby { instance, since, seen_until });
     Subscription { task_type, subscribed, trouble, slots, standby }
 }
 
@@ -82,16 +83,44 @@ fn subscription(record: SubscriptionRecord, clock: Option<&str>) -> Subscription
 fn clock_trouble(offset_ms: i64) -> Option<String> {
     let off = Duration::from_millis(offset_ms.unsigned_abs());
     let way = if offset_ms > 0 { "ahead of" } else { "behind" };
-    (off > Presence::CLOCK_TOLERANCE).then(|| format!("its clock is {} s {way} the database's", off.as_secs()))
+    (off > Presence::CLOCK_TOLERANCE)
+        .then(|| format!("its clock is {} s {way} the database's", off.as_secs()))
 }
 
 /// The sums of a page.
 impl From<store::Census> for Census {
     fn from(census: store::Census) -> Self {
-        let store::Census { accepted, accounted, missing, expected, open, double, executions, interrupted, excess, flaws, next } = census;
-        let flaws = flaws.into_iter().map(|store::Flaw { id, identifier, reason }| Flaw { id, identifier, reason }).collect();
+        let store::Census {
+            accepted,
+            accounted,
+            missing,
+            expected,
+            open,
+            double,
+            executions,
+            interrupted,
+            excess,
+            flaws,
+            next,
+        } = census;
+        let flaws = flaws
+            .into_iter()
+            .map(|store::Flaw { id, identifier, reason }| Flaw { id, identifier, reason })
+            .collect();
         let next_cursor = next.map(task_cursor);
-        Self { accepted, accounted, missing, expected, open, double, executions, interrupted, excess, flaws, next_cursor }
+        Self {
+            accepted,
+            accounted,
+            missing,
+            expected,
+            open,
+            double,
+            executions,
+            interrupted,
+            excess,
+            flaws,
+            next_cursor,
+        }
     }
 }
 
@@ -99,7 +128,10 @@ impl From<store::Census> for Census {
 impl From<store::RequestCensus> for RequestCensus {
     fn from(census: store::RequestCensus) -> Self {
         let store::RequestCensus { accepted, accounted, missing, open, attempts, flaws, next } = census;
-        let flaws = flaws.into_iter().map(|store::RequestFlaw { token, reason }| RequestFlaw { token, reason }).collect();
+        let flaws = flaws
+            .into_iter()
+            .map(|store::RequestFlaw { token, reason }| RequestFlaw { token, reason })
+            .collect();
         let next_cursor = next.map(|(created, token)| request_cursor(created, &token));
         Self { accepted, accounted, missing, open, attempts, flaws, next_cursor }
     }
@@ -109,7 +141,10 @@ impl From<store::RequestCensus> for RequestCensus {
 impl From<store::RolloutCensus> for RolloutCensus {
     fn from(census: store::RolloutCensus) -> Self {
         let store::RolloutCensus { accepted, accounted, missing, open, flaws, next } = census;
-        let flaws = flaws.into_iter().map(|store::RolloutFlaw { rollout, reason }| RolloutFlaw { rollout, reason }).collect();
+        let flaws = flaws
+            .into_iter()
+            .map(|store::RolloutFlaw { rollout, reason }| RolloutFlaw { rollout, reason })
+            .collect();
         Self { accepted, accounted, missing, open, flaws, next_cursor: next.map(|id| id.to_string()) }
     }
 }

@@ -1,7 +1,7 @@
 //! How many requests wait at the same time: for the end of a task, and for tasks of a worker.
 //!
-//! A request that waits holds a connection and looks at the ledger once a second. One that finds no place is refused at once and told when to come again, so
-//! those of one token cannot keep out the others.
+//! A request that waits holds a connection and looks at the ledger once a second. One that finds no place is
+//! refused at once and told when to come again, so those of one token cannot keep out the others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -50,7 +50,8 @@ impl Waits {
         Self { limits: limits.clone(), held: Arc::default() }
     }
 
-    /// A place for a read that waits for the end of a task. Where no token is needed, all who read are the same.
+    /// A place for a read that waits for the end of a task. Where no token is needed, all who read are the
+    /// same.
     ///
     /// # Errors
     /// When there is none.
@@ -99,25 +100,35 @@ fn full(of: &Of, most: usize) -> Problem {
     let (code, detail) = match of {
         Of::Reads => (
             ProblemCode::Overloaded,
-            format!("{most} requests wait for the end of a task, which is all that this process takes; ask again, or without `wait`"),
+            format!(
+                "{most} requests wait for the end of a task, which is all that this process takes; ask again, or without `wait`"
+            ),
         ),
         Of::ReadsWith(_) => (
             ProblemCode::TooManyWaits,
-            format!("{most} requests with this token wait for the end of a task, which is all it may have; ask again, or without `wait`"),
+            format!(
+                "{most} requests with this token wait for the end of a task, which is all it may have; ask again, or without `wait`"
+            ),
         ),
-        Of::WorkersWith(_) => {
-            (ProblemCode::TooManyWaits, format!("{most} workers with this token wait for tasks, which is all it may have; ask again"))
-        }
+        Of::WorkersWith(_) => (
+            ProblemCode::TooManyWaits,
+            format!("{most} workers with this token wait for tasks, which is all it may have; ask again"),
+        ),
         Of::Streams => (
             ProblemCode::Overloaded,
-            format!("{most} streams of events are open, which is all that this process takes; connect again later"),
+            format!(
+                "{most} streams of events are open, which is all that this process takes; connect again later"
+            ),
         ),
-        Of::StreamsWith(_) => {
-            (ProblemCode::TooManyWaits, format!("{most} streams of events with this token are open, which is all it may have; close one"))
-        }
+        Of::StreamsWith(_) => (
+            ProblemCode::TooManyWaits,
+            format!("{most} streams of events with this token are open, which is all it may have; close one"),
+        ),
         Of::Worker(worker) => (
             ProblemCode::TooManyWaits,
-            format!("{most} requests of the worker `{worker}` wait for tasks, which is all it may have; ask again"),
+            format!(
+                "{most} requests of the worker `{worker}` wait for tasks, which is all it may have; ask again"
+            ),
         ),
     };
     Problem::new(code, detail).retry_after(AGAIN_SECS)
@@ -150,7 +161,13 @@ mod tests {
     use actix_web::ResponseError;
 
     fn waits() -> Waits {
-        Waits::new(&Limits { waits: 3, waits_per_token: 2, workers_per_token: 2, waits_per_worker: 1, ..Limits::default() })
+        Waits::new(&Limits {
+            waits: 3,
+            waits_per_token: 2,
+            workers_per_token: 2,
+            waits_per_worker: 1,
+            ..Limits::default()
+        })
     }
 
     fn status<T>(place: &Result<T, Problem>) -> u16 {
@@ -178,9 +195,15 @@ mod tests {
         let (waits, token) = (waits(), Some(Uuid::from_u128(1)));
         let [a, b, c] = ["a", "b", "c"].map(|name| name.parse::<EndpointName>().expect("a name"));
         let first = waits.worker(token, &a);
-        assert_eq!((status(&first), status(&waits.worker(token, &a)), status(&waits.worker(None, &a))), (200, 429, 429));
+        assert_eq!(
+            (status(&first), status(&waits.worker(token, &a)), status(&waits.worker(None, &a))),
+            (200, 429, 429)
+        );
         let second = waits.worker(token, &b);
-        assert_eq!((status(&second), status(&waits.worker(token, &c)), status(&waits.worker(None, &c))), (200, 429, 200));
+        assert_eq!(
+            (status(&second), status(&waits.worker(token, &c)), status(&waits.worker(None, &c))),
+            (200, 429, 200)
+        );
         drop((first, second));
         assert!(waits.held.lock().expect("no panic").is_empty());
     }

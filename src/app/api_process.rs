@@ -30,7 +30,8 @@ use crate::telemetry::Metrics;
 use crate::throughput::Recorder;
 use crate::watch::Watch;
 
-/// Tasks that may wait in memory between acceptor and publisher; what finds no place is published by the reconciler.
+/// Tasks that may wait in memory between acceptor and publisher; what finds no place is published by the
+/// reconciler.
 const HAND_OVER: usize = 8192;
 
 /// A running API role.
@@ -57,19 +58,47 @@ impl ApiProcess {
     ///
     /// # Errors
     /// When the listener has no address, or a schema or a schedule cannot be used.
-    pub fn start(config: Arc<Config>, store: SharedStore, broker: SharedBroker, listener: TcpListener) -> anyhow::Result<Self> {
+    pub fn start(
+        config: Arc<Config>,
+        store: SharedStore,
+        broker: SharedBroker,
+        listener: TcpListener,
+    ) -> anyhow::Result<Self> {
         let admission = Arc::new(Admission::read(&config)?);
-        let (clock, metrics, watch, died) = (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
+        let (clock, metrics, watch, died) =
+            (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
         let retention = config.tasks.retention;
         let door = Door::new(listener, config.api.tls.as_ref()).map_err(std::io::Error::other)?;
         let address = door.address();
         let desk = Desk::default();
-        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), config.ignored(), retention);
-        let publisher =
-            Publisher::new(config.clone(), store.clone(), ledger.clone(), broker.clone(), clock.clone(), metrics.clone(), desk.clone());
+        let ledger = Ledger::new(
+            store.clone(),
+            clock.clone(),
+            metrics.clone(),
+            watch.clone(),
+            config.ignored(),
+            retention,
+        );
+        let publisher = Publisher::new(
+            config.clone(),
+            store.clone(),
+            ledger.clone(),
+            broker.clone(),
+            clock.clone(),
+            metrics.clone(),
+            desk.clone(),
+        );
         let (outgoing, accepted) = mpsc::channel(HAND_OVER);
-        let (acceptor, accept) = Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, rules(&config));
-        let scheduler = Scheduler::new(config.clone(), admission.clone(), store.clone(), acceptor.clone(), clock.clone(), metrics.clone());
+        let (acceptor, accept) =
+            Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, rules(&config));
+        let scheduler = Scheduler::new(
+            config.clone(),
+            admission.clone(),
+            store.clone(),
+            acceptor.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
         let (calls, requests) = (Arc::new(Calls::new(config.clone(), admission.clone())), Watch::default());
         let advancer = Advancer::new(
             config.clone(),
@@ -82,8 +111,15 @@ impl ApiProcess {
             requests.clone(),
         );
         let rollouts = Watch::default();
-        let controller =
-            Controller::new(store.clone(), ledger.clone(), publisher.clone(), clock.clone(), metrics.clone(), rollouts.clone(), retention);
+        let controller = Controller::new(
+            store.clone(),
+            ledger.clone(),
+            publisher.clone(),
+            clock.clone(),
+            metrics.clone(),
+            rollouts.clone(),
+            retention,
+        );
         let state = ApiState {
             config: config.clone(),
             store: store.clone(),
@@ -101,8 +137,10 @@ impl ApiProcess {
             admission: admission.clone(),
             limits: Limits::default(),
         };
-        let observer = Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
-        let collector = Collector::new(store.clone(), ledger.clone(), broker.clone(), publisher.clone(), metrics.clone());
+        let observer =
+            Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
+        let collector =
+            Collector::new(store.clone(), ledger.clone(), broker.clone(), publisher.clone(), metrics.clone());
         let presence = PresenceWatch::new(
             config.clone(),
             store.clone(),
@@ -112,25 +150,49 @@ impl ApiProcess {
             clock.clone(),
             metrics.clone(),
         );
-        let reconciler = Reconciler::new(store.clone(), ledger.clone(), publisher.clone(), clock.clone(), retention);
+        let reconciler =
+            Reconciler::new(store.clone(), ledger.clone(), publisher.clone(), clock.clone(), retention);
         let recorder = Recorder::new(ledger.meter(), store.clone(), clock.clone());
-        let dispatcher =
-            Dispatcher::new(&config, admission.clone(), store.clone(), ledger, publisher.clone(), clock.clone(), metrics.clone());
+        let dispatcher = Dispatcher::new(
+            &config,
+            admission.clone(),
+            store.clone(),
+            ledger,
+            publisher.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
         let loops = vec![
-            Service::start("presence", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))),
-            Service::start("collector", &died, |stop| in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))),
-            Service::start("reconciler", &died, |stop| in_time(clock.clone(), stop.clone(), reconciler.run(stop))),
-            Service::start("dispatcher", &died, |stop| in_time(clock.clone(), stop.clone(), dispatcher.run(stop))),
-            Service::start("advancer", &died, |stop| in_time(clock.clone(), stop.clone(), advancer.run(stop))),
-            Service::start("rollouts", &died, |stop| in_time(clock.clone(), stop.clone(), controller.run(stop))),
+            Service::start("presence", &died, |stop| {
+                in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))
+            }),
+            Service::start("collector", &died, |stop| {
+                in_time(clock.clone(), stop.clone(), log_end("collector", collector.run(stop)))
+            }),
+            Service::start("reconciler", &died, |stop| {
+                in_time(clock.clone(), stop.clone(), reconciler.run(stop))
+            }),
+            Service::start("dispatcher", &died, |stop| {
+                in_time(clock.clone(), stop.clone(), dispatcher.run(stop))
+            }),
+            Service::start("advancer", &died, |stop| {
+                in_time(clock.clone(), stop.clone(), advancer.run(stop))
+            }),
+            Service::start("rollouts", &died, |stop| {
+                in_time(clock.clone(), stop.clone(), controller.run(stop))
+            }),
             Service::start("observer", &died, |stop| observer.run(stop)),
         ];
-        let throughput = Service::start("throughput", &died, |stop| in_time(clock.clone(), stop.clone(), recorder.run(stop)));
+        let throughput = Service::start("throughput", &died, |stop| {
+            in_time(clock.clone(), stop.clone(), recorder.run(stop))
+        });
         Ok(Self {
             address,
             admission,
             http: Service::start("http", &died, |stop| log_end("http", api::serve(state, door, stop))),
-            schedule: Service::start("scheduler", &died, |stop| in_time(clock.clone(), stop.clone(), scheduler.run(stop))),
+            schedule: Service::start("scheduler", &died, |stop| {
+                in_time(clock.clone(), stop.clone(), scheduler.run(stop))
+            }),
             died,
             accept: tokio::spawn(accept),
             publish: tokio::spawn(publisher.run(accepted)),
@@ -147,13 +209,14 @@ impl ApiProcess {
         &self.died
     }
 
-    /// Stops in the order of a task's way: no new requests, what was accepted is published, the loops finish what they hold,
-    /// then the connections are closed. Bounded by `api.stop_timeout`.
+    /// Stops in the order of a task's way: no new requests, what was accepted is published, the loops finish
+    /// what they hold, then the connections are closed. Bounded by `api.stop_timeout`.
     pub async fn stop(self) {
         let within = self.within;
         self.schedule.stop(within).await;
         self.http.stop(within).await;
-        // The last acceptor went with the HTTP side; its loop records what waits and closes the publisher's channel.
+        // The last acceptor went with the HTTP side; its loop records what waits and closes the publisher's
+        // channel.
         let drained = async {
             let _ = self.accept.await;
             let _ = self.publish.await;

@@ -1,4 +1,5 @@
-//! Everything in one process: API and endpoints on the in-process broker, with the ledger in a SQLite file or in the configured database.
+//! Everything in one process: API and endpoints on the in-process broker, with the ledger in a SQLite file or
+//! in the configured database.
 
 use std::fs;
 use std::io;
@@ -58,12 +59,12 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts all parts; the endpoints subscribe to every configured type that endpoints perform, the workers to the others. The ledger is
-    /// kept in the `configured` database, or in a file of the directory.
+    /// Starts all parts; the endpoints subscribe to every configured type that endpoints perform, the workers
+    /// to the others. The ledger is kept in the `configured` database, or in a file of the directory.
     ///
     /// # Errors
-    /// When the directory cannot be written; when another process uses the directory or the database; or when others can reach the listener and there is no token,
-    /// which `token_command` creates.
+    /// When the directory cannot be written; when another process uses the directory or the database; or when
+    /// others can reach the listener and there is no token, which `token_command` creates.
     pub async fn start(
         mut config: Config,
         configured: Option<Database>,
@@ -74,13 +75,16 @@ impl Embedded {
         token_command: &str,
     ) -> anyhow::Result<Self> {
         // What a configuration has no types for has no processes.
-        let endpoints = if config.of_delivery(false).next().is_some() { endpoints.to_vec() } else { Vec::new() };
+        let endpoints =
+            if config.of_delivery(false).next().is_some() { endpoints.to_vec() } else { Vec::new() };
         let number = if config.of_delivery(true).next().is_some() { workers.number } else { 0 };
         let named = (1..=number).map(|number| format!("worker{number}").parse::<EndpointName>());
         let named = named.collect::<Result<Vec<_>, _>>()?;
         // Before any file is made, and anything is accepted.
         if let Some(twice) = endpoints.iter().find(|name| named.contains(name)) {
-            bail!("`{twice}` is the name of a worker: choose another name for the endpoint, or start no workers (--workers 0)");
+            bail!(
+                "`{twice}` is the name of a worker: choose another name for the endpoint, or start no workers (--workers 0)"
+            );
         }
         let (data_dir, file) = database(data_dir)?;
         let unusable = match &configured {
@@ -93,7 +97,9 @@ impl Embedded {
         store.migrate().await.context(unusable)?;
         let Some(claim) = store.claim().await? else {
             let (what, do_this) = match &configured {
-                Some(_) => ("the database of manager.db".to_owned(), "stop that one, or name another database"),
+                Some(_) => {
+                    ("the database of manager.db".to_owned(), "stop that one, or name another database")
+                }
                 None => (format!("the directory {}", data_dir.display()), "name another with --data-dir"),
             };
             bail!("another `tasker up` uses {what}; {do_this}");
@@ -105,14 +111,21 @@ impl Embedded {
         let (config, broker) = (Arc::new(config), MemoryBroker::new());
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
         let trial = Trial::of(&config, &api.admission);
-        let processes = endpoints.iter().map(|name| (name, None)).chain(named.iter().map(|name| (name, Some(workers.concurrency))));
+        let processes = endpoints
+            .iter()
+            .map(|name| (name, None))
+            .chain(named.iter().map(|name| (name, Some(workers.concurrency))));
         let started = processes
             .map(|(name, slots)| {
                 let builtin = handlers::builtin(&config.endpoint);
                 EndpointProcess::start(config.clone(), name.clone(), &[], slots, broker.connect(), builtin)
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let tokens: Vec<_> = [api.died(), claim.lost()].into_iter().chain(started.iter().map(EndpointProcess::died)).cloned().collect();
+        let tokens: Vec<_> = [api.died(), claim.lost()]
+            .into_iter()
+            .chain(started.iter().map(EndpointProcess::died))
+            .cloned()
+            .collect();
         let died = any_of(&tokens);
         let data_dir = data_dir.display().to_string();
         Ok(Self {
@@ -163,12 +176,14 @@ impl Embedded {
         .text()
     }
 
-    /// Stops endpoints first; then what they have said last - what they finished, and that they are gone - is put into the ledger, so that the
-    /// next start does not wait for endpoints that it does not have.
+    /// Stops endpoints first; then what they have said last - what they finished, and that they are gone - is
+    /// put into the ledger, so that the next start does not wait for endpoints that it does not have.
     pub async fn stop(self) {
         futures::future::join_all(self.endpoints.into_iter().map(EndpointProcess::stop)).await;
         if tokio::time::timeout(TAKEN_IN, self.broker.until_taken_in()).await.is_err() {
-            tracing::warn!("not all that the endpoints said last is in the ledger: some may be waited for as if they were there");
+            tracing::warn!(
+                "not all that the endpoints said last is in the ledger: some may be waited for as if they were there"
+            );
         }
         self.api.stop().await;
         drop(self.claim);
@@ -184,22 +199,31 @@ const LEDGER: &str = "tasker.db";
 /// When the directory cannot be made.
 pub fn database(data_dir: &Path) -> anyhow::Result<(PathBuf, Database)> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-    made.with_context(|| format!("cannot create the directory {}; name one that you may write to with --data-dir", data_dir.display()))?;
-    let unusable = || format!("cannot use the directory {}; name another with --data-dir", data_dir.display());
+    made.with_context(|| {
+        format!(
+            "cannot create the directory {}; name one that you may write to with --data-dir",
+            data_dir.display()
+        )
+    })?;
+    let unusable =
+        || format!("cannot use the directory {}; name another with --data-dir", data_dir.display());
     let data_dir = data_dir.canonicalize().with_context(unusable)?;
     keep_private(&data_dir);
     let uri = Secret::new(format!("sqlite://{}", data_dir.join(LEDGER).display()));
     Ok((data_dir, Database { verbose: false, uri, max_connections: CONNECTIONS }))
 }
 
-/// Takes the rights of others at a directory away, if all that is in it is ours: somebody may have named one that holds more.
+/// Takes the rights of others at a directory away, if all that is in it is ours: somebody may have named one
+/// that holds more.
 fn keep_private(data_dir: &Path) {
     let mode = fs::metadata(data_dir).map_or(0, |meta| meta.permissions().mode());
     if mode & 0o077 == 0 {
         return;
     }
     let ours = |entry: io::Result<fs::DirEntry>| {
-        entry.is_ok_and(|entry| entry.file_name() == "endpoints" || entry.file_name().to_string_lossy().starts_with(LEDGER))
+        entry.is_ok_and(|entry| {
+            entry.file_name() == "endpoints" || entry.file_name().to_string_lossy().starts_with(LEDGER)
+        })
     };
     let narrowed = match fs::read_dir(data_dir).map(|mut entries| entries.all(ours)) {
         Ok(true) if mode & 0o1000 == 0 => fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700)),
@@ -208,7 +232,9 @@ fn keep_private(data_dir: &Path) {
     };
     let (path, mode) = (data_dir.display(), format!("{:04o}", mode & 0o7777));
     match narrowed {
-        Ok(()) => tracing::warn!(%path, mode, "the data directory was readable by others; its mode is now 0700"),
+        Ok(()) => {
+            tracing::warn!(%path, mode, "the data directory was readable by others; its mode is now 0700")
+        }
         Err(error) => tracing::warn!(%path, mode, %error, "the data directory is readable by others"),
     }
 }

@@ -24,8 +24,9 @@ pub struct EndpointProcess {
 }
 
 impl EndpointProcess {
-    /// Starts an endpoint for some of the configured types; none given means all. With `slots` it is a worker, which performs so
-    /// many tasks of work queues at the same time; without, it performs the types that every endpoint performs.
+    /// Starts an endpoint for some of the configured types; none given means all. With `slots` it is a
+    /// worker, which performs so many tasks of work queues at the same time; without, it performs the types
+    /// that every endpoint performs.
     ///
     /// # Errors
     /// When a type is not configured, or is of the other kind, or the journal cannot be opened.
@@ -48,16 +49,25 @@ impl EndpointProcess {
         });
         if let Some(other) = policies.iter().find(|policy| policy.queue.is_some() != slots.is_some()) {
             match slots {
-                None => bail!("`{}` has a work queue: its tasks are performed by `tasker worker`", other.name),
-                Some(_) => bail!("`{}` has no work queue: its tasks are performed by `tasker endpoint`", other.name),
+                None => {
+                    bail!("`{}` has a work queue: its tasks are performed by `tasker worker`", other.name)
+                }
+                Some(_) => {
+                    bail!("`{}` has no work queue: its tasks are performed by `tasker endpoint`", other.name)
+                }
             }
         }
         if policies.is_empty() {
-            bail!("no configured task type {} a work queue", if slots.is_some() { "has" } else { "is without" });
+            bail!(
+                "no configured task type {} a work queue",
+                if slots.is_some() { "has" } else { "is without" }
+            );
         }
         let waits = policies.iter().any(|policy| policy.on_stop == OnStop::Wait);
-        let settings = AgentConfig { slots, ..AgentConfig::new(name.clone(), policies, config.endpoint.clone()) };
-        let agent = Agent::open(settings, broker.clone(), registry).with_context(|| format!("{name} cannot start"))?;
+        let settings =
+            AgentConfig { slots, ..AgentConfig::new(name.clone(), policies, config.endpoint.clone()) };
+        let agent = Agent::open(settings, broker.clone(), registry)
+            .with_context(|| format!("{name} cannot start"))?;
         let (handle, died) = (agent.handle(), CancellationToken::new());
         let run = |stop| async move {
             if let Err(error) = agent.run(stop).await {

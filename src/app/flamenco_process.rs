@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Door;
 use crate::clock::Clock;
-use crate::flamenco::{self, Downloader, Housekeeping, LogUploads, Notifier, Pusher, Settings, Site, Upstream};
+use crate::flamenco::{
+    self, Downloader, Housekeeping, LogUploads, Notifier, Pusher, Settings, Site, Upstream,
+};
 use crate::service::Service;
 use crate::store::SharedStore;
 use crate::store::farm::Farm;
@@ -40,7 +42,8 @@ impl FlamencoProcess {
         let site = Site::new(settings, address, Farm::new(store.clone()), Clock::system(), upstream);
         let (uploads, wanted_logs) = LogUploads::new(site.clone());
         let (notifier, downloader) = (Notifier::new(site.clone()), Downloader::new(site.clone()));
-        let (pusher, housekeeping) = (Pusher::new(site.clone(), wanted_logs), Housekeeping::new(site.clone(), store.clone()));
+        let (pusher, housekeeping) =
+            (Pusher::new(site.clone(), wanted_logs), Housekeeping::new(site.clone(), store.clone()));
         let loops = vec![
             Service::start("notifier", &died, |stop| notifier.run(stop)),
             Service::start("downloader", &died, |stop| downloader.run(stop)),
@@ -62,7 +65,8 @@ impl FlamencoProcess {
         &self.died
     }
 
-    /// Stops: first no more requests, then the loops, then the connections to the database. What has not been pushed stays in the database.
+    /// Stops: first no more requests, then the loops, then the connections to the database. What has not been
+    /// pushed stays in the database.
     pub async fn stop(self) {
         self.http.stop(WITHIN).await;
         futures::future::join_all(self.loops.into_iter().map(|part| part.stop(WITHIN))).await;

@@ -1,4 +1,5 @@
-//! What `tasker up` says when it is up: what it serves, and commands to try it with that fit the configured types.
+//! What `tasker up` says when it is up: what it serves, and commands to try it with that fit the configured
+//! types.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -21,8 +22,8 @@ pub(super) struct Trial {
 }
 
 impl Trial {
-    /// One of the type that is most likely to show something: one with an executable rather than a sample, and a sample that works rather than
-    /// one that fails.
+    /// One of the type that is most likely to show something: one with an executable rather than a sample,
+    /// and a sample that works rather than one that fails.
     pub(super) fn of(config: &Config, admission: &Admission) -> Option<Self> {
         let dir = config.endpoint.handlers_dir.as_deref().map(HandlersDir::new);
         let trial = |policy: &TypePolicy| {
@@ -31,7 +32,9 @@ impl Trial {
                 (true, _) => (0, None),
                 (false, "worker" | "echo") => (1, handlers::sample(&policy.name).map(str::to_owned)),
                 (false, "http") => (2, allowed_call(config)),
-                (false, name) => (if name == "steered" { 3 } else { 4 }, handlers::sample(&policy.name).map(str::to_owned)),
+                (false, name) => {
+                    (if name == "steered" { 3 } else { 4 }, handlers::sample(&policy.name).map(str::to_owned))
+                }
             };
             let payload = match &policy.schema {
                 Some(_) => admission.sample(policy).map(|sample| sample.get().to_owned()),
@@ -42,13 +45,26 @@ impl Trial {
             let trial = Self { task_type: policy.name.clone(), payload, body: policy.body };
             (if known { rank } else { 5 }, trial)
         };
-        config.task_types.iter().map(trial).min_by_key(|(rank, _)| *rank).filter(|(rank, _)| *rank < 5).map(|(_, trial)| trial)
+        config
+            .task_types
+            .iter()
+            .map(trial)
+            .min_by_key(|(rank, _)| *rank)
+            .filter(|(rank, _)| *rank < 5)
+            .map(|(_, trial)| trial)
     }
 }
 
-/// A call to the first address that the handler `http` may connect to, if one can be told from what is allowed.
+/// A call to the first address that the handler `http` may connect to, if one can be told from what is
+/// allowed.
 fn allowed_call(config: &Config) -> Option<String> {
-    let host = config.endpoint.http.allow.iter().map(ToString::to_string).find(|allowed| !allowed.contains(['*', '/']))?;
+    let host = config
+        .endpoint
+        .http
+        .allow
+        .iter()
+        .map(ToString::to_string)
+        .find(|allowed| !allowed.contains(['*', '/']))?;
     Some(format!(r#"{{"url": "https://{host}/"}}"#))
 }
 
@@ -104,7 +120,11 @@ impl Greeting<'_> {
             false => "Try it:\n",
         }
         .to_owned();
-        let curl = format!("curl -s{}{}", if secure { "k" } else { "" }, if self.guarded { " -H @header" } else { "" });
+        let curl = format!(
+            "curl -s{}{}",
+            if secure { "k" } else { "" },
+            if self.guarded { " -H @header" } else { "" }
+        );
         text += "  tasker";
         for (wanted, option) in [
             (url != USUAL_URL, format!(" --api {url}")),
@@ -119,7 +139,9 @@ impl Greeting<'_> {
         }
         text += " --wait\n";
         let (sent, then) = match (body, payload) {
-            (Body::Envelope, Some(payload)) => (format!(r#"{{"identifier": "first", "payload": {payload}}}"#), "/first?wait=20s"),
+            (Body::Envelope, Some(payload)) => {
+                (format!(r#"{{"identifier": "first", "payload": {payload}}}"#), "/first?wait=20s")
+            }
             (Body::Envelope, None) => (r#"{"identifier": "first"}"#.to_owned(), "/first?wait=20s"),
             // The identifier is made, and is in the answer.
             (Body::Payload, payload) => (payload.clone().unwrap_or_else(|| "{}".to_owned()), "?limit=1"),
@@ -149,7 +171,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("uptime.sh");
         std::fs::write(&file, "#!/bin/sh\n").expect("writes");
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("changes");
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("changes");
         let handlers = format!("endpoint: {{handlers_dir: {}}}", dir.path().display());
         for (text, tried) in [
             ("task_types: [backup, worker]", some("worker", Some(r#"{"seconds": 2}"#))),
@@ -177,7 +200,11 @@ mod tests {
     #[test]
     fn the_commands_fit_the_interface() {
         let types: [TaskType; 1] = ["builds".parse().expect("a type")];
-        let trial = |body| Trial { task_type: types[0].clone(), payload: Some(r#"{"it": "isn't"}"#.to_owned()), body };
+        let trial = |body| Trial {
+            task_type: types[0].clone(),
+            payload: Some(r#"{"it": "isn't"}"#.to_owned()),
+            body,
+        };
         let greeting = |trial: &Trial, address: &str, scheme, guarded| {
             let tls = if scheme == "https" { "api: {tls: {certificate: c.pem, key: k.pem}}" } else { "" };
             let config = Config::from_yaml(&format!("task_types: [builds]\n{tls}")).expect("valid");
@@ -195,14 +222,30 @@ mod tests {
             .text()
         };
         let text = greeting(&trial(Body::Envelope), "127.0.0.1:8888", "http", false);
-        assert!(text.contains("\n  tasker submit builds --payload '{\"it\": \"isn'\\''t\"}' --wait\n  curl -s -H"), "{text}");
+        assert!(
+            text.contains(
+                "\n  tasker submit builds --payload '{\"it\": \"isn'\\''t\"}' --wait\n  curl -s -H"
+            ),
+            "{text}"
+        );
         assert!(text.contains("\n  curl -s 'http://127.0.0.1:8888/builds/first?wait=20s'\n"), "{text}");
         let text = greeting(&trial(Body::Envelope), "127.0.0.1:9000", "https", true);
-        assert!(text.contains("  tasker --api https://127.0.0.1:9000 --token-file token --insecure submit builds "), "{text}");
-        assert!(text.contains("  curl -sk -H @header 'https://127.0.0.1:9000/builds/first?wait=20s'"), "{text}");
+        assert!(
+            text.contains(
+                "  tasker --api https://127.0.0.1:9000 --token-file token --insecure submit builds "
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("  curl -sk -H @header 'https://127.0.0.1:9000/builds/first?wait=20s'"),
+            "{text}"
+        );
         let text = greeting(&trial(Body::Envelope), "0.0.0.0:9000", "http", true);
         assert!(text.contains("  API         http://0.0.0.0:9000\n"), "{text}");
-        assert!(text.contains("--api http://127.0.0.1:9000 ") && text.contains(" 'http://127.0.0.1:9000/builds/"), "{text}");
+        assert!(
+            text.contains("--api http://127.0.0.1:9000 ") && text.contains(" 'http://127.0.0.1:9000/builds/"),
+            "{text}"
+        );
         let text = greeting(&trial(Body::Payload), "127.0.0.1:8888", "http", false);
         assert!(
             text.contains("\n  tasker submit builds --payload ")

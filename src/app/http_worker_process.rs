@@ -28,16 +28,19 @@ impl HttpWorkerProcess {
     /// When a setting is missing, or allows nothing.
     pub fn start(config: &Config, name: String) -> anyhow::Result<Self> {
         let message_queue = config.for_http_worker()?.clone();
-        let config::HttpWorker { pool, max_in_flight, stop_timeout, allow_plaintext_broker, http } = config.http_worker.clone();
+        let config::HttpWorker { pool, max_in_flight, stop_timeout, allow_plaintext_broker, http } =
+            config.http_worker.clone();
         if http.allow.is_empty() {
             bail!("nothing is allowed: list the targets under {SECTION}.allow");
         }
         let runner = handlers::http_runner(&http, SECTION).map_err(anyhow::Error::msg)?;
-        let config = WorkerConfig { message_queue, pool, name, max_in_flight, stop_timeout, allow_plaintext_broker };
+        let config =
+            WorkerConfig { message_queue, pool, name, max_in_flight, stop_timeout, allow_plaintext_broker };
         let worker = Worker::start(config, runner)?;
         let died = CancellationToken::new();
         let worker = Service::start("http-worker", &died, |stop| worker.run(stop));
-        // The worker bounds its own stop; a little more, so that it is not cut off while it gives back what has not ended.
+        // The worker bounds its own stop; a little more, so that it is not cut off while it gives back what
+        // has not ended.
         Ok(Self { worker, died, within: stop_timeout + Duration::from_secs(30) })
     }
 

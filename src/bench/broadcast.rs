@@ -11,16 +11,21 @@ use super::load::is_done_by;
 use super::stack::Stack;
 use crate::domain::EndpointName;
 
-/// Endpoints on one link to the broker: each of its queues has a consumer, and a connection has at most 2,047 channels.
+/// Endpoints on one link to the broker: each of its queues has a consumer, and a connection has at most 2,047
+/// channels.
 const NAMES_A_LINK: usize = 1000;
 /// How long a fleet may take to join, and a task to reach all of it.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often a selector is asked whom it chooses.
 const LOOKS: usize = 20;
 
-/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot start, or
-/// an answer was lost.
-pub async fn run(stack: &Stack, endpoints: usize, tasks: usize) -> (Vec<EndpointName>, anyhow::Result<String>) {
+/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot
+/// start, or an answer was lost.
+pub async fn run(
+    stack: &Stack,
+    endpoints: usize,
+    tasks: usize,
+) -> (Vec<EndpointName>, anyhow::Result<String>) {
     let names = names(endpoints);
     let result = measure(stack, &names, tasks).await;
     (names, result)
@@ -67,11 +72,21 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
         bail!("{} answers are in the ledger, the fleet gave {answers}", endpoints * tasks);
     }
     let mut report = String::new();
-    writeln!(report, "fleet        {endpoints} simulated endpoints, joined and welcomed in {:.1} s", joined.as_secs_f64())?;
-    writeln!(report, "verified     {tasks} tasks DONE, {answers} answers in the ledger, {repeats} copies asked for again")?;
+    writeln!(
+        report,
+        "fleet        {endpoints} simulated endpoints, joined and welcomed in {:.1} s",
+        joined.as_secs_f64()
+    )?;
+    writeln!(
+        report,
+        "verified     {tasks} tasks DONE, {answers} answers in the ledger, {repeats} copies asked for again"
+    )?;
     writeln!(report, "task         from accepted to DONE {spans}")?;
     writeln!(report, "answers      {:.0}/s", answers as f64 / elapsed.as_secs_f64())?;
-    writeln!(report, "selector     chooses {chosen} of {endpoints} endpoints with ten labels each; dry run {looks}")?;
+    writeln!(
+        report,
+        "selector     chooses {chosen} of {endpoints} endpoints with ten labels each; dry run {looks}"
+    )?;
     if let Some((what, mib)) = resident {
         writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }

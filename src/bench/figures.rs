@@ -48,12 +48,14 @@ impl Metrics {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// The least bound of a histogram's buckets that at least `percent` of its values do not exceed; none without values, or above all bounds.
+    /// The least bound of a histogram's buckets that at least `percent` of its values do not exceed; none
+    /// without values, or above all bounds.
     pub fn bound(&self, name: &str, percent: f64) -> Option<Duration> {
         let count = self.value(&format!("{name}_count")).filter(|count| *count > 0)?;
         let bucket = format!("{name}_bucket{{le=\"");
         let buckets = self.0.lines().filter_map(|line| line.strip_prefix(&bucket)?.split_once("\"} "));
-        let mut bounds = buckets.filter_map(|(bound, count)| Some((bound.parse::<f64>().ok()?, count.parse::<u64>().ok()?)));
+        let mut bounds = buckets
+            .filter_map(|(bound, count)| Some((bound.parse::<f64>().ok()?, count.parse::<u64>().ok()?)));
         let (bound, _) = bounds.find(|(_, within)| *within as f64 >= percent / 100.0 * count as f64)?;
         Duration::try_from_secs_f64(bound).ok()
     }
@@ -76,7 +78,8 @@ fn status_mib(path: &str, name: &str) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// What this process has had of the processors, in itself and in the kernel; `None` where `/proc` does not tell.
+/// What this process has had of the processors, in itself and in the kernel; `None` where `/proc` does not
+/// tell.
 pub fn processor_time() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The name of the program may hold anything, and ends with the last bracket.

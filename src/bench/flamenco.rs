@@ -1,6 +1,8 @@
-//! `tasker bench flamenco`: a Flamenco Manager in this process, with simulated workers over HTTP and a Server that takes everything.
+//! `tasker bench flamenco`: a Flamenco Manager in this process, with simulated workers over HTTP and a Server
+//! that takes everything.
 //!
-//! First the workers poll as real ones do, each every five seconds; then some of them send updates as fast as they can.
+//! First the workers poll as real ones do, each every five seconds; then some of them send updates as fast as
+//! they can.
 
 use std::fmt::Write;
 use std::net::TcpListener;
@@ -59,12 +61,20 @@ pub async fn run(farming: Farming) -> anyhow::Result<String> {
     let mut report = String::new();
     let few = 100.min(farming.tasks);
     farm.download(&tasks(0..few)).await?;
-    writeln!(report, "hand-out      {} with {few} tasks, in the database alone", hand_outs(&farm, "first", few.min(HAND_OUTS)).await?)?;
+    writeln!(
+        report,
+        "hand-out      {} with {few} tasks, in the database alone",
+        hand_outs(&farm, "first", few.min(HAND_OUTS)).await?
+    )?;
     for begin in (few..farming.tasks).step_by(10_000) {
         farm.download(&tasks(begin..farming.tasks.min(begin + 10_000))).await?;
     }
     let many = farming.tasks.saturating_sub(few);
-    writeln!(report, "hand-out      {} with {many} tasks", hand_outs(&farm, "second", many.min(HAND_OUTS)).await?)?;
+    writeln!(
+        report,
+        "hand-out      {} with {many} tasks",
+        hand_outs(&farm, "second", many.min(HAND_OUTS)).await?
+    )?;
 
     let store = open(&settings).await?;
     let process = FlamencoProcess::start(settings, store, TcpListener::bind("127.0.0.1:0")?)?;
@@ -75,7 +85,11 @@ pub async fn run(farming: Farming) -> anyhow::Result<String> {
 }
 
 async fn open(settings: &Settings) -> anyhow::Result<SharedStore> {
-    let store = store::open(&Database { verbose: false, uri: Secret::new(settings.database.reveal()), max_connections: 8 })?;
+    let store = store::open(&Database {
+        verbose: false,
+        uri: Secret::new(settings.database.reveal()),
+        max_connections: 8,
+    })?;
     store.migrate().await?;
     Ok(store)
 }
@@ -85,14 +99,26 @@ async fn over_http(farm: &Farm, farming: Farming, url: &str, report: &mut String
     let mut workers = Vec::new();
     for number in 0..farming.workers {
         let body = json!({"secret": "bench", "platform": "linux", "supported_task_types": ["sleep"], "nickname": format!("w{number}")});
-        let answer = client.post(format!("{url}/register-worker")).body(body.to_string()).send().await?.error_for_status()?;
+        let answer = client
+            .post(format!("{url}/register-worker"))
+            .body(body.to_string())
+            .send()
+            .await?
+            .error_for_status()?;
         let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
-        let worker = Worker { client: client.clone(), url: url.to_owned(), id: answer["_id"].as_str().context("an id")?.to_owned() };
+        let worker = Worker {
+            client: client.clone(),
+            url: url.to_owned(),
+            id: answer["_id"].as_str().context("an id")?.to_owned(),
+        };
         worker.post("sign-on", "{}").await?;
         workers.push(worker);
     }
     let end = Instant::now() + farming.phase;
-    let polling: Vec<_> = workers.iter().map(|worker| AbortOnDropHandle::new(tokio::spawn(poll(worker.clone(), end)))).collect();
+    let polling: Vec<_> = workers
+        .iter()
+        .map(|worker| AbortOnDropHandle::new(tokio::spawn(poll(worker.clone(), end))))
+        .collect();
     let (mut asked, mut given, mut last) = (Spans::default(), 0, Vec::new());
     for worker in polling {
         let (spans, tasks, current) = worker.await??;
@@ -100,7 +126,11 @@ async fn over_http(farm: &Farm, farming: Farming, url: &str, report: &mut String
         given += tasks;
         last.push(current);
     }
-    writeln!(report, "POST /task    {asked}; {given} tasks to {} workers in {:?}", farming.workers, farming.phase)?;
+    writeln!(
+        report,
+        "POST /task    {asked}; {given} tasks to {} workers in {:?}",
+        farming.workers, farming.phase
+    )?;
 
     let begin = Instant::now();
     let with_task = workers.into_iter().zip(last).filter_map(|(worker, task)| Some((worker, task?)));
@@ -140,8 +170,8 @@ impl Worker {
     }
 }
 
-/// Asks for tasks until the end, and performs them at once. Answers how long each request took, how many tasks there were, and the last
-/// one, which is not performed.
+/// Asks for tasks until the end, and performs them at once. Answers how long each request took, how many
+/// tasks there were, and the last one, which is not performed.
 async fn poll(worker: Worker, end: Instant) -> anyhow::Result<(Spans, usize, Option<String>)> {
     let (mut spans, mut tasks, mut current) = (Spans::default(), 0, None);
     let mut next = Instant::now() + POLL.mul_f64(fastrand::f64());
@@ -149,7 +179,9 @@ async fn poll(worker: Worker, end: Instant) -> anyhow::Result<(Spans, usize, Opt
         tokio::time::sleep_until(next).await;
         next += POLL;
         if let Some(task) = current.take() {
-            let (status, _) = worker.post(&format!("tasks/{task}/update"), r#"{"task_status": "completed", "log": "done"}"#).await?;
+            let (status, _) = worker
+                .post(&format!("tasks/{task}/update"), r#"{"task_status": "completed", "log": "done"}"#)
+                .await?;
             ensure!(status == 204, "an update was answered with {status}");
         }
         let asked = Instant::now();
@@ -171,7 +203,8 @@ async fn poll(worker: Worker, end: Instant) -> anyhow::Result<(Spans, usize, Opt
 async fn send(worker: Worker, task: String, end: Instant) -> anyhow::Result<usize> {
     let (path, mut sent) = (format!("tasks/{task}/update"), 0);
     while Instant::now() < end {
-        let (status, _) = worker.post(&path, r#"{"activity": "rendering", "task_progress_percentage": 50}"#).await?;
+        let (status, _) =
+            worker.post(&path, r#"{"activity": "rendering", "task_progress_percentage": 50}"#).await?;
         ensure!(status == 204, "an update was answered with {status}");
         sent += 1;
     }
@@ -183,11 +216,14 @@ async fn hand_outs(farm: &Farm, name: &str, count: usize) -> anyhow::Result<Span
     let (clock, mut spans) = (Clock::system(), Spans::default());
     for _ in 0..count {
         let id = ObjectId::new(clock.now());
-        let worker = crate::farm::Worker::new(id, name.to_owned(), "linux".to_owned(), vec!["sleep".to_owned()]);
+        let worker =
+            crate::farm::Worker::new(id, name.to_owned(), "linux".to_owned(), vec!["sleep".to_owned()]);
         farm.register(&worker, b"nobody").await?;
         let begin = Instant::now();
         let seen = Seen { at: clock.now(), address: "127.0.0.1".to_owned(), software: String::new() };
-        let Asked::Offered(offered) = farm.ask(id, &seen).await? else { anyhow::bail!("there was no task for a worker") };
+        let Asked::Offered(offered) = farm.ask(id, &seen).await? else {
+            anyhow::bail!("there was no task for a worker")
+        };
         farm.assign(id, offered.1.id, clock.now()).await?.context("a task could not be assigned")?;
         spans.push(begin.elapsed());
     }
@@ -231,7 +267,8 @@ async fn serve(mut stream: TcpStream) -> anyhow::Result<()> {
             }
         };
         let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        let length =
+            text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
         while bytes.len() < head + length {
             ensure!(stream.read_buf(&mut bytes).await? > 0, "closed");
         }
@@ -246,7 +283,9 @@ async fn serve(mut stream: TcpStream) -> anyhow::Result<()> {
                 let body = json!({"modified_count": ids.len(), "handled_update_ids": ids}).to_string();
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
             }
-            false if text.starts_with("get /api/flamenco/tasks/") => "HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(),
+            false if text.starts_with("get /api/flamenco/tasks/") => {
+                "HTTP/1.1 304 Not Modified\r\n\r\n".to_owned()
+            }
             false => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
         };
         bytes.drain(..head + length);

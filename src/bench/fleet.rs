@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::broker::{Address, BrokerError, Delivery, Message, Origin, SharedBroker, Source, envelope, wire};
 use crate::domain::{
-    Command, EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion, json,
+    Command, EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage,
+    TaskType, WireVersion, json,
 };
 
 /// Deliveries a link takes before the first is acknowledged, and in one go.
@@ -23,7 +24,8 @@ const PRESENCE: Duration = Duration::from_secs(30);
 /// Presence messages published in one go.
 const CHUNK: usize = 500;
 
-/// How many copies of each task each endpoint got. More than one is no fault: the ledger may ask again, and a repeat is answered again.
+/// How many copies of each task each endpoint got. More than one is no fault: the ledger may ask again, and a
+/// repeat is answered again.
 type Copies = HashMap<TaskId, HashMap<EndpointName, u32>>;
 
 /// The names of a simulated fleet: `sim-00000` and on.
@@ -51,7 +53,8 @@ fn labels(name: &EndpointName) -> Labels {
 }
 
 /// A selector that looks at several labels, and chooses few of a fleet.
-pub const SELECTOR: &str = "site=site-3 and not role=role-1 and rack in (rack-3, rack-13, rack-23) and name=sim-*";
+pub const SELECTOR: &str =
+    "site=site-3 and not role=role-1 and rack in (rack-3, rack-13, rack-23) and name=sim-*";
 
 /// A fleet that answers at once.
 #[derive(Debug)]
@@ -68,9 +71,14 @@ impl Fleet {
     ///
     /// # Errors
     /// When a link is closed.
-    pub async fn join(links: &[SharedBroker], task_type: &TaskType, names: &[EndpointName]) -> Result<Self, BrokerError> {
+    pub async fn join(
+        links: &[SharedBroker],
+        task_type: &TaskType,
+        names: &[EndpointName],
+    ) -> Result<Self, BrokerError> {
         let (welcomes, welcomed) = watch::channel(0);
-        let (copies, stop, tracker) = (Arc::new(Mutex::new(Copies::new())), CancellationToken::new(), TaskTracker::new());
+        let (copies, stop, tracker) =
+            (Arc::new(Mutex::new(Copies::new())), CancellationToken::new(), TaskTracker::new());
         let share = names.len().div_ceil(links.len().max(1)).max(1);
         for (link, names) in links.iter().zip(names.chunks(share)) {
             let subscriptions = names.iter().map(|name| (task_type.clone(), name.clone())).collect();
@@ -164,7 +172,10 @@ impl Member {
                     reads: WireVersion::NEWEST,
                     labels: labels(endpoint),
                 };
-                Message { reads: WireVersion::NEWEST, ..Message::new(Address::Presence, wire::encode_presence(&presence)) }
+                Message {
+                    reads: WireVersion::NEWEST,
+                    ..Message::new(Address::Presence, wire::encode_presence(&presence))
+                }
             });
             self.link.publish(messages.collect()).await;
         }
@@ -173,12 +184,16 @@ impl Member {
     async fn answer(&mut self, batch: &[Delivery]) {
         let mut reports = Vec::with_capacity(batch.len());
         for delivery in batch {
-            let (Origin::All(_, endpoint) | Origin::Named(_, endpoint) | Origin::Control(_, endpoint)) = &delivery.origin else {
+            let (Origin::All(_, endpoint) | Origin::Named(_, endpoint) | Origin::Control(_, endpoint)) =
+                &delivery.origin
+            else {
                 continue;
             };
             for item in envelope::items(&delivery.body) {
                 match wire::decode_command(&item) {
-                    Ok(Command::Welcome { session, .. }) if session == self.session && self.known.insert(endpoint.clone()) => {
+                    Ok(Command::Welcome { session, .. })
+                        if session == self.session && self.known.insert(endpoint.clone()) =>
+                    {
                         self.welcomes.send_modify(|count| *count += 1);
                     }
                     Ok(Command::Task(TaskMessage { work, .. })) if self.known.contains(endpoint) => {
@@ -211,7 +226,17 @@ impl Member {
             log: None,
             run: Some(Uuid::new_v4()),
         };
-        let report = Report { task_id, task_type: self.task_type.clone(), endpoint: endpoint.clone(), home: self.instance, event };
-        Message { persistent: true, reads: WireVersion::NEWEST, ..Message::new(Address::Responses, wire::encode_report(&report)) }
+        let report = Report {
+            task_id,
+            task_type: self.task_type.clone(),
+            endpoint: endpoint.clone(),
+            home: self.instance,
+            event,
+        };
+        Message {
+            persistent: true,
+            reads: WireVersion::NEWEST,
+            ..Message::new(Address::Responses, wire::encode_report(&report))
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! `tasker bench http`: many HTTP calls at once through the public interface of [`crate::http_tasks`], to servers in processes of
-//! their own; made by this process, or by worker processes over RabbitMQ.
+//! `tasker bench http`: many HTTP calls at once through the public interface of [`crate::http_tasks`], to
+//! servers in processes of their own; made by this process, or by worker processes over RabbitMQ.
 
 use std::fmt::Write;
 use std::process::Stdio;
@@ -68,7 +68,10 @@ pub async fn run(calls: Calls, by: By) -> anyhow::Result<String> {
     let mut servers = Vec::new();
     let mut targets = Vec::new();
     for server in 0..SERVERS.min(calls.hosts) {
-        let hosts = (0..calls.hosts).filter(|host| host % SERVERS == server).map(|host| format!("127.0.0.{}", host + 1)).collect();
+        let hosts = (0..calls.hosts)
+            .filter(|host| host % SERVERS == server)
+            .map(|host| format!("127.0.0.{}", host + 1))
+            .collect();
         let (child, addresses) = start(hosts, calls.delay).await?;
         servers.push(child);
         targets.extend(addresses);
@@ -89,12 +92,23 @@ pub async fn run(calls: Calls, by: By) -> anyhow::Result<String> {
 async fn runner(calls: Calls, workers: Option<&Workers>) -> anyhow::Result<TaskRunner> {
     let retry = RetryPolicy { retries: Some(calls.retries), ..RetryPolicy::default() };
     let Some(workers) = workers else {
-        let transport = TransportPolicy { max_idle: calls.count, max_idle_per_host: calls.count, ..TransportPolicy::default() };
-        return Ok(TaskRunner::local(SERVICE).transport(transport).retry(retry).default_timeout(TIMEOUT).build()?);
+        let transport = TransportPolicy {
+            max_idle: calls.count,
+            max_idle_per_host: calls.count,
+            ..TransportPolicy::default()
+        };
+        return Ok(TaskRunner::local(SERVICE)
+            .transport(transport)
+            .retry(retry)
+            .default_timeout(TIMEOUT)
+            .build()?);
     };
     let config = RemoteConfig { allow_plaintext_broker: true, ..RemoteConfig::new(workers.queue.clone()) };
-    let runner =
-        TaskRunner::remote(SERVICE, config)?.max_in_flight(Limit::Of(calls.count)).retry(retry).default_timeout(TIMEOUT).build()?;
+    let runner = TaskRunner::remote(SERVICE, config)?
+        .max_in_flight(Limit::Of(calls.count))
+        .retry(retry)
+        .default_timeout(TIMEOUT)
+        .build()?;
     let all = async {
         while runner.alive().carrier.is_none_or(|health| health.workers < workers.processes.len()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -134,7 +148,11 @@ async fn measure(calls: Calls, targets: &[String], workers: Option<&Workers>) ->
     let Calls { count, hosts, retries, .. } = calls;
     match workers {
         None => writeln!(report, "bench        HTTP calls from this process to {hosts} addresses")?,
-        Some(workers) => writeln!(report, "bench        HTTP calls from {} workers to {hosts} addresses", workers.processes.len())?,
+        Some(workers) => writeln!(
+            report,
+            "bench        HTTP calls from {} workers to {hosts} addresses",
+            workers.processes.len()
+        )?,
     }
     writeln!(report, "calls        {count} a round, answered after {:?}, {retries} retries", calls.delay)?;
     for (number, (took, spans, dialled)) in rounds.iter().enumerate() {
@@ -186,7 +204,12 @@ impl Workers {
         let start = |number| {
             let mut command = Command::new(&program);
             command.args(["http-worker", "--name", &format!("bench{number}"), "--config"]).arg(&path);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().context("cannot start a worker process")
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .kill_on_drop(true)
+                .spawn()
+                .context("cannot start a worker process")
         };
         let processes = (0..count).map(start).collect::<anyhow::Result<_>>()?;
         Ok(Self { queue, _files: files, processes })
@@ -206,7 +229,14 @@ impl Workers {
 async fn start(hosts: Vec<String>, delay: Duration) -> anyhow::Result<(Child, Vec<String>)> {
     let program = std::env::current_exe().context("where this program is")?;
     let mut child = Command::new(program)
-        .args(["bench", "http-server", "--delay", &delay.as_millis().to_string(), "--hosts", &hosts.join(",")])
+        .args([
+            "bench",
+            "http-server",
+            "--delay",
+            &delay.as_millis().to_string(),
+            "--hosts",
+            &hosts.join(","),
+        ])
         // It ends when this end of the pipe is closed, however this process ends.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

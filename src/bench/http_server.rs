@@ -1,4 +1,5 @@
-//! `tasker bench http-server`: answers every request after a while, and knows nothing of the library that is measured.
+//! `tasker bench http-server`: answers every request after a while, and knows nothing of the library that is
+//! measured.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// Connections that may wait to be taken: all of a round come at once.
 const BACKLOG: u32 = 32_768;
 /// What is answered.
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\":true}";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"ok\":true}";
 /// The longest request, which the bench never comes near.
 const LONGEST: usize = 4096;
 /// How long to wait when no file is left to take a connection with.

@@ -1,7 +1,8 @@
 //! A connection on which a customer makes one submission after the other.
 //!
-//! The customer's side runs on the processors that are measured. A client that keeps a pool, follows redirects and reads addresses anew
-//! for each request takes a tenth of them; this one does what a server sees of any client, and no more.
+//! The customer's side runs on the processors that are measured. A client that keeps a pool, follows
+//! redirects and reads addresses anew for each request takes a tenth of them; this one does what a server
+//! sees of any client, and no more.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,7 +25,8 @@ pub(super) struct Line {
 impl Line {
     /// Connects to an API at this base URL, to post to this path.
     pub async fn open(url: &str, path: &str) -> anyhow::Result<Self> {
-        let address = url.strip_prefix("http://").context("the API of the bench speaks plain HTTP")?.to_owned();
+        let address =
+            url.strip_prefix("http://").context("the API of the bench speaks plain HTTP")?.to_owned();
         let stream = TcpStream::connect(&address).await?;
         stream.set_nodelay(true)?;
         let (sender, driver) = handshake(TokioIo::new(stream)).await?;
@@ -34,7 +36,10 @@ impl Line {
 
     /// Posts a submission; answers what the API said.
     pub async fn post(&mut self, submission: String) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-        let request = Request::post(&self.path).header(HOST, &self.address).header(CONTENT_TYPE, "application/json").body(submission)?;
+        let request = Request::post(&self.path)
+            .header(HOST, &self.address)
+            .header(CONTENT_TYPE, "application/json")
+            .body(submission)?;
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;
         Ok((answer.status(), whole(answer.into_body()).await?))

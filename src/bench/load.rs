@@ -49,7 +49,8 @@ impl Customer {
     /// When the answer is not that of a dry run.
     pub async fn preview(&self, task_type: &str, selector: &str) -> anyhow::Result<(usize, Duration)> {
         let mut line = Line::open(&self.client.url(), &format!("/{task_type}?dry_run=true")).await?;
-        let asked = Submission { selectors: vec![selector.to_owned()], ..Submission::new("preview".parse()?, None) };
+        let asked =
+            Submission { selectors: vec![selector.to_owned()], ..Submission::new("preview".parse()?, None) };
         let body = serde_json::to_string(&asked)?;
         let started = Instant::now();
         let (status, answer) = line.post(body).await?;
@@ -66,7 +67,10 @@ impl Customer {
     /// As [`Self::post_each`].
     pub async fn post_many(&self, task_type: &str, prefix: &str, load: Load) -> anyhow::Result<Spans> {
         let (payload, prefix) = ("x".repeat(load.payload_bytes), prefix.to_owned());
-        self.post_each(&format!("/{task_type}"), load, move |number| submission(&format!("{prefix}-{number}"), &payload)).await
+        self.post_each(&format!("/{task_type}"), load, move |number| {
+            submission(&format!("{prefix}-{number}"), &payload)
+        })
+        .await
     }
 
     /// Posts so many bodies to a path, so many at a time. With a `rate` a second they are spread evenly, and
@@ -92,7 +96,8 @@ impl Customer {
                     if number >= load.count {
                         return Ok::<_, anyhow::Error>(spans);
                     }
-                    let planned = load.rate.map(|rate| started + Duration::from_secs_f64(number as f64 / rate));
+                    let planned =
+                        load.rate.map(|rate| started + Duration::from_secs_f64(number as f64 / rate));
                     if let Some(planned) = planned {
                         tokio::time::sleep_until(planned.into()).await;
                     }
@@ -148,7 +153,8 @@ impl Customer {
     /// # Errors
     /// When they cannot be read.
     pub async fn requests(&self) -> anyhow::Result<Vec<Request>> {
-        let (mut requests, mut query) = (Vec::new(), RequestQuery { limit: Some(1000), ..RequestQuery::default() });
+        let (mut requests, mut query) =
+            (Vec::new(), RequestQuery { limit: Some(1000), ..RequestQuery::default() });
         loop {
             let page = self.client.requests(&query).await.context("a page of requests")?;
             requests.extend(page.requests);
@@ -175,11 +181,17 @@ impl Customer {
         Ok(self.metrics().await?.count(&format!("tasker_task_moves_total{{status=\"{status}\"}}")))
     }
 
-    /// Waits until so many tasks are `DONE`, or the patience is over; answers how long that took since `started`.
+    /// Waits until so many tasks are `DONE`, or the patience is over; answers how long that took since
+    /// `started`.
     ///
     /// # Errors
     /// When the API cannot be asked.
-    pub async fn until_done(&self, count: usize, started: Instant, patience: Duration) -> anyhow::Result<Duration> {
+    pub async fn until_done(
+        &self,
+        count: usize,
+        started: Instant,
+        patience: Duration,
+    ) -> anyhow::Result<Duration> {
         let deadline = Instant::now() + patience;
         loop {
             let done = self.moved_to("DONE").await?;
@@ -221,7 +233,8 @@ impl Customer {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             let seen = self.client.endpoints(None, Some(1000), None).await?.endpoints;
-            let there = |row: &Endpoint| row.name.as_str() == endpoint && row.types.iter().any(|one| one.subscribed);
+            let there =
+                |row: &Endpoint| row.name.as_str() == endpoint && row.types.iter().any(|one| one.subscribed);
             if seen.iter().any(there) {
                 return Ok(());
             }
@@ -263,7 +276,9 @@ async fn post(line: &mut Line, submission: String) -> anyhow::Result<Duration> {
 /// Whether so many endpoints were to perform a task, and each did it without an error.
 pub fn is_done_by(task: &Task, endpoints: usize) -> bool {
     let Counts { expected, finished, failed, .. } = task.counts;
-    task.status == TaskStatus::Done && failed == 0 && [expected, finished].iter().all(|count| *count as usize == endpoints)
+    task.status == TaskStatus::Done
+        && failed == 0
+        && [expected, finished].iter().all(|count| *count as usize == endpoints)
 }
 
 /// Checks that so many tasks are in the ledger, each done by one.
@@ -280,7 +295,8 @@ pub fn each_is_done(tasks: &[Task], count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What to say of tasks that were posted within `posted`, with `posts` a span each, and were done within `done`.
+/// What to say of tasks that were posted within `posted`, with `posts` a span each, and were done within
+/// `done`.
 pub fn rates(tasks: &[Task], posted: Duration, posts: &Spans, done: Duration) -> String {
     let rate = |span: Duration| tasks.len() as f64 / span.as_secs_f64();
     let mut latencies = Spans::default();
@@ -288,7 +304,9 @@ pub fn rates(tasks: &[Task], posted: Duration, posts: &Spans, done: Duration) ->
         latencies.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
     }
     let (post, end_to_end) = (rate(posted), rate(done));
-    format!("POST         {post:.0}/s; {posts}\nend to end   {end_to_end:.0}/s; from accepted to DONE {latencies}\n")
+    format!(
+        "POST         {post:.0}/s; {posts}\nend to end   {end_to_end:.0}/s; from accepted to DONE {latencies}\n"
+    )
 }
 
 /// What to post, and how fast.

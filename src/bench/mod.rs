@@ -1,5 +1,6 @@
-//! The bench: drives the public interfaces with simulated load, verifies that nothing is lost or done twice, and prints
-//! what it measured. Figures are of this machine at this moment: compare ratios, not single numbers.
+//! The bench: drives the public interfaces with simulated load, verifies that nothing is lost or done twice,
+//! and prints what it measured. Figures are of this machine at this moment: compare ratios, not single
+//! numbers.
 
 mod broadcast;
 mod figures;

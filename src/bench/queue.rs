@@ -1,4 +1,5 @@
-//! `tasker bench queue`: many small tasks through a work queue, performed by workers that are killed meanwhile if told to.
+//! `tasker bench queue`: many small tasks through a work queue, performed by workers that are killed
+//! meanwhile if told to.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -26,11 +27,12 @@ pub struct Queueing {
     pub kills: u32,
 }
 
-/// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start, or a task was lost
-/// or run twice.
+/// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start,
+/// or a task was lost or run twice.
 pub async fn run(stack: &Stack, queueing: Queueing) -> (Vec<EndpointName>, anyhow::Result<String>) {
-    let names: Vec<EndpointName> =
-        (0..queueing.workers + queueing.kills).filter_map(|number| format!("bench-{number}").parse().ok()).collect();
+    let names: Vec<EndpointName> = (0..queueing.workers + queueing.kills)
+        .filter_map(|number| format!("bench-{number}").parse().ok())
+        .collect();
     let result = measure(stack, queueing, &names).await;
     (names, result)
 }
@@ -58,7 +60,11 @@ async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> a
     at_work.stop().await?;
     each_is_done(&tasks, load.count)?;
     let mut report = String::new();
-    writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
+    writeln!(
+        report,
+        "tasks        {} posted by {} at a time, payload {} bytes",
+        load.count, load.concurrency, load.payload_bytes
+    )?;
     writeln!(report, "performed    by {workers} workers with {slots} slots each, {killed} killed meanwhile")?;
     writeln!(report, "verified     each DONE in the ledger without an error, none run twice")?;
     report.push_str(&rates(&tasks, posted, &posts, done));
@@ -68,7 +74,8 @@ async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> a
     Ok(report)
 }
 
-/// Kills workers, evenly spread over the tasks. The place of the one is taken by itself, started again, that of the next by another.
+/// Kills workers, evenly spread over the tasks. The place of the one is taken by itself, started again, that
+/// of the next by another.
 async fn kill(
     stack: &Stack,
     at_work: &mut Workers,

@@ -1,4 +1,5 @@
-//! `tasker bench requests`: many requests of three steps - one job, three, one - of a work queue, performed by workers.
+//! `tasker bench requests`: many requests of three steps - one job, three, one - of a work queue, performed
+//! by workers.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -27,10 +28,11 @@ pub struct Requesting {
     pub slots: u32,
 }
 
-/// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start, or a request did not
-/// complete, or a job was lost or run twice.
+/// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start,
+/// or a request did not complete, or a job was lost or run twice.
 pub async fn run(stack: &Stack, requesting: Requesting) -> (Vec<EndpointName>, anyhow::Result<String>) {
-    let names: Vec<EndpointName> = (0..requesting.workers).filter_map(|number| format!("bench-{number}").parse().ok()).collect();
+    let names: Vec<EndpointName> =
+        (0..requesting.workers).filter_map(|number| format!("bench-{number}").parse().ok()).collect();
     let result = measure(stack, requesting, &names).await;
     (names, result)
 }
@@ -39,7 +41,10 @@ async fn measure(stack: &Stack, requesting: Requesting, names: &[EndpointName]) 
     let Requesting { load, workers, slots } = requesting;
     let at_work = Workers::start(stack, names, slots, PATIENCE).await?;
     let started = Instant::now();
-    let posts = stack.customer.post_each("/requests", load, move |number| submission(number, load.payload_bytes)).await?;
+    let posts = stack
+        .customer
+        .post_each("/requests", load, move |number| submission(number, load.payload_bytes))
+        .await?;
     let posted = started.elapsed();
     let metrics = until_completed(stack, load.count).await?;
     let done = started.elapsed();
@@ -74,9 +79,15 @@ async fn measure(stack: &Stack, requesting: Requesting, names: &[EndpointName]) 
     )?;
     let within = |percent| {
         let bound = metrics.bound("tasker_request_step_seconds", percent);
-        bound.map_or_else(|| "above all bounds".to_owned(), |bound| format!("within {} ms", bound.as_millis()))
+        bound
+            .map_or_else(|| "above all bounds".to_owned(), |bound| format!("within {} ms", bound.as_millis()))
     };
-    writeln!(report, "advance      from the end of a step to the tasks of the next: p50 {}, p99 {}", within(50.0), within(99.0))?;
+    writeln!(
+        report,
+        "advance      from the end of a step to the tasks of the next: p50 {}, p99 {}",
+        within(50.0),
+        within(99.0)
+    )?;
     if let Some((what, mib)) = resident {
         writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }
@@ -98,12 +109,15 @@ fn submission(number: usize, params: usize) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&submission)?)
 }
 
-/// Waits until so many requests have completed, or the patience is over; answers the metrics as they are then.
+/// Waits until so many requests have completed, or the patience is over; answers the metrics as they are
+/// then.
 async fn until_completed(stack: &Stack, count: usize) -> anyhow::Result<Metrics> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let metrics = stack.customer.metrics().await?;
-        if metrics.count("tasker_requests_total{status=\"Completed\"}") >= count as u64 || Instant::now() > deadline {
+        if metrics.count("tasker_requests_total{status=\"Completed\"}") >= count as u64
+            || Instant::now() > deadline
+        {
             return Ok(metrics);
         }
         tokio::time::sleep(LOOK).await;
@@ -115,10 +129,15 @@ fn verify(requests: &[Request], tasks: &[Task], executions: u64, count: usize) -
     if let Some(request) = requests.iter().find(|request| request.status != RequestStatus::Completed) {
         anyhow::bail!("not every request completed: {request:?}");
     }
-    let steps = STEPS.iter().enumerate().flat_map(|(place, jobs)| jobs.iter().map(move |job| format!("{place}.{job}.1")));
+    let steps = STEPS
+        .iter()
+        .enumerate()
+        .flat_map(|(place, jobs)| jobs.iter().map(move |job| format!("{place}.{job}.1")));
     let steps: Vec<String> = steps.collect();
-    let wanted: BTreeSet<String> =
-        requests.iter().flat_map(|request| steps.iter().map(move |job| format!("{}.{job}", request.token))).collect();
+    let wanted: BTreeSet<String> = requests
+        .iter()
+        .flat_map(|request| steps.iter().map(move |job| format!("{}.{job}", request.token)))
+        .collect();
     let found: BTreeSet<String> = tasks.iter().map(|task| task.identifier.to_string()).collect();
     ensure!(found == wanted, "the ledger has other tasks than the jobs of the requests");
     each_is_done(tasks, wanted.len())?;

@@ -1,6 +1,6 @@
-//! What the bench runs against: API, broker and store in this process (embedded), or an API process of its own on the
-//! configured broker, with a scratch database beside the configured one and an exchange prefix of its own. Nothing of a
-//! real installation is touched, and all of it is removed afterwards.
+//! What the bench runs against: API, broker and store in this process (embedded), or an API process of its
+//! own on the configured broker, with a scratch database beside the configured one and an exchange prefix of
+//! its own. Nothing of a real installation is touched, and all of it is removed afterwards.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -99,7 +99,13 @@ impl Stack {
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
         let customer = Customer::new(&format!("http://{}", api.address))?;
         customer.ready(START).await?;
-        Ok(Self { customer, config, task_type, backend: Backend::Embedded { api: Box::new(api), broker }, files })
+        Ok(Self {
+            customer,
+            config,
+            task_type,
+            backend: Backend::Embedded { api: Box::new(api), broker },
+            files,
+        })
     }
 
     /// An API process on the configured broker and a scratch database.
@@ -114,7 +120,8 @@ impl Stack {
         let store = store::open(&db)?;
         store.migrate().await.context("the scratch database of the bench")?;
         store.close().await;
-        // Bound and let go: between here and the child's bind another process could take it, and the bench would say so.
+        // Bound and let go: between here and the child's bind another process could take it, and the bench
+        // would say so.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         (config.api.host, config.api.port) = (Ipv4Addr::LOCALHOST.into(), port);
         let path = files.path().join("bench.config.yaml");
@@ -130,8 +137,13 @@ impl Stack {
             .spawn()
             .context("the API process of the bench")?;
         let customer = Customer::new(&format!("http://127.0.0.1:{port}"))?;
-        let stack =
-            Self { customer, config: Arc::new(config), task_type, backend: Backend::Real(Box::new(Real { api, db, queue })), files };
+        let stack = Self {
+            customer,
+            config: Arc::new(config),
+            task_type,
+            backend: Backend::Real(Box::new(Real { api, db, queue })),
+            files,
+        };
         stack.customer.ready(START).await?;
         Ok(stack)
     }
@@ -140,8 +152,12 @@ impl Stack {
     pub fn describe(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match &self.backend {
-            Backend::Embedded { .. } => format!("embedded: API, in-process broker and SQLite in this process, {cores} cores"),
-            Backend::Real(_) => format!("API in a process of its own, on the configured broker and database, {cores} cores here"),
+            Backend::Embedded { .. } => {
+                format!("embedded: API, in-process broker and SQLite in this process, {cores} cores")
+            }
+            Backend::Real(_) => format!(
+                "API in a process of its own, on the configured broker and database, {cores} cores here"
+            ),
         }
     }
 
@@ -161,12 +177,15 @@ impl Stack {
     /// Resident memory in MiB, with the name of what it is of.
     pub fn resident(&self) -> Option<(&'static str, f64)> {
         match &self.backend {
-            Backend::Embedded { .. } => resident_mib(std::process::id()).map(|mib| ("the whole process", mib)),
+            Backend::Embedded { .. } => {
+                resident_mib(std::process::id()).map(|mib| ("the whole process", mib))
+            }
             Backend::Real(real) => real.api.id().and_then(resident_mib).map(|mib| ("API process", mib)),
         }
     }
 
-    /// Resident memory in MiB of a real endpoint process that has nothing to do; only where there is a real broker.
+    /// Resident memory in MiB of a real endpoint process that has nothing to do; only where there is a real
+    /// broker.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -194,7 +213,8 @@ impl Stack {
         self.child(&["worker", "-e", name.as_str(), "--concurrency", &slots.to_string()]).map(WorkerChild)
     }
 
-    /// Another process of this program, with the configuration of the API process and a journal in the directory of the bench.
+    /// Another process of this program, with the configuration of the API process and a journal in the
+    /// directory of the bench.
     fn child(&self, words: &[&str]) -> anyhow::Result<Child> {
         let child = Command::new(std::env::current_exe()?)
             .args(words)
@@ -224,7 +244,8 @@ impl Stack {
                 terminate(&mut api, "the API process").await?;
                 store::drop_scratch(&db).await?;
                 let options = AmqpOptions::new(queue, Role::Api { types: vec![self.task_type.clone()] });
-                let subscriptions: Vec<_> = names.iter().map(|name| (self.task_type.clone(), name.clone())).collect();
+                let subscriptions: Vec<_> =
+                    names.iter().map(|name| (self.task_type.clone(), name.clone())).collect();
                 AmqpBroker::remove_topology(&options, &subscriptions).await?;
             }
         }
@@ -234,7 +255,9 @@ impl Stack {
 
 /// Lets a process end in order; it is killed when it takes too long, and that is an error.
 async fn terminate(child: &mut Child, what: &str) -> anyhow::Result<()> {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+    if let Some(pid) =
+        child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
+    {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     }
     if tokio::time::timeout(STOP, child.wait()).await.is_err() {
@@ -248,7 +271,9 @@ async fn terminate(child: &mut Child, what: &str) -> anyhow::Result<()> {
 fn prepare(mut config: Config, delivery: Delivery) -> anyhow::Result<(Config, TaskType, TempDir)> {
     let task_type: TaskType = "echo".parse()?;
     let mut policy = match delivery {
-        Delivery::Fanout => config.task_types.first().cloned().context("a configuration has at least one task type")?,
+        Delivery::Fanout => {
+            config.task_types.first().cloned().context("a configuration has at least one task type")?
+        }
         Delivery::Queue => TypePolicy::usual(&task_type, delivery),
     };
     policy.name = task_type.clone();
@@ -257,14 +282,25 @@ fn prepare(mut config: Config, delivery: Delivery) -> anyhow::Result<(Config, Ta
     }
     policy.concurrency = 64;
     config.task_types = vec![policy];
-    let job =
-        JobPolicy { task_type: task_type.clone(), payload: None, endpoints: Vec::new(), retry: config.requests.retry, finish_within: None };
+    let job = JobPolicy {
+        task_type: task_type.clone(),
+        payload: None,
+        endpoints: Vec::new(),
+        retry: config.requests.retry,
+        finish_within: None,
+    };
     config.requests.jobs = STEPS.concat().into_iter().map(|name| (name.to_owned(), job.clone())).collect();
     Ok((config, task_type, tempfile::tempdir()?))
 }
 
 /// What the child has to know, as a configuration file. JSON is YAML.
-fn file_of(config: &Config, task_type: &TaskType, delivery: Delivery, db: &Database, queue: &MessageQueue) -> String {
+fn file_of(
+    config: &Config,
+    task_type: &TaskType,
+    delivery: Delivery,
+    db: &Database,
+    queue: &MessageQueue,
+) -> String {
     // So that a killed worker loses its lease within the bench.
     let presence = if delivery == Delivery::Queue { "1s" } else { "10s" };
     json!({

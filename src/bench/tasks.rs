@@ -1,4 +1,5 @@
-//! `tasker bench tasks`: many tasks through one endpoint - the real agent, with its journal - and a handler that counts.
+//! `tasker bench tasks`: many tasks through one endpoint - the real agent, with its journal - and a handler
+//! that counts.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -34,8 +35,8 @@ impl Handler for Counting {
     }
 }
 
-/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot start, or a
-/// task was lost or run twice.
+/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot
+/// start, or a task was lost or run twice.
 pub async fn run(stack: &Stack, load: Load) -> (Vec<EndpointName>, anyhow::Result<String>) {
     let names: Vec<EndpointName> = ["bench", IDLE].iter().filter_map(|name| name.parse().ok()).collect();
     let result = measure(stack, load).await;
@@ -63,7 +64,11 @@ async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
     endpoint.stop().await;
     verify(&tasks, load.count, &runs.lock().map(|runs| runs.clone()).unwrap_or_default())?;
     let mut report = String::new();
-    writeln!(report, "tasks        {} posted by {} at a time, payload {} bytes", load.count, load.concurrency, load.payload_bytes)?;
+    writeln!(
+        report,
+        "tasks        {} posted by {} at a time, payload {} bytes",
+        load.count, load.concurrency, load.payload_bytes
+    )?;
     writeln!(report, "verified     each DONE in the ledger, each run exactly once")?;
     report.push_str(&rates(&tasks, posted, &posts, done));
     if let Some((what, mib)) = resident {

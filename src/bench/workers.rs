@@ -16,9 +16,19 @@ pub(super) enum Workers {
 
 impl Workers {
     /// Starts workers of these names with so many slots each, and waits until all are subscribed.
-    pub async fn start(stack: &Stack, names: &[EndpointName], slots: u32, patience: Duration) -> anyhow::Result<Self> {
+    pub async fn start(
+        stack: &Stack,
+        names: &[EndpointName],
+        slots: u32,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
         let workers = match stack.has_processes() {
-            true => Self::Processes(names.iter().map(|name| stack.worker(name, slots).map(Some)).collect::<anyhow::Result<_>>()?),
+            true => Self::Processes(
+                names
+                    .iter()
+                    .map(|name| stack.worker(name, slots).map(Some))
+                    .collect::<anyhow::Result<_>>()?,
+            ),
             false => Self::here(stack, names, slots)?,
         };
         for name in names {
@@ -41,7 +51,9 @@ impl Workers {
     /// Lets them end in order.
     pub async fn stop(self) -> anyhow::Result<()> {
         match self {
-            Self::Here(here) => drop(futures::future::join_all(here.into_iter().map(EndpointProcess::stop)).await),
+            Self::Here(here) => {
+                drop(futures::future::join_all(here.into_iter().map(EndpointProcess::stop)).await)
+            }
             Self::Processes(children) => {
                 for child in children.into_iter().flatten() {
                     child.stop().await?;

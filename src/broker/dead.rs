@@ -1,8 +1,8 @@
 //! Dead letters: messages that could not be read or written, put aside for people to look at.
 //!
-//! Promise: honest messages behind a dead letter wait for a bounded time. What the dead exchange takes is there with its reason, cut
-//! to its head; what it does not take after a few tries is dropped, counted and said in the log. A flood of dead letters makes a line in
-//! the log every ten seconds.
+//! Promise: honest messages behind a dead letter wait for a bounded time. What the dead exchange takes is
+//! there with its reason, cut to its head; what it does not take after a few tries is dropped, counted and
+//! said in the log. A flood of dead letters makes a line in the log every ten seconds.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,7 +43,11 @@ impl DeadLetter {
             bytes => format!("{} (the first {HEAD} of {bytes} bytes)", self.reason),
         };
         // Copied, so that a large body is not held for the sake of its head.
-        let body = if self.body.len() > HEAD { Bytes::copy_from_slice(&self.body[..HEAD]) } else { self.body.clone() };
+        let body = if self.body.len() > HEAD {
+            Bytes::copy_from_slice(&self.body[..HEAD])
+        } else {
+            self.body.clone()
+        };
         Message { persistent: true, ..Message::new(Address::Dead { reason }, body) }
     }
 }
@@ -107,13 +111,16 @@ impl DeadLetters {
             if tried > 0 {
                 sleep(Backoff::CONNECTION.jittered(tried)).await;
             }
-            let results = match timeout(PATIENCE, self.broker.publish(left.iter().map(DeadLetter::message).collect())).await {
-                Ok(results) => results,
-                Err(_) => {
-                    why = Some(format!("no confirm within {} s", PATIENCE.as_secs()));
-                    continue;
-                }
-            };
+            let results =
+                match timeout(PATIENCE, self.broker.publish(left.iter().map(DeadLetter::message).collect()))
+                    .await
+                {
+                    Ok(results) => results,
+                    Err(_) => {
+                        why = Some(format!("no confirm within {} s", PATIENCE.as_secs()));
+                        continue;
+                    }
+                };
             let mut results = results.into_iter();
             left.retain(|_| match results.next() {
                 Some(Ok(())) => false,

@@ -1,19 +1,23 @@
 //! The envelope of version 2.
 //!
-//! A task has two parts. `work` is the submission. Every process makes the same bytes of it from the row of the ledger, at the first publish,
-//! at each question and for each worker. So it can be signed once, and a process that cannot sign can hand it on. `delivery` belongs to one
-//! message: the span that is left, and the attempts so far.
+//! A task has two parts. `work` is the submission. Every process makes the same bytes of it from the row of
+//! the ledger, at the first publish, at each question and for each worker. So it can be signed once, and a
+//! process that cannot sign can hand it on. `delivery` belongs to one message: the span that is left, and the
+//! attempts so far.
 //!
 //! ```json
 //! {"v":2,"kind":"task",
-//!  "work":{"v":2,"id":"0192…","type":"backup","identifier":"nightly","audience":"*","not_after_ms":1700086400000,"payload":{"full":true}},
-//!  "delivery":{"expires_in_ms":86400000,"received":true,"attempts":[{"attempt":1,"errnr":69,"errmsg":"lost"}]}}
+//!  "work":{"v":2,"id":"0192…","type":"backup","identifier":"nightly","audience":"*",
+//!          "not_after_ms":1700086400000,"payload":{"full":true}},
+//!  "delivery":{"expires_in_ms":86400000,"received":true,
+//!              "attempts":[{"attempt":1,"errnr":69,"errmsg":"lost"}]}}
 //! ```
 //!
-//! A body is one item, or a JSON text sequence (RFC 7464) of items: a record separator, the item, a line feed. No JSON text has a record
-//! separator in it. So items are told apart without being read, one that is rubbish takes nothing away from the others, and an item that
-//! was written to a journal goes into a list as it is. Reports, presence, cancels and welcomes are items of version 1: their form has not
-//! changed, and a process of either version reads them one by one.
+//! A body is one item, or a JSON text sequence (RFC 7464) of items: a record separator, the item, a line
+//! feed. No JSON text has a record separator in it. So items are told apart without being read, one that is
+//! rubbish takes nothing away from the others, and an item that was written to a journal goes into a list as
+//! it is. Reports, presence, cancels and welcomes are items of version 1: their form has not changed, and a
+//! process of either version reads them one by one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,9 +26,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{AttemptError, Audience, Identifier, Json, TaskId, TaskType};
 
-/// Items in one body at most. A body with more is not read as a list: nobody sends that, and each item that is rubbish is put aside for itself.
+/// Items in one body at most. A body with more is not read as a list: nobody sends that, and each item that
+/// is rubbish is put aside for itself.
 pub const ITEMS: usize = 1000;
-/// Bytes of a body with several items at most. A larger item travels alone. What lies unread with a consumer is so many times its prefetch.
+/// Bytes of a body with several items at most. A larger item travels alone. What lies unread with a consumer
+/// is so many times its prefetch.
 pub const LIST_BYTES: usize = 64 << 10;
 /// What an item of a list takes besides its own bytes.
 pub const ITEM_BYTES: usize = 2;
@@ -55,7 +61,10 @@ pub fn items(body: &Bytes) -> Vec<Bytes> {
     if !is_list(body) {
         return vec![body.clone()];
     }
-    let parts = body.split(|byte| *byte == BEGIN).map(|part| part.strip_suffix(&[END]).unwrap_or(part)).filter(|part| !part.is_empty());
+    let parts = body
+        .split(|byte| *byte == BEGIN)
+        .map(|part| part.strip_suffix(&[END]).unwrap_or(part))
+        .filter(|part| !part.is_empty());
     let items: Vec<Bytes> = parts.take(ITEMS + 1).map(|part| body.slice_ref(part)).collect();
     if items.is_empty() || items.len() > ITEMS { vec![body.clone()] } else { items }
 }
@@ -126,7 +135,9 @@ impl TryFrom<String> for AudienceText {
         let hash = || URL_SAFE_NO_PAD.decode(text.strip_prefix(SHA256)?).ok()?.try_into().ok();
         match text.as_str() {
             "*" => Ok(Self(Audience::All)),
-            _ => hash().map(|hash| Self(Audience::Listed(hash))).ok_or_else(|| format!("audience `{text}`; expected `*` or `{SHA256}...`")),
+            _ => hash()
+                .map(|hash| Self(Audience::Listed(hash)))
+                .ok_or_else(|| format!("audience `{text}`; expected `*` or `{SHA256}...`")),
         }
     }
 }
@@ -163,7 +174,11 @@ mod tests {
 
     #[test]
     fn what_nobody_sends_is_no_list() {
-        for body in [Bytes::from_static(b"\x1e"), Bytes::from_static(b"\x1e\x1e"), list(&vec![Bytes::from_static(b"1"); ITEMS + 1])] {
+        for body in [
+            Bytes::from_static(b"\x1e"),
+            Bytes::from_static(b"\x1e\x1e"),
+            list(&vec![Bytes::from_static(b"1"); ITEMS + 1]),
+        ] {
             assert_eq!(items(&body), [body]);
         }
         assert_eq!(items(&list(&vec![Bytes::from_static(b"1"); ITEMS])).len(), ITEMS);

@@ -1,8 +1,9 @@
-//! A broker for a worker that reaches nothing but the API: reports and presence are posted there, tasks are asked for with requests that
-//! wait (`docs/queues.md` has the exchange).
+//! A broker for a worker that reaches nothing but the API: reports and presence are posted there, tasks are
+//! asked for with requests that wait (`docs/queues.md` has the exchange).
 //!
-//! What it promises is what every [`Broker`] does: an `Ok` says that the API has put the message on its own broker. What it gives out is
-//! read from the ledger, so any API process can answer, and what was not received is given out again with the next session.
+//! What it promises is what every [`Broker`] does: an `Ok` says that the API has put the message on its own
+//! broker. What it gives out is read from the ledger, so any API process can answer, and what was not
+//! received is given out again with the next session.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, Source, wire};
+use super::{
+    Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, Source, wire,
+};
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
 use crate::contract::{TasksWanted, WorkerReports};
@@ -80,7 +83,11 @@ impl Shared {
 
     async fn post_reports(&self, bodies: &[Bytes]) -> Result<(), BrokerError> {
         let unreadable = |error: serde_json::Error| BrokerError::Refused { reason: error.to_string() };
-        let reports = bodies.iter().map(|body| serde_json::from_slice(body)).collect::<Result<_, _>>().map_err(unreadable)?;
+        let reports = bodies
+            .iter()
+            .map(|body| serde_json::from_slice(body))
+            .collect::<Result<_, _>>()
+            .map_err(unreadable)?;
         self.client.report_tasks(&self.worker, &WorkerReports { reports }).await.map_err(undone)?;
         let mut held = self.held();
         for report in bodies.iter().filter_map(|body| wire::decode_report(body).ok()) {
@@ -129,9 +136,21 @@ impl Shared {
     }
 
     /// From the first answer to the first failure; ends well when nobody takes deliveries any more.
-    async fn on_one_link(&self, types: &[TaskType], deliveries: &mpsc::Sender<Delivery>, failures: &mut u32) -> Result<(), BrokerError> {
+    async fn on_one_link(
+        &self,
+        types: &[TaskType],
+        deliveries: &mpsc::Sender<Delivery>,
+        failures: &mut u32,
+    ) -> Result<(), BrokerError> {
         // An answer to whatever it is: there is no session to ask with yet.
-        let nothing = TasksWanted { session: Uuid::nil(), types: types.to_vec(), all: false, known: vec![], stopped: vec![], wait_ms: 0 };
+        let nothing = TasksWanted {
+            session: Uuid::nil(),
+            types: types.to_vec(),
+            all: false,
+            known: vec![],
+            stopped: vec![],
+            wait_ms: 0,
+        };
         self.client.fetch_tasks(&self.worker, &nothing).await.map_err(undone)?;
         *self.held() = Held::default();
         let mut sessions = self.session.subscribe();
@@ -141,7 +160,8 @@ impl Shared {
         let mut asked_for_all: Option<(Told, tokio::time::Instant)> = None;
         loop {
             // A worker that is there for nothing yet has nothing to ask for.
-            let told = sessions.wait_for(|told| told.as_ref().is_some_and(|told| !told.types.is_empty())).await;
+            let told =
+                sessions.wait_for(|told| told.as_ref().is_some_and(|told| !told.types.is_empty())).await;
             let Ok(Some(told)) = told.map(|told| told.clone()) else { return Ok(()) };
             let (session, types): (_, Vec<TaskType>) = (told.session, told.types.iter().cloned().collect());
             let all = asked_for_all.as_ref().is_none_or(|(of, at)| *of != told || at.elapsed() > ALL_EVERY);
@@ -160,7 +180,12 @@ impl Shared {
                     asked_for_all = Some((told.clone(), tokio::time::Instant::now()));
                 }
                 for origin in origins {
-                    let delivery = Delivery { origin, body: body.clone(), redelivered: false, acker: Box::new(Unneeded) };
+                    let delivery = Delivery {
+                        origin,
+                        body: body.clone(),
+                        redelivered: false,
+                        acker: Box::new(Unneeded),
+                    };
                     if deliveries.send(delivery).await.is_err() {
                         return Ok(());
                     }
@@ -169,7 +194,8 @@ impl Shared {
         }
     }
 
-    /// How a command came, as if a broker had brought it, and whether it is a welcome. A welcome is for all types.
+    /// How a command came, as if a broker had brought it, and whether it is a welcome. A welcome is for all
+    /// types.
     fn origins(&self, body: &[u8], types: &[TaskType]) -> (Vec<Origin>, bool) {
         let mut held = self.held();
         let worker = || self.worker.clone();
@@ -185,7 +211,9 @@ impl Shared {
             }
             // For endpoints: a task of a work queue has one worker, and is canceled.
             Ok(Command::Withdraw { .. }) => (Vec::new(), false),
-            Ok(Command::Welcome { .. }) => (types.iter().map(|task_type| Origin::Named(task_type.clone(), worker())).collect(), true),
+            Ok(Command::Welcome { .. }) => {
+                (types.iter().map(|task_type| Origin::Named(task_type.clone(), worker())).collect(), true)
+            }
             Err(error) => {
                 tracing::error!(%error, "the API sent something that is not a command");
                 (Vec::new(), false)
@@ -199,7 +227,9 @@ fn undone(error: ClientError) -> BrokerError {
     match error {
         ClientError::Unreachable { url, .. } => BrokerError::Disconnected { safe_url: url },
         // What is wrong with the request does not get better; everything else may.
-        ClientError::Refused { status: 400 | 413 | 422, problem } => BrokerError::Refused { reason: problem.to_string() },
+        ClientError::Refused { status: 400 | 413 | 422, problem } => {
+            BrokerError::Refused { reason: problem.to_string() }
+        }
         error => BrokerError::Unconfirmed { reason: error.to_string() },
     }
 }
@@ -215,8 +245,9 @@ impl Broker for ApiBroker {
                 Address::Responses => {
                     let mut bytes = message.body.len();
                     let mut bodies = vec![message.body];
-                    while let Some(next) = messages.next_if(|next| next.to == Address::Responses && bytes + next.body.len() <= REPORT_BYTES)
-                    {
+                    while let Some(next) = messages.next_if(|next| {
+                        next.to == Address::Responses && bytes + next.body.len() <= REPORT_BYTES
+                    }) {
                         bytes += next.body.len();
                         bodies.push(next.body);
                     }
@@ -228,7 +259,9 @@ impl Broker for ApiBroker {
                     tracing::error!(%reason, bytes = message.body.len(), "the API sent something that this worker cannot use");
                     results.push(Ok(()));
                 }
-                other => results.push(Err(BrokerError::Refused { reason: format!("a worker does not publish to {other:?}") })),
+                other => results.push(Err(BrokerError::Refused {
+                    reason: format!("a worker does not publish to {other:?}"),
+                })),
             }
         }
         results
@@ -242,7 +275,11 @@ impl Broker for ApiBroker {
         let (sender, deliveries) = mpsc::channel(usize::from(prefetch.max(1)));
         let shared = self.shared.clone();
         tokio::spawn(async move { shared.closed.run_until_cancelled(shared.fetch(&types, sender)).await });
-        Ok(Consumer { deliveries, link: self.shared.link.subscribe(), refused: watch::Sender::new(Refusals::new()).subscribe() })
+        Ok(Consumer {
+            deliveries,
+            link: self.shared.link.subscribe(),
+            refused: watch::Sender::new(Refusals::new()).subscribe(),
+        })
     }
 
     /// The ledger gives tasks to those alone that say they are there.

@@ -1,11 +1,12 @@
 //! The broker inside this process.
 //!
-//! Owns queues in memory with the semantics the RabbitMQ topology has: fanout and named delivery, control past the queue,
-//! one consumer for each task queue, redelivery of what was not acknowledged. Used by `tasker up` and by tests, each with one API process: consumers of
-//! presence would share it.
+//! Owns queues in memory with the semantics the RabbitMQ topology has: fanout and named delivery, control
+//! past the queue, one consumer for each task queue, redelivery of what was not acknowledged. Used by
+//! `tasker up` and by tests, each with one API process: consumers of presence would share it.
 //!
-//! Promises what the trait promises, for as long as the process lives; nothing is on disk. Bounded: a task or presence
-//! queue over its limit drops its oldest messages (the ledger asks again), a full response queue makes publishers wait.
+//! Promises what the trait promises, for as long as the process lives; nothing is on disk. Bounded: a task or
+//! presence queue over its limit drops its oldest messages (the ledger asks again), a full response queue
+//! makes publishers wait.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,17 +17,22 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::parcels::{self, Parcels};
-use super::{Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusal, Refusals, SharedBroker, Source};
+use super::{
+    Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusal, Refusals,
+    SharedBroker, Source,
+};
 use crate::domain::{EndpointName, TaskType};
 
-/// Bytes that a queue holds at most. Bodies are shared between queues, so a fanout counts them often but holds them once.
+/// Bytes that a queue holds at most. Bodies are shared between queues, so a fanout counts them often but
+/// holds them once.
 const QUEUE_BYTES: usize = 64 << 20;
 /// Messages that a queue holds at most; the bound that counts for small ones.
 const QUEUE_MESSAGES: usize = 100_000;
 /// Control messages that wait for one consumer at most, and dead ones that are kept for people to look at.
 const SIDE_MESSAGES: usize = 1_000;
 
-/// An in-process broker. Clones are the same broker; each [`Self::connect`] is a process's own connection to it.
+/// An in-process broker. Clones are the same broker; each [`Self::connect`] is a process's own connection to
+/// it.
 #[derive(Clone, Default)]
 pub struct MemoryBroker {
     shared: Arc<Shared>,
@@ -47,7 +53,8 @@ impl MemoryBroker {
         Arc::new(Connection { id, shared: Arc::clone(&self.shared) })
     }
 
-    /// Cuts all connections until [`Self::restore`]: deliveries that are not acknowledged come again, publishes are refused.
+    /// Cuts all connections until [`Self::restore`]: deliveries that are not acknowledged come again,
+    /// publishes are refused.
     pub fn cut(&self) {
         let mut state = self.shared.state();
         state.down = true;
@@ -78,8 +85,8 @@ impl MemoryBroker {
         }
     }
 
-    /// Waits until all that endpoints have said - reports and presence - has been taken in and acknowledged. Polled: only a stop waits for
-    /// it, and every acknowledgement would have to tell.
+    /// Waits until all that endpoints have said - reports and presence - has been taken in and acknowledged.
+    /// Polled: only a stop waits for it, and every acknowledgement would have to tell.
     pub async fn until_taken_in(&self) {
         while !self.shared.state().is_taken_in() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -128,7 +135,8 @@ impl State {
     fn is_taken_in(&self) -> bool {
         let of_api = |name: &QueueName| matches!(name, QueueName::Responses | QueueName::Presence);
         let waits = |(name, queue): (&QueueName, &Queue)| of_api(name) && !queue.messages.is_empty();
-        let held = |reader: &Reader| reader.queues.iter().any(|queue| of_api(&queue.name) && queue.outstanding > 0);
+        let held =
+            |reader: &Reader| reader.queues.iter().any(|queue| of_api(&queue.name) && queue.outstanding > 0);
         !self.queues.iter().any(waits) && !self.consumers.values().any(held)
     }
 }
@@ -189,7 +197,8 @@ struct Reader {
     connection: u64,
     prefetch: u16,
     queues: Vec<Attached>,
-    /// Places in `queues` that may have something to take: round robin, so that one busy queue does not starve the others.
+    /// Places in `queues` that may have something to take: round robin, so that one busy queue does not
+    /// starve the others.
     ready: VecDeque<usize>,
     control: VecDeque<(Origin, Bytes)>,
     unacked: VecDeque<Unacked>,
@@ -267,17 +276,21 @@ impl State {
             reader.mark_ready(place);
         }
         let held = Refusal { held: true, reason: "another process consumes the queue".to_owned() };
-        let refused = reader.queues.iter().filter(|queue| !queue.attached).filter_map(|queue| match &queue.name {
-            QueueName::Tasks(task_type, endpoint) => Some(((task_type.clone(), endpoint.clone()), held.clone())),
-            QueueName::Responses | QueueName::Presence => None,
-        });
+        let refused =
+            reader.queues.iter().filter(|queue| !queue.attached).filter_map(|queue| match &queue.name {
+                QueueName::Tasks(task_type, endpoint) => {
+                    Some(((task_type.clone(), endpoint.clone()), held.clone()))
+                }
+                QueueName::Responses | QueueName::Presence => None,
+            });
         reader.refused.send_replace(refused.collect());
         if !reader.link.borrow().up {
             reader.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
         }
     }
 
-    /// Takes all queues from a reader, puts back what it has not acknowledged, in order, and lets others have the queues.
+    /// Takes all queues from a reader, puts back what it has not acknowledged, in order, and lets others have
+    /// the queues.
     fn detach(&mut self, id: u64) {
         let Some(reader) = self.consumers.get_mut(&id) else { return };
         reader.link.send_modify(|link| link.up = false);
@@ -329,10 +342,14 @@ impl State {
             if attached.outstanding >= reader.prefetch {
                 continue;
             }
-            let Some(message) = self.queues.get_mut(&attached.name).and_then(|queue| queue.pop(now)) else { continue };
+            let Some(message) = self.queues.get_mut(&attached.name).and_then(|queue| queue.pop(now)) else {
+                continue;
+            };
             attached.outstanding += 1;
             let origin = match &attached.name {
-                QueueName::Tasks(task_type, endpoint) if message.by_name => Origin::Named(task_type.clone(), endpoint.clone()),
+                QueueName::Tasks(task_type, endpoint) if message.by_name => {
+                    Origin::Named(task_type.clone(), endpoint.clone())
+                }
                 QueueName::Tasks(task_type, endpoint) => Origin::All(task_type.clone(), endpoint.clone()),
                 QueueName::Responses => Origin::Responses,
                 QueueName::Presence => Origin::Presence,
@@ -392,13 +409,18 @@ impl Connection {
             Address::Control(task_type, names) => {
                 let State { queues, consumers, .. } = &mut *state;
                 for name in names.iter().collect::<BTreeSet<_>>() {
-                    let Some(queue) = queues.get(&QueueName::Tasks(task_type.clone(), name.clone())) else { continue };
+                    let Some(queue) = queues.get(&QueueName::Tasks(task_type.clone(), name.clone())) else {
+                        continue;
+                    };
                     for (reader, _) in &queue.readers {
                         let Some(reader) = consumers.get_mut(reader) else { continue };
                         if reader.control.len() == SIDE_MESSAGES {
                             reader.control.pop_front();
                         }
-                        reader.control.push_back((Origin::Control(task_type.clone(), name.clone()), message.body.clone()));
+                        reader.control.push_back((
+                            Origin::Control(task_type.clone(), name.clone()),
+                            message.body.clone(),
+                        ));
                         reader.wake.notify_one();
                     }
                 }
@@ -442,8 +464,18 @@ impl Connection {
                     if origin == Origin::Responses {
                         self.shared.room.notify_waiters();
                     }
-                    let acker = Box::new(MemoryAcker { shared: Arc::clone(&self.shared), reader: id, tag, generation });
-                    permit.send(Delivery { origin, body: message.body, redelivered: message.redelivered, acker });
+                    let acker = Box::new(MemoryAcker {
+                        shared: Arc::clone(&self.shared),
+                        reader: id,
+                        tag,
+                        generation,
+                    });
+                    permit.send(Delivery {
+                        origin,
+                        body: message.body,
+                        redelivered: message.redelivered,
+                        acker,
+                    });
                 }
                 None => {
                     drop(permit);
@@ -503,7 +535,10 @@ impl Broker for Connection {
                     state.fanout.entry(task_type.clone()).or_default().insert(endpoint.clone());
                 }
             }
-            let queues = names.into_iter().map(|name| Attached { name, attached: false, ready: false, outstanding: 0 }).collect();
+            let queues = names
+                .into_iter()
+                .map(|name| Attached { name, attached: false, ready: false, outstanding: 0 })
+                .collect();
             let id = state.next_id();
             let reader = Reader {
                 connection: self.id,
@@ -538,14 +573,22 @@ impl Broker for Connection {
 
     fn link(&self) -> watch::Receiver<Link> {
         let state = self.shared.state();
-        state.connections.get(&self.id).map_or_else(|| watch::Sender::new(Link::default()).subscribe(), watch::Sender::subscribe)
+        state
+            .connections
+            .get(&self.id)
+            .map_or_else(|| watch::Sender::new(Link::default()).subscribe(), watch::Sender::subscribe)
     }
 
     async fn close(&self) {
         let mut state = self.shared.state();
         let Some(link) = state.connections.remove(&self.id) else { return };
         link.send_modify(|link| link.up = false);
-        let ids: Vec<u64> = state.consumers.iter().filter(|(_, reader)| reader.connection == self.id).map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = state
+            .consumers
+            .iter()
+            .filter(|(_, reader)| reader.connection == self.id)
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             state.detach(id);
             if let Some(reader) = state.consumers.remove(&id) {
@@ -608,7 +651,9 @@ mod tests {
         let link = broker.connect();
         let mut consumer = link.consume(Source::Tasks(vec![subscription()]), 2).await.expect("consumes");
         let first = consumer.link.borrow_and_update().epoch;
-        assert!(link.publish(vec![message(Address::All(subscription().0)); 3]).await.iter().all(Result::is_ok));
+        assert!(
+            link.publish(vec![message(Address::All(subscription().0)); 3]).await.iter().all(Result::is_ok)
+        );
         let stale = consumer.deliveries.recv().await.expect("a delivery");
         broker.cut();
         let refused = link.publish(vec![message(Address::Responses)]).await;
@@ -643,7 +688,10 @@ mod tests {
     async fn a_full_task_queue_drops_the_oldest() {
         let link = MemoryBroker::new().connect();
         drop(link.consume(Source::Tasks(vec![subscription()]), 1).await.expect("consumes"));
-        let numbered = |number: usize| Message { body: number.to_string().into(), ..message(Address::All(subscription().0)) };
+        let numbered = |number: usize| Message {
+            body: number.to_string().into(),
+            ..message(Address::All(subscription().0))
+        };
         link.publish((0..QUEUE_MESSAGES + 5).map(numbered).collect()).await;
         let mut consumer = link.consume(Source::Tasks(vec![subscription()]), 1).await.expect("consumes");
         let oldest = consumer.deliveries.recv().await.expect("a delivery");

@@ -1,11 +1,13 @@
 //! The fast path between API processes and endpoints.
 //!
-//! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait, held together
-//! by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up` and tests). A third, `fetch`, is the link of a
-//! worker that reaches nothing but the API. `envelope` and `wire` are the bytes of messages, `dead` puts aside what cannot be read.
+//! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait,
+//! held together by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up`
+//! and tests). A third, `fetch`, is the link of a worker that reaches nothing but the API. `envelope` and
+//! `wire` are the bytes of messages, `dead` puts aside what cannot be read.
 //!
-//! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was not
-//! acknowledged comes again. What it does not: that a message arrives. The ledger asks again (`reconciler`).
+//! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was
+//! not acknowledged comes again. What it does not: that a message arrives. The ledger asks again
+//! (`reconciler`).
 
 pub mod amqp;
 pub mod dead;
@@ -30,9 +32,11 @@ use crate::domain::{EndpointName, TaskId, TaskType, WireVersion};
 pub enum Address {
     /// Every endpoint subscribed to the type: the fanout exchange.
     All(TaskType),
-    /// Just these endpoints of the type. Any number; split into several publishes where a header would grow too long.
+    /// Just these endpoints of the type. Any number; split into several publishes where a header would grow
+    /// too long.
     Named(TaskType, Vec<EndpointName>),
-    /// These endpoints of the type, past the tasks that wait in their queue; lost for those not connected now.
+    /// These endpoints of the type, past the tasks that wait in their queue; lost for those not connected
+    /// now.
     Control(TaskType, Vec<EndpointName>),
     /// The API processes: what became of tasks. Durable.
     Responses,
@@ -89,11 +93,13 @@ impl Message {
 /// What to consume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The task queues and control messages of these endpoints. Several names on one link: relays and simulated fleets.
+    /// The task queues and control messages of these endpoints. Several names on one link: relays and
+    /// simulated fleets.
     Tasks(Vec<(TaskType, EndpointName)>),
     /// What endpoints report; shared by all consumers.
     Responses,
-    /// Who is there. One consumer has it, others wait until that one has gone: who judges by silence must have heard all.
+    /// Who is there. One consumer has it, others wait until that one has gone: who judges by silence must
+    /// have heard all.
     Presence,
 }
 
@@ -121,15 +127,16 @@ pub struct Delivery {
     pub body: Bytes,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
-    /// Tells the broker that it is in safe hands. Dropped without use, the message comes again when the link is renewed.
+    /// Tells the broker that it is in safe hands. Dropped without use, the message comes again when the link
+    /// is renewed.
     pub acker: Box<dyn Acker>,
 }
 
 /// Acknowledges deliveries of one consumer.
 #[async_trait]
 pub trait Acker: Send + Sync + std::fmt::Debug {
-    /// Acknowledges this delivery *and all before it* of the same [`Consumer`], in one frame. A link that has been renewed
-    /// meanwhile makes it a no-op: the deliveries come again.
+    /// Acknowledges this delivery *and all before it* of the same [`Consumer`], in one frame. A link that has
+    /// been renewed meanwhile makes it a no-op: the deliveries come again.
     async fn ack_through(&self);
 }
 
@@ -138,9 +145,11 @@ pub trait Acker: Send + Sync + std::fmt::Debug {
 pub struct Consumer {
     /// Bounded by the prefetch; closed when the broker is closed.
     pub deliveries: mpsc::Receiver<Delivery>,
-    /// The state of the link *of this consumer*. Up as soon as it is set up, whichever task queues could be had.
+    /// The state of the link *of this consumer*. Up as soon as it is set up, whichever task queues could be
+    /// had.
     pub link: watch::Receiver<Link>,
-    /// The task queues that cannot be had now; all others are served. They are tried again for as long as the consumer lives.
+    /// The task queues that cannot be had now; all others are served. They are tried again for as long as the
+    /// consumer lives.
     pub refused: watch::Receiver<Refusals>,
 }
 
@@ -180,8 +189,8 @@ pub enum BrokerError {
         /// What was seen.
         reason: String,
     },
-    /// The broker said no, and may say yes later: a queue is full, has no leader yet or could not store it. It gives no reason, so that one
-    /// cannot be told from the other. The message was not taken.
+    /// The broker said no, and may say yes later: a queue is full, has no leader yet or could not store it.
+    /// It gives no reason, so that one cannot be told from the other. The message was not taken.
     #[error("the broker cannot accept the message now: {reason}")]
     NotNow {
         /// What it may be.
@@ -201,21 +210,23 @@ pub enum BrokerError {
 /// A broker. Cheap to clone behind an [`Arc`]; connects in the background and for ever.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {
-    /// Publishes in order and waits for all confirms; answers one result a message, in order. Bounded: waits while too
-    /// many are in flight. Messages that are alike go as one, where that can be read.
+    /// Publishes in order and waits for all confirms; answers one result a message, in order. Bounded: waits
+    /// while too many are in flight. Messages that are alike go as one, where that can be read.
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), BrokerError>>;
 
-    /// Starts to consume. Declares what the source needs, now and after every reconnect. Returns at once; the consumer's
-    /// link says when it is up. A task queue that is refused takes nothing away from the others.
+    /// Starts to consume. Declares what the source needs, now and after every reconnect. Returns at once; the
+    /// consumer's link says when it is up. A task queue that is refused takes nothing away from the others.
     async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError>;
 
-    /// Stops taking part in the fanout of these subscriptions (graceful leave); named messages still wait in the queue.
+    /// Stops taking part in the fanout of these subscriptions (graceful leave); named messages still wait in
+    /// the queue.
     async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError>;
 
     /// The state of the link that publishes.
     fn link(&self) -> watch::Receiver<Link>;
 
-    /// Queues of the API that are to be consumed and that the broker refuses: without them no answer is heard.
+    /// Queues of the API that are to be consumed and that the broker refuses: without them no answer is
+    /// heard.
     fn refused_queues(&self) -> Vec<String> {
         Vec::new()
     }

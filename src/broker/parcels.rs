@@ -1,7 +1,8 @@
-//! Messages for the same receivers become one: one publish, one confirm and one acknowledgement serve what is published at the same time.
+//! Messages for the same receivers become one: one publish, one confirm and one acknowledgement serve what is
+//! published at the same time.
 //!
-//! Nothing waits for company. What is given to [`publish`](super::Broker::publish) together goes together, within the bounds of
-//! [`envelope`], if all receivers read lists.
+//! Nothing waits for company. What is given to [`publish`](super::Broker::publish) together goes together,
+//! within the bounds of [`envelope`], if all receivers read lists.
 
 use std::collections::VecDeque;
 
@@ -29,9 +30,15 @@ struct Parcel {
 
 impl Parcel {
     fn takes(&self, message: &Message) -> bool {
-        let akin = |own: &Message| (&own.to, own.persistent, own.expires_in) == (&message.to, message.persistent, message.expires_in);
-        let has_room = self.others.len() + 1 < ITEMS && self.bytes + message.body.len() + ITEM_BYTES <= LIST_BYTES;
-        has_room && self.message.reads >= WireVersion::Two && message.reads >= WireVersion::Two && akin(&self.message)
+        let akin = |own: &Message| {
+            (&own.to, own.persistent, own.expires_in) == (&message.to, message.persistent, message.expires_in)
+        };
+        let has_room =
+            self.others.len() + 1 < ITEMS && self.bytes + message.body.len() + ITEM_BYTES <= LIST_BYTES;
+        has_room
+            && self.message.reads >= WireVersion::Two
+            && message.reads >= WireVersion::Two
+            && akin(&self.message)
     }
 
     fn closed(self) -> Message {
@@ -47,7 +54,8 @@ impl Parcel {
 impl Parcels {
     pub(super) fn of(messages: Vec<Message>) -> Self {
         let mut parcels: Vec<Parcel> = Vec::new();
-        let (mut places, mut open) = (Vec::with_capacity(messages.len()), VecDeque::<usize>::with_capacity(OPEN));
+        let (mut places, mut open) =
+            (Vec::with_capacity(messages.len()), VecDeque::<usize>::with_capacity(OPEN));
         for message in messages {
             let at = open.iter().copied().find(|at| parcels[*at].takes(&message));
             places.push(at.unwrap_or(parcels.len()));
@@ -59,7 +67,11 @@ impl Parcels {
                 None => {
                     open.truncate(OPEN - 1);
                     open.push_front(parcels.len());
-                    parcels.push(Parcel { bytes: message.body.len() + ITEM_BYTES, message, others: Vec::new() });
+                    parcels.push(Parcel {
+                        bytes: message.body.len() + ITEM_BYTES,
+                        message,
+                        others: Vec::new(),
+                    });
                 }
             }
         }
@@ -94,14 +106,27 @@ mod tests {
         let worker = || message(all("worker"), b"a", Two);
         let persistent = Message { persistent: true, ..worker() };
         let short = Message { expires_in: Some(Duration::from_secs(1)), ..worker() };
-        let messages = vec![worker(), message(all("worker"), b"b", One), persistent, message(all("backup"), b"c", Two), short, worker()];
+        let messages = vec![
+            worker(),
+            message(all("worker"), b"b", One),
+            persistent,
+            message(all("backup"), b"c", Two),
+            short,
+            worker(),
+        ];
         let Parcels { messages, places } = Parcels::of(messages);
         assert_eq!(places, [0, 1, 2, 3, 4, 0]);
         let bodies: Vec<&[u8]> = messages.iter().map(|message| &message.body[..]).collect();
-        assert_eq!(messages.iter().map(|message| &message.about).filter(|about| **about == About::Items(2)).count(), 1);
+        assert_eq!(
+            messages.iter().map(|message| &message.about).filter(|about| **about == About::Items(2)).count(),
+            1
+        );
         assert_eq!(bodies, [&b"\x1ea\n\x1ea\n"[..], b"b", b"a", b"c", b"a"]);
         let sent = [Ok(()), Ok(()), Ok(()), Ok(()), Err(BrokerError::Closed)];
-        assert_eq!(results(&places, &sent).iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, true, true, false, true]);
+        assert_eq!(
+            results(&places, &sent).iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, true, true, true, false, true]
+        );
         assert_eq!(Parcels::of(vec![worker()]).messages[0].body, "a", "a lone item is no list");
     }
 

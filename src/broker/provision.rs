@@ -1,7 +1,9 @@
-//! The virtual host, the user and its permissions, made over RabbitMQ's management interface (`tasker initialize -r`).
+//! The virtual host, the user and its permissions, made over RabbitMQ's management interface
+//! (`tasker initialize -r`).
 //!
-//! Makes what is missing and leaves what is there; only when told to reset does it delete first. The user may do anything
-//! in the virtual host and nothing outside of it: the virtual host is the boundary between installations.
+//! Makes what is missing and leaves what is there; only when told to reset does it delete first. The user may
+//! do anything in the virtual host and nothing outside of it: the virtual host is the boundary between
+//! installations.
 
 use std::time::Duration;
 
@@ -89,12 +91,16 @@ fn explain(error: &reqwest::Error) -> String {
 
 /// Makes virtual host, user and permissions; answers what it did, a sentence a step.
 ///
-/// With `reset`, user and virtual host are deleted first, with all queues and messages in it. The administering user
-/// itself is never deleted or changed.
+/// With `reset`, user and virtual host are deleted first, with all queues and messages in it. The
+/// administering user itself is never deleted or changed.
 ///
 /// # Errors
 /// See [`ProvisionError`]. What was done until then stays done; running it again continues.
-pub async fn provision(management: &Management, message_queue: &MessageQueue, reset: bool) -> Result<Vec<String>, ProvisionError> {
+pub async fn provision(
+    management: &Management,
+    message_queue: &MessageQueue,
+    reset: bool,
+) -> Result<Vec<String>, ProvisionError> {
     let api = Api::new(management)?;
     let MessageQueue { username, password, virtual_host, .. } = message_queue;
     let (user_path, vhost_path) = (["users", username.as_str()], ["vhosts", virtual_host.as_str()]);
@@ -110,7 +116,10 @@ pub async fn provision(management: &Management, message_queue: &MessageQueue, re
         }
     }
 
-    let there = api.get::<Value>(&format!("looking for the virtual host `{virtual_host}`"), &vhost_path).await?.is_some();
+    let there = api
+        .get::<Value>(&format!("looking for the virtual host `{virtual_host}`"), &vhost_path)
+        .await?
+        .is_some();
     if there {
         done.push(format!("kept the virtual host `{virtual_host}`"));
     } else {
@@ -122,7 +131,8 @@ pub async fn provision(management: &Management, message_queue: &MessageQueue, re
         done.push(format!("kept the user `{username}`, who administers the broker"));
     } else {
         let there: Option<User> = api.get(&format!("looking for the user `{username}`"), &user_path).await?;
-        // A user that is there keeps its tags: setting a password must not take an administrator's rights away.
+        // A user that is there keeps its tags: setting a password must not take an administrator's rights
+        // away.
         let tags = there.as_ref().map_or_else(|| json!(""), |user| user.tags.clone());
         let body = json!({ "password": password.reveal(), "tags": tags });
         api.put(&format!("setting up the user `{username}`"), &user_path, &body).await?;
@@ -157,8 +167,10 @@ impl<'a> Api<'a> {
         }
         // Credentials in the address would end up in errors; the configured ones count.
         let (_, _) = (base.set_username(""), base.set_password(None));
-        let unusable =
-            |source: reqwest::Error| ProvisionError::Unreachable { safe_url: base.to_string(), reason: explain(&source.without_url()) };
+        let unusable = |source: reqwest::Error| ProvisionError::Unreachable {
+            safe_url: base.to_string(),
+            reason: explain(&source.without_url()),
+        };
         // No proxy: this talks to a broker's port of its own network.
         let client = https::build(|| https::client().timeout(ANSWER_TIME)).map_err(unusable)?;
         Ok(Self { client, base, management })
@@ -172,22 +184,43 @@ impl<'a> Api<'a> {
     async fn put(&self, what: &str, path: &[&str], body: &Value) -> Result<(), ProvisionError> {
         match self.call(what, Method::PUT, path, Some(body)).await? {
             Some(_) => Ok(()),
-            None => Err(ProvisionError::Refused { what: what.to_owned(), status: 404, reason: "not found".to_owned() }),
+            None => Err(ProvisionError::Refused {
+                what: what.to_owned(),
+                status: 404,
+                reason: "not found".to_owned(),
+            }),
         }
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, what: &str, path: &[&str]) -> Result<Option<T>, ProvisionError> {
+    async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &str,
+        path: &[&str],
+    ) -> Result<Option<T>, ProvisionError> {
         let Some(text) = self.call(what, Method::GET, path, None).await? else { return Ok(None) };
-        let form = |error: serde_json::Error| ProvisionError::Refused { what: what.to_owned(), status: 200, reason: error.to_string() };
+        let form = |error: serde_json::Error| ProvisionError::Refused {
+            what: what.to_owned(),
+            status: 200,
+            reason: error.to_string(),
+        };
         serde_json::from_str(&text).map(Some).map_err(form)
     }
 
     /// The answer's text; `None` for what is not there.
-    async fn call(&self, what: &str, method: Method, path: &[&str], body: Option<&Value>) -> Result<Option<String>, ProvisionError> {
+    async fn call(
+        &self,
+        what: &str,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+    ) -> Result<Option<String>, ProvisionError> {
         let mut url = self.base.clone();
         // Pushed as segments, so that a virtual host `/` becomes `%2F`.
         url.path_segments_mut().map_err(|()| ProvisionError::Address)?.pop_if_empty().extend(path);
-        let mut request = self.client.request(method, url).basic_auth(&self.management.username, Some(self.management.password.reveal()));
+        let mut request = self
+            .client
+            .request(method, url)
+            .basic_auth(&self.management.username, Some(self.management.password.reveal()));
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -200,9 +233,10 @@ impl<'a> Api<'a> {
         let text = answer.text().await.map_err(unreachable)?;
         match status {
             StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(ProvisionError::Unauthorized { safe_url: self.base.to_string(), username: self.management.username.clone() })
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(ProvisionError::Unauthorized {
+                safe_url: self.base.to_string(),
+                username: self.management.username.clone(),
+            }),
             status if status.is_success() => Ok(Some(text)),
             status => {
                 let reason = text.chars().take(REASON_CHARACTERS).collect();

@@ -1,10 +1,12 @@
-//! The bytes of an item of a message: JSON with a version. `envelope` has the form of version 2 and puts items into lists.
+//! The bytes of an item of a message: JSON with a version. `envelope` has the form of version 2 and puts
+//! items into lists.
 //!
-//! An item of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange with the
-//! reason. Members that a version does not know are ignored, so that a newer sender may add some.
+//! An item of an unknown version or kind is refused, not guessed at: the caller puts it on the dead exchange
+//! with the reason. Members that a version does not know are ignored, so that a newer sender may add some.
 //!
-//! Tasks are written in version 1 or 2, by what the receiver reads: `reads` in presence and in the welcome says it. A withdrawal is written
-//! in version 3, and sent to those alone who read that. Everything else is written in version 1.
+//! Tasks are written in version 1 or 2, by what the receiver reads: `reads` in presence and in the welcome
+//! says it. A withdrawal is written in version 3, and sent to those alone who read that. Everything else is
+//! written in version 1.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,8 +19,9 @@ use uuid::Uuid;
 use super::envelope::{AudienceText, DeliveryForm, TaskIn, TaskOut, WorkForm};
 use crate::contract::{self, PresenceKind, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead};
 use crate::domain::{
-    AttemptError, Command, EndpointName, Identifier, Json, Labels, LogPiece, Presence, PresenceState, RefusedType, Report, ReportEvent,
-    TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, errnr, json_check::in_words,
+    AttemptError, Command, EndpointName, Identifier, Json, Labels, LogPiece, Presence, PresenceState,
+    RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, errnr,
+    json_check::in_words,
 };
 
 /// The version of everything that is neither a task nor a withdrawal.
@@ -87,7 +90,9 @@ struct Tagged<'a, T> {
 /// # Panics
 /// When the members cannot be JSON: maps with other keys than strings.
 pub fn encode(kind: &str, members: impl Serialize) -> Bytes {
-    serde_json::to_vec(&Tagged { v: VERSION, kind, members }).expect("messages have string keys and finite numbers").into()
+    serde_json::to_vec(&Tagged { v: VERSION, kind, members })
+        .expect("messages have string keys and finite numbers")
+        .into()
 }
 
 /// A span as it travels.
@@ -116,9 +121,12 @@ pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
             let members = CancelBody { task_id: *task_id };
             return bytes(&Tagged { v: WireVersion::Three.number().into(), kind: "withdraw", members });
         }
-        Command::Welcome { session, presence_interval, reads } => {
-            WorkerCommand::Welcome { v, session: *session, presence_interval_ms: millis(*presence_interval), reads: reads.number().into() }
-        }
+        Command::Welcome { session, presence_interval, reads } => WorkerCommand::Welcome {
+            v,
+            session: *session,
+            presence_interval_ms: millis(*presence_interval),
+            reads: reads.number().into(),
+        },
     })
 }
 
@@ -128,7 +136,12 @@ fn encode_task(TaskMessage { work, expires_in, received, attempts }: &TaskMessag
     let (audience, not_after_ms) = (audience.map(AudienceText), not_after.map(since_1970));
     let work = WorkForm { v, id: *id, task_type, identifier, audience, not_after_ms, payload };
     let attempts = (!attempts.is_empty()).then_some(attempts.as_slice());
-    bytes(&TaskOut { v, kind: "task", work, delivery: DeliveryForm { expires_in_ms: millis(*expires_in), received: *received, attempts } })
+    bytes(&TaskOut {
+        v,
+        kind: "task",
+        work,
+        delivery: DeliveryForm { expires_in_ms: millis(*expires_in), received: *received, attempts },
+    })
 }
 
 /// A time as it travels.
@@ -204,24 +217,39 @@ fn decode_task(item: &[u8]) -> Result<TaskMessage, WireError> {
     if v != u32::from(WireVersion::Two.number()) {
         return Err(WireError::Version { found: v, reads: "a `work` of version 2" });
     }
-    let (audience, not_after) = (audience.map(|AudienceText(audience)| audience), not_after_ms.map(from_1970));
+    let (audience, not_after) =
+        (audience.map(|AudienceText(audience)| audience), not_after_ms.map(from_1970));
     let work = WorkPart { id, task_type, identifier, audience, not_after, payload };
     let DeliveryForm { expires_in_ms, received, attempts } = delivery;
-    Ok(TaskMessage { work, expires_in: Duration::from_millis(expires_in_ms), received, attempts: attempts.unwrap_or_default() })
+    Ok(TaskMessage {
+        work,
+        expires_in: Duration::from_millis(expires_in_ms),
+        received,
+        attempts: attempts.unwrap_or_default(),
+    })
 }
 
 /// A command of version 1.
 fn decode_first(kind: &str, item: &[u8]) -> Result<Command, WireError> {
     match kind {
         "task" => {
-            let TaskBody { id, task_type, identifier, payload, expires_in_ms, received, attempts } = serde_json::from_slice(item)?;
+            let TaskBody { id, task_type, identifier, payload, expires_in_ms, received, attempts } =
+                serde_json::from_slice(item)?;
             let work = WorkPart { id, task_type, identifier, audience: None, not_after: None, payload };
-            Ok(Command::Task(TaskMessage { work, expires_in: Duration::from_millis(expires_in_ms), received, attempts }))
+            Ok(Command::Task(TaskMessage {
+                work,
+                expires_in: Duration::from_millis(expires_in_ms),
+                received,
+                attempts,
+            }))
         }
-        "cancel" => serde_json::from_slice::<CancelBody>(item).map(|body| Command::Cancel { task_id: body.task_id }).map_err(Into::into),
+        "cancel" => serde_json::from_slice::<CancelBody>(item)
+            .map(|body| Command::Cancel { task_id: body.task_id })
+            .map_err(Into::into),
         "welcome" => {
             let WelcomeBody { session, presence_interval_ms, reads } = serde_json::from_slice(item)?;
-            let (presence_interval, reads) = (Duration::from_millis(presence_interval_ms), WireVersion::up_to(reads));
+            let (presence_interval, reads) =
+                (Duration::from_millis(presence_interval_ms), WireVersion::up_to(reads));
             Ok(Command::Welcome { session, presence_interval, reads })
         }
         other => Err(WireError::Kind { found: other.to_owned() }),
@@ -273,7 +301,8 @@ impl AnyReport<'_> {
             // As far as it can be shown; the cast ends at its limits.
             "progress" => ReportEvent::Progress { percent: percent.ok_or_else(|| missing("percent"))? as u8 },
             "finished" => {
-                let (errnr, attempt) = (errnr.ok_or_else(|| missing("errnr"))?, attempt.ok_or_else(|| missing("attempt"))?);
+                let (errnr, attempt) =
+                    (errnr.ok_or_else(|| missing("errnr"))?, attempt.ok_or_else(|| missing("attempt"))?);
                 ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run }
             }
             other => return Err(WireError::Kind { found: other.to_owned() }),
@@ -289,32 +318,41 @@ pub fn encode_report(report: &Report) -> Bytes {
     bytes(&match event {
         ReportEvent::Received => WorkerReport::Received(head),
         ReportEvent::Canceled => WorkerReport::Canceled(head),
-        ReportEvent::Progress { percent } => WorkerReport::Progress { head, percent, attempt: None, first_line: None, log: None },
-        ReportEvent::Log(LogPiece { attempt, first, text }) => {
-            WorkerReport::Progress { head, percent: 0, attempt: Some(attempt), first_line: Some(first), log: Some(text) }
+        ReportEvent::Progress { percent } => {
+            WorkerReport::Progress { head, percent, attempt: None, first_line: None, log: None }
         }
+        ReportEvent::Log(LogPiece { attempt, first, text }) => WorkerReport::Progress {
+            head,
+            percent: 0,
+            attempt: Some(attempt),
+            first_line: Some(first),
+            log: Some(text),
+        },
         ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run } => {
             WorkerReport::Finished { head, errnr, errmsg, payload, attempt, attempts, log, run }
         }
     })
 }
 
-/// The report in these bytes, within the bounds of [`ReportEvent::bounded`]. One that says that a task has finished, and not
-/// readably how, is a failure: the work was done, and its response must end.
+/// The report in these bytes, within the bounds of [`ReportEvent::bounded`]. One that says that a task has
+/// finished, and not readably how, is a failure: the work was done, and its response must end.
 ///
 /// # Errors
 /// See [`WireError`]; never panics, whatever the bytes.
 pub fn decode_report(body: &[u8]) -> Result<Report, WireError> {
-    let error = match serde_json::from_slice::<AnyReport>(body).map_err(WireError::from).and_then(AnyReport::read) {
-        Err(WireError::Form(error)) => error,
-        read => return read,
-    };
+    let error =
+        match serde_json::from_slice::<AnyReport>(body).map_err(WireError::from).and_then(AnyReport::read) {
+            Err(WireError::Form(error)) => error,
+            read => return read,
+        };
     match kind(body)?.as_str() {
         "finished" => {}
         "received" | "canceled" | "progress" => return Err(error.into()),
         other => return Err(WireError::Kind { found: other.to_owned() }),
     }
-    let Ok(WorkerReportHead { task_id, task_type, endpoint, home, .. }) = serde_json::from_slice(body) else { return Err(error.into()) };
+    let Ok(WorkerReportHead { task_id, task_type, endpoint, home, .. }) = serde_json::from_slice(body) else {
+        return Err(error.into());
+    };
     let event = ReportEvent::Finished {
         errnr: errnr::BAD_ANSWER,
         errmsg: format!("the report of its end cannot be read: {}", in_words(&error)),
@@ -379,14 +417,17 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         labels,
     } = presence;
     let labels = labels.into();
-    let refused =
-        refused.into_iter().map(|RefusedType { task_type, held, reason }| contract::RefusedType { task_type, held, reason }).collect();
+    let refused = refused
+        .into_iter()
+        .map(|RefusedType { task_type, held, reason }| contract::RefusedType { task_type, held, reason })
+        .collect();
     let kind = match state {
         PresenceState::Joined => PresenceKind::Joined,
         PresenceState::Alive => PresenceKind::Alive,
         PresenceState::Leaving => PresenceKind::Leaving,
     };
-    let (v, interval_ms, sent_at_ms, reads) = (VERSION, millis(interval), sent_at.map(since_1970), reads.number().into());
+    let (v, interval_ms, sent_at_ms, reads) =
+        (VERSION, millis(interval), sent_at.map(since_1970), reads.number().into());
     let message = WorkerPresence {
         v,
         kind,
@@ -407,8 +448,8 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
     bytes(&message)
 }
 
-/// The presence in these bytes. What it says is believed within bounds: a longer interval, more slots and longer texts are cut
-/// down.
+/// The presence in these bytes. What it says is believed within bounds: a longer interval, more slots and
+/// longer texts are cut down.
 ///
 /// # Errors
 /// See [`WireError`]; never panics, whatever the bytes.
@@ -444,15 +485,18 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
     if types == 0 || types > Presence::TYPES {
         return Err(WireError::Types { found: types });
     }
-    let interval = Duration::from_millis(interval_ms).clamp(Presence::SHORTEST_INTERVAL, Presence::LONGEST_INTERVAL);
-    let (version, trouble, slots) = (shortened(version), trouble.map(shortened), slots.map(|slots| slots.min(Presence::SLOTS)));
+    let interval =
+        Duration::from_millis(interval_ms).clamp(Presence::SHORTEST_INTERVAL, Presence::LONGEST_INTERVAL);
+    let (version, trouble, slots) =
+        (shortened(version), trouble.map(shortened), slots.map(|slots| slots.min(Presence::SLOTS)));
     let refused = refused.into_iter().map(|contract::RefusedType { task_type, held, reason }| RefusedType {
         task_type,
         held,
         reason: shortened(reason),
     });
     let refused = refused.collect();
-    let (sent_at, reads, labels) = (sent_at_ms.map(from_1970), WireVersion::up_to(reads), Labels::believed(labels));
+    let (sent_at, reads, labels) =
+        (sent_at_ms.map(from_1970), WireVersion::up_to(reads), Labels::believed(labels));
     Ok(Presence {
         endpoint,
         instance,
@@ -508,7 +552,12 @@ mod tests {
             payload,
         };
         let attempts = vec![AttemptError { attempt: 1, errnr: 69, errmsg: "lost".into() }];
-        let task = Command::Task(TaskMessage { work, expires_in: Duration::from_secs(90), received: true, attempts });
+        let task = Command::Task(TaskMessage {
+            work,
+            expires_in: Duration::from_secs(90),
+            received: true,
+            attempts,
+        });
         for version in [WireVersion::One, WireVersion::Two] {
             let (read, of) = decode_versioned(&encode_command(&task, version)).expect("decodes");
             let Command::Task(read) = read else { panic!("another kind came back") };
@@ -535,11 +584,18 @@ mod tests {
             \"audience\":\"sha256:kRFp3arxRq_1OfWMJsSJrzuJLf8P4oPBwmTGWuWqWaI\",\"not_after_ms\":1700000000123,\"payload\":{\n \"a\" : 1.0}}";
         for (expires_in, received, attempts) in [(90, false, 0), (5, true, 2)] {
             let attempts = vec![AttemptError { attempt: 1, errnr: 69, errmsg: "lost".into() }; attempts];
-            let task = TaskMessage { work: work.clone(), expires_in: Duration::from_secs(expires_in), received, attempts };
+            let task = TaskMessage {
+                work: work.clone(),
+                expires_in: Duration::from_secs(expires_in),
+                received,
+                attempts,
+            };
             let item = encode_command(&Command::Task(task), WireVersion::Two);
             assert_eq!(serde_json::from_slice::<Parts>(&item).expect("JSON").work.get(), written);
         }
-        let names = |names: &[&str]| Audience::of(&names.iter().map(|name| name.parse().expect("a name")).collect::<Vec<_>>());
+        let names = |names: &[&str]| {
+            Audience::of(&names.iter().map(|name| name.parse().expect("a name")).collect::<Vec<_>>())
+        };
         assert_eq!((names(&[]), names(&["a", "b"])), (Audience::All, work.audience.expect("one")));
         assert_ne!(names(&["ab"]), names(&["a", "b"]));
     }
@@ -549,11 +605,18 @@ mod tests {
         let session = Uuid::new_v4();
         for version in [WireVersion::One, WireVersion::Two] {
             let back = |command| decode_command(&encode_command(&command, version)).expect("decodes");
-            let welcome = Command::Welcome { session, presence_interval: Duration::from_secs(10), reads: version };
-            assert!(matches!(back(welcome), Command::Welcome { session: read, reads, .. } if (read, reads) == (session, version)));
+            let welcome =
+                Command::Welcome { session, presence_interval: Duration::from_secs(10), reads: version };
+            assert!(
+                matches!(back(welcome), Command::Welcome { session: read, reads, .. } if (read, reads) == (session, version))
+            );
             let task_id = TaskId::new();
-            assert!(matches!(back(Command::Cancel { task_id }), Command::Cancel { task_id: read } if read == task_id));
-            assert!(matches!(back(Command::Withdraw { task_id }), Command::Withdraw { task_id: read } if read == task_id));
+            assert!(
+                matches!(back(Command::Cancel { task_id }), Command::Cancel { task_id: read } if read == task_id)
+            );
+            assert!(
+                matches!(back(Command::Withdraw { task_id }), Command::Withdraw { task_id: read } if read == task_id)
+            );
         }
         let presence = Presence {
             endpoint: "console1".parse().expect("an endpoint"),
@@ -561,7 +624,11 @@ mod tests {
             home: Uuid::new_v4(),
             session,
             task_types: vec!["worker".parse().expect("a type")],
-            refused: vec![RefusedType { task_type: "backup".parse().expect("a type"), held: true, reason: "in use".into() }],
+            refused: vec![RefusedType {
+                task_type: "backup".parse().expect("a type"),
+                held: true,
+                reason: "in use".into(),
+            }],
             state: PresenceState::Leaving,
             interval: Duration::from_secs(10),
             sent_at: Some(Timestamp::from_micros(1_700_000_000_123_000)),
@@ -587,18 +654,25 @@ mod tests {
             run: Some(Uuid::new_v4()),
         };
         let read = decode_report(&encode_report(&report(event))).expect("decodes");
-        let ReportEvent::Finished { errnr: 32, payload: Some(payload), attempt: 2, attempts: read, .. } = read.event else {
+        let ReportEvent::Finished { errnr: 32, payload: Some(payload), attempt: 2, attempts: read, .. } =
+            read.event
+        else {
             panic!("another event came back: {:?}", read.event);
         };
         assert_eq!((payload.get(), read), ("[1,2]", attempts));
-        assert!(matches!(decode_report(&encode_report(&report(ReportEvent::Received))), Ok(Report { event: ReportEvent::Received, .. })));
+        assert!(matches!(
+            decode_report(&encode_report(&report(ReportEvent::Received))),
+            Ok(Report { event: ReportEvent::Received, .. })
+        ));
     }
 
     #[test]
     fn an_end_that_cannot_be_read_is_a_failure() {
         let read = |members: &str, kind: &str| {
             let id = Uuid::nil();
-            let body = format!(r#"{{"v":1,"kind":"{kind}","task_id":"{id}","type":"worker","endpoint":"a","home":"{id}"{members}}}"#);
+            let body = format!(
+                r#"{{"v":1,"kind":"{kind}","task_id":"{id}","type":"worker","endpoint":"a","home":"{id}"{members}}}"#
+            );
             decode_report(body.as_bytes()).map(|report| report.event)
         };
         for (members, reason) in [
@@ -611,14 +685,25 @@ mod tests {
             (r#","errnr":0,"errnr":1,"attempt":1"#, "duplicate field"),
         ] {
             let event = read(members, "finished").expect("it tells whose end it is");
-            let ReportEvent::Finished { errnr: errnr::BAD_ANSWER, errmsg, .. } = event else { panic!("{members}: {event:?}") };
-            assert!(errmsg.starts_with("the report of its end cannot be read: ") && errmsg.contains(reason), "{members}: {errmsg}");
+            let ReportEvent::Finished { errnr: errnr::BAD_ANSWER, errmsg, .. } = event else {
+                panic!("{members}: {event:?}")
+            };
+            assert!(
+                errmsg.starts_with("the report of its end cannot be read: ") && errmsg.contains(reason),
+                "{members}: {errmsg}"
+            );
         }
         let event = read(r#","errnr":0,"attempt":1,"payload":[1e400]"#, "finished").expect("decodes");
-        assert!(matches!(event, ReportEvent::Finished { errnr: errnr::BAD_ANSWER, payload: None, .. }), "{event:?}");
+        assert!(
+            matches!(event, ReportEvent::Finished { errnr: errnr::BAD_ANSWER, payload: None, .. }),
+            "{event:?}"
+        );
         for (percent, shown) in [("300", 100), ("-5", 0), ("41.9", 41), ("1e99", 100)] {
             let event = read(&format!(r#","percent":{percent}"#), "progress").expect("decodes");
-            assert!(matches!(event, ReportEvent::Progress { percent } if percent == shown), "{percent}: {event:?}");
+            assert!(
+                matches!(event, ReportEvent::Progress { percent } if percent == shown),
+                "{percent}: {event:?}"
+            );
         }
         assert!(matches!(read("", "progress"), Err(WireError::Form(_))));
         // Who it is about has to be readable.
@@ -637,10 +722,15 @@ mod tests {
             decode_presence(body.to_string().as_bytes())
         };
         let (hour, tenth) = (Duration::from_secs(3600), Duration::from_millis(100));
-        for (interval_ms, interval) in [(0, tenth), (100, tenth), (3_600_000, hour), (1 << 63, hour), (u64::MAX, hour)] {
+        for (interval_ms, interval) in
+            [(0, tenth), (100, tenth), (3_600_000, hour), (1 << 63, hour), (u64::MAX, hour)]
+        {
             let read = said(1, interval_ms, u64::from(u32::MAX), &"é".repeat(100_000)).expect("decodes");
             assert_eq!((read.interval, read.slots), (interval, Some(10_000)), "{interval_ms}");
-            assert_eq!([read.version, read.trouble.expect("a trouble")].map(|text| text.chars().count()), [255, 255]);
+            assert_eq!(
+                [read.version, read.trouble.expect("a trouble")].map(|text| text.chars().count()),
+                [255, 255]
+            );
         }
         assert_eq!(said(1000, 1, 1, "").expect("decodes").task_types.len(), 1000);
         for types in [0, 1001] {
@@ -650,7 +740,10 @@ mod tests {
 
     #[test]
     fn strangers_are_refused_with_the_reason() {
-        assert!(matches!(decode_command(br#"{"v":4,"kind":"task"}"#), Err(WireError::Version { found: 4, .. })));
+        assert!(matches!(
+            decode_command(br#"{"v":4,"kind":"task"}"#),
+            Err(WireError::Version { found: 4, .. })
+        ));
         for other in [
             &br#"{"v":1,"kind":"dance"}"#[..],
             br#"{"v":1,"kind":"withdraw"}"#,
@@ -660,15 +753,23 @@ mod tests {
             assert!(matches!(decode_command(other), Err(WireError::Kind { .. })));
         }
         let task = |work: &str| {
-            let work = work.replace('@', r#""id":"00000000-0000-0000-0000-000000000000","type":"worker","identifier":"1","payload":1"#);
-            decode_command(format!(r#"{{"v":2,"kind":"task","work":{{{work}}},"delivery":{{"expires_in_ms":1}}}}"#).as_bytes())
+            let work = work.replace(
+                '@',
+                r#""id":"00000000-0000-0000-0000-000000000000","type":"worker","identifier":"1","payload":1"#,
+            );
+            decode_command(
+                format!(r#"{{"v":2,"kind":"task","work":{{{work}}},"delivery":{{"expires_in_ms":1}}}}"#)
+                    .as_bytes(),
+            )
         };
         assert!(task(r#""v":2,@,"audience":"*","more":1"#).is_ok() && task(r#""v":2,@"#).is_ok());
         assert!(matches!(task(r#""v":3,@"#), Err(WireError::Version { found: 3, .. })));
         for wrong in ["@", r#""v":2,@,"audience":"me""#, r#""v":2,@,"audience":"sha256:AAAA""#, r#""v":2"#] {
             assert!(matches!(task(wrong), Err(WireError::Form(_))), "{wrong}");
         }
-        for body in [&b""[..], b"{}", b"\xff\xfe", br#"{"v":1,"kind":"task","id":"x"}"#, br#"{"v":2,"kind":"task"}"#] {
+        for body in
+            [&b""[..], b"{}", b"\xff\xfe", br#"{"v":1,"kind":"task","id":"x"}"#, br#"{"v":2,"kind":"task"}"#]
+        {
             assert!(matches!(decode_command(body), Err(WireError::Form(_))));
         }
     }
@@ -680,7 +781,9 @@ mod tests {
     fn names() -> impl Strategy<Value = (TaskType, EndpointName, Identifier)> {
         // Prefixed, so that no reserved name comes out.
         ("t[A-Za-z0-9_-]{0,63}", "[A-Za-z0-9._-]{1,128}", "[^\\p{Cc}]{1,191}")
-            .prop_filter_map("a reserved name", |(a, b, c)| Some((a.parse().ok()?, b.parse().ok()?, c.parse().ok()?)))
+            .prop_filter_map("a reserved name", |(a, b, c)| {
+                Some((a.parse().ok()?, b.parse().ok()?, c.parse().ok()?))
+            })
     }
 
     /// Any JSON text, with spaces and escapes as they come.
@@ -694,10 +797,13 @@ mod tests {
         ];
         let json = leaf.prop_recursive(4, 32, 4, |inner| {
             prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[ {}]", items.join(" ,"))),
+                proptest::collection::vec(inner.clone(), 0..4)
+                    .prop_map(|items| format!("[ {}]", items.join(" ,"))),
                 proptest::collection::vec((any::<String>(), inner), 0..4).prop_map(|members| {
-                    let members: Vec<_> =
-                        members.into_iter().map(|(key, value)| format!("{}:{value}", serde_json::Value::from(key))).collect();
+                    let members: Vec<_> = members
+                        .into_iter()
+                        .map(|(key, value)| format!("{}:{value}", serde_json::Value::from(key)))
+                        .collect();
                     format!("{{{}}}", members.join(","))
                 }),
             ]
@@ -710,7 +816,11 @@ mod tests {
     }
 
     fn commands() -> impl Strategy<Value = Command> {
-        let audience = prop_oneof![Just(None), Just(Some(Audience::All)), any::<[u8; 32]>().prop_map(|hash| Some(Audience::Listed(hash)))];
+        let audience = prop_oneof![
+            Just(None),
+            Just(Some(Audience::All)),
+            any::<[u8; 32]>().prop_map(|hash| Some(Audience::Listed(hash)))
+        ];
         let work = (uuids(), names(), payloads(), audience, proptest::option::of(times())).prop_map(
             |(id, (task_type, _, identifier), payload, audience, not_after)| WorkPart {
                 id: TaskId(id),
@@ -721,8 +831,10 @@ mod tests {
                 payload,
             },
         );
-        let task = (work, spans(), any::<bool>(), attempts())
-            .prop_map(|(work, expires_in, received, attempts)| Command::Task(TaskMessage { work, expires_in, received, attempts }));
+        let task =
+            (work, spans(), any::<bool>(), attempts()).prop_map(|(work, expires_in, received, attempts)| {
+                Command::Task(TaskMessage { work, expires_in, received, attempts })
+            });
         let reads = prop_oneof![Just(WireVersion::One), Just(WireVersion::Two), Just(WireVersion::Three)];
         prop_oneof![
             task,
@@ -737,41 +849,50 @@ mod tests {
     }
 
     fn attempts() -> impl Strategy<Value = Vec<AttemptError>> {
-        let attempt =
-            (any::<u32>(), any::<i32>(), any::<String>()).prop_map(|(attempt, errnr, errmsg)| AttemptError { attempt, errnr, errmsg });
+        let attempt = (any::<u32>(), any::<i32>(), any::<String>())
+            .prop_map(|(attempt, errnr, errmsg)| AttemptError { attempt, errnr, errmsg });
         proptest::collection::vec(attempt, 0..4)
     }
 
     fn events() -> impl Strategy<Value = ReportEvent> {
         use proptest::option::of;
         let answers = of(payloads().prop_filter("no answer", |payload| payload.get() != "null"));
-        let answers = answers
-            .prop_filter("refused", |answer| answer.as_ref().is_none_or(|answer| json_check::check(answer.get().as_bytes()).is_ok()));
-        let finished = (any::<i32>(), any::<String>(), answers, any::<u32>(), attempts(), of(any::<String>()), of(uuids()));
+        let answers = answers.prop_filter("refused", |answer| {
+            answer.as_ref().is_none_or(|answer| json_check::check(answer.get().as_bytes()).is_ok())
+        });
+        let finished = (
+            any::<i32>(),
+            any::<String>(),
+            answers,
+            any::<u32>(),
+            attempts(),
+            of(any::<String>()),
+            of(uuids()),
+        );
         prop_oneof![
             Just(ReportEvent::Received),
             Just(ReportEvent::Canceled),
             (0u8..=100).prop_map(|percent| ReportEvent::Progress { percent }),
-            (1u32..9, 0u64..99, "(.{0,9}\n){1,3}").prop_map(|(attempt, first, text)| ReportEvent::Log(LogPiece { attempt, first, text })),
-            finished.prop_map(|(errnr, errmsg, payload, attempt, attempts, log, run)| ReportEvent::Finished {
-                errnr,
-                errmsg,
-                payload,
-                attempt,
-                attempts,
-                log,
-                run
+            (1u32..9, 0u64..99, "(.{0,9}\n){1,3}")
+                .prop_map(|(attempt, first, text)| ReportEvent::Log(LogPiece { attempt, first, text })),
+            finished.prop_map(|(errnr, errmsg, payload, attempt, attempts, log, run)| {
+                ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts, log, run }
             }),
         ]
     }
 
     /// To the millisecond.
     fn times() -> impl Strategy<Value = Timestamp> {
-        (Timestamp::FIRST.as_micros() / 1000..=Timestamp::LAST.as_micros() / 1000).prop_map(|ms| Timestamp::from_micros(ms * 1000))
+        (Timestamp::FIRST.as_micros() / 1000..=Timestamp::LAST.as_micros() / 1000)
+            .prop_map(|ms| Timestamp::from_micros(ms * 1000))
     }
 
     fn presences() -> impl Strategy<Value = Presence> {
-        let state = prop_oneof![Just(PresenceState::Joined), Just(PresenceState::Alive), Just(PresenceState::Leaving)];
+        let state = prop_oneof![
+            Just(PresenceState::Joined),
+            Just(PresenceState::Alive),
+            Just(PresenceState::Leaving)
+        ];
         let types = proptest::collection::vec(names(), 1..5);
         let text = || any::<String>().prop_map(shortened);
         let refused = proptest::collection::vec((names(), any::<bool>(), text()), 0..3);
@@ -779,14 +900,24 @@ mod tests {
         let spans = (100u64..=3_600_000).prop_map(Duration::from_millis);
         let times = (spans, proptest::option::of(times()));
         ([uuids(), uuids(), uuids()], names(), (types, refused), state, times, texts).prop_map(
-            |([instance, home, session], (_, endpoint, _), (types, refused), state, (interval, sent_at), (version, trouble, slots))| {
+            |(
+                [instance, home, session],
+                (_, endpoint, _),
+                (types, refused),
+                state,
+                (interval, sent_at),
+                (version, trouble, slots),
+            )| {
                 Presence {
                     endpoint,
                     instance,
                     home,
                     session,
                     task_types: types.into_iter().map(|(task_type, ..)| task_type).collect(),
-                    refused: refused.into_iter().map(|((task_type, ..), held, reason)| RefusedType { task_type, held, reason }).collect(),
+                    refused: refused
+                        .into_iter()
+                        .map(|((task_type, ..), held, reason)| RefusedType { task_type, held, reason })
+                        .collect(),
                     state,
                     interval,
                     sent_at,

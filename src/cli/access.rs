@@ -1,4 +1,5 @@
-//! The client that the flags and the environment describe: where, with which token, and whose certificates it trusts.
+//! The client that the flags and the environment describe: where, with which token, and whose certificates it
+//! trusts.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +11,8 @@ use crate::shell;
 use super::args::Global;
 use super::output::{Failure, note};
 
-/// Names the API. Not the variable of a flag: a worker that was given the flag speaks with nothing but the API, and a variable
-/// that stands in everybody's profile must not decide that.
+/// Names the API. Not the variable of a flag: a worker that was given the flag speaks with nothing but the
+/// API, and a variable that stands in everybody's profile must not decide that.
 const API_URL: &str = "TASKER_API_URL";
 
 /// Holds a token itself. Not a flag: what stands on a command line is seen by everybody on the machine.
@@ -20,7 +21,9 @@ const TOKEN: &str = "TASKER_TOKEN";
 /// The client of the API that was named. Says what is not safe about it.
 pub(super) fn client(global: &Global) -> Result<Client, Failure> {
     if global.insecure {
-        note("tasker: warning: --insecure sends the token to whoever answers; pass the certificate of the API's CA with --ca-file instead");
+        note(
+            "tasker: warning: --insecure sends the token to whoever answers; pass the certificate of the API's CA with --ca-file instead",
+        );
     }
     let client = quiet_client(global)?;
     if client.exposes_token() {
@@ -37,7 +40,10 @@ pub(super) fn quiet_client(global: &Global) -> Result<Client, Failure> {
         (None, false) => Trust::System,
     };
     let token = match &global.token_file {
-        Some(path) => Some(token(&fs::read_to_string(path).map_err(|error| unreadable(path, &error))?, &path.display().to_string())?),
+        Some(path) => Some(token(
+            &fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
+            &path.display().to_string(),
+        )?),
         None => std::env::var_os(TOKEN).map(|text| token(&text.to_string_lossy(), TOKEN)).transpose()?,
     };
     Ok(Client::new(&url(global)?)?.trusting(trust)?.with_token(token))
@@ -59,10 +65,12 @@ pub(super) fn flags(global: &Global) -> String {
     flags.chain(global.insecure.then(|| " --insecure".to_owned())).chain(file).collect()
 }
 
-/// Where the API is: as the flag says, or the variable, or the configuration on which an API on this machine would start.
+/// Where the API is: as the flag says, or the variable, or the configuration on which an API on this machine
+/// would start.
 fn url(global: &Global) -> Result<String, Failure> {
     let variable = || std::env::var_os(API_URL).filter(|url| !url.is_empty());
-    if let Some(url) = global.api.clone().or_else(|| variable().map(|url| url.to_string_lossy().into_owned())) {
+    if let Some(url) = global.api.clone().or_else(|| variable().map(|url| url.to_string_lossy().into_owned()))
+    {
         return Ok(url);
     }
     let named = global.named_file();
@@ -71,7 +79,11 @@ fn url(global: &Global) -> Result<String, Failure> {
     match (loaded, named) {
         (Ok(loaded), None) => Ok(loaded.config.api.url().unwrap_or_else(|| USUAL_URL.to_owned())),
         (Ok(loaded), Some(_)) => {
-            let unknown = || Failure::Usage("api.port is 0, which stands for any free port: name the API with --api URL".to_owned());
+            let unknown = || {
+                Failure::Usage(
+                    "api.port is 0, which stands for any free port: name the API with --api URL".to_owned(),
+                )
+            };
             loaded.config.api.url().ok_or_else(unknown)
         }
         (Err(error), Some(_)) => Err(error.into()),

@@ -28,7 +28,10 @@ const LINES: usize = 10;
 
 pub(super) async fn run(global: &Global, args: args::Answers) -> Result<Code, Failure> {
     let client = access::client(global)?;
-    let task = client.status(&TaskName { task_type: args.task_type, id: args.id }, None, Responses::None).await?.task;
+    let task = client
+        .status(&TaskName { task_type: args.task_type, id: args.id }, None, Responses::None)
+        .await?
+        .task;
     let id = task.id.to_string();
     if let Some(text) = args.answer {
         let digest = digest(&client, &task.task_type, &id, &text).await?;
@@ -44,10 +47,17 @@ pub(super) async fn run(global: &Global, args: args::Answers) -> Result<Code, Fa
 }
 
 /// Prints who gave an answer.
-async fn members(global: &Global, jsonl: bool, client: &Client, task: &Task, digest: AnswerDigest) -> Result<(), Failure> {
+async fn members(
+    global: &Global,
+    jsonl: bool,
+    client: &Client,
+    task: &Task,
+    digest: AnswerDigest,
+) -> Result<(), Failure> {
     let (mut cursor, mut all) = (None::<String>, Vec::new());
     loop {
-        let page = client.responses(&task.task_type, &task.id.to_string(), Some(digest), cursor.as_deref()).await?;
+        let page =
+            client.responses(&task.task_type, &task.id.to_string(), Some(digest), cursor.as_deref()).await?;
         match (jsonl, global.json) {
             (true, _) => page.responses.iter().try_for_each(print_json)?,
             (false, true) => all.extend(page.responses),
@@ -66,11 +76,19 @@ async fn members(global: &Global, jsonl: bool, client: &Client, task: &Task, dig
 
 /// The answer that a person means: by its whole name, or by the beginning of the name of one that the task
 /// has.
-pub(super) async fn digest(client: &Client, task_type: &TaskType, id: &str, text: &str) -> Result<AnswerDigest, Failure> {
+pub(super) async fn digest(
+    client: &Client,
+    task_type: &TaskType,
+    id: &str,
+    text: &str,
+) -> Result<AnswerDigest, Failure> {
     if let Ok(digest) = text.parse() {
         return Ok(digest);
     }
-    if text.len() < LEAST || text.len() > AnswerDigest::DIGITS || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if text.len() < LEAST
+        || text.len() > AnswerDigest::DIGITS
+        || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
         return Err(Failure::Usage(format!(
             "{text:?} is not the name of an answer: expected {LEAST} to {} hexadecimal digits, as `tasker answers` shows them",
             AnswerDigest::DIGITS
@@ -84,7 +102,8 @@ pub(super) async fn digest(client: &Client, task_type: &TaskType, id: &str, text
 fn one_of(digests: &[AnswerDigest], text: &str) -> Result<AnswerDigest, String> {
     let begins = text.to_ascii_lowercase();
     let fitting: Vec<_> = digests.iter().filter(|digest| digest.to_string().starts_with(&begins)).collect();
-    let names = |digests: &[&AnswerDigest]| digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let names =
+        |digests: &[&AnswerDigest]| digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match fitting[..] {
         [digest] => Ok(*digest),
         [] => {
@@ -124,15 +143,21 @@ fn head(task: &Task, group: &AnswerGroup, screen: Screen) -> String {
     let (what, colour) = match (group.status, group.errnr) {
         (ResponseStatus::Finished, Some(0)) => ("succeeded".to_owned(), Colour::Good),
         (ResponseStatus::Finished, Some(errnr)) => (format!("failed with {errnr}"), Colour::Bad),
-        (ResponseStatus::Finished, None) => ("answered an older version of the API, which made no groups".to_owned(), Colour::Plain),
+        (ResponseStatus::Finished, None) => {
+            ("answered an older version of the API, which made no groups".to_owned(), Colour::Plain)
+        }
         (ResponseStatus::Expected, _) => ("did not receive it yet".to_owned(), Colour::Open),
         (ResponseStatus::Created, _) => ("did not finish yet".to_owned(), Colour::Plain),
         (ResponseStatus::Canceled, _) => ("canceled".to_owned(), Colour::Open),
         (ResponseStatus::Expired, _) => ("gave up: the time was over".to_owned(), Colour::Bad),
     };
     let names = match (&group.exemplar, group.answer) {
-        (Some(exemplar), Some(answer)) if group.count == 1 => format!(": {} (answer {})", exemplar.endpoint, short(&answer)),
-        (Some(exemplar), Some(answer)) => format!(", such as {} (answer {})", exemplar.endpoint, short(&answer)),
+        (Some(exemplar), Some(answer)) if group.count == 1 => {
+            format!(": {} (answer {})", exemplar.endpoint, short(&answer))
+        }
+        (Some(exemplar), Some(answer)) => {
+            format!(", such as {} (answer {})", exemplar.endpoint, short(&answer))
+        }
         _ if group.status == ResponseStatus::Expected => named(task.missing.as_deref().unwrap_or_default()),
         _ => String::new(),
     };
@@ -161,8 +186,14 @@ fn body(group: &AnswerGroup, exemplar: &Exemplar, screen: Screen) -> String {
         lines.push(format!("(a long answer: `tasker status ... --endpoint {}` shows it)", exemplar.endpoint));
     }
     if let Some(difference) = group.difference.as_ref().filter(|_| exemplar.payload.is_some()) {
-        let payload = difference.changes.iter().filter_map(|change| Some((change.at.strip_prefix("/payload")?, change)));
-        let mut apart: Vec<String> = payload.filter(|(place, _)| !place.is_empty()).map(|(place, change)| apart(place, change)).collect();
+        let payload = difference
+            .changes
+            .iter()
+            .filter_map(|change| Some((change.at.strip_prefix("/payload")?, change)));
+        let mut apart: Vec<String> = payload
+            .filter(|(place, _)| !place.is_empty())
+            .map(|(place, change)| apart(place, change))
+            .collect();
         if difference.more > 0 {
             apart.push(format!("{} more", count(difference.more.into(), "difference")));
         }
@@ -204,7 +235,8 @@ fn count(number: u64, thing: &str) -> String {
 /// A number as people read it.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
     groups.join(",")
 }
 
@@ -242,16 +274,29 @@ mod tests {
 
     #[test]
     fn says_how_many_said_what() {
-        let change = AnswerChange { at: "/payload/version".to_owned(), largest: Some("1".to_owned()), here: Some("2".to_owned()) };
+        let change = AnswerChange {
+            at: "/payload/version".to_owned(),
+            largest: Some("1".to_owned()),
+            here: Some("2".to_owned()),
+        };
         let groups = vec![
             group(1, 9_950, 0, ""),
             unanswered(ResponseStatus::Expected, 12),
-            AnswerGroup { difference: Some(Difference { changes: vec![change], more: 1 }), ..group(2, 48, 0, "") },
+            AnswerGroup {
+                difference: Some(Difference { changes: vec![change], more: 1 }),
+                ..group(2, 48, 0, "")
+            },
             group(3, 1, 3, "cannot dump\n\nno disk\x1b[2J\n"),
         ];
         let task = Task {
             status: TaskStatus::Incomplete,
-            counts: Counts { expected: 10_011, received: 9_999, finished: 9_999, failed: 1, ..Counts::default() },
+            counts: Counts {
+                expected: 10_011,
+                received: 9_999,
+                finished: 9_999,
+                failed: 1,
+                ..Counts::default()
+            },
             missing: Some((0..12).map(|number| format!("db{number}").parse().expect("a name")).collect()),
             ..examples::task()
         };
@@ -278,9 +323,15 @@ mod tests {
 
     #[test]
     fn takes_no_more_lines_of_a_terminal_than_ten() {
-        let long = group(1, 5, 1, &(0..40).map(|line| format!("{line} {}", "x".repeat(70))).collect::<Vec<_>>().join("\n"));
+        let long = group(
+            1,
+            5,
+            1,
+            &(0..40).map(|line| format!("{line} {}", "x".repeat(70))).collect::<Vec<_>>().join("\n"),
+        );
         let answers = Answers { groups: vec![long], more: MoreAnswers::default() };
-        let lines = |screen| text(&examples::task(), &answers, examples::task().start_time, screen).lines().count();
+        let lines =
+            |screen| text(&examples::task(), &answers, examples::task().start_time, screen).lines().count();
         assert_eq!((lines(Screen::of_width(80)), lines(Screen::PLAIN)), (2 + 10 + 1, 2 + 40 + 1));
         let one_line = group(1, 5, 1, &"y".repeat(2000));
         let shown = body(&one_line, one_line.exemplar.as_ref().expect("an answer"), Screen::of_width(80));

@@ -8,7 +8,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Delivery, span};
 use crate::contract::Responses;
-use crate::domain::{EndpointName, Expect, Fared, GroupName, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp, TokenName};
+use crate::domain::{
+    EndpointName, Expect, Fared, GroupName, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp,
+    TokenName,
+};
 use crate::farm::ObjectId;
 
 use super::bulk::Sureness;
@@ -166,8 +169,8 @@ docs/api.md lists the reasons, and what to do about each.")]
     Explain(Explain),
     /// Show what the endpoints of a task answered, in groups of equal answers
     ///
-    /// Answers are the same when error number, message and payload are, apart from the endpoint's own name and from what `answers.ignore` of
-    /// the task type leaves out.
+    /// Answers are the same when error number, message and payload are, apart from the endpoint's own name
+    /// and from what `answers.ignore` of the task type leaves out.
     #[command(after_help = "\
 Examples:
   tasker answers backup nightly-7
@@ -202,7 +205,8 @@ Of each endpoint the last 64 KiB are kept, as long as the task.")]
     List(List),
     /// Submit a task again, for those of its endpoints that did not succeed or that gave one answer
     ///
-    /// Endpoints that may perform the task yet are left alone. A task of a work queue that failed, expired or was canceled is queued again.
+    /// Endpoints that may perform the task yet are left alone. A task of a work queue that failed, expired or
+    /// was canceled is queued again.
     #[command(after_help = "\
 Examples:
   tasker rerun backup nightly-7 --wait
@@ -226,7 +230,9 @@ With a filter instead of ids, all open tasks that fit it are canceled, after a q
     )]
     Cancel(Cancel),
     /// List the endpoints, when they were last heard of and what they subscribe to
-    #[command(after_help = "Examples:\n  tasker endpoints\n  tasker endpoints --type worker --gone\n  tasker endpoints forget console7")]
+    #[command(
+        after_help = "Examples:\n  tasker endpoints\n  tasker endpoints --type worker --gone\n  tasker endpoints forget console7"
+    )]
     Endpoints(Endpoints),
     /// List, show, store and delete groups of endpoints: selectors under a name
     #[command(
@@ -244,7 +250,8 @@ Examples:
     /// List the scheduled tasks and when each is next; run, pause or resume a schedule
     #[command(after_help = "Examples:\n  tasker schedules\n  tasker schedules run nightly")]
     Schedules(Schedules),
-    /// Submit requests and follow them: steps of jobs, one step after the other, the jobs of a step side by side
+    /// Submit requests and follow them: steps of jobs, one step after the other, the jobs of a step side by
+    /// side
     #[command(subcommand)]
     Request(RequestCommand),
     /// Change a fleet in waves, within budgets, behind gates: plan, run, follow, pause, resume, abort, retry
@@ -318,19 +325,22 @@ pub struct Up {
     /// Where database and journals are kept
     #[arg(long, value_name = "DIR", default_value = DATA_DIR)]
     pub data_dir: PathBuf,
-    /// Address to listen on, such as 127.0.0.1:9000, localhost:9000 or 9000; port 0 takes a free one [default: api.host and api.port]
+    /// Address to listen on, such as 127.0.0.1:9000, localhost:9000 or 9000; port 0 takes a free one
+    /// [default: api.host and api.port]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<Listen>,
-    /// Keep the ledger in manager.db of the configuration instead of a file in --data-dir; one process at a time
+    /// Keep the ledger in manager.db of the configuration instead of a file in --data-dir; one process at a
+    /// time
     #[arg(long)]
     pub use_database: bool,
     /// Names of the endpoints to start, separated by commas; '' for none
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = name_or_none, default_value = "console1,console2")]
     pub endpoints: Vec<Option<EndpointName>>,
-    /// Make each executable in this directory a task type of its name, beside the configured types; instead of endpoint.handlers_dir
+    /// Make each executable in this directory a task type of its name, beside the configured types; instead
+    /// of endpoint.handlers_dir
     ///
-    /// `uptime.sh` performs the task type `uptime`. A configured type keeps its settings. A changed file runs with the next task; a new task
-    /// type is there after a restart.
+    /// `uptime.sh` performs the task type `uptime`. A configured type keeps its settings. A changed file runs
+    /// with the next task; a new task type is there after a restart.
     #[arg(long, value_name = "DIR")]
     pub handlers_dir: Option<PathBuf>,
     /// Who performs the task types of --handlers-dir
@@ -375,7 +385,9 @@ Pass the secret to the command line with --token-file or TASKER_TOKEN_FILE.")]
     #[command(after_help = "Example:\n  tasker token list -m production")]
     List(ListTokens),
     /// Remove a token; whoever has its secret is refused within three seconds
-    #[command(after_help = "Examples:\n  tasker token revoke nightly -m production\n  tasker token revoke --all")]
+    #[command(
+        after_help = "Examples:\n  tasker token revoke nightly -m production\n  tasker token revoke --all"
+    )]
     Revoke(RevokeToken),
 }
 
@@ -391,7 +403,8 @@ pub struct NewToken {
     /// Task type that it is limited to (repeatable) [default: all]
     #[arg(long = "type", value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
-    /// The one worker that may use it; no other token works for that worker from then on [default: every worker without such a token]
+    /// The one worker that may use it; no other token works for that worker from then on [default: every
+    /// worker without such a token]
     #[arg(long, value_name = "NAME")]
     pub worker: Option<EndpointName>,
     /// Validity, such as 90d [default: until it is revoked]
@@ -403,7 +416,8 @@ pub struct NewToken {
     /// New file for the secret that is made, for its owner alone [default: standard output]
     #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
     pub out: Option<PathBuf>,
-    /// Take a secret of fewer than 32 characters: it can be guessed, so only for a trial that nobody else can reach
+    /// Take a secret of fewer than 32 characters: it can be guessed, so only for a trial that nobody else can
+    /// reach
     #[arg(long, requires = "secret_file")]
     pub weak: bool,
     /// Directory of `tasker up` [default: ./tasker-data unless a configuration is named]
@@ -436,7 +450,8 @@ pub struct RevokeToken {
 /// `tasker api`.
 #[derive(Debug, Clone, Args)]
 pub struct Api {
-    /// Address to listen on, such as 127.0.0.1:9000, localhost:9000 or 9000; port 0 takes a free one [default: api.host and api.port]
+    /// Address to listen on, such as 127.0.0.1:9000, localhost:9000 or 9000; port 0 takes a free one
+    /// [default: api.host and api.port]
     #[arg(long, value_name = "IP:PORT")]
     pub listen: Option<Listen>,
 }
@@ -516,13 +531,18 @@ pub struct FlamencoManager {
 #[derive(Debug, Clone, Subcommand)]
 pub enum FlamencoCommand {
     /// List the workers: what each is, is to become, and has for a task
-    #[command(after_help = "Example:\n  tasker flamenco workers --config /etc/flamenco/flamenco-manager.yaml")]
+    #[command(
+        after_help = "Example:\n  tasker flamenco workers --config /etc/flamenco/flamenco-manager.yaml"
+    )]
     Workers,
     /// List the tasks that the manager has, the oldest first
     #[command(after_help = "Example:\n  tasker flamenco tasks --limit 20")]
     Tasks(FlamencoTasks),
     /// Tell a worker to become awake or asleep, or to shut down
-    #[command(name = "set-status", after_help = "Example:\n  tasker flamenco set-status node-a asleep --lazy")]
+    #[command(
+        name = "set-status",
+        after_help = "Example:\n  tasker flamenco set-status node-a asleep --lazy"
+    )]
     SetStatus(SetStatus),
 }
 
@@ -567,7 +587,9 @@ pub enum Bench {
     /// Many small tasks through a work queue, each performed by one worker
     ///
     /// Without -m or --config it measures the embedded platform.
-    #[command(after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --slots 512 --kills 4 -m development")]
+    #[command(
+        after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --slots 512 --kills 4 -m development"
+    )]
     Queue(BenchQueue),
     /// Many requests of three steps - one job, three, one - through a work queue
     ///
@@ -583,7 +605,10 @@ pub enum Bench {
     #[command(after_help = "Example:\n  tasker bench flamenco --workers 1000 --tasks 100000")]
     Flamenco(BenchFlamenco),
     /// A server process of `tasker bench http`
-    #[command(hide = true, after_help = "Example:\n  tasker bench http-server --hosts 127.0.0.1,127.0.0.2 --delay 1000")]
+    #[command(
+        hide = true,
+        after_help = "Example:\n  tasker bench http-server --hosts 127.0.0.1,127.0.0.2 --delay 1000"
+    )]
     HttpServer(BenchHttpServer),
 }
 
@@ -668,7 +693,8 @@ pub struct BenchHttp {
     /// Retries of each call
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retries: u32,
-    /// Have the calls made by so many worker processes, over the broker of -m or --config [default: by this process]
+    /// Have the calls made by so many worker processes, over the broker of -m or --config [default: by this
+    /// process]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub workers: Option<u32>,
 }
@@ -734,7 +760,8 @@ pub struct Submit {
     /// Task type
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
-    /// File with many submissions instead of one, as JSON, one a line, each with its `type`; - reads standard input
+    /// File with many submissions instead of one, as JSON, one a line, each with its `type`; - reads standard
+    /// input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["identifier", "payload", "payload_file", "priority", "ttl", "run_at", "endpoints", "selectors", "exclude", "percent", "limit", "seed", "groups", "strict", "dry_run", "wait"])]
     pub batch: Option<PathBuf>,
     /// Your name for the task [default: a new UUID]
@@ -752,10 +779,12 @@ pub struct Submit {
     /// For a type with a work queue: how long the task may wait for a worker [default: as the type says]
     #[arg(long, value_name = "DURATION", value_parser = span::parse)]
     pub ttl: Option<Duration>,
-    /// For a type with a work queue: not to begin before then: a time such as 2024-07-12T10:00:00Z, or a span such as 5m from now on
+    /// For a type with a work queue: not to begin before then: a time such as 2024-07-12T10:00:00Z, or a span
+    /// such as 5m from now on
     #[arg(long, value_name = "TIME", value_parser = to_come)]
     pub run_at: Option<Timestamp>,
-    /// Endpoints that are to perform it, separated by commas or one at a time [default: all that subscribe to the type]
+    /// Endpoints that are to perform it, separated by commas or one at a time [default: all that subscribe to
+    /// the type]
     #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',', value_parser = endpoint_name)]
     pub endpoints: Vec<EndpointName>,
     /// Which endpoints, where they are not named.
@@ -778,11 +807,18 @@ pub struct Submit {
 /// Which endpoints a task is for.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// Only endpoints whose labels fit, such as 'site=berlin and not role=db' or '@web and site=berlin'; repeatable, all must fit
+    /// Only endpoints whose labels fit, such as 'site=berlin and not role=db' or '@web and site=berlin';
+    /// repeatable, all must fit
     #[arg(long = "match", value_name = "SELECTOR", conflicts_with = "endpoints")]
     pub selectors: Vec<Selector>,
     /// The endpoints of these groups, and those of --match, if that is given too
-    #[arg(long = "group", visible_alias = "groups", value_name = "NAMES", value_delimiter = ',', conflicts_with = "endpoints")]
+    #[arg(
+        long = "group",
+        visible_alias = "groups",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        conflicts_with = "endpoints"
+    )]
     pub groups: Vec<GroupName>,
     /// Not endpoints whose labels fit, such as 'name=web1*'; repeatable, none must fit
     #[arg(long, value_name = "SELECTOR", conflicts_with = "endpoints")]
@@ -793,10 +829,12 @@ pub struct Target {
     /// Only this many of them at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "endpoints")]
     pub limit: Option<u32>,
-    /// Text that decides which endpoints --percent and --limit leave: the same seed chooses the same ones [default: the identifier]
+    /// Text that decides which endpoints --percent and --limit leave: the same seed chooses the same ones
+    /// [default: the identifier]
     #[arg(long, value_name = "TEXT", conflicts_with = "endpoints")]
     pub seed: Option<String>,
-    /// known: also endpoints that are stopped, which get the task when they are back in time [default: as the type says, else subscribed]
+    /// known: also endpoints that are stopped, which get the task when they are back in time [default: as the
+    /// type says, else subscribed]
     #[arg(long, value_name = "WHICH", conflicts_with = "endpoints")]
     pub expect: Option<Expect>,
 }
@@ -808,8 +846,12 @@ impl ValueEnum for Expect {
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
-            Self::Subscribed => PossibleValue::new("subscribed").help("Those that take tasks of the type now"),
-            Self::Known => PossibleValue::new("known").help("Those and all that are stopped and not forgotten"),
+            Self::Subscribed => {
+                PossibleValue::new("subscribed").help("Those that take tasks of the type now")
+            }
+            Self::Known => {
+                PossibleValue::new("known").help("Those and all that are stopped and not forgotten")
+            }
         })
     }
 }
@@ -820,12 +862,12 @@ pub struct Waiting {
     /// Wait until the task ends, or all endpoints that have received it are through; at most for DURATION
     #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
     pub wait: Option<Option<Duration>>,
-    /// Show all endpoints at the end; otherwise, of more than five, failed and missing ones, and once more than 20 have answered, groups of
-    /// equal answers; --json does so unless --responses narrows it
+    /// Show all endpoints at the end; otherwise, of more than five, failed and missing ones, and once more
+    /// than 20 have answered, groups of equal answers; --json does so unless --responses narrows it
     #[arg(long)]
     pub all: bool,
-    /// Which responses to show [default: all of up to five endpoints, failed and missing ones of more, groups of more than 20 answers; with
-    /// --json all]
+    /// Which responses to show [default: all of up to five endpoints, failed and missing ones of more, groups
+    /// of more than 20 answers; with --json all]
     #[arg(long, value_name = "WHICH", conflicts_with = "all")]
     pub responses: Option<Responses>,
 }
@@ -910,7 +952,8 @@ pub struct Answers {
 /// `tasker watch`.
 #[derive(Debug, Clone, Args)]
 pub struct Watch {
-    /// Identifier or task id, before an identifier its task type, if need be [default: all tasks that have not ended]
+    /// Identifier or task id, before an identifier its task type, if need be [default: all tasks that have
+    /// not ended]
     #[arg(value_name = "ID", num_args = 0..=2)]
     pub names: Vec<String>,
 }
@@ -943,10 +986,12 @@ pub struct Rerun {
     /// Identifier or task id
     #[arg(value_name = "ID", required = true)]
     pub id: String,
-    /// Only endpoints that fared so, separated by commas: failed, missing (never received it), expired, canceled [default: all of these]
+    /// Only endpoints that fared so, separated by commas: failed, missing (never received it), expired,
+    /// canceled [default: all of these]
     #[arg(long, value_name = "HOW", value_delimiter = ',')]
     pub only: Vec<Fared>,
-    /// Only endpoints that gave this answer, named by at least six of its first digits; without --only also those that succeeded
+    /// Only endpoints that gave this answer, named by at least six of its first digits; without --only also
+    /// those that succeeded
     #[arg(long, value_name = "ANSWER")]
     pub answer: Option<String>,
     /// Your name for the new task [default: a new UUID]
@@ -998,7 +1043,8 @@ pub struct Cancel {
     /// All open tasks whose identifier begins so
     #[arg(long, value_name = "PREFIX")]
     pub identifier: Option<String>,
-    /// All open tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    /// All open tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before
+    /// now
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub since: Option<Timestamp>,
     /// All open tasks accepted before then
@@ -1039,7 +1085,9 @@ pub enum EndpointsAction {
     /// Forget endpoints that do not come back: tasks to come do not expect them
     ///
     /// What they owe stays expected until the tasks end, or until they come back after all.
-    #[command(after_help = "Examples:\n  tasker endpoints forget console7\n  tasker endpoints forget --gone-for 30d")]
+    #[command(
+        after_help = "Examples:\n  tasker endpoints forget console7\n  tasker endpoints forget --gone-for 30d"
+    )]
     Forget(Forget),
 }
 
@@ -1104,12 +1152,19 @@ pub enum Role {
 
 /// A name, or nothing.
 fn name_or_none(text: &str) -> Result<Option<EndpointName>, String> {
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error: crate::domain::InvalidName| error.to_string()) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        text.parse().map(Some).map_err(|error: crate::domain::InvalidName| error.to_string())
+    }
 }
 
 fn status(text: &str) -> Result<TaskStatus, String> {
     let words = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
-    TaskStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| format!("expected one of {words}"))
+    TaskStatus::ALL
+        .into_iter()
+        .find(|status| status.as_str().eq_ignore_ascii_case(text))
+        .ok_or_else(|| format!("expected one of {words}"))
 }
 
 fn whole_number(text: &str) -> Result<i32, String> {
@@ -1118,7 +1173,8 @@ fn whole_number(text: &str) -> Result<i32, String> {
 
 fn endpoint_name(text: &str) -> Result<EndpointName, String> {
     let pattern = text.contains(['*', '?']);
-    let hint = if pattern { format!("; a pattern is a selector: --match 'name={text}'") } else { String::new() };
+    let hint =
+        if pattern { format!("; a pattern is a selector: --match 'name={text}'") } else { String::new() };
     text.parse().map_err(|error: crate::domain::InvalidName| format!("{error}{hint}"))
 }
 

@@ -42,8 +42,9 @@ pub(super) async fn submit(global: &Global, file: &Path) -> Result<Code, Failure
         if line.trim().is_empty() {
             continue;
         }
-        let line = RawValue::from_string(line.trim().to_owned())
-            .map_err(|error| Failure::Usage(format!("{name}, line {}: not JSON: {error}{}", at + 1, sum.so_far())))?;
+        let line = RawValue::from_string(line.trim().to_owned()).map_err(|error| {
+            Failure::Usage(format!("{name}, line {}: not JSON: {error}{}", at + 1, sum.so_far()))
+        })?;
         bytes += line.get().len();
         batch.push((at + 1, line));
         if batch.len() == MOST || bytes >= BYTES {
@@ -55,7 +56,10 @@ pub(super) async fn submit(global: &Global, file: &Path) -> Result<Code, Failure
         sum.add(global, &batch, client.submit_many(&texts(&batch)).await?)?;
     }
     if !global.json {
-        print(&format!("submitted: {}, submitted before: {}, refused: {}\n", sum.new, sum.before, sum.refused))?;
+        print(&format!(
+            "submitted: {}, submitted before: {}, refused: {}\n",
+            sum.new, sum.before, sum.refused
+        ))?;
     }
     Ok(if sum.refused == 0 { Code::Ok } else { Code::Failure })
 }
@@ -66,7 +70,12 @@ fn texts(batch: &[(usize, Box<RawValue>)]) -> Vec<&RawValue> {
 
 impl Sum {
     /// Adds what came of some lines. People are told of those that were refused, programs of each.
-    fn add(&mut self, global: &Global, batch: &[(usize, Box<RawValue>)], answer: BatchAnswer) -> Result<(), Failure> {
+    fn add(
+        &mut self,
+        global: &Global,
+        batch: &[(usize, Box<RawValue>)],
+        answer: BatchAnswer,
+    ) -> Result<(), Failure> {
         for warning in &answer.warnings {
             note(&format!("tasker: warning: {warning}"));
         }
@@ -93,7 +102,9 @@ impl Sum {
     fn so_far(&self) -> String {
         match self.new + self.before + self.refused {
             0 => String::new(),
-            lines => format!(" ({lines} submissions before it were sent; the same file may be submitted again)"),
+            lines => {
+                format!(" ({lines} submissions before it were sent; the same file may be submitted again)")
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What is done to many tasks at once: a person sees how many they are first, and no more are touched than that.
+//! What is done to many tasks at once: a person sees how many they are first, and no more are touched than
+//! that.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -37,7 +38,8 @@ pub(super) struct Deed {
     pub done: &'static str,
 }
 
-/// Does it to all tasks that a filter means, so many in each request. `send` is given how many are expected; without that it only looks.
+/// Does it to all tasks that a filter means, so many in each request. `send` is given how many are expected;
+/// without that it only looks.
 pub(super) async fn carry_out(
     global: &Global,
     deed: Deed,
@@ -64,8 +66,8 @@ pub(super) async fn carry_out(
     Ok(if found.left > 0 { Code::Failure } else { Code::Ok })
 }
 
-/// Sends request after request until nothing is left that could be done, and sums up what came of them. `told` hears after each how many are done
-/// and how many are meant by the next.
+/// Sends request after request until nothing is left that could be done, and sums up what came of them.
+/// `told` hears after each how many are done and how many are meant by the next.
 async fn step_by_step(
     all: u32,
     send: &impl AsyncFn(Option<u32>) -> Result<BulkAnswer, ClientError>,
@@ -100,7 +102,9 @@ async fn step_by_step(
 /// How many tasks the filter means now, if that is what an error says.
 fn moved(error: &ClientError) -> Option<u32> {
     match error {
-        ClientError::Refused { problem, .. } if problem.code == ProblemCode::CountMoved.as_str() => problem.count,
+        ClientError::Refused { problem, .. } if problem.code == ProblemCode::CountMoved.as_str() => {
+            problem.count
+        }
         _ => None,
     }
 }
@@ -130,14 +134,25 @@ fn tasks(count: u32) -> String {
 /// How many there are, and some of them.
 fn preview(found: &BulkAnswer, screen: Screen) -> String {
     let more = if found.more { "more than " } else { "" };
-    let mut text = format!("{more}{} {}\n", tasks(found.matched), if found.matched == 1 { "matches" } else { "match" });
+    let mut text =
+        format!("{more}{} {}\n", tasks(found.matched), if found.matched == 1 { "matches" } else { "match" });
     if found.examples.is_empty() {
         return text;
     }
-    let mut table = Table::new([("TYPE", Narrow::Keep), ("IDENTIFIER", Narrow::Cut), ("STATUS", Narrow::Keep), ("ACCEPTED", Narrow::Drop)]);
+    let mut table = Table::new([
+        ("TYPE", Narrow::Keep),
+        ("IDENTIFIER", Narrow::Cut),
+        ("STATUS", Narrow::Keep),
+        ("ACCEPTED", Narrow::Drop),
+    ]);
     for task in &found.examples {
         let identifier = visible(task.identifier.as_str());
-        table.push([task.task_type.as_str().into(), identifier.into(), task.status.as_str().into(), clock(task.start_time).into()]);
+        table.push([
+            task.task_type.as_str().into(),
+            identifier.into(),
+            task.status.as_str().into(),
+            clock(task.start_time).into(),
+        ]);
     }
     text += &table.text(screen);
     if found.examples.len() < usize::try_from(found.matched).unwrap_or(usize::MAX) {
@@ -165,7 +180,8 @@ mod tests {
     use crate::contract::TaskBrief;
     use crate::domain::{TaskId, TaskStatus, Timestamp};
 
-    /// A server with so many tasks that can be done after so many that cannot. The latter are meant by every request.
+    /// A server with so many tasks that can be done after so many that cannot. The latter are meant by every
+    /// request.
     async fn carried_out(refused: u32, able: u32, batch: u32) -> ([u32; 4], u32) {
         let (left, requests) = (Cell::new(able), Cell::new(0));
         let send = async |expected: Option<u32>| {
@@ -197,7 +213,8 @@ mod tests {
             status: TaskStatus::Sent,
             start_time: Timestamp::from_micros(0),
         };
-        let found = BulkAnswer { matched: 3, more: false, done: 0, refused: 0, left: 3, examples: vec![brief] };
+        let found =
+            BulkAnswer { matched: 3, more: false, done: 0, refused: 0, left: 3, examples: vec![brief] };
         let expected = "\
 3 tasks match
 TYPE    IDENTIFIER  STATUS  ACCEPTED

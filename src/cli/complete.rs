@@ -1,8 +1,10 @@
-//! What a shell completes: commands, flags and their values, and task types, names of endpoints and actions of requests as the API knows them.
+//! What a shell completes: commands, flags and their values, and task types, names of endpoints and actions
+//! of requests as the API knows them.
 //!
-//! In bash, zsh and fish the script of `tasker completions` runs `tasker __complete` at each TAB, so nothing has to be renewed when commands
-//! change, and all three complete the same. An engine of our own for that: the one of `clap_complete` is not stable yet. A TAB must not
-//! take long and must not print errors: an API that does not answer soon, or refuses, completes nothing.
+//! In bash, zsh and fish the script of `tasker completions` runs `tasker __complete` at each TAB, so nothing
+//! has to be renewed when commands change, and all three complete the same. An engine of our own for that:
+//! the one of `clap_complete` is not stable yet. A TAB must not take long and must not print errors: an API
+//! that does not answer soon, or refuses, completes nothing.
 
 use std::time::Duration;
 
@@ -84,7 +86,8 @@ pub(super) async fn answer(shell: Shell, line: &str) -> Result<Code, Failure> {
     let begun = words.last().map_or("", String::as_str);
     let mut candidates = place.fixed(begun);
     if let Some(known) = place.known() {
-        candidates.extend(matching(place.value(begun), ask(known, &global(&words)).await.unwrap_or_default()));
+        candidates
+            .extend(matching(place.value(begun), ask(known, &global(&words)).await.unwrap_or_default()));
     }
     // For bash a word begins after these, for the others what stands before is part of the word.
     let rest = begun.len() - place.value(begun).len();
@@ -93,7 +96,8 @@ pub(super) async fn answer(shell: Shell, line: &str) -> Result<Code, Failure> {
     print(&text).map(|()| Code::Ok)
 }
 
-/// The words of a line, the last of which may be empty. Quotes only keep blanks together: this reads what is about to be typed.
+/// The words of a line, the last of which may be empty. Quotes only keep blanks together: this reads what is
+/// about to be typed.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut quote) = (vec![String::new()], None);
     for c in line.chars() {
@@ -131,11 +135,14 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn of(tree: &'a Command, words: &[String]) -> Self {
         let mut place = Self { command: tree, option: None, positionals: 0 };
-        let (last, before) = words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
+        let (last, before) =
+            words.split_last().map_or(("", &[][..]), |(last, before)| (last.as_str(), before));
         for word in before.iter().skip(1) {
             match place.option.take() {
                 Some(_) => {}
-                None if word.starts_with('-') => place.option = place.option_of(word).filter(|_| !word.contains('=')),
+                None if word.starts_with('-') => {
+                    place.option = place.option_of(word).filter(|_| !word.contains('='))
+                }
                 None => match place.command.find_subcommand(word) {
                     Some(inner) => (place.command, place.positionals) = (inner, 0),
                     None => place.positionals += 1,
@@ -152,10 +159,13 @@ impl<'a> Place<'a> {
     fn option_of(&self, word: &str) -> Option<&'a Arg> {
         let name = word.split('=').next().unwrap_or(word);
         let named = |arg: &&Arg| {
-            let long = name
-                .strip_prefix("--")
-                .is_some_and(|name| arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name)));
-            let short = name.strip_prefix('-').is_some_and(|name| arg.get_short().is_some_and(|short| name == short.to_string()));
+            let long = name.strip_prefix("--").is_some_and(|name| {
+                arg.get_long() == Some(name)
+                    || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
+            });
+            let short = name
+                .strip_prefix('-')
+                .is_some_and(|name| arg.get_short().is_some_and(|short| name == short.to_string()));
             long || short
         };
         self.command.get_arguments().find(named).filter(|arg| arg.get_action().takes_values())
@@ -173,7 +183,8 @@ impl<'a> Place<'a> {
     fn argument(&self) -> Option<&'a Arg> {
         let positional = || {
             let all: Vec<_> = self.command.get_positionals().collect();
-            let last = all.last().filter(|last| matches!(last.get_action(), clap::ArgAction::Append)).copied();
+            let last =
+                all.last().filter(|last| matches!(last.get_action(), clap::ArgAction::Append)).copied();
             all.get(self.positionals).copied().or(last)
         };
         self.option.or_else(positional)
@@ -182,8 +193,12 @@ impl<'a> Place<'a> {
     /// What is known without asking anybody.
     fn fixed(&self, begun: &str) -> Vec<String> {
         let begins = |text: &str| text.starts_with(self.value(begun));
-        let values =
-            |arg: &Arg| arg.get_possible_values().into_iter().filter(|value| !value.is_hide_set()).map(|value| value.get_name().to_owned());
+        let values = |arg: &Arg| {
+            arg.get_possible_values()
+                .into_iter()
+                .filter(|value| !value.is_hide_set())
+                .map(|value| value.get_name().to_owned())
+        };
         let mut found: Vec<String> = match self.option {
             Some(option) => values(option).collect(),
             None if begun.starts_with('-') => {
@@ -191,7 +206,11 @@ impl<'a> Place<'a> {
                 shown.filter_map(Arg::get_long).map(|long| format!("--{long}")).collect()
             }
             None => {
-                let commands = self.command.get_subcommands().filter(|inner| !inner.is_hide_set()).map(|inner| inner.get_name().to_owned());
+                let commands = self
+                    .command
+                    .get_subcommands()
+                    .filter(|inner| !inner.is_hide_set())
+                    .map(|inner| inner.get_name().to_owned());
                 let commands: Vec<_> = if self.positionals == 0 { commands.collect() } else { Vec::new() };
                 commands.into_iter().chain(self.argument().into_iter().flat_map(values)).collect()
             }
@@ -207,9 +226,9 @@ impl<'a> Place<'a> {
         match (self.command.get_name(), argument.get_id().as_str(), value) {
             // Servers are started with a configuration, where no API may run yet.
             ("up" | "endpoint" | "worker", ..) => None,
-            ("submit", "endpoints", _) | ("status" | "explain" | "logs", "of_endpoint", _) | ("forget", "name", _) => {
-                Some(Known::Endpoints)
-            }
+            ("submit", "endpoints", _)
+            | ("status" | "explain" | "logs", "of_endpoint", _)
+            | ("forget", "name", _) => Some(Known::Endpoints),
             ("cancel" | "watch", "names", _) if self.positionals == 0 => Some(Known::TaskTypes),
             (_, _, Some("TYPE")) => Some(Known::TaskTypes),
             (_, _, Some("ACTION")) => Some(Known::Actions),
@@ -228,9 +247,13 @@ async fn names(known: Known, client: &Client) -> Result<Vec<String>, ClientError
     Ok(match known {
         Known::TaskTypes => client.index().await?.task_types.iter().map(ToString::to_string).collect(),
         Known::Actions => client.index().await?.actions,
-        Known::Endpoints => {
-            client.endpoints(None, Some(ENDPOINTS), None).await?.endpoints.iter().map(|endpoint| endpoint.name.to_string()).collect()
-        }
+        Known::Endpoints => client
+            .endpoints(None, Some(ENDPOINTS), None)
+            .await?
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.name.to_string())
+            .collect(),
     })
 }
 
@@ -250,7 +273,8 @@ fn global(words: &[String]) -> Global {
     let (token_file, ca_file) = (value("--token-file").map(Into::into), value("--ca-file").map(Into::into));
     let insecure = words.iter().any(|word| word == "--insecure");
     let (config, mode) = (value("--config").map(Into::into), value("--mode").or_else(|| value("-m")));
-    let mut global = Global { api: value("--api"), token_file, ca_file, insecure, config, mode, ..Global::default() };
+    let mut global =
+        Global { api: value("--api"), token_file, ca_file, insecure, config, mode, ..Global::default() };
     global.take_environment();
     global
 }
@@ -333,7 +357,10 @@ mod tests {
     #[test]
     fn finds_the_api_on_the_line() {
         let read = global(&words("tasker --api=http://h:1 submit --token-file t wor"));
-        assert_eq!((read.api.as_deref(), read.token_file.as_deref()), (Some("http://h:1"), Some(std::path::Path::new("t"))));
+        assert_eq!(
+            (read.api.as_deref(), read.token_file.as_deref()),
+            (Some("http://h:1"), Some(std::path::Path::new("t")))
+        );
         assert_eq!(global(&words("tasker --api http://h:2")).api.as_deref(), Some("http://h:2"));
         let flag = |line: &str| global(&words(line)).file_flag();
         assert_eq!(flag("tasker -m production submit w").as_deref(), Some("-m production"));

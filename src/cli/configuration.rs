@@ -26,7 +26,9 @@ pub(super) async fn run(global: &Global, command: Configuration) -> Result<Code,
 /// Reads the configuration for a command that ends by itself; warns of the parts that it uses.
 pub(super) fn read(sources: &Sources, parts: &[&str]) -> Result<Config, ConfigError> {
     let loaded = config::load(sources)?;
-    for warning in loaded.warnings.iter().filter(|warning| parts.iter().any(|part| warning.key.starts_with(part))) {
+    for warning in
+        loaded.warnings.iter().filter(|warning| parts.iter().any(|part| warning.key.starts_with(part)))
+    {
         note(&format!("tasker: warning: {warning}"));
     }
     Ok(loaded.config)
@@ -48,14 +50,16 @@ async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool
     let mut problems = lacking(&loaded.config, roles);
     // Only the API needs the schemas: elsewhere their files may be absent.
     if roles.is_empty() || roles.contains(&Role::Api) {
-        problems.extend(Admission::read(&loaded.config).err().map(|error| error.problems()).unwrap_or_default());
+        problems
+            .extend(Admission::read(&loaded.config).err().map(|error| error.problems()).unwrap_or_default());
     }
     let mut warnings = loaded.warnings;
     // Nobody but endpoints and workers looks there.
     if roles.is_empty() || roles.contains(&Role::Endpoint) {
         warnings.extend(handlers_dir(&loaded.config));
     }
-    let shut_out = if connect && problems.is_empty() { connections(&loaded.config, roles).await } else { Vec::new() };
+    let shut_out =
+        if connect && problems.is_empty() { connections(&loaded.config, roles).await } else { Vec::new() };
     if global.json {
         problems.extend(shut_out);
         return tell(&Checked { ok: problems.is_empty(), problems, warnings });
@@ -91,7 +95,8 @@ async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
         let looked = match store::open(db) {
             // The tables are there once `tasker initialize` has run.
             Ok(store) => {
-                let looked = if wanted(Role::Api) { store.check_schema().await } else { store.now().await.map(drop) };
+                let looked =
+                    if wanted(Role::Api) { store.check_schema().await } else { store.now().await.map(drop) };
                 store.close().await;
                 looked
             }
@@ -99,8 +104,11 @@ async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
         };
         problems.extend(looked.err().map(|error| problem("manager.db", error.to_string())));
     }
-    if let Some(queue) = config.manager.message_queue.get().filter(|_| wanted(Role::Api) || wanted(Role::Endpoint)) {
-        problems.extend(try_connection(queue).await.err().map(|reason| problem("manager.message_queue", reason)));
+    if let Some(queue) =
+        config.manager.message_queue.get().filter(|_| wanted(Role::Api) || wanted(Role::Endpoint))
+    {
+        problems
+            .extend(try_connection(queue).await.err().map(|reason| problem("manager.message_queue", reason)));
     }
     if let Some(management) = config.management().ok().filter(|_| wanted(Role::Initialize)) {
         problems.extend(look(management).await.err().map(|error| problem("rabbitmq", error.to_string())));
@@ -126,7 +134,12 @@ fn lacking(config: &Config, roles: &[Role]) -> Vec<Problem> {
     let mut problems: Vec<Problem> = if roles.is_empty() {
         config.begun().cloned().collect()
     } else {
-        roles.iter().flat_map(|role| needed(*role)).filter_map(Result::err).flat_map(|error| error.problems()).collect()
+        roles
+            .iter()
+            .flat_map(|role| needed(*role))
+            .filter_map(Result::err)
+            .flat_map(|error| error.problems())
+            .collect()
     };
     problems.sort_by(|a, b| a.key.cmp(&b.key));
     problems.dedup();
@@ -135,7 +148,8 @@ fn lacking(config: &Config, roles: &[Role]) -> Vec<Problem> {
 
 fn show(global: &Global, sources: &Sources, origin: bool) -> Result<Code, Failure> {
     let loaded = config::load(sources)?;
-    let shown: serde_json::Map<_, _> = loaded.entries.iter().map(|entry| (entry.path.clone(), as_json(entry, origin))).collect();
+    let shown: serde_json::Map<_, _> =
+        loaded.entries.iter().map(|entry| (entry.path.clone(), as_json(entry, origin))).collect();
     output::show(global.json, &shown, |_| {
         let mut text = String::new();
         for problem in loaded.config.begun() {
@@ -147,5 +161,9 @@ fn show(global: &Global, sources: &Sources, origin: bool) -> Result<Code, Failur
 }
 
 fn as_json(entry: &Entry, origin: bool) -> serde_json::Value {
-    if origin { serde_json::json!({"value": entry.value, "origin": entry.origin}) } else { entry.value.clone() }
+    if origin {
+        serde_json::json!({"value": entry.value, "origin": entry.origin})
+    } else {
+        entry.value.clone()
+    }
 }

@@ -1,4 +1,5 @@
-//! The database that a command works on itself, without an API: that of a configuration, or that of `tasker up`.
+//! The database that a command works on itself, without an API: that of a configuration, or that of
+//! `tasker up`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -41,12 +42,22 @@ pub(super) async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -
             let store = store::open(&database)?;
             store.migrate().await?;
             let known = Known { how: "its endpoints have", types: of_endpoints(&store).await? };
-            return Ok(Opened { store, place: format!("the database of `tasker up` in {}", directory.display()), known });
+            return Ok(Opened {
+                store,
+                place: format!("the database of `tasker up` in {}", directory.display()),
+                known,
+            });
         }
     };
     let place = format!("the database of {}", shown(&file));
-    let config = configuration::read(&Sources { file, environment: Environment::of_process(), flags: Vec::new() }, &["manager.db"])?;
-    let known = Known { how: "configured", types: config.task_types.iter().map(|policy| policy.name.clone()).collect() };
+    let config = configuration::read(
+        &Sources { file, environment: Environment::of_process(), flags: Vec::new() },
+        &["manager.db"],
+    )?;
+    let known = Known {
+        how: "configured",
+        types: config.task_types.iter().map(|policy| policy.name.clone()).collect(),
+    };
     let up = |error| {
         let what = "for the database of `tasker up`, name its directory with --data-dir, or nothing at all";
         Failure::Setup(format!("{error}; {what}"))
@@ -54,12 +65,17 @@ pub(super) async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -
     Ok(Opened { store: store::open(config.database().map_err(up)?)?, place, known })
 }
 
-/// The task types that the endpoints of `tasker up` have: its directory does not say what it was started with.
+/// The task types that the endpoints of `tasker up` have: its directory does not say what it was started
+/// with.
 async fn of_endpoints(store: &SharedStore) -> Result<BTreeSet<TaskType>, Failure> {
     /// It has few; a ledger of its own may have been used with many.
     const MOST: u32 = 1000;
     let endpoints = store.endpoints(None, MOST).await?;
-    Ok(endpoints.into_iter().flat_map(|endpoint| endpoint.subscriptions).map(|subscription| subscription.task_type).collect())
+    Ok(endpoints
+        .into_iter()
+        .flat_map(|endpoint| endpoint.subscriptions)
+        .map(|subscription| subscription.task_type)
+        .collect())
 }
 
 fn shown(file: &ConfigFile) -> String {

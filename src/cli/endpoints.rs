@@ -22,7 +22,10 @@ pub(super) async fn run(global: &Global, args: Endpoints) -> Result<Code, Failur
         return forget(global, &client, args).await;
     }
     let wanted = |endpoint: &Endpoint| {
-        let of_type = args.of_type.as_ref().is_none_or(|of_type| endpoint.types.iter().any(|one| one.task_type == *of_type));
+        let of_type = args
+            .of_type
+            .as_ref()
+            .is_none_or(|of_type| endpoint.types.iter().any(|one| one.task_type == *of_type));
         of_type && !(args.gone && render::is_present(endpoint))
     };
     let limit = args.page.limit as usize;
@@ -60,7 +63,13 @@ async fn forget(global: &Global, client: &Client, args: Forget) -> Result<Code, 
 }
 
 /// Forgets all that have been away for so long; asks a person first.
-async fn forget_gone(global: &Global, client: &Client, gone_for: Duration, dry_run: bool, yes: bool) -> Result<Code, Failure> {
+async fn forget_gone(
+    global: &Global,
+    client: &Client,
+    gone_for: Duration,
+    dry_run: bool,
+    yes: bool,
+) -> Result<Code, Failure> {
     let asks = !yes && !global.json && io::stdin().is_terminal() && output::is_watched();
     if dry_run || asks {
         let gone = client.forget_endpoints(gone_for, true).await?;
@@ -88,7 +97,12 @@ async fn forget_gone(global: &Global, client: &Client, gone_for: Duration, dry_r
 fn ask(gone: &ForgottenEndpoints, gone_for: Duration) -> Result<(), Failure> {
     let texts: Vec<&str> = gone.endpoints.iter().map(EndpointName::as_str).collect();
     let more = if gone.more { " and more" } else { "" };
-    eprint!("Forget {}{more} endpoints, away for {} and longer ({})? [y/N] ", texts.len(), span::format(gone_for), listed(&texts));
+    eprint!(
+        "Forget {}{more} endpoints, away for {} and longer ({})? [y/N] ",
+        texts.len(),
+        span::format(gone_for),
+        listed(&texts)
+    );
     // Lost only where nobody could read it.
     _ = io::stderr().flush();
     match &*output::answer()? {

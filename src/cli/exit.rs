@@ -38,13 +38,16 @@ impl From<Code> for std::process::ExitCode {
 
 /// What came of a task; nothing while it is worth waiting.
 ///
-/// An `INCOMPLETE` task may go on for hours, until a server that is down comes back. Nobody at a terminal means to wait for
-/// that: it counts as settled once all who have received it are through. A task that was sent while nobody subscribed stays without an
-/// endpoint, so there is nothing to wait for until its deadline.
+/// An `INCOMPLETE` task may go on for hours, until a server that is down comes back. Nobody at a terminal
+/// means to wait for that: it counts as settled once all who have received it are through. A task that was
+/// sent while nobody subscribed stays without an endpoint, so there is nothing to wait for until its
+/// deadline.
 pub fn verdict(task: &Task) -> Option<Code> {
     let Counts { expected, received, finished, failed, canceled, expired } = task.counts;
     let through = finished + canceled + expired;
-    let settled = task.status.is_final() || task.status == TaskStatus::Incomplete && through >= received || nobody_subscribes(task);
+    let settled = task.status.is_final()
+        || task.status == TaskStatus::Incomplete && through >= received
+        || nobody_subscribes(task);
     settled.then_some(match task.status {
         TaskStatus::Canceled => Code::Canceled,
         _ if finished == 0 => Code::NobodyAnswered,
@@ -64,7 +67,8 @@ pub fn verdict_on_request(status: RequestStatus) -> Option<Code> {
     }
 }
 
-/// What came of a rollout; nothing while it goes on by itself. One that waits for nothing but endpoints that are away has come to rest.
+/// What came of a rollout; nothing while it goes on by itself. One that waits for nothing but endpoints that
+/// are away has come to rest.
 pub fn verdict_on_rollout(rollout: &Rollout) -> Option<Code> {
     let counts = &rollout.counts;
     let missing = counts.unreachable + counts.absent + counts.skipped + counts.superseded;
@@ -74,12 +78,14 @@ pub fn verdict_on_rollout(rollout: &Rollout) -> Option<Code> {
         RolloutStatus::Halted if counts.in_flight() == 0 => Some(Code::Halted),
         RolloutStatus::Aborted => Some(Code::Canceled),
         RolloutStatus::RolledBack | RolloutStatus::RollbackFailed => Some(Code::Halted),
-        RolloutStatus::Partial | RolloutStatus::Settling if rollout.status.is_final() || rests => Some(match counts.ok {
-            0 => Code::NobodyAnswered,
-            _ if counts.failed > 0 => Code::SomeFailed,
-            _ if missing > 0 => Code::SomeMissing,
-            _ => Code::Ok,
-        }),
+        RolloutStatus::Partial | RolloutStatus::Settling if rollout.status.is_final() || rests => {
+            Some(match counts.ok {
+                0 => Code::NobodyAnswered,
+                _ if counts.failed > 0 => Code::SomeFailed,
+                _ if missing > 0 => Code::SomeMissing,
+                _ => Code::Ok,
+            })
+        }
         _ => None,
     }
 }
@@ -118,7 +124,11 @@ mod tests {
             (S::Expired, [2, 0, 0, 0, 0, 2], Some(Code::NobodyAnswered)),
         ];
         for (status, [expected, received, finished, failed, canceled, expired], code) in table {
-            let task = Task { status, counts: Counts { expected, received, finished, failed, canceled, expired }, ..task() };
+            let task = Task {
+                status,
+                counts: Counts { expected, received, finished, failed, canceled, expired },
+                ..task()
+            };
             assert_eq!(verdict(&task), code, "{task:?}");
         }
     }

@@ -33,14 +33,16 @@ pub struct Explain {
 
 pub(super) async fn run(global: &Global, args: Explain) -> Result<Code, Failure> {
     let Explain { task_type, id, of_endpoint } = args;
-    let explanation = access::client(global)?.explain(&TaskName { task_type, id }, of_endpoint.as_ref()).await?;
+    let explanation =
+        access::client(global)?.explain(&TaskName { task_type, id }, of_endpoint.as_ref()).await?;
     show(global.json, &explanation, |screen| text(&explanation, Clock::system().now(), screen))?;
     Ok(Code::Ok)
 }
 
 /// The reasons, each with what is known of it, and the endpoints by reason.
 fn text(explanation: &Explanation, now: Timestamp, screen: Screen) -> String {
-    let Explanation { task_type, identifier, status, endpoint, reasons, endpoints, uncounted, .. } = explanation;
+    let Explanation { task_type, identifier, status, endpoint, reasons, endpoints, uncounted, .. } =
+        explanation;
     let mut text = format!("{task_type} {} is {}", visible(identifier.as_str()), status.as_str());
     if let Some(endpoint) = endpoint {
         _ = write!(text, "; at {endpoint}:");
@@ -82,7 +84,9 @@ fn one(reason: &Reason, now: Timestamp) -> String {
     }
     if let Some(next) = &reason.next {
         _ = match next.at {
-            Some(at) if at > now => writeln!(text, "  next: {}, {} (in {})", visible(&next.what), clock(at), age(at.since(now))),
+            Some(at) if at > now => {
+                writeln!(text, "  next: {}, {} (in {})", visible(&next.what), clock(at), age(at.since(now)))
+            }
             Some(_) => writeln!(text, "  next: {}, any moment", visible(&next.what)),
             None => writeln!(text, "  next: {}", visible(&next.what)),
         };
@@ -91,11 +95,17 @@ fn one(reason: &Reason, now: Timestamp) -> String {
 }
 
 fn groups(groups: &[ReasonGroup], now: Timestamp, screen: Screen) -> String {
-    let mut table = Table::new([("COUNT", Narrow::Keep), ("REASON", Narrow::Keep), ("SINCE", Narrow::Drop), ("ENDPOINTS", Narrow::Cut)]);
+    let mut table = Table::new([
+        ("COUNT", Narrow::Keep),
+        ("REASON", Narrow::Keep),
+        ("SINCE", Narrow::Drop),
+        ("ENDPOINTS", Narrow::Cut),
+    ]);
     for ReasonGroup { code, count, endpoints, example } in groups {
         let names: Vec<_> = endpoints.iter().map(EndpointName::as_str).collect();
         let more = if usize::try_from(*count).is_ok_and(|count| count > names.len()) { ", ..." } else { "" };
-        let since = example.since.map_or_else(|| "-".to_owned(), |since| format!("{} ago", age(now.since(since))));
+        let since =
+            example.since.map_or_else(|| "-".to_owned(), |since| format!("{} ago", age(now.since(since))));
         let names = format!("{}{more}", names.join(", "));
         table.push([Cell::from(count.to_string()), code.as_str().into(), since.into(), names.into()]);
     }
@@ -110,7 +120,13 @@ mod tests {
     #[test]
     fn reasons_are_read_from_top_to_bottom() {
         let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
-        let reason = |code| Reason { code, text: "as it is".into(), since: Some(at(40)), evidence: Evidence::default(), next: None };
+        let reason = |code| Reason {
+            code,
+            text: "as it is".into(),
+            since: Some(at(40)),
+            evidence: Evidence::default(),
+            next: None,
+        };
         let mut held = reason(ReasonCode::QueuePaused);
         held.evidence.by = Some("ann".parse().expect("a name"));
         held.next = Some(Next { at: Some(at(160)), what: "the task expires".into() });

@@ -1,5 +1,5 @@
-//! `tasker flamenco-manager`, and `tasker flamenco`: who works on the farm and on what. The latter works on the manager's database itself,
-//! and so needs no manager that runs.
+//! `tasker flamenco-manager`, and `tasker flamenco`: who works on the farm and on what. The latter works on
+//! the manager's database itself, and so needs no manager that runs.
 
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
@@ -77,7 +77,11 @@ async fn clean(farm: &Farm, args: &FlamencoManager) -> Result<Code, Failure> {
         // Read where it may wait: a signal still ends the program.
         let read = tokio::task::spawn_blocking(|| io::stdin().read_line(&mut String::new())).await;
         read.map_err(io::Error::other).flatten()?;
-        let deleted = if what == "tasks" { flamenco::forget_downloads(farm).await? } else { farm.delete_all_updates().await? };
+        let deleted = if what == "tasks" {
+            flamenco::forget_downloads(farm).await?
+        } else {
+            farm.delete_all_updates().await?
+        };
         print(&format!("{deleted} {what} were deleted.\n"))?;
     }
     Ok(Code::Ok)
@@ -95,13 +99,19 @@ fn settings(global: &Global) -> Result<Settings, Failure> {
 
 /// The manager's database, with its tables.
 async fn open(settings: &Settings) -> Result<SharedStore, Failure> {
-    let store = store::open(&Database { verbose: false, uri: settings.database.clone(), max_connections: CONNECTIONS })?;
+    let store = store::open(&Database {
+        verbose: false,
+        uri: settings.database.clone(),
+        max_connections: CONNECTIONS,
+    })?;
     store.migrate().await?;
     Ok(store)
 }
 
 fn listen(address: &str) -> Result<TcpListener, Failure> {
-    let failed = |error: io::Error| Failure::Setup(format!("cannot listen on {address}: {error}; set another address with `listen`"));
+    let failed = |error: io::Error| {
+        Failure::Setup(format!("cannot listen on {address}: {error}; set another address with `listen`"))
+    };
     let addresses: Vec<_> = address.to_socket_addrs().map_err(failed)?.collect();
     TcpListener::bind(&*addresses).map_err(failed)
 }
@@ -119,7 +129,9 @@ async fn on_farm(global: &Global, command: FlamencoCommand, farm: &Farm) -> Resu
         FlamencoCommand::Workers => {
             let workers = farm.workers().await?;
             let list: Vec<Value> = workers.iter().map(worker_as_json).collect();
-            output::show(global.json, &json!({"workers": list}), |screen| workers_table(&workers).text(screen))?;
+            output::show(global.json, &json!({"workers": list}), |screen| {
+                workers_table(&workers).text(screen)
+            })?;
         }
         FlamencoCommand::Tasks(args) => {
             let tasks = farm.tasks_after(args.after, args.limit).await?;
@@ -131,7 +143,12 @@ async fn on_farm(global: &Global, command: FlamencoCommand, farm: &Farm) -> Resu
             let worker = find(farm, &args.worker).await?;
             farm.change_worker(worker.id, move |worker| worker.request(wanted, args.lazy)).await?;
             let when = if args.lazy { "after its task" } else { "as soon as it asks" };
-            note(&format!("worker {} ({}) is told to become {} {when}", worker.id, worker.nickname, wanted.as_str()));
+            note(&format!(
+                "worker {} ({}) is told to become {} {when}",
+                worker.id,
+                worker.nickname,
+                wanted.as_str()
+            ));
         }
     }
     Ok(Code::Ok)
@@ -144,8 +161,12 @@ async fn find(farm: &Farm, name: &str) -> Result<Worker, Failure> {
     let mut named = workers.into_iter().filter(|worker| Some(worker.id) == id || worker.nickname == name);
     match (named.next(), named.next()) {
         (Some(worker), None) => Ok(worker),
-        (None, _) => Err(Failure::Setup(format!("there is no worker {name:?}; `tasker flamenco workers` lists them"))),
-        (Some(_), Some(_)) => Err(Failure::Setup(format!("several workers are called {name:?}; name one by its id"))),
+        (None, _) => {
+            Err(Failure::Setup(format!("there is no worker {name:?}; `tasker flamenco workers` lists them")))
+        }
+        (Some(_), Some(_)) => {
+            Err(Failure::Setup(format!("several workers are called {name:?}; name one by its id")))
+        }
     }
 }
 
@@ -178,7 +199,14 @@ fn task_as_json(task: &Task) -> Value {
 
 fn workers_table(workers: &[Worker]) -> Table<6> {
     use Narrow::{Drop, Keep};
-    let columns = [("WORKER", Keep), ("NICKNAME", Keep), ("STATUS", Keep), ("REQUESTED", Keep), ("TASK", Keep), ("LAST SEEN", Drop)];
+    let columns = [
+        ("WORKER", Keep),
+        ("NICKNAME", Keep),
+        ("STATUS", Keep),
+        ("REQUESTED", Keep),
+        ("TASK", Keep),
+        ("LAST SEEN", Drop),
+    ];
     let mut table = Table::new(columns);
     for worker in workers {
         let dash = || "-".to_owned();
@@ -196,7 +224,14 @@ fn workers_table(workers: &[Worker]) -> Table<6> {
 
 fn tasks_table(tasks: &[Task]) -> Table<6> {
     use Narrow::{Drop, Keep};
-    let mut table = Table::new([("TASK", Keep), ("NAME", Keep), ("STATUS", Keep), ("TYPE", Keep), ("WORKER", Keep), ("PRIORITY", Drop)]);
+    let mut table = Table::new([
+        ("TASK", Keep),
+        ("NAME", Keep),
+        ("STATUS", Keep),
+        ("TYPE", Keep),
+        ("WORKER", Keep),
+        ("PRIORITY", Drop),
+    ]);
     for task in tasks {
         table.push([
             task.id.to_string().into(),

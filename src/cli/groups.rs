@@ -52,7 +52,9 @@ pub(super) async fn run(global: &Global, command: GroupCommand) -> Result<Code, 
     match command {
         GroupCommand::List => {
             let list = client.groups().await?;
-            output::list(global.json, &list, list.groups.is_empty().then_some(NONE), |screen| table(&list.groups, screen))?;
+            output::list(global.json, &list, list.groups.is_empty().then_some(NONE), |screen| {
+                table(&list.groups, screen)
+            })?;
         }
         GroupCommand::Show { name } => show(global, &client.group(&name).await?)?,
         GroupCommand::Set { name, selectors } => {
@@ -61,7 +63,9 @@ pub(super) async fn run(global: &Global, command: GroupCommand) -> Result<Code, 
         }
         GroupCommand::Delete { name } => {
             let group = client.delete_group(&name).await?;
-            output::show(global.json, &group, |_| format!("{} is deleted (it was: {})\n", group.name, visible(&group.selector)))?;
+            output::show(global.json, &group, |_| {
+                format!("{} is deleted (it was: {})\n", group.name, visible(&group.selector))
+            })?;
         }
     }
     Ok(Code::Ok)

@@ -1,6 +1,7 @@
 //! `tasker request import`: requests and jobs of the original Tasker Worker, once, out of its database.
 //!
-//! Reads and checks all rows before it writes one, and refuses while the original changes. At the end it compares the numbers of rows.
+//! Reads and checks all rows before it writes one, and refuses while the original changes. At the end it
+//! compares the numbers of rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -14,7 +15,8 @@ use super::output::{Failure, note, show};
 use super::request_args::ImportRequests;
 use crate::config::{Database, Secret, span};
 use crate::domain::{
-    Job, JobStatus, Request, RequestStatus, RequestToken, Step, Timestamp, json, read_extras, read_params, read_steps, too_many_extras,
+    Job, JobStatus, Request, RequestStatus, RequestToken, Step, Timestamp, json, read_extras, read_params,
+    read_steps, too_many_extras,
 };
 use crate::store::{self, OriginalJob, OriginalRequest, OriginalTime, SharedStore};
 
@@ -44,8 +46,11 @@ struct Imported {
 
 pub(super) async fn run(global: &Global, args: ImportRequests) -> Result<Code, Failure> {
     let uri = Secret::new(args.from.clone());
-    let source = store::open(&Database { verbose: false, uri, max_connections: 2 })
-        .map_err(|error| Failure::Usage(format!("--from: {error}; expected mysql://user:password@host:port/database or sqlite:///path")))?;
+    let source = store::open(&Database { verbose: false, uri, max_connections: 2 }).map_err(|error| {
+        Failure::Usage(format!(
+            "--from: {error}; expected mysql://user:password@host:port/database or sqlite:///path"
+        ))
+    })?;
     let Opened { store, place, .. } = open(global, args.data_dir.as_deref(), false).await?;
     let done = import(&source, &store, &args).await;
     source.close().await;
@@ -55,14 +60,19 @@ pub(super) async fn run(global: &Global, args: ImportRequests) -> Result<Code, F
     Ok(Code::Ok)
 }
 
-async fn import(source: &SharedStore, store: &SharedStore, args: &ImportRequests) -> Result<Imported, Failure> {
+async fn import(
+    source: &SharedStore,
+    store: &SharedStore,
+    args: &ImportRequests,
+) -> Result<Imported, Failure> {
     store.check_schema().await?;
     until_quiet(source, args).await?;
     let rerun = args.rerun_interrupted;
     let mut problems = Problems::default();
     let (orphans, token) = source.original_orphans().await?;
     if orphans > 0 {
-        problems.add(format!("{orphans} jobs have no request, such as one of `{}`", token.unwrap_or_default()));
+        problems
+            .add(format!("{orphans} jobs have no request, such as one of `{}`", token.unwrap_or_default()));
     }
     let now = store.now().await?;
     let mut imported = Imported { dry_run: args.dry_run, ..Imported::default() };
@@ -70,7 +80,9 @@ async fn import(source: &SharedStore, store: &SharedStore, args: &ImportRequests
         for original in &page {
             match converted(original, rerun, now) {
                 Ok((request, jobs)) => imported.count(original, &request, &jobs),
-                Err(why) => why.into_iter().for_each(|why| problems.add(format!("request `{}`: {why}", original.token))),
+                Err(why) => why
+                    .into_iter()
+                    .for_each(|why| problems.add(format!("request `{}`: {why}", original.token))),
             }
         }
         Ok(())
@@ -79,7 +91,8 @@ async fn import(source: &SharedStore, store: &SharedStore, args: &ImportRequests
     problems.refuse()?;
     let mut counted = (0, 0);
     each_page(source, async |page| {
-        let requests: Vec<_> = page.iter().filter_map(|original| converted(original, rerun, now).ok()).collect();
+        let requests: Vec<_> =
+            page.iter().filter_map(|original| converted(original, rerun, now).ok()).collect();
         let tokens: Vec<RequestToken> = requests.iter().map(|(request, _)| request.token.clone()).collect();
         if args.dry_run {
             imported.there_already += store.count_requests(&tokens).await?.0;
@@ -96,10 +109,13 @@ async fn import(source: &SharedStore, store: &SharedStore, args: &ImportRequests
     .await?;
     // What was there already may have gone on meanwhile, and have more jobs.
     let (requests, jobs) = (imported.requests, imported.jobs);
-    let whole = counted.0 == requests && (counted.1 == jobs || imported.there_already > 0 && counted.1 > jobs);
+    let whole =
+        counted.0 == requests && (counted.1 == jobs || imported.there_already > 0 && counted.1 > jobs);
     if !args.dry_run && !whole {
         let found = format!("{} requests and {} jobs are there", counted.0, counted.1);
-        return Err(Failure::Setup(format!("the original has {requests} requests and {jobs} jobs, but {found}: repeat the import")));
+        return Err(Failure::Setup(format!(
+            "the original has {requests} requests and {jobs} jobs, but {found}: repeat the import"
+        )));
     }
     Ok(imported)
 }
@@ -116,7 +132,9 @@ async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<(), 
         let age = source.now().await?.since(newest);
         if age < args.quiet_for {
             let ago = age.as_secs();
-            return Err(Failure::Setup(format!("rows of the original changed {ago}s ago, and it must be quiet for {span}: {what_to_do}")));
+            return Err(Failure::Setup(format!(
+                "rows of the original changed {ago}s ago, and it must be quiet for {span}: {what_to_do}"
+            )));
         }
     }
     if !args.quiet_for.is_zero() {
@@ -130,7 +148,10 @@ async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<(), 
 }
 
 /// Reads all requests of the original, some at a time.
-async fn each_page(source: &SharedStore, mut act: impl AsyncFnMut(Vec<OriginalRequest>) -> Result<(), Failure>) -> Result<(), Failure> {
+async fn each_page(
+    source: &SharedStore,
+    mut act: impl AsyncFnMut(Vec<OriginalRequest>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut after = String::new();
     loop {
         let page = source.original_requests(&after, PAGE).await?;
@@ -145,7 +166,9 @@ impl Imported {
         self.requests += 1;
         self.jobs += jobs.len() as u64;
         *self.by_status.entry(request.status.as_str()).or_default() += 1;
-        self.interrupted += original.jobs.iter().filter(|job| job.status == i64::from(JobStatus::Inprogress.code())).count() as u64;
+        self.interrupted +=
+            original.jobs.iter().filter(|job| job.status == i64::from(JobStatus::Inprogress.code())).count()
+                as u64;
     }
 }
 
@@ -168,8 +191,15 @@ impl Problems {
         if self.count == 0 {
             return Ok(());
         }
-        let more = if self.count > self.listed.len() { format!("\n  and {} more", self.count - self.listed.len()) } else { String::new() };
-        let text = format!("nothing was imported: correct or delete these rows of the original\n  {}{more}", self.listed.join("\n  "));
+        let more = if self.count > self.listed.len() {
+            format!("\n  and {} more", self.count - self.listed.len())
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "nothing was imported: correct or delete these rows of the original\n  {}{more}",
+            self.listed.join("\n  ")
+        );
         Err(Failure::Setup(text))
     }
 }
@@ -178,9 +208,14 @@ impl Problems {
 ///
 /// # Errors
 /// All that is wrong with it.
-fn converted(original: &OriginalRequest, rerun: bool, now: Timestamp) -> Result<(Request, Vec<Job>), Vec<String>> {
+fn converted(
+    original: &OriginalRequest,
+    rerun: bool,
+    now: Timestamp,
+) -> Result<(Request, Vec<Job>), Vec<String>> {
     let mut wrong = Vec::new();
-    let token = original.token.parse::<RequestToken>().map_err(|error| wrong.push(format!("token: {error}"))).ok();
+    let token =
+        original.token.parse::<RequestToken>().map_err(|error| wrong.push(format!("token: {error}"))).ok();
     let steps = read_steps(&original.steps).map_err(|why| wrong.extend(why)).unwrap_or_default();
     let params = original.params.clone().unwrap_or_else(|| "{}".to_owned());
     let params = read_params(params).map_err(|why| wrong.push(why)).unwrap_or_else(|()| json(&()));
@@ -189,7 +224,10 @@ fn converted(original: &OriginalRequest, rerun: bool, now: Timestamp) -> Result<
     let status = u8::try_from(original.status).ok().and_then(RequestStatus::from_code);
     let status = status.filter(|status| *status != RequestStatus::Canceled);
     if status.is_none() {
-        wrong.push(format!("status: {} is none of 0 Queuing, 1 Inprogress, 2 Completed, 3 Failed", original.status));
+        wrong.push(format!(
+            "status: {} is none of 0 Queuing, 1 Inprogress, 2 Completed, 3 Failed",
+            original.status
+        ));
     }
     let status = status.unwrap_or(RequestStatus::Failed);
     let step = usize::try_from(original.step).ok().filter(|step| steps.is_empty() || *step < steps.len());
@@ -243,13 +281,24 @@ fn converted_job(
         _ if steps.is_empty() => {}
         None => wrong.push(format!("step: {} is no place in {} steps", original.step, steps.len())),
         Some(step) if !step.jobs.contains(&original.name) => {
-            wrong.push(format!("`{}` is no job of the step `{}` ({})", original.name, step.name, step.jobs.join(", ")));
+            wrong.push(format!(
+                "`{}` is no job of the step `{}` ({})",
+                original.name,
+                step.name,
+                step.jobs.join(", ")
+            ));
         }
         Some(_) => {}
     }
-    let status = u8::try_from(original.status).ok().and_then(JobStatus::from_code).filter(|status| *status != JobStatus::Canceled);
+    let status = u8::try_from(original.status)
+        .ok()
+        .and_then(JobStatus::from_code)
+        .filter(|status| *status != JobStatus::Canceled);
     if status.is_none() {
-        wrong.push(format!("status: {} is none of 0 new, 1 inprogress, 2 completed, 3 failed, 4 retry", original.status));
+        wrong.push(format!(
+            "status: {} is none of 0 new, 1 inprogress, 2 completed, 3 failed, 4 retry",
+            original.status
+        ));
     }
     let created = time("created", &original.created, &mut wrong);
     let completed = original.completed.as_ref().map(|completed| time("completed", completed, &mut wrong));
@@ -285,14 +334,26 @@ fn time(column: &str, time: &OriginalTime, wrong: &mut Vec<String>) -> Timestamp
 
 fn told(imported: &Imported, place: &str) -> String {
     let Imported { dry_run, requests, jobs, by_status, interrupted, new, there_already } = imported;
-    let states = by_status.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ");
-    let mut text = format!("the original has {requests} requests ({states}) and {jobs} jobs; all of them can be imported\n");
+    let states =
+        by_status.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "the original has {requests} requests ({states}) and {jobs} jobs; all of them can be imported\n"
+    );
     if *interrupted > 0 {
-        _ = writeln!(text, "{interrupted} jobs were interrupted: they fail, or run again with --rerun-interrupted");
+        _ = writeln!(
+            text,
+            "{interrupted} jobs were interrupted: they fail, or run again with --rerun-interrupted"
+        );
     }
     _ = match dry_run {
-        true => writeln!(text, "nothing was imported (--dry-run): {there_already} requests are in {place} already"),
-        false => writeln!(text, "{new} requests were imported into {place}, {there_already} were there already; the counts are equal"),
+        true => writeln!(
+            text,
+            "nothing was imported (--dry-run): {there_already} requests are in {place} already"
+        ),
+        false => writeln!(
+            text,
+            "{new} requests were imported into {place}, {there_already} were there already; the counts are equal"
+        ),
     };
     text
 }
@@ -318,7 +379,8 @@ mod tests {
             action: "remove".to_owned(),
             params: Some(r#"{"id": 333}"#.to_owned()),
             extras: None,
-            steps: r#"[{"name": "look", "jobs": ["get"]}, {"name": "delete", "jobs": ["del1", "del2"]}]"#.to_owned(),
+            steps: r#"[{"name": "look", "jobs": ["get"]}, {"name": "delete", "jobs": ["del1", "del2"]}]"#
+                .to_owned(),
             step: 1,
             status: 1,
             created: time(),
@@ -335,12 +397,22 @@ mod tests {
     #[test]
     fn attempts_are_counted_and_interrupted_jobs_fail_or_run_again() {
         let row = |name: &str, attempt, status| (name.to_owned(), attempt, status);
-        let wanted =
-            |interrupted| [row("get", 1, "completed"), row("del1", 1, "retry"), row("del2", 1, interrupted), row("del1", 2, "new")];
+        let wanted = |interrupted| {
+            [
+                row("get", 1, "completed"),
+                row("del1", 1, "retry"),
+                row("del2", 1, interrupted),
+                row("del1", 2, "new"),
+            ]
+        };
         assert_eq!(states(&original(), false), wanted("failed"));
         assert_eq!(states(&original(), true), wanted("new"));
-        let (request, jobs) = converted(&original(), false, Timestamp::from_micros(0)).expect("it can be imported");
-        assert_eq!((request.status, request.step, request.params.get()), (RequestStatus::Inprogress, 1, r#"{"id": 333}"#));
+        let (request, jobs) =
+            converted(&original(), false, Timestamp::from_micros(0)).expect("it can be imported");
+        assert_eq!(
+            (request.status, request.step, request.params.get()),
+            (RequestStatus::Inprogress, 1, r#"{"id": 333}"#)
+        );
         assert_eq!((jobs[1].error.as_deref(), jobs[2].error.as_deref()), (Some("no"), Some(INTERRUPTED)));
         // What has ended does not begin again.
         let over = OriginalRequest { status: 3, ..original() };
@@ -349,7 +421,12 @@ mod tests {
 
     #[test]
     fn a_request_that_was_begun_in_part_is_in_progress() {
-        let begun = OriginalRequest { status: 0, step: 0, jobs: original().jobs.into_iter().take(1).collect(), ..original() };
+        let begun = OriginalRequest {
+            status: 0,
+            step: 0,
+            jobs: original().jobs.into_iter().take(1).collect(),
+            ..original()
+        };
         let (request, _) = converted(&begun, false, Timestamp::from_micros(0)).expect("it can be imported");
         assert_eq!(request.status, RequestStatus::Inprogress);
     }
@@ -365,13 +442,25 @@ mod tests {
         for (original, word) in [
             (OriginalRequest { token: "a b".to_owned(), ..original() }, "token: "),
             (OriginalRequest { steps: "{".to_owned(), ..original() }, "steps: not a list"),
-            (OriginalRequest { steps: "[]".to_owned(), jobs: Vec::new(), ..original() }, "/steps must have at least one step"),
+            (
+                OriginalRequest { steps: "[]".to_owned(), jobs: Vec::new(), ..original() },
+                "/steps must have at least one step",
+            ),
             (OriginalRequest { step: 2, ..original() }, "step: 2 is no place in 2 steps"),
             (OriginalRequest { status: 4, ..original() }, "status: 4 is none of"),
             (OriginalRequest { params: text("no"), ..original() }, "params: not JSON"),
-            (OriginalRequest { extras: text(r#"{"a": 1}"#), ..original() }, "extras: not an object of strings"),
-            (OriginalRequest { created: OriginalTime("0000-00-00 00:00:00".to_owned()), ..original() }, "created: `0000"),
-            (job(|job| job.name = "get".to_owned()), "job 2: `get` is no job of the step `delete` (del1, del2)"),
+            (
+                OriginalRequest { extras: text(r#"{"a": 1}"#), ..original() },
+                "extras: not an object of strings",
+            ),
+            (
+                OriginalRequest { created: OriginalTime("0000-00-00 00:00:00".to_owned()), ..original() },
+                "created: `0000",
+            ),
+            (
+                job(|job| job.name = "get".to_owned()),
+                "job 2: `get` is no job of the step `delete` (del1, del2)",
+            ),
             (job(|job| job.step = 7), "job 2: step: 7 is no place"),
             (job(|job| job.status = 9), "job 2: status: 9 is none of"),
         ] {

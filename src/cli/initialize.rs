@@ -14,8 +14,10 @@ use super::output::{self, Failure, note, print};
 
 pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failure> {
     let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
-    let parts: Vec<&str> =
-        [(args.database, "manager.db"), (args.rabbitmq, "rabbitmq")].into_iter().filter_map(|(used, part)| used.then_some(part)).collect();
+    let parts: Vec<&str> = [(args.database, "manager.db"), (args.rabbitmq, "rabbitmq")]
+        .into_iter()
+        .filter_map(|(used, part)| used.then_some(part))
+        .collect();
     let config = configuration::read(&sources, &parts)?;
     // Nothing is touched before everything that is needed is known to be there.
     let db = args.database.then(|| config.database()).transpose()?;
@@ -45,11 +47,16 @@ fn confirm(args: &Initialize, broker: Option<(&MessageQueue, &Management)>) -> R
         losses.push("all tasks and tokens in the database manager.db.uri names".to_owned());
     }
     if let Some((queue, _)) = broker {
-        losses.push(format!("virtual host {} with all its queues, and user {}", queue.virtual_host, queue.username));
+        losses.push(format!(
+            "virtual host {} with all its queues, and user {}",
+            queue.virtual_host, queue.username
+        ));
     }
     let losses = losses.join(", and ");
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(Failure::Usage(format!("--reset deletes {losses}: add --yes to do so without being asked")));
+        return Err(Failure::Usage(format!(
+            "--reset deletes {losses}: add --yes to do so without being asked"
+        )));
     }
     note(&format!("This deletes {losses}. Type yes to go on:"));
     if output::answer()? == "yes" { Ok(()) } else { Err(Failure::Usage("nothing was deleted".to_owned())) }
@@ -64,7 +71,11 @@ async fn database(db: &Database, reset: bool) -> Result<(), Failure> {
 }
 
 /// Creates virtual host, user and permissions; with `reset`, deletes what is there first.
-async fn rabbitmq(queue: &MessageQueue, management: &Management, reset: bool) -> Result<Vec<String>, Failure> {
+async fn rabbitmq(
+    queue: &MessageQueue,
+    management: &Management,
+    reset: bool,
+) -> Result<Vec<String>, Failure> {
     provision(management, queue, reset).await.map_err(setup)
 }
 

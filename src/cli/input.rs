@@ -27,12 +27,22 @@ pub(super) fn json(flag: &str, given: Option<&str>, file: Option<&Path>) -> Resu
         (Some(text), _) => (text.to_owned(), flag.to_owned()),
         (None, Some(path)) => {
             let name = name(path);
-            (read(path, u64::MAX).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?, name)
+            (
+                read(path, u64::MAX)
+                    .map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?,
+                name,
+            )
         }
         (None, None) => return Ok(None),
     };
     // As other programs name a file, or standard input.
     let meant_a_file = given.is_some_and(|text| text == "-" || text.starts_with('@'));
-    let hint = if meant_a_file { format!("; {flag}-file reads a file, and - standard input") } else { String::new() };
-    serde_json::from_str(&text).map(Some).map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}{hint}")))
+    let hint = if meant_a_file {
+        format!("; {flag}-file reads a file, and - standard input")
+    } else {
+        String::new()
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}{hint}")))
 }

@@ -13,7 +13,8 @@ use super::render::natural;
 /// How often the API is asked for them.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// They are asked for once no more than so many endpoints, or one in so many, have not finished: before, they are no news.
+/// They are asked for once no more than so many endpoints, or one in so many, have not finished: before, they
+/// are no news.
 const FEW: u32 = 20;
 const ONE_IN: u32 = 20;
 
@@ -30,7 +31,8 @@ struct Known {
 }
 
 impl Laggards {
-    /// The endpoints that have begun and not finished, as they were a moment ago. None while most have not, and where the API cannot tell.
+    /// The endpoints that have begun and not finished, as they were a moment ago. None while most have not,
+    /// and where the API cannot tell.
     pub(super) async fn of(&self, client: &Client, task: &Task) -> Vec<EndpointName> {
         let (open, expected) = (task.counts.open(), task.counts.expected);
         if task.counts.received == 0 || open == 0 || open > FEW.max(expected / ONE_IN) {
@@ -59,9 +61,13 @@ impl Known {
 
 fn slow(states: &States, names: &[EndpointName]) -> Vec<EndpointName> {
     let begun = |code| {
-        matches!(PartState::from_code(code), Some(PartState::Received | PartState::Running | PartState::Retry | PartState::Vanished))
+        matches!(
+            PartState::from_code(code),
+            Some(PartState::Received | PartState::Running | PartState::Retry | PartState::Vanished)
+        )
     };
-    let mut slow: Vec<EndpointName> = states.iter().zip(names).filter(|(code, _)| begun(*code)).map(|(_, name)| name.clone()).collect();
+    let mut slow: Vec<EndpointName> =
+        states.iter().zip(names).filter(|(code, _)| begun(*code)).map(|(_, name)| name.clone()).collect();
     slow.sort_by(|one, other| natural(one.as_str(), other.as_str()));
     slow
 }
@@ -72,9 +78,13 @@ mod tests {
 
     #[test]
     fn those_who_have_begun_and_not_finished_are_slow() {
-        let names: Vec<EndpointName> = (1..=12).map(|number| format!("web{number}").parse().expect("a name")).collect();
+        let names: Vec<EndpointName> =
+            (1..=12).map(|number| format!("web{number}").parse().expect("a name")).collect();
         let codes = [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 3];
         let slow = slow(&codes.into_iter().collect(), &names);
-        assert_eq!(slow.iter().map(EndpointName::as_str).collect::<Vec<_>>(), ["web2", "web3", "web4", "web9", "web12"]);
+        assert_eq!(
+            slow.iter().map(EndpointName::as_str).collect::<Vec<_>>(),
+            ["web2", "web3", "web4", "web9", "web12"]
+        );
     }
 }

@@ -14,7 +14,9 @@ pub struct Listen {
 
 /// The text is not an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address such as `127.0.0.1:8888`, `localhost:8888`, `[::1]:8888`, or a port such as `8888`")]
+#[error(
+    "expected an address such as `127.0.0.1:8888`, `localhost:8888`, `[::1]:8888`, or a port such as `8888`"
+)]
 pub struct InvalidAddress;
 
 impl FromStr for Listen {
@@ -37,7 +39,8 @@ impl FromStr for Listen {
     }
 }
 
-/// An address without a port. Other names than this one could stand for several addresses, or for another machine's.
+/// An address without a port. Other names than this one could stand for several addresses, or for another
+/// machine's.
 fn host(text: &str) -> Option<IpAddr> {
     if text == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { text.parse().ok() }
 }
@@ -71,7 +74,10 @@ mod tests {
             let host = host.map(|host| host.parse().expect("an address"));
             assert_eq!(text.parse(), Ok(Listen { host, port }), "{text}");
         }
-        for text in ["", ":", "nowhere", "nowhere:1", "localhost:", "localhost:http", "65536", "127.0.0.1:65536", "::1:x", "[::1]", "-1"] {
+        for text in [
+            "", ":", "nowhere", "nowhere:1", "localhost:", "localhost:http", "65536", "127.0.0.1:65536",
+            "::1:x", "[::1]", "-1",
+        ] {
             assert_eq!(text.parse::<Listen>(), Err(InvalidAddress), "{text}");
         }
     }

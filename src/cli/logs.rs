@@ -28,7 +28,11 @@ pub(super) async fn run(global: &Global, args: Logs) -> Result<Code, Failure> {
     let client = access::client(global)?;
     let name = TaskName { task_type: args.task_type, id: args.id };
     let task = client.status(&name, None, Responses::None).await?.task;
-    let mut reader = Reader { json: global.json, told: HashMap::new(), alone: args.of_endpoint.is_some() || task.counts.expected == 1 };
+    let mut reader = Reader {
+        json: global.json,
+        told: HashMap::new(),
+        alone: args.of_endpoint.is_some() || task.counts.expected == 1,
+    };
     let endpoint = args.of_endpoint.as_ref();
     if !args.follow {
         let told = read(&client, &task, endpoint, &mut reader).await?;
@@ -41,15 +45,26 @@ pub(super) async fn run(global: &Global, args: Logs) -> Result<Code, Failure> {
     let followed = interrupts.unless_one(follow(&client, &task, endpoint, &mut reader)).await?;
     let code = followed.err().unwrap_or(Code::Ok);
     let (name, api) = (render::typed(&task), access::flags(global));
-    say_it_goes_on(global.json, "task", code, &[format!("tasker watch {name}{api}"), format!("tasker cancel {name}{api}")]);
+    say_it_goes_on(
+        global.json,
+        "task",
+        code,
+        &[format!("tasker watch {name}{api}"), format!("tasker cancel {name}{api}")],
+    );
     Ok(code)
 }
 
 /// Reads what there is; says whether that was anything.
-async fn read(client: &Client, task: &Task, endpoint: Option<&EndpointName>, reader: &mut Reader) -> Result<bool, Failure> {
+async fn read(
+    client: &Client,
+    task: &Task,
+    endpoint: Option<&EndpointName>,
+    reader: &mut Reader,
+) -> Result<bool, Failure> {
     let (mut after, mut any) = (None, false);
     loop {
-        let page = client.logs(&task.task_type, &task.id.to_string(), endpoint, after.as_deref(), None).await?;
+        let page =
+            client.logs(&task.task_type, &task.id.to_string(), endpoint, after.as_deref(), None).await?;
         any |= !page.logs.is_empty();
         let last = page.logs.is_empty() || endpoint.is_some();
         reader.tell(&page)?;
@@ -60,10 +75,16 @@ async fn read(client: &Client, task: &Task, endpoint: Option<&EndpointName>, rea
     }
 }
 
-async fn follow(client: &Client, task: &Task, endpoint: Option<&EndpointName>, reader: &mut Reader) -> Result<(), Failure> {
+async fn follow(
+    client: &Client,
+    task: &Task,
+    endpoint: Option<&EndpointName>,
+    reader: &mut Reader,
+) -> Result<(), Failure> {
     let (mut after, mut failures, mut heard) = (None, 0, Instant::now());
     loop {
-        match client.logs(&task.task_type, &task.id.to_string(), endpoint, after.as_deref(), Some(WAIT)).await {
+        match client.logs(&task.task_type, &task.id.to_string(), endpoint, after.as_deref(), Some(WAIT)).await
+        {
             Ok(page) => {
                 (failures, heard) = (0, Instant::now());
                 reader.tell(&page)?;

@@ -1,10 +1,16 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
-//! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and `schedules` ask the API, `verify` adds up, `wait` waits, and `laggards` names those it waits for, `watch` and `logs` follow what goes on, `render` turns answers into text, `picture`
-//! draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token and whose certificates to trust, `listen` where to listen, `complete` completes names in shells. `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`. `flamenco` starts a manager of render farms and looks at one. `servers` starts what
-//! `app` puts together, and the bench; `stopping` says what a stop waits for.
+//! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and
+//! `schedules` ask the API, `verify` adds up, `wait` waits, and `laggards` names those it waits for, `watch`
+//! and `logs` follow what goes on, `render` turns answers into text, `picture` draws a request, `table` makes
+//! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
+//! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
+//! `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`.
+//! `flamenco` starts a manager of render farms and looks at one. `servers` starts what `app` puts together,
+//! and the bench; `stopping` says what a stop waits for.
 //!
-//! Promise: data on standard output, everything else on standard error; every failure is one clear text and exit code 1.
+//! Promise: data on standard output, everything else on standard error; every failure is one clear text and
+//! exit code 1.
 
 mod access;
 mod answers;
@@ -72,7 +78,8 @@ pub use tree::command;
 /// Reads the command line. Help, version and usage errors have been printed when this answers a code.
 ///
 /// # Errors
-/// The exit code: [`Code::Ok`] after help and version, [`Code::Failure`] after wrong usage (2 means something else here).
+/// The exit code: [`Code::Ok`] after help and version, [`Code::Failure`] after wrong usage (2 means something
+/// else here).
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     let words: Vec<OsString> = with_two_dashes(words.into_iter().collect());
     let read = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -94,7 +101,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
     Ok(cli)
 }
 
-/// The error of a flag that does not exist without a tip that nobody can have meant, and without the usage line that shows it.
+/// The error of a flag that does not exist without a tip that nobody can have meant, and without the usage
+/// line that shows it.
 fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -109,7 +117,8 @@ fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// The program. It is here and not in the executable, because the compiler would generate its futures a second time there.
+/// The program. It is here and not in the executable, because the compiler would generate its futures a
+/// second time there.
 pub fn main(words: std::env::ArgsOs) -> ExitCode {
     app::keep_files_from_children();
     let cli = match parse(words) {

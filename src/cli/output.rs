@@ -92,9 +92,12 @@ struct Inner<'a> {
 
 fn as_json(code: &str, failure: &Failure) -> String {
     let error = match failure {
-        Failure::Client(ClientError::Refused { problem, .. }) => {
-            Inner { code, detail: problem.detail.clone(), errors: &problem.errors, existing_id: problem.existing_id }
-        }
+        Failure::Client(ClientError::Refused { problem, .. }) => Inner {
+            code,
+            detail: problem.detail.clone(),
+            errors: &problem.errors,
+            existing_id: problem.existing_id,
+        },
         other => Inner { code, detail: other.to_string(), errors: &[], existing_id: None },
     };
     serde_json::to_string(&Outer { error }).unwrap_or_default()
@@ -107,7 +110,8 @@ pub(super) fn error_as_json(code: &str, detail: &str) -> String {
 
 /// An error of the command line as JSON.
 pub(super) fn usage_as_json(text: &str) -> String {
-    let end = ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    let end =
+        ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
     let text = text.get(..end).unwrap_or(text).trim().trim_start_matches("error: ");
     as_json("usage", &Failure::Usage(text.to_owned()))
 }
@@ -118,13 +122,23 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-/// Writes what a command has found to standard output: for programs as a line of JSON, for people as the text that fits the screen.
-pub(super) fn show(json: bool, value: &impl Serialize, text: impl FnOnce(Screen) -> String) -> Result<(), Failure> {
+/// Writes what a command has found to standard output: for programs as a line of JSON, for people as the text
+/// that fits the screen.
+pub(super) fn show(
+    json: bool,
+    value: &impl Serialize,
+    text: impl FnOnce(Screen) -> String,
+) -> Result<(), Failure> {
     if json { print_json(value) } else { print(&text(Screen::of_output())) }
 }
 
 /// The same of a list. Where it is empty, people are told on standard error what would fill it.
-pub(super) fn list(json: bool, value: &impl Serialize, none: Option<&str>, text: impl FnOnce(Screen) -> String) -> Result<(), Failure> {
+pub(super) fn list(
+    json: bool,
+    value: &impl Serialize,
+    none: Option<&str>,
+    text: impl FnOnce(Screen) -> String,
+) -> Result<(), Failure> {
     match none.filter(|_| !json) {
         Some(none) => {
             note(none);
@@ -137,7 +151,10 @@ pub(super) fn list(json: bool, value: &impl Serialize, none: Option<&str>, text:
 /// Waits for the line that a person types.
 pub(super) fn answer() -> Result<String, Failure> {
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(|error| Failure::Usage(format!("cannot read the answer: {error}")))?;
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| Failure::Usage(format!("cannot read the answer: {error}")))?;
     Ok(line.trim().to_owned())
 }
 
@@ -170,7 +187,12 @@ mod tests {
     #[test]
     fn errors_are_json_for_programs() {
         let errors = vec![ProblemItem::new("/identifier", "is missing")];
-        let problem = Problem { code: "invalid_body".to_owned(), detail: "no".to_owned(), errors, ..examples::problem() };
+        let problem = Problem {
+            code: "invalid_body".to_owned(),
+            detail: "no".to_owned(),
+            errors,
+            ..examples::problem()
+        };
         let refused = Failure::Client(ClientError::Refused { status: 422, problem: Box::new(problem) });
         assert_eq!(
             as_json(refused.code(), &refused),

@@ -79,8 +79,18 @@ pub(super) fn summary(request: &Request, now: Timestamp) -> String {
         RequestStatus::Inprogress => format!("step {} of {steps}, ", begun(request)),
         _ => String::new(),
     };
-    let mut text = format!("{head}{} of {} {} completed", sum.completed, sum.all, if sum.all == 1 { "job" } else { "jobs" });
-    let counts = [(sum.failed, "failed"), (sum.running, "in progress"), (sum.retried, "retried at present"), (sum.canceled, "canceled")];
+    let mut text = format!(
+        "{head}{} of {} {} completed",
+        sum.completed,
+        sum.all,
+        if sum.all == 1 { "job" } else { "jobs" }
+    );
+    let counts = [
+        (sum.failed, "failed"),
+        (sum.running, "in progress"),
+        (sum.retried, "retried at present"),
+        (sum.canceled, "canceled"),
+    ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
         _ = write!(text, ", {count} {what}");
     }
@@ -89,7 +99,8 @@ pub(super) fn summary(request: &Request, now: Timestamp) -> String {
     text
 }
 
-/// A request with its steps and jobs; with `whole`, also each job of a long step, earlier attempts, params and extras.
+/// A request with its steps and jobs; with `whole`, also each job of a long step, earlier attempts, params
+/// and extras.
 pub(super) fn picture(request: &Request, now: Timestamp, whole: bool, screen: Screen) -> String {
     let mut text = heading(request, screen) + "\n";
     text += &steps(request, now, whole, screen);
@@ -97,7 +108,12 @@ pub(super) fn picture(request: &Request, now: Timestamp, whole: bool, screen: Sc
         _ = writeln!(text, "{}", screen.paint(&visible(error), Colour::Bad));
     }
     if whole {
-        _ = writeln!(text, "params  {}\nextras  {}", visible(request.params.get()), visible(request.extras.get()));
+        _ = writeln!(
+            text,
+            "params  {}\nextras  {}",
+            visible(request.params.get()),
+            visible(request.extras.get())
+        );
     }
     text + &summary(request, now) + "\n"
 }
@@ -116,7 +132,8 @@ pub(super) fn steps(request: &Request, now: Timestamp, whole: bool, screen: Scre
         for name in &step.jobs {
             let attempts = attempts(request, place, name);
             let standing = standing(&attempts, request.status.is_final(), now);
-            let quiet = attempts.last().is_none_or(|job| matches!(job.status, JobStatus::Completed | JobStatus::New));
+            let quiet =
+                attempts.last().is_none_or(|job| matches!(job.status, JobStatus::Completed | JobStatus::New));
             if !whole && step.jobs.len() > EACH && quiet {
                 let words = attempts.last().map_or("waiting", |job| job.status.as_str());
                 match counted.iter_mut().find(|(cell, _)| cell.text == words) {
@@ -127,13 +144,28 @@ pub(super) fn steps(request: &Request, now: Timestamp, whole: bool, screen: Scre
             }
             let name = visible(name);
             let blanks = " ".repeat(widest - width(&name) + 2);
-            let message = if standing.message.is_empty() { String::new() } else { format!("  {}", standing.message) };
-            text += &line(&[rail.into(), standing.sign, format!(" {name}{blanks}").into(), standing.words, message.into()], screen);
+            let message =
+                if standing.message.is_empty() { String::new() } else { format!("  {}", standing.message) };
+            text += &line(
+                &[
+                    rail.into(),
+                    standing.sign,
+                    format!(" {name}{blanks}").into(),
+                    standing.words,
+                    message.into(),
+                ],
+                screen,
+            );
             let earlier = attempts.split_last().map_or(&[][..], |(_, earlier)| earlier);
             for attempt in earlier.iter().filter(|_| whole) {
                 let error = attempt.error.as_deref().map(last_line_first).unwrap_or_default();
                 let at = attempt.completed.map(clock).unwrap_or_default();
-                let told = format!("{rail}    try {}  {}  {at}  {}", attempt.attempt, attempt.status.as_str(), visible(&error));
+                let told = format!(
+                    "{rail}    try {}  {}  {at}  {}",
+                    attempt.attempt,
+                    attempt.status.as_str(),
+                    visible(&error)
+                );
                 text += &line(&[told.into()], screen);
             }
         }
@@ -185,7 +217,11 @@ fn sign_of_step(request: &Request, place: usize) -> Cell {
 
 fn standing(attempts: &[&Job], over: bool, now: Timestamp) -> Standing {
     let Some((last, earlier)) = attempts.split_last() else {
-        return Standing { sign: "·".into(), words: if over { "not run" } else { "" }.into(), message: String::new() };
+        return Standing {
+            sign: "·".into(),
+            words: if over { "not run" } else { "" }.into(),
+            message: String::new(),
+        };
     };
     let again = if last.attempt > 1 { format!(" at try {}", last.attempt) } else { String::new() };
     let took = |end: Timestamp| seconds(end.since(last.created));
@@ -215,14 +251,23 @@ fn begun(request: &Request) -> usize {
     match request.status {
         RequestStatus::Queuing => 0,
         RequestStatus::Completed => request.steps.len(),
-        RequestStatus::Inprogress | RequestStatus::Failed | RequestStatus::Canceled => (request.step as usize + 1).min(request.steps.len()),
+        RequestStatus::Inprogress | RequestStatus::Failed | RequestStatus::Canceled => {
+            (request.step as usize + 1).min(request.steps.len())
+        }
     }
 }
 
 /// Requests, one a line.
 pub(super) fn requests(requests: &[Request], now: Timestamp, screen: Screen) -> String {
     use Narrow::{Drop, Keep};
-    let columns = [("STATUS", Keep), ("ACTION", Keep), ("CREATED", Drop), ("AGE", Keep), ("STEP", Keep), ("REQUEST", Keep)];
+    let columns = [
+        ("STATUS", Keep),
+        ("ACTION", Keep),
+        ("CREATED", Drop),
+        ("AGE", Keep),
+        ("STEP", Keep),
+        ("REQUEST", Keep),
+    ];
     let mut table = Table::new(columns);
     for request in requests {
         table.push([
@@ -272,9 +317,10 @@ step 2 of 3, 2 of 5 jobs completed, 1 in progress, 1 retried at present, after 9
     #[test]
     fn the_whole_story_has_each_attempt() {
         let text = picture(&examples::request(), after(9), true, Screen::PLAIN);
-        for wanted in
-            ["│     try 1  retry  2024-07-12 10:00:05Z  DELETE http://127.0.0.1:9002/users/333: 503\n", "\nextras  {\"email\":\"a@b\"}\n"]
-        {
+        for wanted in [
+            "│     try 1  retry  2024-07-12 10:00:05Z  DELETE http://127.0.0.1:9002/users/333: 503\n",
+            "\nextras  {\"email\":\"a@b\"}\n",
+        ] {
             assert!(text.contains(wanted), "no {wanted:?} in {text}");
         }
     }
@@ -283,7 +329,13 @@ step 2 of 3, 2 of 5 jobs completed, 1 in progress, 1 retried at present, after 9
     fn a_long_step_is_counted() {
         let names: Vec<String> = (0..40).map(|number| format!("job{number}")).collect();
         let first = examples::request().jobs.into_iter().flatten().next().expect("a job");
-        let job = |name: &String, status| Job { name: name.clone(), status, step: 0, error: Some("no room".to_owned()), ..first.clone() };
+        let job = |name: &String, status| Job {
+            name: name.clone(),
+            status,
+            step: 0,
+            error: Some("no room".to_owned()),
+            ..first.clone()
+        };
         let jobs = names.iter().enumerate().map(|(place, name)| match place {
             7 => job(name, JobStatus::Failed),
             30.. => job(name, JobStatus::New),
@@ -292,20 +344,39 @@ step 2 of 3, 2 of 5 jobs completed, 1 in progress, 1 retried at present, after 9
         let steps = vec![RequestStep { name: "many".to_owned(), jobs: names.clone(), when: When::AllOk }];
         let request = Request { jobs: Some(jobs.collect()), steps, ..examples::request() };
         let text = picture(&request, after(9), false, Screen::PLAIN);
-        assert!(text.contains("  ✗ job7   failed  no room\n    29 more: completed\n    10 more: new\n"), "{text}");
-        assert_eq!(picture(&request, after(9), true, Screen::PLAIN).lines().filter(|line| line.contains("job")).count(), 41);
+        assert!(
+            text.contains("  ✗ job7   failed  no room\n    29 more: completed\n    10 more: new\n"),
+            "{text}"
+        );
+        assert_eq!(
+            picture(&request, after(9), true, Screen::PLAIN)
+                .lines()
+                .filter(|line| line.contains("job"))
+                .count(),
+            41
+        );
     }
 
     #[test]
     fn a_request_fits_the_screen_and_has_its_colours() {
         let narrow = picture(&examples::request(), after(9), false, Screen::of_width(40));
-        assert!(narrow.lines().skip(1).all(|line| width(line) <= 40 || line.starts_with("step ")), "{narrow}");
+        assert!(
+            narrow.lines().skip(1).all(|line| width(line) <= 40 || line.starts_with("step ")),
+            "{narrow}"
+        );
         assert!(narrow.contains("│ ↻ service2DeleteUser  try 2 in 6s  DE…\n"), "{narrow}");
         let painted = picture(&examples::request(), after(9), false, Screen::COLOURED);
         assert!(painted.contains("\x1b[32m✓\x1b[0m service1_retrieve_user"), "{painted}");
-        let failed = Request { status: RequestStatus::Failed, error: Some("no\u{1b}[2J".to_owned()), ..examples::request() };
+        let failed = Request {
+            status: RequestStatus::Failed,
+            error: Some("no\u{1b}[2J".to_owned()),
+            ..examples::request()
+        };
         let text = picture(&failed, after(9), false, Screen::COLOURED);
-        assert!(text.contains("\x1b[31mFailed\x1b[0m") && text.contains("\x1b[31mno\\u{1b}[2J\x1b[0m\n"), "{text}");
+        assert!(
+            text.contains("\x1b[31mFailed\x1b[0m") && text.contains("\x1b[31mno\\u{1b}[2J\x1b[0m\n"),
+            "{text}"
+        );
         assert!(text.contains("mail                not run"), "{text}");
     }
 

@@ -1,4 +1,5 @@
-//! Which endpoints a submission is for: told on request, and before many servers do something because a person mistyped.
+//! Which endpoints a submission is for: told on request, and before many servers do something because a
+//! person mistyped.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};

@@ -93,7 +93,9 @@ pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure
         Queue::Resume(one) => (one.task_type, false),
     };
     let queue = client.pause(&task_type, paused).await?;
-    output::show(global.json, &queue, |screen| table(std::slice::from_ref(&queue), Clock::system().now(), screen))?;
+    output::show(global.json, &queue, |screen| {
+        table(std::slice::from_ref(&queue), Clock::system().now(), screen)
+    })?;
     Ok(Code::Ok)
 }
 
@@ -112,11 +114,26 @@ fn table(queues: &[contract::Queue], now: Timestamp, screen: Screen) -> String {
     ];
     let mut table = Table::new(columns);
     for queue in queues {
-        let state = if queue.paused_at.is_some() { Cell::new("paused", Colour::Open) } else { Cell::new("open", Colour::Good) };
-        let (oldest, waits) = queue.oldest.map_or(("-".to_owned(), "-".to_owned()), |oldest| (clock(oldest), age(now.since(oldest))));
-        let [waiting, held, delayed, running] =
-            [queue.waiting, queue.held, queue.delayed, queue.running].map(|count| Cell::from(count.to_string()));
-        table.push([queue.task_type.as_str().into(), state, waiting, held, delayed, running, oldest.into(), waits.into()]);
+        let state = if queue.paused_at.is_some() {
+            Cell::new("paused", Colour::Open)
+        } else {
+            Cell::new("open", Colour::Good)
+        };
+        let (oldest, waits) = queue
+            .oldest
+            .map_or(("-".to_owned(), "-".to_owned()), |oldest| (clock(oldest), age(now.since(oldest))));
+        let [waiting, held, delayed, running] = [queue.waiting, queue.held, queue.delayed, queue.running]
+            .map(|count| Cell::from(count.to_string()));
+        table.push([
+            queue.task_type.as_str().into(),
+            state,
+            waiting,
+            held,
+            delayed,
+            running,
+            oldest.into(),
+            waits.into(),
+        ]);
     }
     table.text(screen)
 }

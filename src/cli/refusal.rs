@@ -3,7 +3,8 @@
 use crate::client::ClientError;
 use crate::contract::Submission;
 
-/// A refusal with the names of flags in place of JSON pointers and query parameters; every other error as it is.
+/// A refusal with the names of flags in place of JSON pointers and query parameters; every other error as it
+/// is.
 pub(super) fn with_flags(error: ClientError, submission: Option<&Submission>) -> ClientError {
     told_by(error, |pointer| flag(pointer, submission))
 }
@@ -16,7 +17,10 @@ pub(super) fn with_flags_of_request(error: ClientError) -> ClientError {
 fn told_by(error: ClientError, flag: impl Fn(&str) -> String) -> ClientError {
     let ClientError::Refused { status, mut problem } = error else { return error };
     for error in &mut problem.errors {
-        let words = error.message.split(' ').map(|word| if word.starts_with('/') { flag(word) } else { word.to_owned() });
+        let words = error
+            .message
+            .split(' ')
+            .map(|word| if word.starts_with('/') { flag(word) } else { word.to_owned() });
         error.message = words.collect::<Vec<_>>().join(" ");
         error.pointer = flag(&error.pointer);
     }
@@ -29,12 +33,19 @@ fn flag_of_request(pointer: &str) -> String {
         return format!("--{parameter}");
     }
     let mut parts = pointer.split('/').skip(1);
-    match (parts.next(), parts.next().map(str::parse::<usize>), parts.next(), parts.next().map(str::parse::<usize>)) {
+    match (
+        parts.next(),
+        parts.next().map(str::parse::<usize>),
+        parts.next(),
+        parts.next().map(str::parse::<usize>),
+    ) {
         (Some("action"), None, ..) => "ACTION".to_owned(),
         (Some("params"), None, ..) => "--params".to_owned(),
         (Some("request_token"), None, ..) => "--request-token".to_owned(),
         (Some("steps"), None, ..) => "--step".to_owned(),
-        (Some("steps"), Some(Ok(step)), Some("jobs"), Some(Ok(job))) => format!("job {} of --step {}", job + 1, step + 1),
+        (Some("steps"), Some(Ok(step)), Some("jobs"), Some(Ok(job))) => {
+            format!("job {} of --step {}", job + 1, step + 1)
+        }
         (Some("steps"), Some(Ok(step)), Some(member), None) => format!("{member} of --step {}", step + 1),
         (Some("steps"), Some(Ok(step)), None, None) => format!("--step {}", step + 1),
         _ => pointer.to_owned(),
@@ -49,14 +60,18 @@ fn flag(pointer: &str, submission: Option<&Submission>) -> String {
     let Some(member) = pointer.strip_prefix('/') else { return pointer.to_owned() };
     let (member, rest) = member.split_once('/').map_or((member, None), |(member, rest)| (member, Some(rest)));
     match (member, rest) {
-        ("identifier" | "priority" | "ttl" | "payload" | "percent" | "limit" | "seed" | "expect", None) => format!("--{member}"),
+        ("identifier" | "priority" | "ttl" | "payload" | "percent" | "limit" | "seed" | "expect", None) => {
+            format!("--{member}")
+        }
         ("run_at", None) => "--run-at".to_owned(),
         ("payload", Some(rest)) => format!("--payload /{rest}"),
         ("match" | "exclude", _) => format!("--{member}"),
         ("groups", _) => "--group".to_owned(),
         ("endpoints", None) => "--endpoints".to_owned(),
         ("endpoints", Some(place)) => {
-            let name = submission.zip(place.parse::<usize>().ok()).and_then(|(submission, place)| submission.endpoints.get(place));
+            let name = submission
+                .zip(place.parse::<usize>().ok())
+                .and_then(|(submission, place)| submission.endpoints.get(place));
             name.map_or_else(|| "--endpoints".to_owned(), |name| format!("--endpoints {name}"))
         }
         _ => pointer.to_owned(),
@@ -79,8 +94,11 @@ mod tests {
         ];
         let problem = Problem { detail: "5 problems".to_owned(), errors, ..examples::problem() };
         let endpoints = ["a", "b"].map(|name| name.parse().expect("a name")).to_vec();
-        let submission = Submission { endpoints, ..Submission::new("i".parse().expect("an identifier"), None) };
-        let told = with_flags(ClientError::Refused { status: 422, problem: Box::new(problem) }, Some(&submission)).to_string();
+        let submission =
+            Submission { endpoints, ..Submission::new("i".parse().expect("an identifier"), None) };
+        let told =
+            with_flags(ClientError::Refused { status: 422, problem: Box::new(problem) }, Some(&submission))
+                .to_string();
         let lines = [
             "5 problems",
             "--endpoints b: repeats --endpoints a",

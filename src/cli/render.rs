@@ -1,7 +1,7 @@
 //! What people see. Pure: values in, text out.
 //!
-//! Whatever came from elsewhere (error texts, names) has its control characters made visible, so that no endpoint can
-//! write to an operator's terminal.
+//! Whatever came from elsewhere (error texts, names) has its control characters made visible, so that no
+//! endpoint can write to an operator's terminal.
 
 use std::cmp::Ordering;
 use std::fmt::Write;
@@ -34,7 +34,8 @@ pub(super) fn begun(submitted: &Submitted) -> String {
 /// Type and name of a task as they can be typed at any shell.
 pub(super) fn typed(task: &Task) -> String {
     let identifier = task.identifier.as_str();
-    let safe = !identifier.starts_with('-') && !matches!(identifier, "." | "..") && shell::is_plain(identifier);
+    let safe =
+        !identifier.starts_with('-') && !matches!(identifier, "." | "..") && shell::is_plain(identifier);
     match safe {
         true => format!("{} {identifier}", task.task_type),
         false => format!("{} {}", task.task_type, task.id),
@@ -67,14 +68,23 @@ pub(super) fn summary(task: &Task, now: Timestamp) -> String {
         (0, TaskStatus::Created) => "not sent yet".to_owned(),
         (0, _) => format!("no endpoint subscribes to {}", task.task_type),
         (expected, _) => {
-            format!("{} of {expected} {} finished", task.counts.finished, if expected == 1 { "endpoint" } else { "endpoints" })
+            format!(
+                "{} of {expected} {} finished",
+                task.counts.finished,
+                if expected == 1 { "endpoint" } else { "endpoints" }
+            )
         }
     };
     let (time, word) = task.finished_at.map_or((now, "after"), |end| (end, "in"));
-    iter::once(head).chain(others(task)).chain([format!("{word} {}", seconds(time.since(task.start_time)))]).collect::<Vec<_>>().join(", ")
+    iter::once(head)
+        .chain(others(task))
+        .chain([format!("{word} {}", seconds(time.since(task.start_time)))])
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-/// What became of endpoints besides finishing: `1 failed`, `2 canceled (1 never received it)`. Each endpoint is counted once.
+/// What became of endpoints besides finishing: `1 failed`, `2 canceled (1 never received it)`. Each endpoint
+/// is counted once.
 fn others(task: &Task) -> impl Iterator<Item = String> {
     let Counts { expected, received, finished, failed, canceled, expired, .. } = task.counts;
     let unreceived = expected.saturating_sub(received);
@@ -98,17 +108,36 @@ fn others(task: &Task) -> impl Iterator<Item = String> {
         (expired, "gave up", never(expired)),
         (telling, "being told", String::new()),
     ];
-    counts.into_iter().filter(|(count, ..)| *count > 0).map(|(count, what, never)| format!("{count} {what}{never}"))
+    counts
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, what, never)| format!("{count} {what}{never}"))
 }
 
-/// A task with the endpoints that are missing and what the others did with it, and how it stands in the last line.
-pub(super) fn report(task: &Task, missing: &[EndpointName], responses: &[TaskResponse], now: Timestamp, screen: Screen) -> String {
-    let mut heard: Vec<&TaskResponse> = responses.iter().filter(|response| response.status != ResponseStatus::Expected).collect();
+/// A task with the endpoints that are missing and what the others did with it, and how it stands in the last
+/// line.
+pub(super) fn report(
+    task: &Task,
+    missing: &[EndpointName],
+    responses: &[TaskResponse],
+    now: Timestamp,
+    screen: Screen,
+) -> String {
+    let mut heard: Vec<&TaskResponse> =
+        responses.iter().filter(|response| response.status != ResponseStatus::Expected).collect();
     heard.sort_by(|one, other| natural(one.endpoint.as_str(), other.endpoint.as_str()));
     let mut missing: Vec<&EndpointName> = missing.iter().collect();
     missing.sort_by(|one, other| natural(one.as_str(), other.as_str()));
-    let mut table = Table::new([("ENDPOINT", Narrow::Keep), ("STATUS", Narrow::Keep), ("ERRNR", Narrow::Keep), ("MESSAGE", Narrow::Cut)]);
-    heard.into_iter().flat_map(|response| iter::once(row(response)).chain(late(response))).for_each(|row| table.push(row));
+    let mut table = Table::new([
+        ("ENDPOINT", Narrow::Keep),
+        ("STATUS", Narrow::Keep),
+        ("ERRNR", Narrow::Keep),
+        ("MESSAGE", Narrow::Cut),
+    ]);
+    heard
+        .into_iter()
+        .flat_map(|response| iter::once(row(response)).chain(late(response)))
+        .for_each(|row| table.push(row));
     let (word, colour) = match task.status {
         TaskStatus::Incomplete => ("not received yet", Colour::Bad),
         status if status.is_final() => ("not received", Colour::Bad),
@@ -135,7 +164,12 @@ fn row(response: &TaskResponse) -> [Cell; 4] {
         errmsg => last_line_first(errmsg),
     };
     let errnr = response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default();
-    [response.endpoint.as_str().into(), Cell::new(status, colour), Cell::new(errnr, colour), visible(&message).into()]
+    [
+        response.endpoint.as_str().into(),
+        Cell::new(status, colour),
+        Cell::new(errnr, colour),
+        visible(&message).into(),
+    ]
 }
 
 /// What an endpoint does with a task, and how good that is.
@@ -148,11 +182,17 @@ fn standing(response: &TaskResponse) -> (String, Colour) {
         (ResponseStatus::Created, None | Some(0)) => ("running".to_owned(), Colour::Plain),
         (ResponseStatus::Finished, _) => {
             let colour = if good { Colour::Good } else { Colour::Bad };
-            let again = if response.attempt > 1 { format!(" at attempt {}", response.attempt) } else { String::new() };
+            let again = if response.attempt > 1 {
+                format!(" at attempt {}", response.attempt)
+            } else {
+                String::new()
+            };
             (format!("finished{again}"), colour)
         }
         (ResponseStatus::Expired, _) => (status.as_str().to_lowercase(), Colour::Bad),
-        (ResponseStatus::Canceled | ResponseStatus::Expected, _) => (status.as_str().to_lowercase(), Colour::Open),
+        (ResponseStatus::Canceled | ResponseStatus::Expected, _) => {
+            (status.as_str().to_lowercase(), Colour::Open)
+        }
     }
 }
 
@@ -166,7 +206,12 @@ fn late(response: &TaskResponse) -> Option<[Cell; 4]> {
     let late = response.late.as_ref()?;
     let what = if late.contradicts { "contradicted later" } else { "answered too late" };
     let message = visible(&last_line_first(&late.errmsg));
-    Some([response.endpoint.as_str().into(), Cell::new(what, Colour::Bad), late.errnr.to_string().into(), message.into()])
+    Some([
+        response.endpoint.as_str().into(),
+        Cell::new(what, Colour::Bad),
+        late.errnr.to_string().into(),
+        message.into(),
+    ])
 }
 
 /// All that is known of one endpoint's answer.
@@ -177,19 +222,24 @@ pub(super) fn answer(task: &Task, response: &TaskResponse, now: Timestamp, scree
     let mut facts = vec![
         ("endpoint", response.endpoint.to_string()),
         ("status", screen.paint(&status, colour)),
-        ("errnr", response.errnr.map_or_else(|| "-".to_owned(), |errnr| screen.paint(&errnr.to_string(), colour))),
+        (
+            "errnr",
+            response.errnr.map_or_else(|| "-".to_owned(), |errnr| screen.paint(&errnr.to_string(), colour)),
+        ),
         ("received", response.start_time.map_or_else(never, time)),
         ("changed", time(response.last_modified_time)),
     ];
     if let Some(late) = &response.late {
         let what = if late.contradicts { "contradicts the answer" } else { "came after the end" };
-        facts.push(("late", format!("{} {what}, {}: {}", late.errnr, time(late.time), visible(&late.errmsg))));
+        facts
+            .push(("late", format!("{} {what}, {}: {}", late.errnr, time(late.time), visible(&late.errmsg))));
     }
     let mut text = heading(task, screen) + "\n";
     for (name, fact) in facts {
         _ = writeln!(text, "{name:<10}{fact}");
     }
-    let attempts = response.attempts.iter().map(|one| format!("attempt {}: {} {}", one.attempt, one.errnr, one.errmsg));
+    let attempts =
+        response.attempts.iter().map(|one| format!("attempt {}: {} {}", one.attempt, one.errnr, one.errmsg));
     let parts = [
         ("earlier attempts", attempts.collect::<Vec<_>>().join("\n")),
         ("message", response.errmsg.clone()),
@@ -209,17 +259,35 @@ pub(super) fn tokens(tokens: &[Token], now: Timestamp, screen: Screen) -> String
         items.into_iter().map(word).collect::<Vec<_>>().join(",")
     }
     use Narrow::{Cut, Drop, Keep};
-    let mut table = Table::new([("NAME", Keep), ("SCOPES", Keep), ("TYPES", Cut), ("WORKER", Keep), ("CREATED", Drop), ("EXPIRES", Keep)]);
+    let mut table = Table::new([
+        ("NAME", Keep),
+        ("SCOPES", Keep),
+        ("TYPES", Cut),
+        ("WORKER", Keep),
+        ("CREATED", Drop),
+        ("EXPIRES", Keep),
+    ]);
     for token in tokens {
         let expires = match token.expires_at {
             None => Cell::from("never"),
             Some(end) if token.is_expired(now) => Cell::new(format!("{} (is over)", clock(end)), Colour::Bad),
             Some(end) => clock(end).into(),
         };
-        let types = if token.is_unlimited() { "all".to_owned() } else { words(&token.task_types, ToString::to_string) };
+        let types = if token.is_unlimited() {
+            "all".to_owned()
+        } else {
+            words(&token.task_types, ToString::to_string)
+        };
         let worker = token.worker.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         let scopes = words(&token.scopes, ToString::to_string);
-        table.push([token.name.to_string().into(), scopes.into(), types.into(), worker.into(), clock(token.created_at).into(), expires]);
+        table.push([
+            token.name.to_string().into(),
+            scopes.into(),
+            types.into(),
+            worker.into(),
+            clock(token.created_at).into(),
+            expires,
+        ]);
     }
     table.text(screen)
 }
@@ -228,12 +296,21 @@ pub(super) fn tokens(tokens: &[Token], now: Timestamp, screen: Screen) -> String
 pub(super) fn tasks(tasks: &[Task], now: Timestamp, wide: bool, screen: Screen) -> String {
     use Narrow::{Drop, Keep};
     let last = if wide { "TASK" } else { "" };
-    let columns =
-        [("STATUS", Keep), ("TYPE", Keep), ("SUBMITTED", Drop), ("AGE", Keep), ("FINISHED", Keep), ("IDENTIFIER", Keep), (last, Keep)];
+    let columns = [
+        ("STATUS", Keep),
+        ("TYPE", Keep),
+        ("SUBMITTED", Drop),
+        ("AGE", Keep),
+        ("FINISHED", Keep),
+        ("IDENTIFIER", Keep),
+        (last, Keep),
+    ];
     let mut table = Table::new(columns);
     for task in tasks {
-        let counts =
-            iter::once(format!("{}/{}", task.counts.finished, task.counts.expected)).chain(others(task)).collect::<Vec<_>>().join(", ");
+        let counts = iter::once(format!("{}/{}", task.counts.finished, task.counts.expected))
+            .chain(others(task))
+            .collect::<Vec<_>>()
+            .join(", ");
         let id = if wide { task.id.to_string() } else { String::new() };
         table.push([
             Cell::new(task.status.as_str(), colour(task)),
@@ -259,7 +336,9 @@ pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) 
         // Of one that is gone as a whole its state says so.
         let present = is_present(endpoint);
         let types = endpoint.types.iter().map(|one| match (&one.trouble, one.slots) {
-            (Some(trouble), _) if !one.subscribed => format!("{} (not subscribed: {})", one.task_type, visible(trouble)),
+            (Some(trouble), _) if !one.subscribed => {
+                format!("{} (not subscribed: {})", one.task_type, visible(trouble))
+            }
             _ if !one.subscribed && present => format!("{} (gone)", one.task_type),
             (Some(trouble), _) => format!("{} ({})", one.task_type, visible(trouble)),
             (None, Some(0)) => format!("{} (takes no more)", one.task_type),
@@ -293,7 +372,8 @@ pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) 
     sorted.sort_by(|one, other| natural(one.name.as_str(), other.name.as_str()));
     for endpoint in sorted {
         let (seen, heard) = (clock(endpoint.last_seen), age(now.since(endpoint.last_seen)));
-        let (version, offset) = (visible(&endpoint.version), endpoint.clock_offset_ms.map_or_else(|| "-".to_owned(), ahead));
+        let (version, offset) =
+            (visible(&endpoint.version), endpoint.clock_offset_ms.map_or_else(|| "-".to_owned(), ahead));
         let name = endpoint.name.as_str();
         table.push([
             name.into(),
@@ -355,8 +435,8 @@ fn part(text: &str) -> (&str, &str) {
 pub(super) fn visible(text: &str) -> String {
     let mut shown = String::new();
     for c in text.chars() {
-        // Direction marks reorder what stands around them; separators break the line for some terminals and editors; and what takes no
-        // room makes two texts look the same.
+        // Direction marks reorder what stands around them; separators break the line for some terminals and
+        // editors; and what takes no room makes two texts look the same.
         let unseen = matches!(c,
             '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
@@ -409,21 +489,48 @@ mod tests {
 
     #[test]
     fn sums_up_in_one_line() {
-        let done = Task { counts: counts([2, 2, 2, 0, 0, 0]), status: TaskStatus::Done, finished_at: Some(after(5)), ..task() };
-        let queue = Queued { priority: 0, run_at: None, attempts: vec![], parent: None, replaced_by: None, successor_error: None };
+        let done = Task {
+            counts: counts([2, 2, 2, 0, 0, 0]),
+            status: TaskStatus::Done,
+            finished_at: Some(after(5)),
+            ..task()
+        };
+        let queue = Queued {
+            priority: 0,
+            run_at: None,
+            attempts: vec![],
+            parent: None,
+            replaced_by: None,
+            successor_error: None,
+        };
         let queued = Task { queue: Some(queue), ..task() };
         let table = [
             (task(), "not sent yet, after 9.0 s"),
             (queued.clone(), "waits for a worker, after 9.0 s"),
-            (Task { status: TaskStatus::Expired, finished_at: Some(after(5)), ..queued }, "no worker had it, in 5.0 s"),
-            (Task { status: TaskStatus::Incomplete, ..task() }, "no endpoint subscribes to backup, after 9.0 s"),
-            (Task { counts: counts([2, 2, 2, 1, 0, 0]), ..done.clone() }, "2 of 2 endpoints finished, 1 failed, in 5.0 s"),
-            (Task { counts: counts([1, 1, 1, 0, 0, 0]), ..done.clone() }, "1 of 1 endpoint finished, in 5.0 s"),
+            (
+                Task { status: TaskStatus::Expired, finished_at: Some(after(5)), ..queued },
+                "no worker had it, in 5.0 s",
+            ),
+            (
+                Task { status: TaskStatus::Incomplete, ..task() },
+                "no endpoint subscribes to backup, after 9.0 s",
+            ),
+            (
+                Task { counts: counts([2, 2, 2, 1, 0, 0]), ..done.clone() },
+                "2 of 2 endpoints finished, 1 failed, in 5.0 s",
+            ),
+            (
+                Task { counts: counts([1, 1, 1, 0, 0, 0]), ..done.clone() },
+                "1 of 1 endpoint finished, in 5.0 s",
+            ),
             (
                 Task { status: TaskStatus::Expired, counts: counts([3, 1, 1, 1, 0, 2]), ..done.clone() },
                 "1 of 3 endpoints finished, 1 failed, 2 gave up without having received it, in 5.0 s",
             ),
-            (Task { counts: counts([2, 2, 1, 0, 1, 0]), ..done.clone() }, "1 of 2 endpoints finished, 1 canceled, in 5.0 s"),
+            (
+                Task { counts: counts([2, 2, 1, 0, 1, 0]), ..done.clone() },
+                "1 of 2 endpoints finished, 1 canceled, in 5.0 s",
+            ),
             (
                 Task { counts: counts([2, 1, 0, 0, 2, 0]), status: TaskStatus::Canceled, ..done.clone() },
                 "0 of 2 endpoints finished, 2 canceled (1 never received it), in 5.0 s",
@@ -432,7 +539,10 @@ mod tests {
                 Task { counts: counts([3, 2, 0, 0, 1, 0]), status: TaskStatus::Canceled, ..done.clone() },
                 "0 of 3 endpoints finished, 1 canceled without having received it, 2 being told, in 5.0 s",
             ),
-            (Task { counts: counts([2, 2, 1, 0, 0, 1]), ..done }, "1 of 2 endpoints finished, 1 gave up, in 5.0 s"),
+            (
+                Task { counts: counts([2, 2, 1, 0, 0, 1]), ..done },
+                "1 of 2 endpoints finished, 1 gave up, in 5.0 s",
+            ),
         ];
         for (task, line) in table {
             assert_eq!(summary(&task, after(9)), line);
@@ -451,32 +561,55 @@ console3  not received yet
 2 of 3 endpoints finished, 1 failed, 1 not received yet, after 30.0 s
 ";
         assert_eq!(report(&task, &missing, &[response()], after(30), Screen::PLAIN), text);
-        let late = |contradicts| Some(LateAnswer { contradicts, errnr: 3, errmsg: "full".into(), run: None, time: after(9) });
-        for (contradicts, line) in
-            [(false, "console1  answered too late  3      full"), (true, "console1  contradicted later  3      full")]
-        {
-            let shown = report(&task, &missing, &[TaskResponse { late: late(contradicts), ..response() }], after(30), Screen::PLAIN);
+        let late = |contradicts| {
+            Some(LateAnswer { contradicts, errnr: 3, errmsg: "full".into(), run: None, time: after(9) })
+        };
+        for (contradicts, line) in [
+            (false, "console1  answered too late  3      full"),
+            (true, "console1  contradicted later  3      full"),
+        ] {
+            let shown = report(
+                &task,
+                &missing,
+                &[TaskResponse { late: late(contradicts), ..response() }],
+                after(30),
+                Screen::PLAIN,
+            );
             assert!(shown.lines().any(|shown| shown == line), "no {line:?} in {shown}");
         }
     }
 
     #[test]
     fn shows_progress_attempts_and_answers() {
-        let running =
-            TaskResponse { status: ResponseStatus::Created, errnr: None, errmsg: String::new(), progress: Some(40), ..response() };
+        let running = TaskResponse {
+            status: ResponseStatus::Created,
+            errnr: None,
+            errmsg: String::new(),
+            progress: Some(40),
+            ..response()
+        };
         assert_eq!(row(&running).map(|cell| cell.text), ["console1", "running, 40%", "", ""]);
         let payload = Some(crate::domain::json(&serde_json::json!({"took": 1.0})));
-        let second = TaskResponse { errnr: Some(0), errmsg: String::new(), attempt: 2, payload, ..response() };
-        assert_eq!(row(&second).map(|cell| cell.text), ["console1", "finished at attempt 2", "0", "{\"took\":1.0}"]);
-        let apt = TaskResponse { errmsg: "Reading package lists...\n\nE: Could not get lock\n".to_owned(), ..response() };
+        let second =
+            TaskResponse { errnr: Some(0), errmsg: String::new(), attempt: 2, payload, ..response() };
+        assert_eq!(
+            row(&second).map(|cell| cell.text),
+            ["console1", "finished at attempt 2", "0", "{\"took\":1.0}"]
+        );
+        let apt = TaskResponse {
+            errmsg: "Reading package lists...\n\nE: Could not get lock\n".to_owned(),
+            ..response()
+        };
         assert_eq!(row(&apt).map(|cell| cell.text)[3], "E: Could not get lock | Reading package lists...");
     }
 
     #[test]
     fn others_cannot_write_to_the_terminal() {
         assert_eq!(visible("a\u{1b}[2Jb\nc\u{202e}d\t"), "a\\u{1b}[2Jb | c\\u{202e}d\\t");
-        for unseen in ['\u{85}', '\u{2028}', '\u{2029}', '\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{2066}', '\u{e0041}', '\u{3164}']
-        {
+        for unseen in [
+            '\u{85}', '\u{2028}', '\u{2029}', '\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{2066}',
+            '\u{e0041}', '\u{3164}',
+        ] {
             assert_eq!(visible(&format!("a{unseen}b")), format!("a{}b", unseen.escape_default()));
         }
         assert_eq!(visible("ä — 日本 ❤\u{fe0f}"), "ä — 日本 ❤\u{fe0f}");
@@ -533,8 +666,16 @@ console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker         
 
     #[test]
     fn ages_have_two_units() {
-        let table =
-            [(0, "0s"), (59, "59s"), (60, "1m"), (312, "5m12s"), (3600, "1h"), (12_000, "3h20m"), (187_200, "2d4h"), (864_000, "10d")];
+        let table = [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (312, "5m12s"),
+            (3600, "1h"),
+            (12_000, "3h20m"),
+            (187_200, "2d4h"),
+            (864_000, "10d"),
+        ];
         for (seconds, text) in table {
             assert_eq!(age(Duration::from_secs(seconds)), text);
         }
@@ -561,6 +702,9 @@ console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker         
         assert_eq!(colour(&done), Colour::Good);
         assert_eq!(colour(&Task { counts: counts([1, 1, 1, 1, 0, 0]), ..done.clone() }), Colour::Bad);
         assert_eq!(colour(&Task { status: TaskStatus::Incomplete, ..task() }), Colour::Bad);
-        assert_eq!((colour(&task()), colour(&Task { status: TaskStatus::Canceled, ..done })), (Colour::Plain, Colour::Open));
+        assert_eq!(
+            (colour(&task()), colour(&Task { status: TaskStatus::Canceled, ..done })),
+            (Colour::Plain, Colour::Open)
+        );
     }
 }

@@ -45,8 +45,9 @@ Examples:
     Retry(NamedRequests),
     /// Import the requests and jobs of a database of the original Tasker Worker
     ///
-    /// Works on the database of -m or --config, else on that of `tasker up`. Stop the original and its producers first. An import that was
-    /// interrupted can be repeated: requests that are there already are left alone.
+    /// Works on the database of -m or --config, else on that of `tasker up`. Stop the original and its
+    /// producers first. An import that was interrupted can be repeated: requests that are there already are
+    /// left alone.
     #[command(after_help = "\
 Examples:
   tasker request import --from mysql://worker:secret@localhost:3306/worker --dry-run -m production
@@ -122,7 +123,8 @@ pub struct ListRequests {
     /// Only requests for this action
     #[arg(long, value_name = "ACTION")]
     pub action: Option<String>,
-    /// Only requests recorded since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    /// Only requests recorded since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before
+    /// now
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub since: Option<Timestamp>,
     /// Only requests recorded before then
@@ -170,25 +172,33 @@ fn request_status(text: &str) -> Result<RequestStatus, String> {
 /// A step with its jobs: `job1 job2`, `name: job1 job2` or `name(when): job1`.
 fn step(text: &str) -> Result<StepFlag, String> {
     let (head, jobs) = text.split_once(':').map_or((None, text), |(head, jobs)| (Some(head.trim()), jobs));
-    let (name, when) = match head.map(|head| head.strip_suffix(')').and_then(|head| head.split_once('(')).ok_or(head)) {
-        None => (None, When::default()),
-        Some(Err(name)) => (Some(name), When::default()),
-        Some(Ok((name, when))) => {
-            let words = When::ALL.map(When::as_str).join(", ");
-            let found = When::ALL.into_iter().find(|one| one.as_str() == when.trim());
-            (Some(name.trim()), found.ok_or_else(|| format!("`{when}` is not one of {words}"))?)
-        }
-    };
-    let jobs: Vec<_> = jobs.split([' ', ',', '\t']).filter(|job| !job.is_empty()).map(str::to_owned).collect();
+    let (name, when) =
+        match head.map(|head| head.strip_suffix(')').and_then(|head| head.split_once('(')).ok_or(head)) {
+            None => (None, When::default()),
+            Some(Err(name)) => (Some(name), When::default()),
+            Some(Ok((name, when))) => {
+                let words = When::ALL.map(When::as_str).join(", ");
+                let found = When::ALL.into_iter().find(|one| one.as_str() == when.trim());
+                (Some(name.trim()), found.ok_or_else(|| format!("`{when}` is not one of {words}"))?)
+            }
+        };
+    let jobs: Vec<_> =
+        jobs.split([' ', ',', '\t']).filter(|job| !job.is_empty()).map(str::to_owned).collect();
     if jobs.is_empty() || name == Some("") {
-        return Err("expected jobs such as `get`, `del1 del2`, or with a name for the step `delete: del1 del2`".to_owned());
+        return Err(
+            "expected jobs such as `get`, `del1 del2`, or with a name for the step `delete: del1 del2`"
+                .to_owned(),
+        );
     }
     Ok(StepFlag { name: name.map(str::to_owned), when, jobs })
 }
 
 /// A member of an object: `id=333`.
 fn param(text: &str) -> Result<(String, serde_json::Value), String> {
-    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("expected KEY=VALUE such as `id=333`")?;
+    let (key, value) = text
+        .split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or("expected KEY=VALUE such as `id=333`")?;
     Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
@@ -212,9 +222,12 @@ mod tests {
         ] {
             assert_eq!(step(text), Ok(wanted), "{text}");
         }
-        for (text, word) in
-            [("", "expected jobs"), ("a:", "expected jobs"), (": a", "expected jobs"), ("a(never): b", "`never` is not one")]
-        {
+        for (text, word) in [
+            ("", "expected jobs"),
+            ("a:", "expected jobs"),
+            (": a", "expected jobs"),
+            ("a(never): b", "`never` is not one"),
+        ] {
             assert!(step(text).is_err_and(|error| error.contains(word)), "{text}");
         }
     }
@@ -222,9 +235,13 @@ mod tests {
     #[test]
     fn a_param_is_json_or_a_text() {
         use serde_json::json;
-        for (text, value) in
-            [("id=333", json!(333)), ("id=a=b", json!("a=b")), ("id=", json!("")), ("id=[1]", json!([1])), ("id={", json!("{"))]
-        {
+        for (text, value) in [
+            ("id=333", json!(333)),
+            ("id=a=b", json!("a=b")),
+            ("id=", json!("")),
+            ("id=[1]", json!([1])),
+            ("id={", json!("{")),
+        ] {
             assert_eq!(param(text), Ok(("id".to_owned(), value)), "{text}");
         }
         assert!(param("id").is_err() && param("=1").is_err());

@@ -7,7 +7,9 @@ use serde::Serialize;
 use super::exit::{Code, verdict_on_request};
 use super::global::Global;
 use super::output::{self, Failure, note, note_json, show};
-use super::request_args::{ListRequests, NamedRequests, RequestCommand, ShowRequest, StepFlag, SubmitRequest, WaitForRequest};
+use super::request_args::{
+    ListRequests, NamedRequests, RequestCommand, ShowRequest, StepFlag, SubmitRequest, WaitForRequest,
+};
 use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
 use super::{access, input, picture, refusal};
@@ -25,8 +27,12 @@ pub(super) async fn run(global: &Global, command: RequestCommand) -> Result<Code
         RequestCommand::Submit(args) => submit(global, args).await,
         RequestCommand::Show(args) => status(global, args).await,
         RequestCommand::List(args) => list(global, args).await,
-        RequestCommand::Cancel(args) => each(global, args, async |client, token| client.cancel_request(token).await).await,
-        RequestCommand::Retry(args) => each(global, args, async |client, token| client.retry_request(token).await).await,
+        RequestCommand::Cancel(args) => {
+            each(global, args, async |client, token| client.cancel_request(token).await).await
+        }
+        RequestCommand::Retry(args) => {
+            each(global, args, async |client, token| client.retry_request(token).await).await
+        }
         RequestCommand::Import(args) => super::import::run(global, args).await,
     }
 }
@@ -94,7 +100,13 @@ async fn status(global: &Global, args: ShowRequest) -> Result<Code, Failure> {
 }
 
 /// Waits and shows what there is then.
-async fn settle(global: &Global, client: &Client, token: &str, waiting: &WaitForRequest, interrupts: Interrupts) -> Result<Code, Failure> {
+async fn settle(
+    global: &Global,
+    client: &Client,
+    token: &str,
+    waiting: &WaitForRequest,
+    interrupts: Interrupts,
+) -> Result<Code, Failure> {
     let outcome = async {
         let ask = async |wait: Duration| client.request_of(token, Some(wait)).await;
         let code = wait::until_settled(ask, waiting.wait.flatten(), Audience::of(global.json)).await?;
@@ -108,7 +120,8 @@ async fn settle(global: &Global, client: &Client, token: &str, waiting: &WaitFor
         Err(code) => code,
     };
     let (token, api) = (shell::word(token), access::flags(global));
-    let commands = [format!("tasker request show {token}{api} --wait"), format!("tasker request cancel {token}{api}")];
+    let commands =
+        [format!("tasker request show {token}{api} --wait"), format!("tasker request cancel {token}{api}")];
     wait::say_it_goes_on(global.json, "request", code, &commands);
     Ok(code)
 }
@@ -128,7 +141,9 @@ async fn list(global: &Global, args: ListRequests) -> Result<Code, Failure> {
     let page = access::client(global)?.requests(&query).await.map_err(|error| refused(global, error))?;
     let all = RequestQuery { limit: query.limit, ..RequestQuery::default() };
     let none = page.requests.is_empty().then_some(if query == all { NONE } else { NONE_SUCH });
-    output::list(global.json, &page, none, |screen| picture::requests(&page.requests, Clock::system().now(), screen))?;
+    output::list(global.json, &page, none, |screen| {
+        picture::requests(&page.requests, Clock::system().now(), screen)
+    })?;
     more(global, page.next_cursor.as_deref());
     Ok(Code::Ok)
 }
@@ -143,7 +158,9 @@ async fn each(
     let mut code = Code::Ok;
     for token in &args.tokens {
         match act(&client, token).await {
-            Ok(request) => show(global.json, &request, |screen| picture::picture(&request, Clock::system().now(), false, screen))?,
+            Ok(request) => show(global.json, &request, |screen| {
+                picture::picture(&request, Clock::system().now(), false, screen)
+            })?,
             Err(error) if args.tokens.len() > 1 && !global.json => {
                 note(&format!("tasker: {token}: {error}"));
                 code = Code::Failure;

@@ -42,7 +42,9 @@ Exit codes with --wait:
     #[command(after_help = "Example:\n  tasker rollout list --status RUNNING,HALTED")]
     List(ListRollouts),
     /// Show a rollout: its waves, who failed, and what can be done next
-    #[command(after_help = "Examples:\n  tasker rollout show kernel-6.9\n  tasker rollout show kernel-6.9 --wait 10m")]
+    #[command(
+        after_help = "Examples:\n  tasker rollout show kernel-6.9\n  tasker rollout show kernel-6.9 --wait 10m"
+    )]
     Show(ShowRollout),
     /// Follow a rollout on the screen until it ends or somebody has to decide
     #[command(after_help = "Example:\n  tasker rollout watch kernel-6.9")]
@@ -63,10 +65,14 @@ Exit codes with --wait:
     #[command(after_help = "Example:\n  tasker rollout pause kernel-6.9")]
     Pause(OneRollout),
     /// Let a paused or halted rollout go on
-    #[command(after_help = "Examples:\n  tasker rollout resume kernel-6.9\n  tasker rollout resume kernel-6.9 --allow-failed 1")]
+    #[command(
+        after_help = "Examples:\n  tasker rollout resume kernel-6.9\n  tasker rollout resume kernel-6.9 --allow-failed 1"
+    )]
     Resume(ResumeRollout),
     /// Give a rollout up for good: what has started finishes, nothing new starts
-    #[command(after_help = "Examples:\n  tasker rollout abort kernel-6.9\n  tasker rollout abort kernel-6.9 --rollback")]
+    #[command(
+        after_help = "Examples:\n  tasker rollout abort kernel-6.9\n  tasker rollout abort kernel-6.9 --rollback"
+    )]
     Abort(AbortRollout),
     /// Agree to the wave that waits for it
     #[command(after_help = "Example:\n  tasker rollout approve kernel-6.9")]
@@ -88,7 +94,9 @@ Examples:
   tasker rollout retry kernel-6.9 --endpoints web17")]
     Retry(RetryTargets),
     /// Make a new rollout of the same document, for the endpoints that did not succeed
-    #[command(after_help = "Example:\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-again --only FAILED,UNREACHABLE")]
+    #[command(
+        after_help = "Example:\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-again --only FAILED,UNREACHABLE"
+    )]
     Rerun(RerunRollout),
 }
 
@@ -117,8 +125,8 @@ pub struct RunRollout {
 /// `tasker rollout list`.
 #[derive(Debug, Clone, Args)]
 pub struct ListRollouts {
-    /// Only rollouts of these states, separated by commas: CREATED, RUNNING, SETTLING, PAUSED, HALTED, ABORTING, DONE, PARTIAL, ABORTED,
-    /// ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED
+    /// Only rollouts of these states, separated by commas: CREATED, RUNNING, SETTLING, PAUSED, HALTED,
+    /// ABORTING, DONE, PARTIAL, ABORTED, ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = rollout_status)]
     pub status: Vec<RolloutStatus>,
     /// Where and how much.
@@ -176,7 +184,8 @@ pub struct RolloutTargets {
     /// Identifier of the rollout
     #[arg(value_name = "ROLLOUT")]
     pub name: RolloutName,
-    /// Only endpoints in these states, separated by commas: PENDING, SENT, VERIFYING, OK, FAILED, UNREACHABLE, ABSENT, SKIPPED, SUPERSEDED
+    /// Only endpoints in these states, separated by commas: PENDING, SENT, VERIFYING, OK, FAILED,
+    /// UNREACHABLE, ABSENT, SKIPPED, SUPERSEDED
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = target_state)]
     pub state: Vec<TargetState>,
     /// Only endpoints of this wave

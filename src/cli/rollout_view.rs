@@ -55,8 +55,10 @@ fn count(number: u32, bad: bool) -> Cell {
 
 /// What a document would do.
 pub(super) fn plan(plan: &RolloutPlan, with_endpoints: bool, screen: Screen) -> String {
-    let limit_of_absent = plan.max_absent.map_or_else(String::new, |max| format!(" (limit {})", grouped(max)));
-    let mut text = format!("{} endpoints, {} absent{limit_of_absent}\n", grouped(plan.size), grouped(plan.absent));
+    let limit_of_absent =
+        plan.max_absent.map_or_else(String::new, |max| format!(" (limit {})", grouped(max)));
+    let mut text =
+        format!("{} endpoints, {} absent{limit_of_absent}\n", grouped(plan.size), grouped(plan.absent));
     let mut table = Table::new([
         ("WAVE", Narrow::Keep),
         ("SIZE", Narrow::Keep),
@@ -77,12 +79,17 @@ pub(super) fn plan(plan: &RolloutPlan, with_endpoints: bool, screen: Screen) -> 
         ]);
     }
     text.push_str(&table.text(screen));
-    let total = format!("total allowance: failed {}, unreachable {}", limit(plan.allowed_failed), limit(plan.allowed_unreachable));
+    let total = format!(
+        "total allowance: failed {}, unreachable {}",
+        limit(plan.allowed_failed),
+        limit(plan.allowed_unreachable)
+    );
     let window = plan.next_window.map_or_else(String::new, |time| format!(". Next window {}", clock(time)));
     let _ = writeln!(text, "{total}{window}");
-    if let (Some(least), Some(most)) =
-        (plan.domains.iter().map(|one| one.max_in_flight).min(), plan.domains.iter().map(|one| one.max_in_flight).max())
-    {
+    if let (Some(least), Some(most)) = (
+        plan.domains.iter().map(|one| one.max_in_flight).min(),
+        plan.domains.iter().map(|one| one.max_in_flight).max(),
+    ) {
         let places = if least == most { limit(most) } else { format!("{} to {}", limit(least), limit(most)) };
         let _ = writeln!(
             text,
@@ -106,7 +113,8 @@ pub(super) fn heading(rollout: &Rollout, screen: Screen) -> String {
         (Some(wave), false) => format!(", wave {wave} of {}", rollout.waves.len()),
         _ => String::new(),
     };
-    let reason = rollout.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", visible(reason)));
+    let reason =
+        rollout.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", visible(reason)));
     format!("{status} {} ({}){place}{reason}", rollout.identifier, rollout.task_type)
 }
 
@@ -139,9 +147,15 @@ pub(super) fn rollout(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) 
         let state = screen.paint(&target.state.as_str().to_lowercase(), colour_of_state(target.state));
         let _ = writeln!(text, "{}  {state}{errnr}{note}", target.endpoint);
     }
-    let more = (rollout.counts.failed + rollout.counts.unreachable).saturating_sub(u32::try_from(bad.len()).unwrap_or(u32::MAX));
+    let more = (rollout.counts.failed + rollout.counts.unreachable)
+        .saturating_sub(u32::try_from(bad.len()).unwrap_or(u32::MAX));
     if more > 0 {
-        let _ = writeln!(text, "and {} more: tasker rollout targets {} --state FAILED,UNREACHABLE", grouped(more), rollout.identifier);
+        let _ = writeln!(
+            text,
+            "and {} more: tasker rollout targets {} --state FAILED,UNREACHABLE",
+            grouped(more),
+            rollout.identifier
+        );
     }
     if let Some(next) = next(rollout) {
         let _ = writeln!(text, "next: {next}");
@@ -158,8 +172,13 @@ fn next(rollout: &Rollout) -> Option<String> {
         RolloutStatus::Created if rollout.start_at.is_none() => Some("rollout start | abort".to_owned()),
         RolloutStatus::Halted => {
             let counts = waits.map(|wave| wave.counts).unwrap_or_default();
-            let failed = if counts.failed > 0 { format!(" --allow-failed {}", counts.failed) } else { String::new() };
-            let unreachable = if counts.unreachable > 0 { format!(" --allow-unreachable {}", counts.unreachable) } else { String::new() };
+            let failed =
+                if counts.failed > 0 { format!(" --allow-failed {}", counts.failed) } else { String::new() };
+            let unreachable = if counts.unreachable > 0 {
+                format!(" --allow-unreachable {}", counts.unreachable)
+            } else {
+                String::new()
+            };
             let rollback = if rollout.rollback.is_some() { " [--rollback]" } else { "" };
             Some(format!("rollout retry | skip | resume{failed}{unreachable} | abort{rollback}"))
         }
@@ -186,7 +205,9 @@ fn waves(waves: &[RolloutWave], current: Option<u32>, screen: Screen) -> String 
         ("LEFT", Narrow::Keep),
         ("GATES", Narrow::Cut),
     ]);
-    let near = |wave: &&RolloutWave| waves.len() <= EACH || current.is_none_or(|current| wave.wave.abs_diff(current) <= 4);
+    let near = |wave: &&RolloutWave| {
+        waves.len() <= EACH || current.is_none_or(|current| wave.wave.abs_diff(current) <= 4)
+    };
     for wave in waves.iter().filter(near) {
         let counts = &wave.counts;
         let over = |count: u32, allowed: Option<u32>| allowed.is_some_and(|allowed| count > allowed);
@@ -194,7 +215,10 @@ fn waves(waves: &[RolloutWave], current: Option<u32>, screen: Screen) -> String 
         let name = wave.name.as_deref().map_or_else(String::new, |name| format!(" {}", visible(name)));
         table.push([
             format!("{}{name}", wave.wave).into(),
-            Cell::new(wave.phase.as_str(), if wave.phase == WavePhase::Passed { Colour::Good } else { Colour::Plain }),
+            Cell::new(
+                wave.phase.as_str(),
+                if wave.phase == WavePhase::Passed { Colour::Good } else { Colour::Plain },
+            ),
             Cell::new(grouped(counts.ok), good),
             grouped(counts.in_flight()).into(),
             count(counts.failed, over(counts.failed, wave.allowed_failed)),
@@ -269,7 +293,8 @@ pub(super) fn events(events: &[RolloutEvent]) -> String {
         let wave = event.wave.map_or_else(String::new, |wave| format!(" wave {wave}"));
         let endpoint = event.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" {endpoint}"));
         let told = event.text.as_deref().map_or_else(String::new, |text| format!(": {}", visible(text)));
-        let actor = event.actor.as_deref().map_or_else(String::new, |actor| format!(" (by {})", visible(actor)));
+        let actor =
+            event.actor.as_deref().map_or_else(String::new, |actor| format!(" (by {})", visible(actor)));
         let _ = writeln!(text, "{}  {}{wave}{endpoint}{told}{actor}", clock(event.time), event.kind.as_str());
     }
     text
@@ -277,10 +302,20 @@ pub(super) fn events(events: &[RolloutEvent]) -> String {
 
 /// Endpoints in flight, one a line.
 pub(super) fn holds(holds: &[RolloutHold], screen: Screen) -> String {
-    let mut table = Table::new([("LANE", Narrow::Keep), ("ENDPOINT", Narrow::Keep), ("ROLLOUT", Narrow::Keep), ("SINCE", Narrow::Drop)]);
+    let mut table = Table::new([
+        ("LANE", Narrow::Keep),
+        ("ENDPOINT", Narrow::Keep),
+        ("ROLLOUT", Narrow::Keep),
+        ("SINCE", Narrow::Drop),
+    ]);
     for hold in holds {
         let since = clock(hold.since);
-        table.push([hold.lane.as_str().into(), hold.endpoint.as_str().into(), hold.rollout.as_str().into(), since.into()]);
+        table.push([
+            hold.lane.as_str().into(),
+            hold.endpoint.as_str().into(),
+            hold.rollout.as_str().into(),
+            since.into(),
+        ]);
     }
     table.text(screen)
 }
@@ -312,7 +347,8 @@ mod tests {
 
     fn halted() -> Rollout {
         let first = wave(1, WavePhase::Passed, RolloutCounts { ok: 61, ..RolloutCounts::default() });
-        let counts = RolloutCounts { ok: 58, failed: 1, absent: 8, pending: 1234, ..RolloutCounts::default() };
+        let counts =
+            RolloutCounts { ok: 58, failed: 1, absent: 8, pending: 1234, ..RolloutCounts::default() };
         let second = wave(2, WavePhase::Admitting, counts);
         let mut sum = first.counts;
         sum.add(&second.counts);
@@ -366,10 +402,14 @@ web17  failed  errnr 32  disk full
 next: rollout retry | skip | resume --allow-failed 1 | abort
 ";
         assert_eq!(text, expected);
-        let (task_type, undone_by) = ("update".parse().expect("a type"), "kernel-6.9-rollback".parse().expect("a name"));
+        let (task_type, undone_by) =
+            ("update".parse().expect("a type"), "kernel-6.9-rollback".parse().expect("a name"));
         let rollback = RolloutRollback { task_type, on: RollbackOn::Changed, rollout: None };
         let mut undone = Rollout { rollback: Some(rollback), ..halted() };
-        assert_eq!(next(&undone).as_deref(), Some("rollout retry | skip | resume --allow-failed 1 | abort [--rollback]"));
+        assert_eq!(
+            next(&undone).as_deref(),
+            Some("rollout retry | skip | resume --allow-failed 1 | abort [--rollback]")
+        );
         undone.status = RolloutStatus::RollingBack;
         undone.rollback.as_mut().expect("there is one").rollout = Some(undone_by);
         assert_eq!(next(&undone).as_deref(), Some("rollout show kernel-6.9-rollback"));
@@ -398,7 +438,11 @@ next: rollout retry | skip | resume --allow-failed 1 | abort
             allowed_failed: Some(24),
             allowed_unreachable: None,
             next_window: None,
-            domains: vec![crate::contract::RolloutPlanDomain { domain: "rack=1".to_owned(), size: 7, max_in_flight: Some(2) }],
+            domains: vec![crate::contract::RolloutPlanDomain {
+                domain: "rack=1".to_owned(),
+                size: 7,
+                max_in_flight: Some(2),
+            }],
             waves: vec![wave(1, 1, &["soak 30m"]), wave(2, 1203, &["approval (1)"])],
         };
         let expected = "\

@@ -9,7 +9,8 @@ use super::exit::{Code, verdict_on_rollout};
 use super::global::Global;
 use super::output::{self, Failure, note, note_json, print, print_json, show};
 use super::rollout_args::{
-    ListRollouts, Picked, PlanRollout, RerunRollout, RolloutCommand, RolloutEvents, RolloutHolds, RolloutTargets, RunRollout,
+    ListRollouts, Picked, PlanRollout, RerunRollout, RolloutCommand, RolloutEvents, RolloutHolds,
+    RolloutTargets, RunRollout,
 };
 use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
@@ -34,10 +35,14 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
         RolloutCommand::Run(args) => submit(global, args).await,
         RolloutCommand::List(args) => list(global, args).await,
         RolloutCommand::Show(args) => match args.wait {
-            Some(limit) => settle(global, &access::client(global)?, &args.name, limit, Interrupts::install()?).await,
+            Some(limit) => {
+                settle(global, &access::client(global)?, &args.name, limit, Interrupts::install()?).await
+            }
             None => draw(global, &access::client(global)?, &args.name).await,
         },
-        RolloutCommand::Watch(args) => settle(global, &access::client(global)?, &args.name, None, Interrupts::install()?).await,
+        RolloutCommand::Watch(args) => {
+            settle(global, &access::client(global)?, &args.name, None, Interrupts::install()?).await
+        }
         RolloutCommand::Events(args) => events(global, args).await,
         RolloutCommand::Targets(args) => targets(global, args).await,
         RolloutCommand::Holds(args) => holds(global, args).await,
@@ -48,13 +53,23 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
             ask(global, &args.name, RolloutAction::Resume(ResumeRollout { allow, revision: None })).await
         }
         RolloutCommand::Abort(args) => {
-            ask(global, &args.name, RolloutAction::Abort(AbortRollout { rollback: args.rollback, revision: None })).await
+            ask(
+                global,
+                &args.name,
+                RolloutAction::Abort(AbortRollout { rollback: args.rollback, revision: None }),
+            )
+            .await
         }
         RolloutCommand::Approve(args) => ask(global, &args.name, RolloutAction::Approve(plain())).await,
         RolloutCommand::Refuse(args) => ask(global, &args.name, RolloutAction::Refuse(plain())).await,
         RolloutCommand::Skip(args) => {
             let name = args.picked.name.clone();
-            ask(global, &name, RolloutAction::Skip(PickTargets { gate: args.gate, ..picked(args.picked, &[]) })).await
+            ask(
+                global,
+                &name,
+                RolloutAction::Skip(PickTargets { gate: args.gate, ..picked(args.picked, &[]) }),
+            )
+            .await
         }
         RolloutCommand::Retry(args) => {
             let name = args.picked.name.clone();
@@ -74,7 +89,8 @@ fn picked(picked: Picked, usual: &[TargetState]) -> PickTargets {
 /// The document in a file, as JSON.
 fn document(file: &Path) -> Result<Json, Failure> {
     let name = input::name(file);
-    let text = input::read(file, LONGEST).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    let text =
+        input::read(file, LONGEST).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
     // JSON goes as it is: YAML has other numbers.
     if let Ok(document) = serde_json::from_str(&text) {
         return Ok(document);
@@ -109,7 +125,12 @@ async fn submit(global: &Global, args: RunRollout) -> Result<Code, Failure> {
     let interrupts = args.wait.is_some().then(Interrupts::install).transpose()?;
     let (rollout, repeated) = client.submit_rollout(&document).await?;
     let what = if repeated { "was there already:" } else { "submitted" };
-    let begun = format!("{what} {} ({} endpoints in {} waves)", rollout.identifier, rollout.size, rollout.waves.len());
+    let begun = format!(
+        "{what} {} ({} endpoints in {} waves)",
+        rollout.identifier,
+        rollout.size,
+        rollout.waves.len()
+    );
     let Some(interrupts) = interrupts else {
         show(global.json, &rollout, |_| format!("{begun}\n"))?;
         return Ok(Code::Ok);
@@ -170,7 +191,8 @@ const NONE_SUCH: &str = "no such rollouts: `tasker rollout list` without filters
 
 async fn list(global: &Global, args: ListRollouts) -> Result<Code, Failure> {
     let filtered = !args.status.is_empty() || args.page.cursor.is_some();
-    let page = access::client(global)?.rollouts(&args.status, Some(args.page.limit), args.page.cursor).await?;
+    let page =
+        access::client(global)?.rollouts(&args.status, Some(args.page.limit), args.page.cursor).await?;
     let none = page.rollouts.is_empty().then_some(if filtered { NONE_SUCH } else { NONE });
     output::list(global.json, &page, none, |screen| rollout_view::rollouts(&page.rollouts, screen))?;
     more(global, page.next_cursor.as_deref());
@@ -227,7 +249,9 @@ async fn holds(global: &Global, args: RolloutHolds) -> Result<Code, Failure> {
 /// Asks something of a rollout and shows it as it stands then.
 async fn ask(global: &Global, name: &RolloutName, action: RolloutAction) -> Result<Code, Failure> {
     let rollout = access::client(global)?.ask_rollout(name, &action).await?;
-    show(global.json, &rollout, |screen| rollout_view::heading(&rollout, screen) + "\n" + &rollout_view::summary(&rollout) + "\n")?;
+    show(global.json, &rollout, |screen| {
+        rollout_view::heading(&rollout, screen) + "\n" + &rollout_view::summary(&rollout) + "\n"
+    })?;
     Ok(Code::Ok)
 }
 
@@ -235,7 +259,12 @@ async fn rerun(global: &Global, args: RerunRollout) -> Result<Code, Failure> {
     let RerunRollout { name, identifier, only } = args;
     let action = RolloutAction::Rerun(contract::RerunRollout { identifier, only });
     let rollout = access::client(global)?.ask_rollout(&name, &action).await?;
-    let begun = format!("submitted {} ({} endpoints in {} waves)\n", rollout.identifier, rollout.size, rollout.waves.len());
+    let begun = format!(
+        "submitted {} ({} endpoints in {} waves)\n",
+        rollout.identifier,
+        rollout.size,
+        rollout.waves.len()
+    );
     show(global.json, &rollout, |_| begun)?;
     Ok(Code::Ok)
 }

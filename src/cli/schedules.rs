@@ -56,7 +56,9 @@ pub(super) async fn run(global: &Global, args: Schedules) -> Result<Code, Failur
     match args.action {
         None => {
             let list = client.schedules().await?;
-            output::list(global.json, &list, list.schedules.is_empty().then_some(NONE), |screen| table(&list.schedules, screen))?;
+            output::list(global.json, &list, list.schedules.is_empty().then_some(NONE), |screen| {
+                table(&list.schedules, screen)
+            })?;
         }
         Some(SchedulesAction::Run { name }) => {
             let submitted = Submitted { task: client.run_schedule(&name).await?, repeated: false };
@@ -75,8 +77,14 @@ fn show(global: &Global, schedule: &Schedule) -> Result<(), Failure> {
 /// Schedules, one a line; below, the last error of each that has one.
 fn table(schedules: &[Schedule], screen: Screen) -> String {
     use Narrow::{Drop, Keep};
-    let mut table =
-        Table::new([("SCHEDULE", Keep), ("TYPE", Keep), ("TIMES", Keep), ("MISSED", Drop), ("NEXT", Keep), ("NEXT (UTC)", Drop)]);
+    let mut table = Table::new([
+        ("SCHEDULE", Keep),
+        ("TYPE", Keep),
+        ("TIMES", Keep),
+        ("MISSED", Drop),
+        ("NEXT", Keep),
+        ("NEXT (UTC)", Drop),
+    ]);
     for schedule in schedules {
         let times = format!("{} {}", schedule.cron, schedule.time_zone);
         let local = schedule.next_local.as_deref().map(|time| visible(&time.replacen('T', " ", 1)));
@@ -99,7 +107,11 @@ fn table(schedules: &[Schedule], screen: Screen) -> String {
     for schedule in schedules {
         if let Some(at) = schedule.paused_at {
             let name = visible(&schedule.name);
-            _ = writeln!(text, "{name}: paused since {}; `tasker schedules resume {name}` goes on with the times to come", clock(at));
+            _ = writeln!(
+                text,
+                "{name}: paused since {}; `tasker schedules resume {name}` goes on with the times to come",
+                clock(at)
+            );
         }
         if let (Some(error), Some(at)) = (&schedule.last_error, schedule.last_error_at) {
             let name = screen.paint(&visible(&schedule.name), Colour::Bad);

@@ -1,5 +1,5 @@
-//! Commands with servers in this process: `tasker up`, `tasker api` and `tasker endpoint` run until told to stop, `tasker bench`
-//! until it has measured.
+//! Commands with servers in this process: `tasker up`, `tasker api` and `tasker endpoint` run until told to
+//! stop, `tasker bench` until it has measured.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -28,7 +28,8 @@ use crate::handlers;
 use crate::store;
 use crate::telemetry::{Quieter, start_logging};
 
-/// How long a command waits for the database before it goes on without: long enough to tell a wrong schema at once.
+/// How long a command waits for the database before it goes on without: long enough to tell a wrong schema at
+/// once.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// `tasker up`: everything in one process.
@@ -47,14 +48,20 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let database = args.use_database.then(|| config.database().cloned()).transpose()?;
     // First what fails most often, before any file is made.
     let listener = listen(SocketAddr::new(config.api.host, config.api.port))?;
-    let token_command = command_to_create(global, Some(args.data_dir.as_path()).filter(|_| database.is_none()));
+    let token_command =
+        command_to_create(global, Some(args.data_dir.as_path()).filter(|_| database.is_none()));
     let endpoints: Vec<EndpointName> = args.endpoints.into_iter().flatten().collect();
-    if let Some((_, twice)) = endpoints.iter().enumerate().find(|(index, name)| endpoints[..*index].contains(name)) {
-        return Err(Failure::Usage(format!("--endpoints names `{twice}` twice: each endpoint needs a name of its own")));
+    if let Some((_, twice)) =
+        endpoints.iter().enumerate().find(|(index, name)| endpoints[..*index].contains(name))
+    {
+        return Err(Failure::Usage(format!(
+            "--endpoints names `{twice}` twice: each endpoint needs a name of its own"
+        )));
     }
     let workers = Workers { number: args.workers, concurrency: args.concurrency };
     let stop_timeout = config.endpoint.stop_timeout;
-    let start = Embedded::start(config, database, &args.data_dir, listener, &endpoints, workers, &token_command);
+    let start =
+        Embedded::start(config, database, &args.data_dir, listener, &endpoints, workers, &token_command);
     let Some(embedded) = signals.unless_told(start).await else { return Ok(Code::Ok) };
     let embedded = embedded?;
     // It serves as well when nobody reads this.
@@ -104,7 +111,8 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
     let listener = listen(address)?;
     let types = config.task_types.iter().map(|policy| policy.name.clone()).collect();
     let broker = AmqpBroker::start(AmqpOptions::new(queue.clone(), Role::Api { types }));
-    let api = ApiProcess::start(Arc::new(config), store, broker, listener).map_err(|error| Failure::Setup(error.to_string()))?;
+    let api = ApiProcess::start(Arc::new(config), store, broker, listener)
+        .map_err(|error| Failure::Setup(error.to_string()))?;
     tracing::info!(address = %api.address, "the API listens");
     let asked = signals.told_to_stop(api.died()).await;
     api.stop().await;
@@ -120,12 +128,17 @@ pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Fa
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
     let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
-    let endpoint = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, None, broker, builtin)?;
+    let endpoint =
+        EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, None, broker, builtin)?;
     until_told(&signals, endpoint, stop_timeout).await
 }
 
 /// Lets an endpoint or a worker run until it is told to stop, which it may take so long for.
-async fn until_told(signals: &Signals, process: EndpointProcess, stop_timeout: Duration) -> Result<Code, Failure> {
+async fn until_told(
+    signals: &Signals,
+    process: EndpointProcess,
+    stop_timeout: Duration,
+) -> Result<Code, Failure> {
     let asked = signals.told_to_stop(process.died()).await;
     let stopping = Stopping::begin(vec![process.handle.clone()], stop_timeout);
     process.stop().await;
@@ -144,14 +157,19 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
     ];
     let flags = flags.into_iter().flatten().collect();
     let (config, broker): (Config, SharedBroker) = match &global.api {
-        // Whoever reaches nothing but the API may have no file either: the types that it names are treated as usual.
+        // Whoever reaches nothing but the API may have no file either: the types that it names are treated as
+        // usual.
         Some(_) => {
             let mut config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
             if global.named_file().is_none() {
                 if args.tasktypes.is_empty() {
-                    return Err(Failure::Usage("name the task types with -t, or a configuration that has them with --config".to_owned()));
+                    return Err(Failure::Usage(
+                        "name the task types with -t, or a configuration that has them with --config"
+                            .to_owned(),
+                    ));
                 }
-                config.task_types = args.tasktypes.iter().map(|name| TypePolicy::usual(name, Delivery::Queue)).collect();
+                config.task_types =
+                    args.tasktypes.iter().map(|name| TypePolicy::usual(name, Delivery::Queue)).collect();
             }
             (config, ApiBroker::start(access::client(global)?, args.endpoint.clone()))
         }
@@ -163,7 +181,8 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
     };
     let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
     let slots = Some(args.concurrency);
-    let worker = EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;
+    let worker =
+        EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;
     until_told(&signals, worker, stop_timeout).await
 }
 
@@ -171,7 +190,10 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
 pub(super) async fn http_worker(global: &Global, args: HttpWorker) -> Result<Code, Failure> {
     let signals = begin()?;
     let most = args.max_in_flight.map(|tasks| tasks.to_string());
-    let flags = [flag("http_worker.pool", "--pool", args.pool), flag("http_worker.max_in_flight", "--max-in-flight", most)];
+    let flags = [
+        flag("http_worker.pool", "--pool", args.pool),
+        flag("http_worker.max_in_flight", "--max-in-flight", most),
+    ];
     let config = load(global.file(), flags.into_iter().flatten().collect())?;
     let name = args.name.map_or_else(worker_name, |name| name.to_string());
     let worker = HttpWorkerProcess::start(&config, name)?;
@@ -187,7 +209,12 @@ fn worker_name() -> String {
 }
 
 fn bench_load(count: u64, concurrency: u32, rate: Option<f64>, payload_bytes: u32) -> Load {
-    Load { count: count as usize, concurrency: concurrency as usize, rate, payload_bytes: payload_bytes as usize }
+    Load {
+        count: count as usize,
+        concurrency: concurrency as usize,
+        rate,
+        payload_bytes: payload_bytes as usize,
+    }
 }
 
 /// `tasker bench`.
@@ -198,8 +225,10 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
             on_a_stack(global, Delivery::Fanout, async |stack| bench::run_tasks(stack, load).await).await
         }
         Bench::Fleet(args) => {
-            on_a_stack(global, Delivery::Fanout, async |stack| bench::run_fleet(stack, args.endpoints as usize, args.tasks as usize).await)
-                .await
+            on_a_stack(global, Delivery::Fanout, async |stack| {
+                bench::run_fleet(stack, args.endpoints as usize, args.tasks as usize).await
+            })
+            .await
         }
         Bench::Queue(args) => {
             let load = bench_load(args.count, args.concurrency, None, args.payload_bytes);
@@ -209,7 +238,8 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
         Bench::Requests(args) => {
             let load = bench_load(args.count, args.concurrency, args.rate, args.params_bytes);
             let requesting = Requesting { load, workers: args.workers, slots: args.slots };
-            on_a_stack(global, Delivery::Queue, async |stack| bench::run_requests(stack, requesting).await).await
+            on_a_stack(global, Delivery::Queue, async |stack| bench::run_requests(stack, requesting).await)
+                .await
         }
         Bench::Http(args) => {
             let calls = Calls {
@@ -231,7 +261,14 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
         }
         Bench::Flamenco(args) => {
             let phase = Duration::from_secs(args.seconds.into());
-            print(&bench::run_flamenco(Farming { workers: args.workers as usize, tasks: args.tasks as usize, phase }).await?)?;
+            print(
+                &bench::run_flamenco(Farming {
+                    workers: args.workers as usize,
+                    tasks: args.tasks as usize,
+                    phase,
+                })
+                .await?,
+            )?;
             Ok(Code::Ok)
         }
         Bench::HttpServer(args) => {
@@ -311,5 +348,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 pub(super) fn ended(asked: bool) -> Result<Code, Failure> {
-    if asked { Ok(Code::Ok) } else { Err(Failure::Setup("a component of the process ended unexpectedly; the log says which".to_owned())) }
+    if asked {
+        Ok(Code::Ok)
+    } else {
+        Err(Failure::Setup("a component of the process ended unexpectedly; the log says which".to_owned()))
+    }
 }

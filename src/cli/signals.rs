@@ -1,7 +1,8 @@
 //! When a person, a terminal or a supervisor wants the process to end.
 //!
-//! A server watches handlers that would go on unwatched if it was just gone, so no signal that can be caught ends it at once - but for
-//! the second demand of somebody who cannot wait, and then the handlers are ended too.
+//! A server watches handlers that would go on unwatched if it was just gone, so no signal that can be caught
+//! ends it at once - but for the second demand of somebody who cannot wait, and then the handlers are ended
+//! too.
 
 use std::fs;
 use std::io;
@@ -26,8 +27,8 @@ enum Meaning {
     Noise,
 }
 
-/// The signals that end a process unless it says otherwise; but for KILL, for those that tell of a defect in it, and for PIPE, which Rust
-/// ignores.
+/// The signals that end a process unless it says otherwise; but for KILL, for those that tell of a defect in
+/// it, and for PIPE, which Rust ignores.
 const SIGNALS: [(&str, Signal, Meaning); 14] = [
     ("TERM", Signal::TERM, Meaning::Demand),
     ("INT", Signal::INT, Meaning::Demand),
@@ -124,7 +125,10 @@ impl Signals {
                     }
                     Reaction::StopAtOnce => {
                         end_all_executables();
-                        tracing::warn!(signal = name, "stopped at once; handlers that ran were ended, which is a failed attempt of each");
+                        tracing::warn!(
+                            signal = name,
+                            "stopped at once; handlers that ran were ended, which is a failed attempt of each"
+                        );
                         std::process::exit(130);
                     }
                     Reaction::Nothing => tracing::info!(signal = name, "ignored a signal"),
@@ -136,10 +140,17 @@ impl Signals {
                 tracing::warn!(%error, "orphaned processes are not reaped");
             }
         };
-        Ok(Self { asked, _parts: [AbortOnDropHandle::new(tokio::spawn(listen)), AbortOnDropHandle::new(tokio::spawn(reap))] })
+        Ok(Self {
+            asked,
+            _parts: [
+                AbortOnDropHandle::new(tokio::spawn(listen)),
+                AbortOnDropHandle::new(tokio::spawn(reap)),
+            ],
+        })
     }
 
-    /// Completes when a signal asks for the end, or when a part of the process has died; answers whether it was asked for.
+    /// Completes when a signal asks for the end, or when a part of the process has died; answers whether it
+    /// was asked for.
     pub async fn told_to_stop(&self, died: &CancellationToken) -> bool {
         tokio::select! {
             biased;
@@ -154,9 +165,13 @@ impl Signals {
     }
 }
 
-/// The numbers of the signals that this process was told to ignore by the one that started it: `SigIgn` of `/proc/self/status`.
+/// The numbers of the signals that this process was told to ignore by the one that started it: `SigIgn` of
+/// `/proc/self/status`.
 fn ignored(status: &str) -> Vec<i32> {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     let mask = mask.unwrap_or(0);
     (1..=64).filter(|number| mask >> (number - 1) & 1 == 1).collect()
 }
@@ -187,7 +202,10 @@ mod tests {
 
     #[test]
     fn what_is_ignored_is_read_from_the_mask() {
-        assert_eq!(ignored("Name:\ttasker\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"), [1, 13]);
+        assert_eq!(
+            ignored("Name:\ttasker\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"),
+            [1, 13]
+        );
         assert!(ignored("").is_empty() && ignored("SigIgn:\tnonsense\n").is_empty());
     }
 }

@@ -48,12 +48,20 @@ fn waits(running: &[RunningTask], within: Duration) -> String {
         (_, long) => format!("{most}, for {long} of them until they end (`on_stop: wait`)"),
     };
     let (verb, them) = if running.len() == 1 { ("is", "it") } else { ("are", "them") };
-    format!("stopping: {} {verb} running, waiting {time}; Ctrl-C again ends {them}\n{}", count(running), list(running))
+    format!(
+        "stopping: {} {verb} running, waiting {time}; Ctrl-C again ends {them}\n{}",
+        count(running),
+        list(running)
+    )
 }
 
 fn ended(stopped: &[RunningTask]) -> String {
     let (verb, each) = if stopped.len() == 1 { ("was", "") } else { ("were", " of each") };
-    format!("stopped: {} still ran and {verb} ended, which is a failed attempt{each}\n{}", count(stopped), list(stopped))
+    format!(
+        "stopped: {} still ran and {verb} ended, which is a failed attempt{each}\n{}",
+        count(stopped),
+        list(stopped)
+    )
 }
 
 fn count(tasks: &[RunningTask]) -> String {
@@ -61,7 +69,8 @@ fn count(tasks: &[RunningTask]) -> String {
 }
 
 fn list(tasks: &[RunningTask]) -> String {
-    let named = tasks.iter().take(NAMED).map(|task| format!("  {} {} at {}", task.task_type, task.id, task.endpoint));
+    let named =
+        tasks.iter().take(NAMED).map(|task| format!("  {} {} at {}", task.task_type, task.id, task.endpoint));
     let more = tasks.len().saturating_sub(NAMED);
     named.chain((more > 0).then(|| format!("  and {more} more"))).collect::<Vec<_>>().join("\n")
 }
@@ -72,17 +81,26 @@ mod tests {
 
     fn tasks(waited_for: &[bool]) -> Vec<RunningTask> {
         let id = "0190a6c8-5f5e-7c3a-8000-000000000001".parse().expect("an id");
-        let (task_type, endpoint) = (|| "update".parse().expect("a type"), || "web1".parse().expect("a name"));
-        waited_for.iter().map(|&waited_for| RunningTask { id, task_type: task_type(), endpoint: endpoint(), waited_for }).collect()
+        let (task_type, endpoint) =
+            (|| "update".parse().expect("a type"), || "web1".parse().expect("a name"));
+        waited_for
+            .iter()
+            .map(|&waited_for| RunningTask { id, task_type: task_type(), endpoint: endpoint(), waited_for })
+            .collect()
     }
 
     #[test]
     fn says_for_what_and_how_long_it_waits() {
-        let first = |waited_for: &[bool]| waits(&tasks(waited_for), Duration::from_secs(30)).lines().next().map(str::to_owned);
+        let first = |waited_for: &[bool]| {
+            waits(&tasks(waited_for), Duration::from_secs(30)).lines().next().map(str::to_owned)
+        };
         let table: [(&[bool], &str); 4] = [
             (&[false], "stopping: 1 task is running, waiting at most 30 s; Ctrl-C again ends it"),
             (&[false, false], "stopping: 2 tasks are running, waiting at most 30 s; Ctrl-C again ends them"),
-            (&[true, true], "stopping: 2 tasks are running, waiting until they end (`on_stop: wait`); Ctrl-C again ends them"),
+            (
+                &[true, true],
+                "stopping: 2 tasks are running, waiting until they end (`on_stop: wait`); Ctrl-C again ends them",
+            ),
             (
                 &[true, false],
                 "stopping: 2 tasks are running, waiting at most 30 s, for 1 of them until they end (`on_stop: wait`); Ctrl-C again ends them",
@@ -102,7 +120,9 @@ mod tests {
             "stopped: 1 task still ran and was ended, which is a failed attempt\n  update 0190a6c8-5f5e-7c3a-8000-000000000001 at web1"
         );
         assert!(
-            ended(&tasks(&[false, false])).starts_with("stopped: 2 tasks still ran and were ended, which is a failed attempt of each\n")
+            ended(&tasks(&[false, false])).starts_with(
+                "stopped: 2 tasks still ran and were ended, which is a failed attempt of each\n"
+            )
         );
     }
 }

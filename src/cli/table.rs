@@ -152,11 +152,13 @@ impl<const N: usize> Table<N> {
     pub(super) fn text(&self, screen: Screen) -> String {
         let heads = self.columns.map(|(head, _)| Cell::from(head));
         let rows: Vec<&[Cell; N]> = std::iter::once(&heads).chain(&self.rows).collect();
-        let widest = |column: usize| rows.iter().map(|row| width(&row[column].text)).max().unwrap_or_default();
+        let widest =
+            |column: usize| rows.iter().map(|row| width(&row[column].text)).max().unwrap_or_default();
         let widths = self.fit(std::array::from_fn(widest), screen);
         let mut text = String::new();
         for row in rows {
-            let shown: Vec<(usize, &Cell)> = widths.iter().copied().zip(row).filter_map(|(width, cell)| Some((width?, cell))).collect();
+            let shown: Vec<(usize, &Cell)> =
+                widths.iter().copied().zip(row).filter_map(|(width, cell)| Some((width?, cell))).collect();
             // Not painted beyond its last letter.
             let last = shown.iter().rposition(|(_, cell)| !cell.text.is_empty()).map_or(0, |last| last + 1);
             for (place, (room, cell)) in shown[..last].iter().enumerate() {
@@ -207,7 +209,8 @@ pub(super) fn line(cells: &[Cell], screen: Screen) -> String {
 }
 
 fn taken(widths: &[Option<usize>]) -> usize {
-    let (sum, count) = widths.iter().flatten().fold((0, 0usize), |(sum, count), width| (sum + width, count + 1));
+    let (sum, count) =
+        widths.iter().flatten().fold((0, 0usize), |(sum, count), width| (sum + width, count + 1));
     sum + GAP * count.saturating_sub(1)
 }
 
@@ -253,7 +256,8 @@ mod tests {
     use super::*;
 
     fn table() -> Table<3> {
-        let mut table = Table::new([("NAME", Narrow::Keep), ("WHEN", Narrow::Drop), ("MESSAGE", Narrow::Cut)]);
+        let mut table =
+            Table::new([("NAME", Narrow::Keep), ("WHEN", Narrow::Drop), ("MESSAGE", Narrow::Cut)]);
         table.push(["web1".into(), "2024-07-12 10:00:00Z".into(), Cell::new("x".repeat(50), Colour::Bad)]);
         table.push(["日本".into(), "".into(), "".into()]);
         table
@@ -269,8 +273,14 @@ mod tests {
 
     #[test]
     fn a_narrow_screen_gets_what_fits() {
-        assert_eq!(table().text(Screen::of_width(60)), format!("NAME  MESSAGE\nweb1  {}\n日本\n", "x".repeat(50)));
-        assert_eq!(table().text(Screen::of_width(40)), format!("NAME  MESSAGE\nweb1  {}…\n日本\n", "x".repeat(33)));
+        assert_eq!(
+            table().text(Screen::of_width(60)),
+            format!("NAME  MESSAGE\nweb1  {}\n日本\n", "x".repeat(50))
+        );
+        assert_eq!(
+            table().text(Screen::of_width(40)),
+            format!("NAME  MESSAGE\nweb1  {}…\n日本\n", "x".repeat(33))
+        );
         assert!(table().text(Screen::of_width(40)).lines().all(|line| width(line) <= 40));
         assert_eq!(cut("日本語", 4), "日…");
     }

@@ -8,7 +8,9 @@ use uuid::Uuid;
 use crate::client::{Client, ClientError, Query, Submitted, TaskName};
 use crate::clock::Clock;
 use crate::config::span;
-use crate::contract::{self, Answers, BulkCancel, ProblemCode, Responses, Submission, Task, TaskFilter, TaskWithResponses};
+use crate::contract::{
+    self, Answers, BulkCancel, ProblemCode, Responses, Submission, Task, TaskFilter, TaskWithResponses,
+};
 use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
 
 use super::args::{Cancel, GROUPS, Global, List, Rerun, Status, Submit, Target, Waiting};
@@ -34,8 +36,21 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     let Target { selectors, groups, exclude, percent, limit, seed, expect } = args.target;
     let (selectors, exclude) = (texts(selectors), texts(exclude));
     let endpoints = args.endpoints;
-    let submission =
-        Submission { identifier, payload, endpoints, selectors, groups, exclude, percent, limit, seed, expect, priority, ttl, run_at };
+    let submission = Submission {
+        identifier,
+        payload,
+        endpoints,
+        selectors,
+        groups,
+        exclude,
+        percent,
+        limit,
+        seed,
+        expect,
+        priority,
+        ttl,
+        run_at,
+    };
     // A person is asked before many servers do something; a program has decided already.
     let asks = !args.yes && !global.json && io::stdin().is_terminal() && output::is_watched();
     if args.dry_run || asks {
@@ -47,12 +62,15 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
                 return Ok(Code::Ok);
             }
             (false, Ok(preview)) => preview::confirm(&preview)?,
-            // The submission itself fails with the same problem. An API of an older version knows no previews.
+            // The submission itself fails with the same problem. An API of an older version knows no
+            // previews.
             (false, Err(_)) => {}
         }
     }
-    let submitted =
-        client.submit_as(&task_type, &submission, args.strict).await.map_err(|error| refused(global, error, Some(&submission)))?;
+    let submitted = client
+        .submit_as(&task_type, &submission, args.strict)
+        .await
+        .map_err(|error| refused(global, error, Some(&submission)))?;
     follow(global, &client, &submitted, &args.waiting, interrupts).await
 }
 
@@ -63,7 +81,8 @@ pub(super) async fn rerun(global: &Global, args: Rerun) -> Result<Code, Failure>
     let (task_type, id) = match args.task_type {
         Some(task_type) => (task_type, args.id),
         None => {
-            let task = client.status(&TaskName { task_type: None, id: args.id }, None, Responses::None).await?.task;
+            let task =
+                client.status(&TaskName { task_type: None, id: args.id }, None, Responses::None).await?.task;
             (task.task_type, task.id.to_string())
         }
     };
@@ -71,7 +90,8 @@ pub(super) async fn rerun(global: &Global, args: Rerun) -> Result<Code, Failure>
         Some(text) => Some(answers::digest(&client, &task_type, &id, &text).await?),
         None => None,
     };
-    let submitted = client.rerun(&task_type, &id, &contract::Rerun { identifier, only: args.only, answer }).await?;
+    let submitted =
+        client.rerun(&task_type, &id, &contract::Rerun { identifier, only: args.only, answer }).await?;
     follow(global, &client, &submitted, &args.waiting, interrupts).await
 }
 
@@ -103,8 +123,14 @@ async fn follow(
 
 /// What a person is told of endpoints that the task is not for since they are stopped.
 fn stopped_ones(stopped: u64, task_type: &TaskType) -> String {
-    let which = if stopped == 1 { "1 known endpoint is".to_owned() } else { format!("{stopped} known endpoints are") };
-    format!("tasker: {which} stopped and not expected (`tasker endpoints --type {task_type} --gone`; `--expect known` expects them too)")
+    let which = if stopped == 1 {
+        "1 known endpoint is".to_owned()
+    } else {
+        format!("{stopped} known endpoints are")
+    };
+    format!(
+        "tasker: {which} stopped and not expected (`tasker endpoints --type {task_type} --gone`; `--expect known` expects them too)"
+    )
 }
 
 /// A refusal for those who are told: a program reads the API's own words.
@@ -138,12 +164,21 @@ fn fresh_identifier() -> Result<Identifier, Failure> {
 
 pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failure> {
     let client = access::client(global)?;
-    let (name, shown) = (TaskName { task_type: args.task_type, id: args.id }, args.waiting.shown(global.json));
+    let (name, shown) =
+        (TaskName { task_type: args.task_type, id: args.id }, args.waiting.shown(global.json));
     if args.waiting.wait.is_some() {
         // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.
         let task = client.status(&name, None, Responses::None).await?.task;
         // Only now: an interruption of the question ends the command at once.
-        return settle(global, &client, &task, &args.waiting, args.of_endpoint.as_ref(), Interrupts::install()?).await;
+        return settle(
+            global,
+            &client,
+            &task,
+            &args.waiting,
+            args.of_endpoint.as_ref(),
+            Interrupts::install()?,
+        )
+        .await;
     }
     match &args.of_endpoint {
         Some(endpoint) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
@@ -197,7 +232,8 @@ pub(super) async fn show_settled(global: &Global, client: &Client, name: &TaskNa
     show_report(global, &Report::read(client, name, None).await?, None).map(drop)
 }
 
-/// Endpoints whose answers a person reads with the verdict; of more only those are shown that call for a look.
+/// Endpoints whose answers a person reads with the verdict; of more only those are shown that call for a
+/// look.
 const FEW: u32 = 5;
 
 /// Answers of which a person reads a row each; more are shown in groups of equal ones.
@@ -246,20 +282,29 @@ fn show_report(global: &Global, report: &Report, shown: Option<Responses>) -> Re
     Ok(verdict(task).unwrap_or(Code::Ok))
 }
 
-fn show_answer(global: &Global, report: &TaskWithResponses, endpoint: &EndpointName) -> Result<Code, Failure> {
+fn show_answer(
+    global: &Global,
+    report: &TaskWithResponses,
+    endpoint: &EndpointName,
+) -> Result<Code, Failure> {
     let Some(response) = report.responses.first() else {
         return Err(Failure::Usage(format!(
             "this task is not for the endpoint `{endpoint}`: `tasker status ... --all` lists those that it is for"
         )));
     };
-    show(global.json, report, |screen| render::answer(&report.task, response, Clock::system().now(), screen))?;
+    show(global.json, report, |screen| {
+        render::answer(&report.task, response, Clock::system().now(), screen)
+    })?;
     Ok(verdict(&report.task).unwrap_or(Code::Ok))
 }
 
 pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
     let List { task_type, status, identifier, since, until, wide, page } = args;
     let query = Query { status, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
-    let page = access::client(global)?.list(task_type.as_ref(), &query).await.map_err(|error| refused(global, error, None))?;
+    let page = access::client(global)?
+        .list(task_type.as_ref(), &query)
+        .await
+        .map_err(|error| refused(global, error, None))?;
     show(global.json, &page, |screen| render::tasks(&page.tasks, Clock::system().now(), wide, screen))?;
     more(global, page.next_cursor.as_deref());
     Ok(Code::Ok)
@@ -279,10 +324,13 @@ pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failur
     let (task_type, ids) = type_and_ids(&args.names);
     let Some(task_type) = task_type else { return cancel_each(global, &client, None, ids, None).await };
     match cancel_each(global, &client, Some(&task_type), ids, Some(ProblemCode::UnknownTaskType)).await {
-        // Then it was not a type and all of the words are ids, unless there is no such task either: it was meant to be a type.
+        // Then it was not a type and all of the words are ids, unless there is no such task either: it was
+        // meant to be a type.
         Err(Failure::Client(not_a_type)) if not_a_type.code() == ProblemCode::UnknownTaskType.as_str() => {
             match cancel_each(global, &client, None, &args.names, Some(ProblemCode::UnknownTask)).await {
-                Err(Failure::Client(error)) if error.code() == ProblemCode::UnknownTask.as_str() => Err(not_a_type.into()),
+                Err(Failure::Client(error)) if error.code() == ProblemCode::UnknownTask.as_str() => {
+                    Err(not_a_type.into())
+                }
                 done => done,
             }
         }
@@ -316,8 +364,12 @@ async fn cancel_each(
     for (place, id) in ids.iter().enumerate() {
         let name = TaskName { task_type: task_type.cloned(), id: id.clone() };
         match client.cancel(&name).await {
-            Ok(task) => show(global.json, &task, |screen| render::report(&task, &[], &[], Clock::system().now(), screen))?,
-            Err(error) if place == 0 && give_up.is_some_and(|code| error.code() == code.as_str()) => return Err(error.into()),
+            Ok(task) => show(global.json, &task, |screen| {
+                render::report(&task, &[], &[], Clock::system().now(), screen)
+            })?,
+            Err(error) if place == 0 && give_up.is_some_and(|code| error.code() == code.as_str()) => {
+                return Err(error.into());
+            }
             Err(error) if ids.len() > 1 && !global.json => {
                 note(&format!("tasker: {id}: {error}"));
                 code = Code::Failure;

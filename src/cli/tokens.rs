@@ -66,7 +66,9 @@ impl<'a> Shown<'a> {
 
 async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     if args.worker.is_some() && (!args.scopes.contains(&Scope::Work) || args.scopes.contains(&Scope::Admin)) {
-        return Err(Failure::Usage("--worker is for a token with the scope `work` and without `admin`: pass --scope work".to_owned()));
+        return Err(Failure::Usage(
+            "--worker is for a token with the scope `work` and without `admin`: pass --scope work".to_owned(),
+        ));
     }
     let (secret, made) = match &args.secret_file {
         Some(path) => (import(path, if args.weak { 1 } else { SHORTEST })?, false),
@@ -75,8 +77,15 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     // Before there is a token: a secret that cannot be handed over is of no use to anybody.
     let mut out = args.out.as_deref().map(Out::create).transpose()?;
     let Opened { store, place, known } = open(global, args.data_dir.as_deref(), true).await?;
-    for name in args.task_types.iter().filter(|name| !known.types.is_empty() && !known.types.contains(*name)) {
-        let text = likeness::unknown("task type", name.as_str(), known.how, known.types.iter().map(TaskType::as_str)).text;
+    for name in args.task_types.iter().filter(|name| !known.types.is_empty() && !known.types.contains(*name))
+    {
+        let text = likeness::unknown(
+            "task type",
+            name.as_str(),
+            known.how,
+            known.types.iter().map(TaskType::as_str),
+        )
+        .text;
         note(&format!("tasker: warning: --type: {text}"));
     }
     let done = async {
@@ -100,9 +109,14 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     match created {
         TokenCreated::New => {}
         TokenCreated::NameTaken => {
-            return Err(Failure::Setup(format!("there is a token `{0}` already: `tasker token revoke {0}` removes it", token.name)));
+            return Err(Failure::Setup(format!(
+                "there is a token `{0}` already: `tasker token revoke {0}` removes it",
+                token.name
+            )));
         }
-        TokenCreated::SecretTaken => return Err(Failure::Setup("there is another token with this secret already".to_owned())),
+        TokenCreated::SecretTaken => {
+            return Err(Failure::Setup("there is another token with this secret already".to_owned()));
+        }
     }
     if let Some(out) = &mut out {
         out.keep(&secret)?;
@@ -119,9 +133,16 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     }
     if shown {
         note("its secret, shown this once:");
-        if io::stdout().as_fd().try_clone_to_owned().map(File::from).and_then(|file| file.metadata()).is_ok_and(|meta| is_open_file(&meta))
+        if io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map(File::from)
+            .and_then(|file| file.metadata())
+            .is_ok_and(|meta| is_open_file(&meta))
         {
-            note("others on this machine can read the file it goes to: --out FILE makes one that they cannot");
+            note(
+                "others on this machine can read the file it goes to: --out FILE makes one that they cannot",
+            );
         }
         print(&format!("{}\n", secret.reveal()))?;
     }
@@ -166,13 +187,18 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
     let (revoked, left) = done?;
     if let (Some(name), []) = (&args.name, revoked.as_slice()) {
         let known = left.iter().map(|token| token.name.as_str());
-        return Err(Failure::Setup(format!("{} in {place}", likeness::unknown("token", name.as_str(), "there are", known).text)));
+        return Err(Failure::Setup(format!(
+            "{} in {place}",
+            likeness::unknown("token", name.as_str(), "there are", known).text
+        )));
     }
     for name in &revoked {
         note(&format!("token {name} is revoked; running API processes refuse it within three seconds"));
     }
     if left.is_empty() {
-        note("no token is left: API processes that are started from now on listen on loopback addresses only, and need none");
+        note(
+            "no token is left: API processes that are started from now on listen on loopback addresses only, and need none",
+        );
     }
     Ok(Code::Ok)
 }
@@ -187,13 +213,19 @@ struct Out {
 impl Out {
     fn create(path: &Path) -> Result<Self, Failure> {
         let file = File::options().write(true).create_new(true).mode(0o600).open(path);
-        let file = file.map_err(|error| Failure::Usage(format!("cannot make the file {}: {error}", path.display())))?;
+        let file = file
+            .map_err(|error| Failure::Usage(format!("cannot make the file {}: {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), file, kept: false })
     }
 
     fn keep(&mut self, secret: &Secret) -> Result<(), Failure> {
         let written = writeln!(self.file, "{}", secret.reveal()).and_then(|()| self.file.sync_all());
-        written.map_err(|error| Failure::Setup(format!("the token is made, but cannot be written to {}: {error}", self.path.display())))?;
+        written.map_err(|error| {
+            Failure::Setup(format!(
+                "the token is made, but cannot be written to {}: {error}",
+                self.path.display()
+            ))
+        })?;
         self.kept = true;
         Ok(())
     }
@@ -220,7 +252,8 @@ fn fresh() -> Result<Secret, Failure> {
 fn import(path: &Path, shortest: usize) -> Result<Secret, Failure> {
     let source = input::name(path);
     // A little more than is taken, so that what is too long is seen to be.
-    let text = input::read(path, 2 * LONGEST as u64).map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
+    let text = input::read(path, 2 * LONGEST as u64)
+        .map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
     secret(&text, shortest).ok_or_else(|| {
         let message = format!(
             "{source} holds no secret: expected one word of {shortest} to {LONGEST} characters such as `openssl rand -hex 64` makes"
@@ -231,7 +264,8 @@ fn import(path: &Path, shortest: usize) -> Result<Secret, Failure> {
 
 fn secret(text: &str, shortest: usize) -> Option<Secret> {
     let word = text.trim();
-    let formed = (shortest..=LONGEST).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic());
+    let formed =
+        (shortest..=LONGEST).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic());
     formed.then(|| Secret::new(word))
 }
 
@@ -257,8 +291,17 @@ mod tests {
 
     #[test]
     fn imports_what_cannot_be_guessed() {
-        assert_eq!(secret(&format!("{}\n", "a".repeat(128)), SHORTEST).map(|secret| secret.reveal().len()), Some(128));
-        for bad in ["", "short", &"ä".repeat(40), &format!("{} {}", "a".repeat(20), "b".repeat(20)), &"a".repeat(1025)] {
+        assert_eq!(
+            secret(&format!("{}\n", "a".repeat(128)), SHORTEST).map(|secret| secret.reveal().len()),
+            Some(128)
+        );
+        for bad in [
+            "",
+            "short",
+            &"ä".repeat(40),
+            &format!("{} {}", "a".repeat(20), "b".repeat(20)),
+            &"a".repeat(1025),
+        ] {
             assert!(secret(bad, SHORTEST).is_none(), "{bad}");
         }
     }

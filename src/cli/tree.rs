@@ -6,22 +6,11 @@ use super::args::Cli;
 
 /// Global options with the commands that have no use for them, so that their help does not show them there.
 const NO_API: [&str; 14] = [
-    "up",
-    "api",
-    "endpoint",
-    "http-worker",
-    "bench",
-    "initialize",
-    "token",
-    "config",
-    "completions",
-    "version",
-    "man",
-    "__complete",
-    "flamenco-manager",
-    "flamenco",
+    "up", "api", "endpoint", "http-worker", "bench", "initialize", "token", "config", "completions",
+    "version", "man", "__complete", "flamenco-manager", "flamenco",
 ];
-const NO_JSON: [&str; 9] = ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
+const NO_JSON: [&str; 9] =
+    ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
 const NO_FILE: [&str; 4] = ["completions", "version", "man", "__complete"];
 
 /// The whole tree of commands.
@@ -29,8 +18,11 @@ pub fn command() -> clap::Command {
     let mut command = Cli::command();
     // Only now each command has the global options.
     command.build();
-    let hidden: [(&[&str], &[&str]); 3] =
-        [(&NO_API, &["api", "token_file", "ca_file", "insecure"]), (&NO_JSON, &["json"]), (&NO_FILE, &["mode", "config"])];
+    let hidden: [(&[&str], &[&str]); 3] = [
+        (&NO_API, &["api", "token_file", "ca_file", "insecure"]),
+        (&NO_JSON, &["json"]),
+        (&NO_FILE, &["mode", "config"]),
+    ];
     for (names, options) in hidden {
         for name in names {
             command = command.mut_subcommand(name, |inner| hide(inner, options));
@@ -41,6 +33,8 @@ pub fn command() -> clap::Command {
 
 /// Hides options of a command and of those below it.
 fn hide(command: clap::Command, options: &[&str]) -> clap::Command {
-    let command = command.mut_args(|option| if options.contains(&option.get_id().as_str()) { option.hide(true) } else { option });
+    let command = command.mut_args(|option| {
+        if options.contains(&option.get_id().as_str()) { option.hide(true) } else { option }
+    });
     command.mut_subcommands(|inner| hide(inner, options))
 }

@@ -23,7 +23,8 @@ pub struct Verify {
     /// Task types [default: all that the API is configured with, requests and rollouts]
     #[arg(value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
-    /// Only tasks, requests and rollouts accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
+    /// Only tasks, requests and rollouts accepted since then: a time such as 2024-07-12T10:00:00Z, or a span
+    /// such as 2h before now
     #[arg(long, value_name = "TIME", value_parser = ago)]
     pub since: Option<Timestamp>,
     /// Only tasks, requests and rollouts accepted before then
@@ -153,7 +154,9 @@ impl Sums {
     /// Whether the sums are those of a ledger in order; `ended` also asks for nothing that is open.
     const fn are_good(&self, ended: bool) -> bool {
         match self {
-            Self::Tasks(sum) => sum.missing == 0 && sum.double == 0 && sum.excess == 0 && (!ended || sum.open == 0),
+            Self::Tasks(sum) => {
+                sum.missing == 0 && sum.double == 0 && sum.excess == 0 && (!ended || sum.open == 0)
+            }
             Self::Requests(sum) => sum.missing == 0 && (!ended || sum.open == 0),
             Self::Rollouts(sum) => sum.missing == 0 && (!ended || sum.open == 0),
         }
@@ -162,7 +165,8 @@ impl Sums {
 
 pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> {
     let client = access::client(global)?;
-    let types = if args.task_types.is_empty() { client.index().await?.task_types } else { args.task_types.clone() };
+    let types =
+        if args.task_types.is_empty() { client.index().await?.task_types } else { args.task_types.clone() };
     let mut verified = Vec::new();
     for task_type in types {
         verified.push(Sums::Tasks(add_up(&client, task_type, &args).await?));
@@ -179,24 +183,31 @@ pub(super) async fn run(global: &Global, args: Verify) -> Result<Code, Failure> 
 
 async fn add_up(client: &Client, task_type: TaskType, args: &Verify) -> Result<Verified, Failure> {
     let mut sum = Verified::none(task_type);
-    each_page(async |cursor| Ok(sum.add(client.census(&sum.task_type, args.since, args.until, cursor).await?))).await?;
+    each_page(async |cursor| {
+        Ok(sum.add(client.census(&sum.task_type, args.since, args.until, cursor).await?))
+    })
+    .await?;
     Ok(sum)
 }
 
 async fn add_up_requests(client: &Client, args: &Verify) -> Result<VerifiedRequests, Failure> {
     let mut sum = VerifiedRequests { r#type: "requests", ..VerifiedRequests::default() };
-    each_page(async |cursor| Ok(sum.add(client.request_census(args.since, args.until, cursor).await?))).await?;
+    each_page(async |cursor| Ok(sum.add(client.request_census(args.since, args.until, cursor).await?)))
+        .await?;
     Ok(sum)
 }
 
 async fn add_up_rollouts(client: &Client, args: &Verify) -> Result<VerifiedRollouts, Failure> {
     let mut sum = VerifiedRollouts { r#type: "rollouts", ..VerifiedRollouts::default() };
-    each_page(async |cursor| Ok(sum.add(client.rollout_census(args.since, args.until, cursor).await?))).await?;
+    each_page(async |cursor| Ok(sum.add(client.rollout_census(args.since, args.until, cursor).await?)))
+        .await?;
     Ok(sum)
 }
 
 /// Takes page after page. `take` is given where a page begins, and answers where the next one does.
-async fn each_page(mut take: impl AsyncFnMut(Option<String>) -> Result<Option<String>, Failure>) -> Result<(), Failure> {
+async fn each_page(
+    mut take: impl AsyncFnMut(Option<String>) -> Result<Option<String>, Failure>,
+) -> Result<(), Failure> {
     let mut cursor = None;
     loop {
         cursor = take(cursor).await?;
@@ -222,10 +233,21 @@ fn text(verified: &[Sums], screen: Screen) -> String {
     ];
     let mut table = Table::new(columns);
     let number = |count: &u64| Cell::from(count.to_string());
-    let wrong = |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
+    let wrong =
+        |count: &u64| Cell::new(count.to_string(), if *count > 0 { Colour::Bad } else { Colour::Plain });
     let without_runs = |name: &str, [accepted, accounted, missing, open]: [u64; 4]| {
         let none = || Cell::from("-");
-        [name.into(), number(&accepted), number(&accounted), wrong(&missing), none(), number(&open), none(), none(), none()]
+        [
+            name.into(),
+            number(&accepted),
+            number(&accounted),
+            wrong(&missing),
+            none(),
+            number(&open),
+            none(),
+            none(),
+            none(),
+        ]
     };
     for sums in verified {
         table.push(match sums {
@@ -240,8 +262,12 @@ fn text(verified: &[Sums], screen: Screen) -> String {
                 number(&sum.interrupted),
                 wrong(&sum.double),
             ],
-            Sums::Requests(sum) => without_runs(sum.r#type, [sum.accepted, sum.accounted, sum.missing, sum.open]),
-            Sums::Rollouts(sum) => without_runs(sum.r#type, [sum.accepted, sum.accounted, sum.missing, sum.open]),
+            Sums::Requests(sum) => {
+                without_runs(sum.r#type, [sum.accepted, sum.accounted, sum.missing, sum.open])
+            }
+            Sums::Rollouts(sum) => {
+                without_runs(sum.r#type, [sum.accepted, sum.accounted, sum.missing, sum.open])
+            }
         });
     }
     let mut text = table.text(screen);
@@ -251,7 +277,13 @@ fn text(verified: &[Sums], screen: Screen) -> String {
             Sums::Tasks(sum) => {
                 for flaw in &sum.flaws {
                     let identifier = visible(flaw.identifier.as_str());
-                    _ = writeln!(text, "{} {identifier} (task {}): {}", sum.task_type, flaw.id, visible(&flaw.reason));
+                    _ = writeln!(
+                        text,
+                        "{} {identifier} (task {}): {}",
+                        sum.task_type,
+                        flaw.id,
+                        visible(&flaw.reason)
+                    );
                 }
                 (tasks, double, excess) = (tasks + sum.missing, double + sum.double, excess + sum.excess);
             }
@@ -270,12 +302,22 @@ fn text(verified: &[Sums], screen: Screen) -> String {
         }
     }
     let (said, colour) = match (tasks, requests, rollouts, double, excess) {
-        (0, 0, 0, 0, 0) => ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good),
+        (0, 0, 0, 0, 0) => {
+            ("all that was accepted is accounted for, nothing was run twice".to_owned(), Colour::Good)
+        }
         _ => {
-            let of_requests = if requests > 0 { format!(", {requests} requests do not add up") } else { String::new() };
-            let of_rollouts = if rollouts > 0 { format!(", {rollouts} rollouts do not add up") } else { String::new() };
-            let of_attempts = if excess > 0 { format!(", {excess} had more attempts than their policy allows") } else { String::new() };
-            let what = format!("{tasks} tasks do not add up, {double} responses were run twice{of_attempts}{of_requests}{of_rollouts}");
+            let of_requests =
+                if requests > 0 { format!(", {requests} requests do not add up") } else { String::new() };
+            let of_rollouts =
+                if rollouts > 0 { format!(", {rollouts} rollouts do not add up") } else { String::new() };
+            let of_attempts = if excess > 0 {
+                format!(", {excess} had more attempts than their policy allows")
+            } else {
+                String::new()
+            };
+            let what = format!(
+                "{tasks} tasks do not add up, {double} responses were run twice{of_attempts}{of_requests}{of_rollouts}"
+            );
             (what, Colour::Bad)
         }
     };

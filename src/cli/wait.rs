@@ -1,4 +1,5 @@
-//! Waits until a task or a request is settled, and says meanwhile how it stands: a progress bar for a person, a line now and then for a log.
+//! Waits until a task or a request is settled, and says meanwhile how it stands: a progress bar for a person,
+//! a line now and then for a log.
 
 use std::time::{Duration, Instant};
 
@@ -20,15 +21,16 @@ use super::render;
 use super::rollout_view;
 use super::table::Screen;
 
-/// How long each question lies at the API. The API answers at once when a task or a request *ends*; how far it is meanwhile is only seen by
-/// asking again.
+/// How long each question lies at the API. The API answers at once when a task or a request *ends*; how far
+/// it is meanwhile is only seen by asking again.
 const WATCHED: Duration = Duration::from_millis(500);
 const UNWATCHED: Duration = Duration::from_secs(3);
 
 /// How long the API may be away meanwhile.
 const OUTAGE: Duration = Duration::from_secs(60);
 
-/// How often a log is told that the wait goes on: many CI systems end a job that prints nothing for some minutes.
+/// How often a log is told that the wait goes on: many CI systems end a job that prints nothing for some
+/// minutes.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// Names of endpoints in the progress bar at most.
@@ -83,7 +85,8 @@ pub(super) trait Awaited {
     fn standing(&self) -> impl Serialize;
 }
 
-/// Waits, at most for `limit`; `ask` has the API answer after so long a wait. Answers the verdict, or [`Code::TimedOut`].
+/// Waits, at most for `limit`; `ask` has the API answer after so long a wait. Answers the verdict, or
+/// [`Code::TimedOut`].
 pub(super) async fn until_settled<T: Awaited>(
     ask: impl AsyncFn(Duration) -> Result<T, ClientError>,
     limit: Option<Duration>,
@@ -120,7 +123,8 @@ pub(super) async fn until_settled<T: Awaited>(
     }
 }
 
-/// The signals that end a wait. To be installed before anybody is told of the task: from then on a signal must find us.
+/// The signals that end a wait. To be installed before anybody is told of the task: from then on a signal
+/// must find us.
 pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
@@ -132,7 +136,10 @@ impl Interrupts {
     }
 
     /// What a wait answers, or the code of the signal that ended it.
-    pub(super) async fn unless_one<T>(mut self, wait: impl Future<Output = Result<T, Failure>>) -> Result<Result<T, Code>, Failure> {
+    pub(super) async fn unless_one<T>(
+        mut self,
+        wait: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Result<T, Code>, Failure> {
         tokio::select! {
             biased;
             _ = self.interrupt.recv() => Ok(Err(Code::Interrupted)),
@@ -162,7 +169,11 @@ struct Progress {
 
 impl Progress {
     fn new(audience: Audience, now: Instant, template: &str) -> Self {
-        let target = if audience == Audience::Terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if audience == Audience::Terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
@@ -246,13 +257,26 @@ impl Awaited for AwaitedTask {
 
     fn summary(&self) -> String {
         let summary = render::summary(&self.task, Clock::system().now());
-        if self.slow.is_empty() { summary } else { format!("{summary}, waiting for {}", some(&self.slow, NAMES_IN_LOG)) }
+        if self.slow.is_empty() {
+            summary
+        } else {
+            format!("{summary}, waiting for {}", some(&self.slow, NAMES_IN_LOG))
+        }
     }
 
     fn standing(&self) -> impl Serialize {
         let Counts { expected, received, finished, failed, .. } = self.task.counts;
         let missing = self.task.missing.as_deref().unwrap_or_default();
-        TaskStanding { id: self.task.id, status: self.task.status, expected, received, finished, failed, missing, slow: &self.slow }
+        TaskStanding {
+            id: self.task.id,
+            status: self.task.status,
+            expected,
+            received,
+            finished,
+            failed,
+            missing,
+            slow: &self.slow,
+        }
     }
 }
 
@@ -286,7 +310,8 @@ impl Awaited for Request {
     fn message(&self) -> String {
         let now = Clock::system().now();
         let drawn = picture::steps(self, now, false, Screen::of_errors());
-        // The bar has a line of its own, and so has the cursor: what does not fit on the screen cannot be drawn anew.
+        // The bar has a line of its own, and so has the cursor: what does not fit on the screen cannot be
+        // drawn anew.
         let most = Screen::lines_of_errors().map_or(LINES, |lines| LINES.min(lines.saturating_sub(2)));
         if drawn.lines().count() <= most { drawn.trim_end().to_owned() } else { picture::summary(self, now) }
     }
@@ -297,7 +322,13 @@ impl Awaited for Request {
 
     fn standing(&self) -> impl Serialize {
         let sum = Sum::of(self);
-        RequestStanding { token: &self.token, status: self.status, step: self.step, jobs: sum.all, completed: sum.completed }
+        RequestStanding {
+            token: &self.token,
+            status: self.status,
+            step: self.step,
+            jobs: sum.all,
+            completed: sum.completed,
+        }
     }
 }
 
@@ -328,7 +359,11 @@ impl Awaited for Rollout {
         let drawn = rollout_view::rollout(self, &[], screen);
         // As for a request.
         let most = Screen::lines_of_errors().map_or(LINES, |lines| LINES.min(lines.saturating_sub(2)));
-        if drawn.lines().count() <= most { drawn.trim_end().to_owned() } else { rollout_view::heading(self, screen) }
+        if drawn.lines().count() <= most {
+            drawn.trim_end().to_owned()
+        } else {
+            rollout_view::heading(self, screen)
+        }
     }
 
     fn summary(&self) -> String {
@@ -336,7 +371,12 @@ impl Awaited for Rollout {
     }
 
     fn standing(&self) -> impl Serialize {
-        RolloutStanding { rollout: &self.identifier, status: self.status, wave: self.wave, counts: self.counts }
+        RolloutStanding {
+            rollout: &self.identifier,
+            status: self.status,
+            wave: self.wave,
+            counts: self.counts,
+        }
     }
 }
 
@@ -353,7 +393,9 @@ struct RolloutStanding<'a> {
 fn message(task: &Task, slow: &[EndpointName]) -> String {
     let failed = (task.counts.failed > 0).then(|| format!("{} failed", task.counts.failed));
     let missing = task.missing.as_deref().unwrap_or_default();
-    let told = |what: &str, names: &[EndpointName]| (!names.is_empty()).then(|| format!("{what} {}", some(names, NAMES)));
+    let told = |what: &str, names: &[EndpointName]| {
+        (!names.is_empty()).then(|| format!("{what} {}", some(names, NAMES)))
+    };
     let told = [failed, told("not received by", missing), told("waiting for", slow)];
     told.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -375,7 +417,8 @@ mod tests {
     fn a_log_hears_of_a_wait_every_thirty_seconds() {
         let start = Instant::now();
         let mut beat = Beat::new(start);
-        let due: Vec<u64> = (0..=100).filter(|second| beat.is_due(start + Duration::from_secs(*second))).collect();
+        let due: Vec<u64> =
+            (0..=100).filter(|second| beat.is_due(start + Duration::from_secs(*second))).collect();
         assert_eq!(due, [30, 60, 90]);
     }
 
@@ -384,10 +427,16 @@ mod tests {
         let names = |names: &[&str]| Some(names.iter().map(|name| name.parse().expect("a name")).collect());
         assert_eq!(message(&task(), &[]), "");
         assert_eq!(
-            message(&Task { counts: Counts { failed: 2, ..Counts::default() }, missing: names(&["a"]), ..task() }, &[]),
+            message(
+                &Task { counts: Counts { failed: 2, ..Counts::default() }, missing: names(&["a"]), ..task() },
+                &[]
+            ),
             "2 failed, not received by a"
         );
         let (missing, slow) = (names(&["a", "b", "c", "d"]), names(&["e", "f", "g"]).expect("names"));
-        assert_eq!(message(&Task { missing, ..task() }, &slow), "not received by a, b and 2 more, waiting for e, f and 1 more");
+        assert_eq!(
+            message(&Task { missing, ..task() }, &slow),
+            "not received by a, b and 2 more, waiting for e, f and 1 more"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `tasker watch`: a task, or all that are open, on a screen that updates in place; in lines where there is no screen.
+//! `tasker watch`: a task, or all that are open, on a screen that updates in place; in lines where there is
+//! no screen.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -64,7 +65,12 @@ async fn one(global: &Global, client: &Client, name: &TaskName) -> Result<Code, 
         Err(code) => code,
     };
     let (name, api) = (render::typed(&view.task), access::flags(global));
-    say_it_goes_on(global.json, "task", code, &[format!("tasker watch {name}{api}"), format!("tasker cancel {name}{api}")]);
+    say_it_goes_on(
+        global.json,
+        "task",
+        code,
+        &[format!("tasker watch {name}{api}"), format!("tasker cancel {name}{api}")],
+    );
     Ok(code)
 }
 
@@ -140,7 +146,8 @@ impl View {
 
     fn take_vector(&mut self, vector: &LiveVector) -> bool {
         let bytes = |text: &Option<String>| text.as_ref().and_then(|text| STANDARD.decode(text).ok());
-        if let Some(states) = bytes(&vector.states).and_then(|bytes| States::from_bytes(&bytes, vector.count)) {
+        if let Some(states) = bytes(&vector.states).and_then(|bytes| States::from_bytes(&bytes, vector.count))
+        {
             self.states = states;
             return true;
         }
@@ -171,7 +178,14 @@ impl View {
             let (count, word) = (names.len().to_string(), state.as_str());
             // Those who did as they should are no news.
             let told = if state == PartState::Ok { String::new() } else { named(&names) };
-            text += &line(&[format!("{count:>7} ").into(), Cell::new(format!("{word:<11}"), colour(state)), told.into()], screen);
+            text += &line(
+                &[
+                    format!("{count:>7} ").into(),
+                    Cell::new(format!("{word:<11}"), colour(state)),
+                    told.into(),
+                ],
+                screen,
+            );
         }
         text + &render::summary(&self.task, now) + "\n"
     }
@@ -188,9 +202,17 @@ fn named(names: &[&EndpointName]) -> String {
 const fn colour(state: PartState) -> Colour {
     match state {
         PartState::Ok => Colour::Good,
-        PartState::Failed | PartState::Lost | PartState::TimeLimit | PartState::Vanished | PartState::Expired => Colour::Bad,
+        PartState::Failed
+        | PartState::Lost
+        | PartState::TimeLimit
+        | PartState::Vanished
+        | PartState::Expired => Colour::Bad,
         PartState::Retry | PartState::Canceled | PartState::Held | PartState::Skipped => Colour::Open,
-        PartState::NotPart | PartState::Waiting | PartState::Sent | PartState::Received | PartState::Running => Colour::Plain,
+        PartState::NotPart
+        | PartState::Waiting
+        | PartState::Sent
+        | PartState::Received
+        | PartState::Running => Colour::Plain,
     }
 }
 
@@ -273,10 +295,18 @@ impl Stage {
             Kind::Lines => {
                 // Without the time that has passed: that alone is no news.
                 let standing = format!("{} {:?}", view.task.status.as_str(), view.task.counts);
-                let due = self.told.as_ref().is_none_or(|(at, told)| at.elapsed() >= LINE_EVERY && *told != standing);
+                let due = self
+                    .told
+                    .as_ref()
+                    .is_none_or(|(at, told)| at.elapsed() >= LINE_EVERY && *told != standing);
                 if due {
                     self.told = Some((Instant::now(), standing));
-                    print(&format!("{} {}: {}\n", render::clock(now), view.task.status.as_str(), render::summary(&view.task, now)))?;
+                    print(&format!(
+                        "{} {}: {}\n",
+                        render::clock(now),
+                        view.task.status.as_str(),
+                        render::summary(&view.task, now)
+                    ))?;
                 }
                 Ok(())
             }
@@ -296,12 +326,19 @@ impl Stage {
         }
     }
 
-    fn show_open(&mut self, open: &[Task], more: bool, known: &mut BTreeMap<TaskId, (TaskStatus, Counts)>) -> Result<(), Failure> {
+    fn show_open(
+        &mut self,
+        open: &[Task],
+        more: bool,
+        known: &mut BTreeMap<TaskId, (TaskStatus, Counts)>,
+    ) -> Result<(), Failure> {
         let now = Clock::system().now();
         if self.kind == Kind::Screen {
-            let rest = if more { "there are more: `tasker list --status CREATED,SENT,INCOMPLETE`\n" } else { "" };
+            let rest =
+                if more { "there are more: `tasker list --status CREATED,SENT,INCOMPLETE`\n" } else { "" };
             let none = if open.is_empty() { "no open tasks\n" } else { "" };
-            return self.draw(&format!("{}{none}{rest}", render::tasks(open, now, false, Screen::of_output())));
+            return self
+                .draw(&format!("{}{none}{rest}", render::tasks(open, now, false, Screen::of_output())));
         }
         let before = std::mem::take(known);
         for task in open {
@@ -318,18 +355,27 @@ impl Stage {
         if self.kind == Kind::Json {
             return print_line(task);
         }
-        print(&format!("{} {}, {}\n", render::clock(now), render::heading(task, Screen::PLAIN), render::summary(task, now)))
+        print(&format!(
+            "{} {}, {}\n",
+            render::clock(now),
+            render::heading(task, Screen::PLAIN),
+            render::summary(task, now)
+        ))
     }
 
-    /// Draws a picture over the one before. What does not fit on the screen is left out: what has scrolled away cannot be drawn anew.
+    /// Draws a picture over the one before. What does not fit on the screen is left out: what has scrolled
+    /// away cannot be drawn anew.
     fn draw(&mut self, picture: &str) -> Result<(), Failure> {
         let room = Screen::lines_of_output().map_or(usize::MAX, |lines| lines.saturating_sub(1).max(1));
         let lines: Vec<&str> = picture.lines().collect();
         let kept = match lines.split_last() {
             // The last line says how all of it stands.
-            Some((last, others)) if lines.len() > room => {
-                others.iter().take(room.saturating_sub(2)).copied().chain(["  ...", *last]).collect::<Vec<_>>()
-            }
+            Some((last, others)) if lines.len() > room => others
+                .iter()
+                .take(room.saturating_sub(2))
+                .copied()
+                .chain(["  ...", *last])
+                .collect::<Vec<_>>(),
             _ => lines,
         };
         let text: String = kept.iter().flat_map(|line| [*line, "\n"]).collect();
@@ -362,7 +408,8 @@ mod tests {
     use crate::contract::examples::task;
 
     fn view() -> View {
-        let names = (1..=12).map(|number| format!("web{number}").parse().expect("a name")).collect::<Vec<_>>();
+        let names =
+            (1..=12).map(|number| format!("web{number}").parse().expect("a name")).collect::<Vec<_>>();
         let states = [6, 6, 7, 4, 3, 3, 3, 3, 3, 3, 3, 3].into_iter().collect();
         let counts = Counts { expected: 12, received: 12, finished: 3, failed: 1, ..Counts::default() };
         View { task: Task { counts, ..task() }, generation: String::new(), states, names }

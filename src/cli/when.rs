@@ -18,5 +18,6 @@ pub(super) fn to_come(text: &str) -> Result<Timestamp, String> {
 
 fn instant(text: &str) -> Result<Timestamp, String> {
     let time = chrono::DateTime::parse_from_rfc3339(text);
-    time.map(|time| time.to_utc().into()).map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
+    time.map(|time| time.to_utc().into())
+        .map_err(|_| "expected a time such as `2024-07-12T10:00:00Z` or a span such as `2h`".to_owned())
 }

@@ -14,7 +14,9 @@ pub enum ClientError {
         address: String,
     },
     /// Nobody answers there.
-    #[error("no API answers at {url} ({reason}): start one with `tasker up` or `tasker api`, or name another with --api")]
+    #[error(
+        "no API answers at {url} ({reason}): start one with `tasker up` or `tasker api`, or name another with --api"
+    )]
     Unreachable {
         /// Where.
         url: String,
@@ -38,7 +40,9 @@ pub enum ClientError {
         problem: Box<Problem>,
     },
     /// The API's certificate is not one that we trust.
-    #[error("the certificate of {url} is not trusted ({reason}): pass the certificate of its CA with --ca-file")]
+    #[error(
+        "the certificate of {url} is not trusted ({reason}): pass the certificate of its CA with --ca-file"
+    )]
     Untrusted {
         /// Where.
         url: String,
@@ -114,10 +118,12 @@ impl ClientError {
 /// What to do about a door that stays shut.
 pub(super) const fn hint(status: StatusCode, shown: bool) -> Option<&'static str> {
     match (status, shown) {
-        (StatusCode::UNAUTHORIZED, false) => {
-            Some("name a file that holds a token with --token-file or TASKER_TOKEN_FILE; `tasker token create` makes one")
+        (StatusCode::UNAUTHORIZED, false) => Some(
+            "name a file that holds a token with --token-file or TASKER_TOKEN_FILE; `tasker token create` makes one",
+        ),
+        (StatusCode::UNAUTHORIZED, true) => {
+            Some("look with `tasker token list` whether the token is there and its time is not over")
         }
-        (StatusCode::UNAUTHORIZED, true) => Some("look with `tasker token list` whether the token is there and its time is not over"),
         (StatusCode::FORBIDDEN, _) => Some("`tasker token list` shows what each token is good for"),
         _ => None,
     }
@@ -156,6 +162,9 @@ mod tests {
         let ours = br#"{"type":"about:blank","code":"invalid_body","detail":"the body is not valid","errors":[{"pointer":"/identifier","message":"is missing"}]}"#;
         assert_eq!(problem(StatusCode::UNPROCESSABLE_ENTITY, ours).to_string(), "/identifier: is missing");
         let proxy = problem(StatusCode::BAD_GATEWAY, b"<html>");
-        assert_eq!((proxy.code.as_str(), proxy.detail.as_str()), ("http_502", "the answer was HTTP 502 Bad Gateway"));
+        assert_eq!(
+            (proxy.code.as_str(), proxy.detail.as_str()),
+            ("http_502", "the answer was HTTP 502 Bad Gateway")
+        );
     }
 }

@@ -76,10 +76,13 @@ impl Events {
                 self.last = id.or(self.last.take());
                 return Ok(event);
             }
-            let chunk = tokio::time::timeout(SILENCE, self.answer.chunk()).await.map_err(|_| self.client.silent())?;
+            let chunk =
+                tokio::time::timeout(SILENCE, self.answer.chunk()).await.map_err(|_| self.client.silent())?;
             let lost = |reason: &str| ClientError::Lost { url: self.client.url(), reason: reason.to_owned() };
             match chunk.map_err(|error| self.client.failure(&error))? {
-                Some(chunk) if self.text.rest.len() + chunk.len() > LONGEST => return Err(lost("an event is too long")),
+                Some(chunk) if self.text.rest.len() + chunk.len() > LONGEST => {
+                    return Err(lost("an event is too long"));
+                }
                 Some(chunk) => self.text.push(&chunk),
                 None => return Err(lost("the stream of events has ended")),
             }
@@ -129,7 +132,10 @@ mod tests {
             let mut read = Text::default();
             text.as_bytes().chunks(size).for_each(|chunk| read.push(chunk));
             let event = |name: &str, data: &str| Event { name: name.to_owned(), data: data.to_owned() };
-            let expected = [(event("task", "{\"a\": 1}"), None), (event("queues", "{\"b\":\"ä\"}"), Some("ab-7".to_owned()))];
+            let expected = [
+                (event("task", "{\"a\": 1}"), None),
+                (event("queues", "{\"b\":\"ä\"}"), Some("ab-7".to_owned())),
+            ];
             assert_eq!(Vec::from(read.events), expected, "{size}");
             assert!(read.rest.is_empty());
         }

@@ -1,8 +1,8 @@
 //! The HTTP client of our API: one method a route.
 //!
-//! Shared by the command line, the bench, and workers that reach nothing but the API. It speaks the `contract` and
-//! knows nothing of terminals. It retries nothing: submitting is safe to repeat since the identifier names the task, so
-//! the caller decides with [`ClientError::is_transient`].
+//! Shared by the command line, the bench, and workers that reach nothing but the API. It speaks the
+//! `contract` and knows nothing of terminals. It retries nothing: submitting is safe to repeat since the
+//! identifier names the task, so the caller decides with [`ClientError::is_transient`].
 
 mod error;
 mod events;
@@ -18,12 +18,16 @@ use serde_json::value::RawValue;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation, ForgottenEndpoint,
-    ForgottenEndpoints, Group, GroupChange, GroupList, Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request,
-    RequestCensus, RequestPage, RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, RolloutCensus, Schedule,
-    ScheduleList, Statistics, Submission, Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation,
+    ForgottenEndpoint, ForgottenEndpoints, Group, GroupChange, GroupList, Index, LogPage, NameList, Preview,
+    Queue, QueueList, Readiness, Request, RequestCensus, RequestPage, RequestSubmission, RequestToken,
+    Requeue, Rerun, ResponsePage, Responses, RolloutCensus, Schedule, ScheduleList, Statistics, Submission,
+    Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
-use crate::domain::{AnswerDigest, EndpointName, Grain, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    AnswerDigest, EndpointName, Grain, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType,
+    Timestamp,
+};
 use crate::https;
 pub use error::ClientError;
 use error::{hint, problem, shown};
@@ -136,7 +140,11 @@ impl Client {
     pub fn new(address: &str) -> Result<Self, ClientError> {
         let invalid = || ClientError::Address { address: shown(address) };
         let base = Url::parse(address).map_err(|_| invalid())?;
-        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || base.query().is_some() || base.fragment().is_some() {
+        if !matches!(base.scheme(), "http" | "https")
+            || !base.has_host()
+            || base.query().is_some()
+            || base.fragment().is_some()
+        {
             return Err(invalid());
         }
         Ok(Self { base, http: crate::https::build(http).map_err(|_| invalid())?, token: None })
@@ -177,7 +185,11 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn submit(&self, task_type: &TaskType, submission: &Submission) -> Result<Submitted, ClientError> {
+    pub async fn submit(
+        &self,
+        task_type: &TaskType,
+        submission: &Submission,
+    ) -> Result<Submitted, ClientError> {
         self.submit_as(task_type, submission, false).await
     }
 
@@ -185,9 +197,15 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn submit_as(&self, task_type: &TaskType, submission: &Submission, strict: bool) -> Result<Submitted, ClientError> {
+    pub async fn submit_as(
+        &self,
+        task_type: &TaskType,
+        submission: &Submission,
+        strict: bool,
+    ) -> Result<Submitted, ClientError> {
         let strict = given([("strict", strict.then(|| "true".to_owned()))]);
-        let request = self.post(&[task_type.as_str()])?.query(&strict).header(BODY_HEADER, ENVELOPE).json(submission);
+        let request =
+            self.post(&[task_type.as_str()])?.query(&strict).header(BODY_HEADER, ENVELOPE).json(submission);
         let (status, task) = self.answer(request, ANSWER).await?;
         Ok(Submitted { task, repeated: status == StatusCode::OK })
     }
@@ -196,8 +214,16 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn preview(&self, task_type: &TaskType, submission: &Submission) -> Result<Preview, ClientError> {
-        let request = self.post(&[task_type.as_str()])?.query(&[("dry_run", true)]).header(BODY_HEADER, ENVELOPE).json(submission);
+    pub async fn preview(
+        &self,
+        task_type: &TaskType,
+        submission: &Submission,
+    ) -> Result<Preview, ClientError> {
+        let request = self
+            .post(&[task_type.as_str()])?
+            .query(&[("dry_run", true)])
+            .header(BODY_HEADER, ENVELOPE)
+            .json(submission);
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
@@ -205,8 +231,14 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn status(&self, name: &TaskName, wait: Option<Duration>, responses: Responses) -> Result<TaskWithResponses, ClientError> {
-        let mut request = self.request(Method::GET, &name.path())?.query(&[("responses", responses.as_str())]);
+    pub async fn status(
+        &self,
+        name: &TaskName,
+        wait: Option<Duration>,
+        responses: Responses,
+    ) -> Result<TaskWithResponses, ClientError> {
+        let mut request =
+            self.request(Method::GET, &name.path())?.query(&[("responses", responses.as_str())]);
         if let Some(wait) = wait {
             request = request.query(&[("wait", millis(wait.min(LONGEST_WAIT)))]);
         }
@@ -217,7 +249,11 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn answer_of(&self, name: &TaskName, endpoint: &EndpointName) -> Result<TaskWithResponses, ClientError> {
+    pub async fn answer_of(
+        &self,
+        name: &TaskName,
+        endpoint: &EndpointName,
+    ) -> Result<TaskWithResponses, ClientError> {
         let request = self.request(Method::GET, &name.path())?.query(&[("endpoint", endpoint.as_str())]);
         Ok(self.answer(request, ANSWER).await?.1)
     }
@@ -226,10 +262,17 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn explain(&self, name: &TaskName, endpoint: Option<&EndpointName>) -> Result<Explanation, ClientError> {
+    pub async fn explain(
+        &self,
+        name: &TaskName,
+        endpoint: Option<&EndpointName>,
+    ) -> Result<Explanation, ClientError> {
         let [task_type, id] = name.path();
         let endpoint = ("endpoint", endpoint.map(EndpointName::to_string));
-        Ok(self.answer(self.request(Method::GET, &[task_type, id, "explain"])?.query(&given([endpoint])), ANSWER).await?.1)
+        Ok(self
+            .answer(self.request(Method::GET, &[task_type, id, "explain"])?.query(&given([endpoint])), ANSWER)
+            .await?
+            .1)
     }
 
     /// Submits many tasks, each as JSON with its type; answers what came of each, in their order.
@@ -240,7 +283,8 @@ impl Client {
         Ok(self.answer(self.post(&["tasks"])?.json(submissions), ANSWER).await?.1)
     }
 
-    /// Cancels some of the tasks that a filter means, if they are as many as is expected; without that it says how many they are.
+    /// Cancels some of the tasks that a filter means, if they are as many as is expected; without that it
+    /// says how many they are.
     ///
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when they are more or fewer.
@@ -248,7 +292,8 @@ impl Client {
         Ok(self.answer(self.post(&["tasks", "cancel"])?.json(cancel), ANSWER).await?.1)
     }
 
-    /// Queues again some of the tasks that a filter means, if they are as many as is expected; without that it says how many they are.
+    /// Queues again some of the tasks that a filter means, if they are as many as is expected; without that
+    /// it says how many they are.
     ///
     /// # Errors
     /// As [`Self::cancel_matching`].
@@ -261,7 +306,8 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub async fn answers(&self, task_type: &TaskType, id: &str, limit: u32) -> Result<Answers, ClientError> {
-        let request = self.request(Method::GET, &[task_type.as_str(), id, "answers"])?.query(&[("limit", limit)]);
+        let request =
+            self.request(Method::GET, &[task_type.as_str(), id, "answers"])?.query(&[("limit", limit)]);
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
@@ -276,8 +322,10 @@ impl Client {
         answer: Option<AnswerDigest>,
         cursor: Option<&str>,
     ) -> Result<ResponsePage, ClientError> {
-        let parameters = [("answer", answer.map(|digest| digest.to_string())), ("cursor", cursor.map(str::to_owned))];
-        let request = self.request(Method::GET, &[task_type.as_str(), id, "responses"])?.query(&given(parameters));
+        let parameters =
+            [("answer", answer.map(|digest| digest.to_string())), ("cursor", cursor.map(str::to_owned))];
+        let request =
+            self.request(Method::GET, &[task_type.as_str(), id, "responses"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
@@ -295,15 +343,23 @@ impl Client {
             ("limit", query.limit.map(|limit| limit.to_string())),
             ("cursor", query.cursor.clone()),
         ];
-        let request = self.request(Method::GET, &[task_type.map_or("tasks", TaskType::as_str)])?.query(&given(parameters));
+        let request = self
+            .request(Method::GET, &[task_type.map_or("tasks", TaskType::as_str)])?
+            .query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
-    /// Submits a task again, for those of its endpoints that did not succeed; the same again answers the task that is there.
+    /// Submits a task again, for those of its endpoints that did not succeed; the same again answers the task
+    /// that is there.
     ///
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when no endpoint fared so.
-    pub async fn rerun(&self, task_type: &TaskType, id: &str, rerun: &Rerun) -> Result<Submitted, ClientError> {
+    pub async fn rerun(
+        &self,
+        task_type: &TaskType,
+        id: &str,
+        rerun: &Rerun,
+    ) -> Result<Submitted, ClientError> {
         let path = [task_type.as_str(), id, "rerun"];
         let (status, task) = self.answer(self.post(&path)?.json(rerun), ANSWER).await?;
         Ok(Submitted { task, repeated: status == StatusCode::OK })
@@ -317,10 +373,15 @@ impl Client {
         let request = self.request(Method::GET, &[task_type.as_str(), id, "states"])?;
         let answer = request.timeout(ANSWER).send().await.map_err(|error| self.failure(&error))?;
         let answer = self.admitted(answer).await?;
-        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let header = |name: &str| {
+            answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+        };
         let (generation, count) = (header("x-generation"), header("x-count").parse().unwrap_or_default());
         let bytes = answer.bytes().await.map_err(|error| self.failure(&error))?;
-        let foreign = || ClientError::Foreign { url: self.url(), reason: format!("{} bytes are not {count} states", bytes.len()) };
+        let foreign = || ClientError::Foreign {
+            url: self.url(),
+            reason: format!("{} bytes are not {count} states", bytes.len()),
+        };
         Ok((generation, States::from_bytes(&bytes, count).ok_or_else(foreign)?))
     }
 
@@ -332,7 +393,8 @@ impl Client {
         Ok(self.answer(self.request(Method::GET, &[task_type.as_str(), id, "names"])?, ANSWER).await?.1)
     }
 
-    /// What the handlers of a task have logged after a place: of one endpoint, or of all. With `wait` the API answers when there is something.
+    /// What the handlers of a task have logged after a place: of one endpoint, or of all. With `wait` the API
+    /// answers when there is something.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -372,7 +434,8 @@ impl Client {
         cursor: Option<&str>,
     ) -> Result<EndpointPage, ClientError> {
         let fitting = ("match", fitting.map(Selector::to_string));
-        let parameters = [fitting, ("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
+        let parameters =
+            [fitting, ("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor.map(str::to_owned))];
         let request = self.request(Method::GET, &["endpoints"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
@@ -381,19 +444,31 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it is there and `force` is false.
-    pub async fn forget_endpoint(&self, name: &EndpointName, force: bool) -> Result<ForgottenEndpoint, ClientError> {
+    pub async fn forget_endpoint(
+        &self,
+        name: &EndpointName,
+        force: bool,
+    ) -> Result<ForgottenEndpoint, ClientError> {
         let request = self.request(Method::DELETE, &["endpoints", name.as_str()])?.query(&[("force", force)]);
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
-    /// Forgets endpoints that have been away for so long, or tells which these would be; the answer says whether there are more.
+    /// Forgets endpoints that have been away for so long, or tells which these would be; the answer says
+    /// whether there are more.
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn forget_endpoints(&self, gone_for: Duration, dry_run: bool) -> Result<ForgottenEndpoints, ClientError> {
+    pub async fn forget_endpoints(
+        &self,
+        gone_for: Duration,
+        dry_run: bool,
+    ) -> Result<ForgottenEndpoints, ClientError> {
         let gone_for = ("gone_for", Some(millis(gone_for)));
         let parameters = given([gone_for, ("dry_run", dry_run.then(|| "true".to_owned()))]);
-        Ok(self.answer(self.request(Method::DELETE, &["endpoints"])?.query(&parameters), ANSWER + LONGEST_WAIT).await?.1)
+        Ok(self
+            .answer(self.request(Method::DELETE, &["endpoints"])?.query(&parameters), ANSWER + LONGEST_WAIT)
+            .await?
+            .1)
     }
 
     /// The groups of endpoints.
@@ -440,9 +515,17 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn statistics(&self, task_type: Option<&TaskType>, grain: Grain, since: Timestamp) -> Result<Statistics, ClientError> {
-        let parameters =
-            [("type", task_type.map(ToString::to_string)), ("step", Some(grain.as_str().to_owned())), ("since", Some(since.to_string()))];
+    pub async fn statistics(
+        &self,
+        task_type: Option<&TaskType>,
+        grain: Grain,
+        since: Timestamp,
+    ) -> Result<Statistics, ClientError> {
+        let parameters = [
+            ("type", task_type.map(ToString::to_string)),
+            ("step", Some(grain.as_str().to_owned())),
+            ("since", Some(since.to_string())),
+        ];
         Ok(self.answer(self.request(Method::GET, &["stats"])?.query(&given(parameters)), ANSWER).await?.1)
     }
 
@@ -484,12 +567,16 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn submit_request(&self, submission: &RequestSubmission) -> Result<(RequestToken, bool), ClientError> {
+    pub async fn submit_request(
+        &self,
+        submission: &RequestSubmission,
+    ) -> Result<(RequestToken, bool), ClientError> {
         let (status, token) = self.answer(self.post(&["requests"])?.json(submission), ANSWER).await?;
         Ok((token, status == StatusCode::OK))
     }
 
-    /// A request with its jobs. With `wait` the API answers when the request ends, at the latest after that time or a minute.
+    /// A request with its jobs. With `wait` the API answers when the request ends, at the latest after that
+    /// time or a minute.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -563,7 +650,11 @@ impl Client {
         until: Option<Timestamp>,
         cursor: Option<String>,
     ) -> Result<RequestCensus, ClientError> {
-        let parameters = [("since", since.map(|time| time.to_string())), ("until", until.map(|time| time.to_string())), ("cursor", cursor)];
+        let parameters = [
+            ("since", since.map(|time| time.to_string())),
+            ("until", until.map(|time| time.to_string())),
+            ("cursor", cursor),
+        ];
         let request = self.request(Method::GET, &["census", "requests"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
@@ -578,7 +669,11 @@ impl Client {
         until: Option<Timestamp>,
         cursor: Option<String>,
     ) -> Result<RolloutCensus, ClientError> {
-        let parameters = [("since", since.map(|time| time.to_string())), ("until", until.map(|time| time.to_string())), ("cursor", cursor)];
+        let parameters = [
+            ("since", since.map(|time| time.to_string())),
+            ("until", until.map(|time| time.to_string())),
+            ("cursor", cursor),
+        ];
         let request = self.request(Method::GET, &["census", "rollouts"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
@@ -608,12 +703,16 @@ impl Client {
         String::from_utf8(text.into()).map_err(|error| self.foreign(&error))
     }
 
-    /// Gives a worker what there is for it. The API answers when there is something, at the latest after the wait that is
-    /// wanted.
+    /// Gives a worker what there is for it. The API answers when there is something, at the latest after the
+    /// wait that is wanted.
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn fetch_tasks(&self, worker: &EndpointName, wanted: &TasksWanted) -> Result<TasksGiven, ClientError> {
+    pub async fn fetch_tasks(
+        &self,
+        worker: &EndpointName,
+        wanted: &TasksWanted,
+    ) -> Result<TasksGiven, ClientError> {
         let patience = ANSWER_TO_WORKER + Duration::from_millis(wanted.wait_ms).min(LONGEST_WAIT);
         Ok(self.answer(self.of_worker(worker, "tasks")?.json(wanted), patience).await?.1)
     }
@@ -622,7 +721,11 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn report_tasks(&self, worker: &EndpointName, reports: &WorkerReports) -> Result<(), ClientError> {
+    pub async fn report_tasks(
+        &self,
+        worker: &EndpointName,
+        reports: &WorkerReports,
+    ) -> Result<(), ClientError> {
         self.send(self.of_worker(worker, "reports")?.json(reports), ANSWER_TO_WORKER).await.map(drop)
     }
 
@@ -657,13 +760,21 @@ impl Client {
     }
 
     /// Sends a request whose answer is JSON.
-    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder, patience: Duration) -> Result<(StatusCode, T), ClientError> {
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<(StatusCode, T), ClientError> {
         let (status, body) = self.send(request, patience).await?;
         let value = serde_json::from_slice(&body).map_err(|error| self.foreign(&error))?;
         Ok((status, value))
     }
 
-    async fn send(&self, request: RequestBuilder, patience: Duration) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        patience: Duration,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let answer = request.timeout(patience).send().await.map_err(|error| self.failure(&error))?;
         let answer = self.admitted(answer).await?;
         let status = answer.status();
@@ -692,14 +803,20 @@ impl Client {
         let (url, reason) = (self.url(), https::root_cause(error));
         match https::tls_error(error) {
             Some(rustls::Error::InvalidCertificate(_)) => return ClientError::Untrusted { url, reason },
-            Some(rustls::Error::InvalidMessage(_)) => return ClientError::Scheme { url, spoken: "https", other: "http" },
+            Some(rustls::Error::InvalidMessage(_)) => {
+                return ClientError::Scheme { url, spoken: "https", other: "http" };
+            }
             _ => {}
         }
         // The alert with which TLS refuses a plain request.
         if self.base.scheme() == "http" && reason.contains("invalid http version") {
             return ClientError::Scheme { url, spoken: "http", other: "https" };
         }
-        if error.is_connect() { ClientError::Unreachable { url, reason } } else { ClientError::Lost { url, reason } }
+        if error.is_connect() {
+            ClientError::Unreachable { url, reason }
+        } else {
+            ClientError::Lost { url, reason }
+        }
     }
 }
 
@@ -738,14 +855,21 @@ mod tests {
     #[test]
     fn encodes_identifiers() {
         let base = Url::parse("http://h:1/tasker/").expect("an address");
-        let made = |id| address(&base, &["worker", id]).map(|url| url.to_string()).map_err(|error| error.to_string());
+        let made = |id| {
+            address(&base, &["worker", id]).map(|url| url.to_string()).map_err(|error| error.to_string())
+        };
         assert_eq!(made("a b/c?d#ä%"), Ok("http://h:1/tasker/worker/a%20b%2Fc%3Fd%23%C3%A4%25".to_owned()));
-        assert_eq!(made(".."), Err("a task with the identifier `..` can only be named by its task id".to_owned()));
+        assert_eq!(
+            made(".."),
+            Err("a task with the identifier `..` can only be named by its task id".to_owned())
+        );
     }
 
     #[test]
     fn refuses_other_addresses() {
-        for address in ["", "localhost", "localhost:8888", "ftp://h", "http://", "http://h?x=1", "https://u:hunter2@"] {
+        for address in
+            ["", "localhost", "localhost:8888", "ftp://h", "http://", "http://h?x=1", "https://u:hunter2@"]
+        {
             let error = Client::new(address).expect_err(address).to_string();
             assert!(error.contains("is not the address of an API") && !error.contains("hunter2"), "{error}");
         }
@@ -754,7 +878,9 @@ mod tests {
 
     #[tokio::test]
     async fn says_who_does_not_answer() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port");
         let client = Client::new(&format!("http://{free}")).expect("an address");
         let error = client.endpoints(None, None, None).await.expect_err("nobody listens");
         assert!(error.is_transient());

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{ANSWER, Client, ClientError, LONGEST_WAIT, given, millis};
 use crate::contract::{
-    AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutCommand, RolloutEvents, RolloutHoldPage,
-    RolloutPage, RolloutPlan, RolloutTargetPage,
+    AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutCommand,
+    RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutTargetPage,
 };
 use crate::domain::rollout::{RolloutStatus, TargetState};
 use crate::domain::{EndpointName, Json, RolloutName};
@@ -76,24 +76,38 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn rollouts(&self, status: &[RolloutStatus], limit: Option<u32>, cursor: Option<String>) -> Result<RolloutPage, ClientError> {
+    pub async fn rollouts(
+        &self,
+        status: &[RolloutStatus],
+        limit: Option<u32>,
+        cursor: Option<String>,
+    ) -> Result<RolloutPage, ClientError> {
         let words: Vec<_> = status.iter().map(|status| status.as_str()).collect();
-        let parameters =
-            [("status", (!words.is_empty()).then(|| words.join(","))), ("limit", limit.map(|limit| limit.to_string())), ("cursor", cursor)];
+        let parameters = [
+            ("status", (!words.is_empty()).then(|| words.join(","))),
+            ("limit", limit.map(|limit| limit.to_string())),
+            ("cursor", cursor),
+        ];
         let request = self.request(Method::GET, &["rollouts"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
-    /// A rollout. With `wait` the API answers when it ends or, if `settled`, when it does not go on by itself; at the latest after that time or a
-    /// minute.
+    /// A rollout. With `wait` the API answers when it ends or, if `settled`, when it does not go on by
+    /// itself; at the latest after that time or a minute.
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn rollout(&self, name: &RolloutName, wait: Option<Duration>, settled: bool) -> Result<Rollout, ClientError> {
+    pub async fn rollout(
+        &self,
+        name: &RolloutName,
+        wait: Option<Duration>,
+        settled: bool,
+    ) -> Result<Rollout, ClientError> {
         let mut request = self.request(Method::GET, &["rollouts", name.as_str()])?;
         if let Some(wait) = wait {
             let wait = millis(wait.min(LONGEST_WAIT));
-            request = request.query(&[("wait", wait.as_str()), ("until", if settled { "settled" } else { "end" })]);
+            request =
+                request.query(&[("wait", wait.as_str()), ("until", if settled { "settled" } else { "end" })]);
         }
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
     }
@@ -102,7 +116,11 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn rollout_targets(&self, name: &RolloutName, query: &RolloutTargets) -> Result<RolloutTargetPage, ClientError> {
+    pub async fn rollout_targets(
+        &self,
+        name: &RolloutName,
+        query: &RolloutTargets,
+    ) -> Result<RolloutTargetPage, ClientError> {
         let words: Vec<_> = query.states.iter().map(|state| state.as_str()).collect();
         let parameters = [
             ("state", (!words.is_empty()).then(|| words.join(","))),
@@ -110,7 +128,8 @@ impl Client {
             ("limit", query.limit.map(|limit| limit.to_string())),
             ("cursor", query.cursor.clone()),
         ];
-        let request = self.request(Method::GET, &["rollouts", name.as_str(), "targets"])?.query(&given(parameters));
+        let request =
+            self.request(Method::GET, &["rollouts", name.as_str(), "targets"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
@@ -118,10 +137,17 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn rollout_events(&self, name: &RolloutName, after: u32, wait: Option<Duration>) -> Result<RolloutEvents, ClientError> {
+    pub async fn rollout_events(
+        &self,
+        name: &RolloutName,
+        after: u32,
+        wait: Option<Duration>,
+    ) -> Result<RolloutEvents, ClientError> {
         let wait = wait.map(|wait| millis(wait.min(LONGEST_WAIT)));
-        let parameters = [("after", Some(after.to_string())), ("limit", Some("1000".to_owned())), ("wait", wait)];
-        let request = self.request(Method::GET, &["rollouts", name.as_str(), "events"])?.query(&given(parameters));
+        let parameters =
+            [("after", Some(after.to_string())), ("limit", Some("1000".to_owned())), ("wait", wait)];
+        let request =
+            self.request(Method::GET, &["rollouts", name.as_str(), "events"])?.query(&given(parameters));
         Ok(self.answer(request, ANSWER + LONGEST_WAIT).await?.1)
     }
 
@@ -138,7 +164,11 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn free_rollout_hold(&self, lane: &str, endpoint: &EndpointName) -> Result<FreedHold, ClientError> {
+    pub async fn free_rollout_hold(
+        &self,
+        lane: &str,
+        endpoint: &EndpointName,
+    ) -> Result<FreedHold, ClientError> {
         let request = self.request(Method::DELETE, &["rollouts", "holds", lane, endpoint.as_str()])?;
         Ok(self.answer(request, ANSWER).await?.1)
     }
@@ -147,7 +177,11 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub async fn ask_rollout(&self, name: &RolloutName, action: &RolloutAction) -> Result<Rollout, ClientError> {
+    pub async fn ask_rollout(
+        &self,
+        name: &RolloutName,
+        action: &RolloutAction,
+    ) -> Result<Rollout, ClientError> {
         match action {
             RolloutAction::Start(body) => self.tell_rollout(name, "start", body).await,
             RolloutAction::Pause(body) => self.tell_rollout(name, "pause", body).await,
@@ -161,7 +195,12 @@ impl Client {
         }
     }
 
-    async fn tell_rollout(&self, name: &RolloutName, what: &str, body: &impl Serialize) -> Result<Rollout, ClientError> {
+    async fn tell_rollout(
+        &self,
+        name: &RolloutName,
+        what: &str,
+        body: &impl Serialize,
+    ) -> Result<Rollout, ClientError> {
         let request = self.post(&["rollouts", name.as_str(), what])?.json(body);
         Ok(self.answer(request, LONG).await?.1)
     }

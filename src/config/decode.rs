@@ -8,15 +8,16 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::kinds::{
-    Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, LabelMap, Size, Span, Text, Texts, Truth, TypeName, Whole, YEAR, named, split_list,
+    Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, LabelMap, Size, Span, Text, Texts, Truth, TypeName,
+    Whole, YEAR, named, split_list,
 };
 use super::layers::{self, Merged};
 use super::problem::Problem;
 use super::queue::Pointer;
 use super::reader::{Findings, Table};
 use super::settings::{
-    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Output, Part,
-    Tasks, TlsFiles, TypePolicy,
+    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager,
+    MessageQueue, OnStop, Output, Part, Tasks, TlsFiles, TypePolicy,
 };
 use super::yaml::DEFAULT_ORIGIN;
 use super::{queue, requests, rules, schedules};
@@ -35,7 +36,8 @@ const A_FILE: Text = Text("the path of a file", |text| !text.is_empty() && !text
 const RECEIVE_TIMEOUT: Span = Span::up_to(DAY);
 
 pub(super) fn decode(merged: Merged) -> (Config, Findings) {
-    let findings = RefCell::new(Findings { problems: merged.problems, warnings: merged.warnings, entries: Vec::new() });
+    let findings =
+        RefCell::new(Findings { problems: merged.problems, warnings: merged.warnings, entries: Vec::new() });
     let mut root = Table::new(&findings, "", merged.tree, layers::default_tree());
 
     let types = root.take("task_types");
@@ -76,7 +78,8 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
 
 fn api(findings: &RefCell<Findings>, mut table: Table<'_>) -> Api {
     let mut tls = table.table("tls");
-    let files = pair_of_files(findings, &mut tls, ["certificate", "key"]).map(|(certificate, key)| TlsFiles { certificate, key });
+    let files = pair_of_files(findings, &mut tls, ["certificate", "key"])
+        .map(|(certificate, key)| TlsFiles { certificate, key });
     let hsts = tls.value("hsts", &Span { least: Duration::ZERO, ..Span::up_to(2 * YEAR) });
     tls.finish_needed();
     let api = Api {
@@ -86,9 +89,12 @@ fn api(findings: &RefCell<Findings>, mut table: Table<'_>) -> Api {
         port: table.value("port", &Whole(0, u16::MAX)),
         hosts: table.value(
             "hosts",
-            &Texts("names of hosts such as `tasker.example` or `tasker.example:8443`", |text| Authority::parse(text.as_bytes()).is_some()),
+            &Texts("names of hosts such as `tasker.example` or `tasker.example:8443`", |text| {
+                Authority::parse(text.as_bytes()).is_some()
+            }),
         ),
-        wait_for_endpoints_timeout: table.value("wait_for_endpoints_timeout", &Span { seconds: true, ..RECEIVE_TIMEOUT }),
+        wait_for_endpoints_timeout: table
+            .value("wait_for_endpoints_timeout", &Span { seconds: true, ..RECEIVE_TIMEOUT }),
         body_limit: in_memory(table.value("body_limit", &Size(1 << 10, LARGEST_BODY))),
         stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
         confirm_above: table.value("confirm_above", &Whole(0, 1_000_000_000)),
@@ -106,7 +112,12 @@ fn tasks(mut table: Table<'_>) -> Tasks {
     tasks
 }
 
-fn task_types(findings: &RefCell<Findings>, given: Option<Value>, api: &Api, tasks: &Tasks) -> Vec<TypePolicy> {
+fn task_types(
+    findings: &RefCell<Findings>,
+    given: Option<Value>,
+    api: &Api,
+    tasks: &Tasks,
+) -> Vec<TypePolicy> {
     const EXPECTED: &str = "expected a list of task types such as `[worker, backup]`";
     let problem = |message: String, source: Option<String>| {
         findings.borrow_mut().problems.push(Problem::new("task_types", message, source));
@@ -134,7 +145,11 @@ fn task_types(findings: &RefCell<Findings>, given: Option<Value>, api: &Api, tas
     let mut policies: Vec<TypePolicy> = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let (path, place) = (format!("task_types[{index}]"), layers::place(&item));
-        let Some(policy) = policy(Table::new(findings, path, named(item, "name"), Value::default()), api, tasks) else { continue };
+        let Some(policy) =
+            policy(Table::new(findings, path, named(item, "name"), Value::default()), api, tasks)
+        else {
+            continue;
+        };
         if policies.iter().any(|other| other.name == policy.name) {
             problem(format!("`{}` is there twice", policy.name), place);
         } else {
@@ -163,10 +178,18 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
     let wait_for_endpoints_timeout = table.or("wait_for_endpoints_timeout", &RECEIVE_TIMEOUT, receive);
     let words = &[("subscribed", Expect::Subscribed), ("known", Expect::Known)];
     let expect = table.or("expect", &Choice(words), (Expect::Subscribed, DEFAULT_ORIGIN));
-    let body = table.or("body", &Choice(&[("envelope", Body::Envelope), ("payload", Body::Payload)]), (Body::Envelope, DEFAULT_ORIGIN));
+    let body = table.or(
+        "body",
+        &Choice(&[("envelope", Body::Envelope), ("payload", Body::Payload)]),
+        (Body::Envelope, DEFAULT_ORIGIN),
+    );
     let trim = table.or("trim", &Truth, (false, DEFAULT_ORIGIN));
-    let schema =
-        table.optional("schema", &Text("a JSON Schema, or the path of a file with one", |text| !text.is_empty() && !text.contains('\0')));
+    let schema = table.optional(
+        "schema",
+        &Text("a JSON Schema, or the path of a file with one", |text| {
+            !text.is_empty() && !text.contains('\0')
+        }),
+    );
     let run_as = table.optional("run_as", &ACCOUNT);
     let mut answers = table.table("answers");
     let pointers = Texts("JSON pointers such as `/pid`", |text| Pointer::parse(text).is_some());
@@ -197,7 +220,8 @@ fn policy(mut table: Table<'_>, api: &Api, tasks: &Tasks) -> Option<TypePolicy> 
 
 /// Whom handlers run as.
 const ACCOUNT: Text = Text("a user, or a user and a group such as `builder:docker`", |text| {
-    text.split(':').count() <= 2 && text.split(':').all(|name| !name.is_empty() && !name.contains(char::is_whitespace))
+    text.split(':').count() <= 2
+        && text.split(':').all(|name| !name.is_empty() && !name.contains(char::is_whitespace))
 });
 
 fn part<T>(value: Option<T>, table: Table<'_>) -> Part<T> {
@@ -217,7 +241,8 @@ fn database(mut table: Table<'_>) -> Part<Database> {
 
 fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
     let host = Text("the name or address of a host", |text| {
-        (1..=253).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
+        (1..=253).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
     });
     let host = table.required("host", &host);
     let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
@@ -227,21 +252,32 @@ fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
     let port = table.or("port", &Whole(1, u16::MAX), (usual, "follows from manager.message_queue.tls"));
     let virtual_host = table.value(
         "virtual_host",
-        &Text("1 to 255 bytes without control characters", |text| (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)),
+        &Text("1 to 255 bytes without control characters", |text| {
+            (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)
+        }),
     );
     let exchange = table.value(
         "exchange",
         &Text("1 to 60 characters out of A-Z a-z 0-9 . _ -", |text| {
-            (1..=60).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+            (1..=60).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         }),
     );
     let unused = Text("a text", |_| true);
     let queue = table.optional("queue", &unused);
     let routing_key = table.optional("routing_key", &unused);
     let value = match (host, username, password) {
-        (Some(host), Some(username), Some(password)) => {
-            Some(MessageQueue { host, port, username, password, virtual_host, exchange, queue, routing_key, tls })
-        }
+        (Some(host), Some(username), Some(password)) => Some(MessageQueue {
+            host,
+            port,
+            username,
+            password,
+            virtual_host,
+            exchange,
+            queue,
+            routing_key,
+            tls,
+        }),
         _ => None,
     };
     part(value, table)
@@ -260,9 +296,14 @@ fn management(mut table: Table<'_>) -> Part<Management> {
 
 fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[TypePolicy]) -> Endpoint {
     let path = Text("the path of a directory", |text| !text.is_empty() && !text.contains('\0'));
-    let variable = Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
+    let variable =
+        Texts("names of environment variables", |text| !text.is_empty() && !text.contains(['=', '\0']));
     let longest = task_types.iter().map(TypePolicy::longest_life).max().unwrap_or(DAY);
-    let remember = table.or("remember", &Span::up_to(2 * YEAR), (longest.max(DAY) + HOUR, "follows from the longest expires_after"));
+    let remember = table.or(
+        "remember",
+        &Span::up_to(2 * YEAR),
+        (longest.max(DAY) + HOUR, "follows from the longest expires_after"),
+    );
     let endpoint = Endpoint {
         data_dir: table.value("data_dir", &path).into(),
         handlers_dir: table.optional("handlers_dir", &path).map(Into::into),
@@ -283,7 +324,8 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
 
 fn http_worker(findings: &RefCell<Findings>, mut table: Table<'_>) -> HttpWorker {
     let pool = Text("1 to 64 letters, digits, `-` and `_`", |text| {
-        (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     });
     let worker = HttpWorker {
         pool: table.value("pool", &pool),
@@ -297,7 +339,11 @@ fn http_worker(findings: &RefCell<Findings>, mut table: Table<'_>) -> HttpWorker
 }
 
 /// Two files that are of no use without each other.
-fn pair_of_files(findings: &RefCell<Findings>, table: &mut Table<'_>, keys: [&'static str; 2]) -> Option<(PathBuf, PathBuf)> {
+fn pair_of_files(
+    findings: &RefCell<Findings>,
+    table: &mut Table<'_>,
+    keys: [&'static str; 2],
+) -> Option<(PathBuf, PathBuf)> {
     let [first, second] = keys.map(|key| table.optional(key, &A_FILE));
     if first.is_some() != second.is_some() {
         let [lacking, given] = if second.is_some() { keys } else { [keys[1], keys[0]] };
@@ -324,8 +370,9 @@ fn http(findings: &RefCell<Findings>, mut table: Table<'_>) -> Http {
 }
 
 fn log(mut table: Table<'_>) -> Log {
-    let filter =
-        Text("a log filter such as `info` or `info,tasker=debug`", |text| tracing_subscriber::EnvFilter::builder().parse(text).is_ok());
+    let filter = Text("a log filter such as `info` or `info,tasker=debug`", |text| {
+        tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
+    });
     let formats = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     let log = Log { filter: table.value("filter", &filter), format: table.value("format", &formats) };
     table.finish_needed();

@@ -16,7 +16,11 @@ pub(super) fn secrets(loaded: &Loaded, file: Option<&Path>) -> Vec<Problem> {
     if let Some(file) = file.filter(|file| is_exposed(file)) {
         // What an environment variable was put in for has another origin.
         let here = format!("{}:", file.display());
-        for entry in loaded.entries.iter().filter(|entry| entry.origin.starts_with(&here) && entry.value.to_string().contains("***")) {
+        for entry in loaded
+            .entries
+            .iter()
+            .filter(|entry| entry.origin.starts_with(&here) && entry.value.to_string().contains("***"))
+        {
             let message = format!(
                 "is a secret in a file that everybody on this machine can read: `chmod o-r {}`, or an environment variable in its place",
                 file.display()
@@ -31,7 +35,10 @@ pub(super) fn secrets(loaded: &Loaded, file: Option<&Path>) -> Vec<Problem> {
     ];
     for (name, key) in keys {
         if let Some(key) = key.filter(|key| is_exposed(key)) {
-            let message = format!("is a private key that everybody on this machine can read: `chmod o-r {}`", key.display());
+            let message = format!(
+                "is a private key that everybody on this machine can read: `chmod o-r {}`",
+                key.display()
+            );
             found.push(Problem::new(name, message, None));
         }
     }
@@ -62,14 +69,26 @@ mod tests {
             for (path, mode) in [(&file, file_mode), (&key, key_mode)] {
                 fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
             }
-            let sources = Sources { file: ConfigFile::Path(file.clone()), environment: Environment::default(), flags: Vec::new() };
+            let sources = Sources {
+                file: ConfigFile::Path(file.clone()),
+                environment: Environment::default(),
+                flags: Vec::new(),
+            };
             let warnings = load(&sources).expect("a configuration").warnings;
-            warnings.iter().map(ToString::to_string).filter(|text| text.contains("everybody on this machine can read")).collect()
+            warnings
+                .iter()
+                .map(ToString::to_string)
+                .filter(|text| text.contains("everybody on this machine can read"))
+                .collect()
         };
         assert!(warnings(0o640, 0o640).is_empty());
         let both = warnings(0o644, 0o604);
         assert_eq!(both.len(), 2, "{both:?}");
-        assert!(both[0].starts_with("manager.db.uri: is a secret") && both[1].starts_with("api.tls.key: is a private key"), "{both:?}");
+        assert!(
+            both[0].starts_with("manager.db.uri: is a secret")
+                && both[1].starts_with("api.tls.key: is a private key"),
+            "{both:?}"
+        );
         assert!(!both.concat().contains("CANARY"));
     }
 }

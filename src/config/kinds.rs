@@ -75,7 +75,8 @@ impl<'a> Given<'a> {
             ValueKind::Array(items) if items.is_empty() => "an empty list".to_owned(),
             ValueKind::Array(_) if secret => "a list".to_owned(),
             ValueKind::Array(items) => {
-                let mut shown: Vec<String> = items.iter().take(5).map(|item| Given::new(item).describe(false)).collect();
+                let mut shown: Vec<String> =
+                    items.iter().take(5).map(|item| Given::new(item).describe(false)).collect();
                 shown.extend((items.len() > shown.len()).then(|| "...".to_owned()));
                 format!("a list of {}", shown.join(", "))
             }
@@ -83,8 +84,12 @@ impl<'a> Given<'a> {
             ValueKind::String(_) if secret => "another text".to_owned(),
             _ if secret => "a number".to_owned(),
             ValueKind::String(text) if text.is_empty() => "an empty text".to_owned(),
-            ValueKind::String(text) if text.contains('@') => "a text with `@`, not shown since it may hold a password".to_owned(),
-            ValueKind::String(text) if text.chars().count() > 60 => format!("a text of {} characters", text.chars().count()),
+            ValueKind::String(text) if text.contains('@') => {
+                "a text with `@`, not shown since it may hold a password".to_owned()
+            }
+            ValueKind::String(text) if text.chars().count() > 60 => {
+                format!("a text of {} characters", text.chars().count())
+            }
             ValueKind::String(text) => format!("`{}`", text.escape_debug()),
             other => format!("`{other}`"),
         }
@@ -163,7 +168,13 @@ impl Kind for Span {
         format!("{}{seconds}, from {} to {}", span::FORM, span::format(self.least), span::format(self.most))
     }
     fn parse(&self, given: &Given<'_>) -> Option<Duration> {
-        let bare = || given.whole().filter(|_| self.seconds).and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
+        let bare = || {
+            given
+                .whole()
+                .filter(|_| self.seconds)
+                .and_then(|secs| u64::try_from(secs).ok())
+                .map(Duration::from_secs)
+        };
         let spelt = || given.text().and_then(|text| span::parse(text).ok());
         bare().or_else(spelt).filter(|span| (self.least..=self.most).contains(span))
     }
@@ -182,7 +193,11 @@ impl Kind for Size {
     }
     fn parse(&self, given: &Given<'_>) -> Option<u64> {
         let spelt = || given.text().and_then(size::parse);
-        given.whole().and_then(|bytes| u64::try_from(bytes).ok()).or_else(spelt).filter(|bytes| (self.0..=self.1).contains(bytes))
+        given
+            .whole()
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .or_else(spelt)
+            .filter(|bytes| (self.0..=self.1).contains(bytes))
     }
     fn show(&self, value: &u64) -> serde_json::Value {
         size::format(*value).into()
@@ -283,15 +298,21 @@ pub(super) struct LabelMap;
 impl Kind for LabelMap {
     type Value = Labels;
     fn expected(&self) -> String {
-        format!("a map of at most {} labels such as `site: berlin`, none of them called {}", Labels::MAX, BUILT_IN.join(", "))
+        format!(
+            "a map of at most {} labels such as `site: berlin`, none of them called {}",
+            Labels::MAX,
+            BUILT_IN.join(", ")
+        )
     }
     fn parse(&self, given: &Given<'_>) -> Option<Labels> {
         let pairs: Vec<(String, String)> = match (&given.value.kind, given.texts()) {
-            (ValueKind::Table(table), _) => {
-                table.iter().map(|(key, value)| Some((key.clone(), Given::new(value).scalar()?))).collect::<Option<_>>()?
-            }
+            (ValueKind::Table(table), _) => table
+                .iter()
+                .map(|(key, value)| Some((key.clone(), Given::new(value).scalar()?)))
+                .collect::<Option<_>>()?,
             (_, Some(texts)) => {
-                let pair = |text: &str| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+                let pair =
+                    |text: &str| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
                 texts.into_iter().map(pair).collect::<Option<_>>()?
             }
             _ => return None,
@@ -299,7 +320,11 @@ impl Kind for LabelMap {
         Labels::of(pairs).ok()
     }
     fn show(&self, value: &Labels) -> serde_json::Value {
-        value.iter().map(|(key, value)| (key.to_owned(), value.into())).collect::<serde_json::Map<_, _>>().into()
+        value
+            .iter()
+            .map(|(key, value)| (key.to_owned(), value.into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 }
 
@@ -373,7 +398,10 @@ impl Kind for HttpUrl {
     fn parse(&self, given: &Given<'_>) -> Option<String> {
         let text = given.text()?;
         let url = reqwest::Url::parse(text).ok()?;
-        let formed = matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none();
+        let formed = matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none();
         formed.then(|| text.trim_end_matches('/').to_owned())
     }
     fn show(&self, value: &String) -> serde_json::Value {

@@ -107,13 +107,14 @@ impl Environment {
     }
 }
 
-/// The keys a variable's name stands for: `TASKER_API__PORT` for `api`, `port`. Our other variables (`TASKER_API_URL`, those
-/// that executables get) have no double underscore.
+/// The keys a variable's name stands for: `TASKER_API__PORT` for `api`, `port`. Our other variables
+/// (`TASKER_API_URL`, those that executables get) have no double underscore.
 fn keys_of(variable: &str) -> Option<Vec<String>> {
     let name = variable.strip_prefix("TASKER_")?;
     // No key lies this deep; what is left of a longer name becomes one unknown key.
     const DEEPEST: usize = 8;
-    (name.contains("__") || name == "TASK_TYPES").then(|| name.splitn(DEEPEST, "__").map(str::to_ascii_lowercase).collect())
+    (name.contains("__") || name == "TASK_TYPES")
+        .then(|| name.splitn(DEEPEST, "__").map(str::to_ascii_lowercase).collect())
 }
 
 /// A value given on the command line.
@@ -179,15 +180,23 @@ fn read(path: PathBuf, file: &ConfigFile) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))
 }
 
-pub(super) fn merge_text(name: &str, text: &str, environment: &Environment, flags: &[Flag]) -> Result<Merged, ConfigError> {
+pub(super) fn merge_text(
+    name: &str,
+    text: &str,
+    environment: &Environment,
+    flags: &[Flag],
+) -> Result<Merged, ConfigError> {
     let file = yaml::parse(name, text).map_err(|problem| ConfigError::Invalid(vec![problem]))?;
-    let default = yaml::parse(DEFAULT_ORIGIN, DEFAULT).map_err(|problem| ConfigError::Invalid(vec![problem]))?;
+    let default =
+        yaml::parse(DEFAULT_ORIGIN, DEFAULT).map_err(|problem| ConfigError::Invalid(vec![problem]))?;
     let mut problems = Vec::new();
     let mut layers = ::config::Config::builder();
     for layer in [default, file, variables(environment, &mut problems), given(flags)] {
         layers = layers.add_source(Layer(known_form(layer, &mut problems)));
     }
-    let merged = layers.build().map_err(|error| ConfigError::Invalid(vec![Problem::new("", error.to_string(), Some(name.to_owned()))]))?;
+    let merged = layers.build().map_err(|error| {
+        ConfigError::Invalid(vec![Problem::new("", error.to_string(), Some(name.to_owned()))])
+    })?;
     let mut tree = merged.cache;
     substitute(&mut tree, environment);
     let warnings = single_underscores(environment);
@@ -196,9 +205,12 @@ pub(super) fn merge_text(name: &str, text: &str, environment: &Environment, flag
 
 /// Takes out top-level keys that are no words: the layering would read `a[7]` or `a.b` as paths.
 fn known_form(layer: Map<String, Value>, problems: &mut Vec<Problem>) -> Map<String, Value> {
-    let (words, others): (Map<_, _>, Map<_, _>) =
-        layer.into_iter().partition(|(key, _)| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
-    problems.extend(others.iter().map(|(key, value)| Problem::new(yaml::printable(key), "unknown key", place(value))));
+    let (words, others): (Map<_, _>, Map<_, _>) = layer
+        .into_iter()
+        .partition(|(key, _)| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+    problems.extend(
+        others.iter().map(|(key, value)| Problem::new(yaml::printable(key), "unknown key", place(value))),
+    );
     words
 }
 
@@ -245,7 +257,8 @@ fn put(table: &mut Map<String, Value>, keys: &[String], value: Value) {
     }
 }
 
-/// Replaces placeholders in what a file says. A variable that is not set and has no default leaves the text, marked by its origin.
+/// Replaces placeholders in what a file says. A variable that is not set and has no default leaves the text,
+/// marked by its origin.
 fn substitute(value: &mut Value, environment: &Environment) {
     let origin = value.origin().unwrap_or_default().to_owned();
     if untyped(&origin) {
@@ -272,7 +285,8 @@ fn substitute(value: &mut Value, environment: &Environment) {
 const UNSET: &str = "the environment variable, which is not set, ";
 const NAMED_IN: &str = ", named in ";
 
-/// Whether a value is text only because its source knows nothing else: it may stand for a number, a truth or a list.
+/// Whether a value is text only because its source knows nothing else: it may stand for a number, a truth or
+/// a list.
 pub(super) fn untyped(origin: &str) -> bool {
     origin.starts_with(VARIABLE) || origin.starts_with(FLAG)
 }
@@ -290,8 +304,8 @@ pub(super) fn unset(value: &Value) -> Option<&str> {
     }
 }
 
-/// The place of a value for people: file and line, variable or flag. The layering forgets where a table came from; what
-/// lies in it has not.
+/// The place of a value for people: file and line, variable or flag. The layering forgets where a table came
+/// from; what lies in it has not.
 pub(super) fn place(value: &Value) -> Option<String> {
     match &value.kind {
         ValueKind::Table(table) if value.origin().is_none() => table.values().filter_map(place).min(),
@@ -316,7 +330,11 @@ fn single_underscores(environment: &Environment) -> Vec<Problem> {
     let warning = |name: &String| {
         let path = meant(name)?;
         let right = format!("TASKER_{}", path.replace('.', "__").to_ascii_uppercase());
-        Some(Problem::new(path.as_str(), format!("`{name}` has no effect: levels are separated by two underscores, `{right}`"), None))
+        Some(Problem::new(
+            path.as_str(),
+            format!("`{name}` has no effect: levels are separated by two underscores, `{right}`"),
+            None,
+        ))
     };
     slips.filter_map(warning).collect()
 }
@@ -339,7 +357,8 @@ mod tests {
 
     #[test]
     fn the_file_of_a_mode_is_the_first_there_is() {
-        let (here, etc) = (tempfile::TempDir::new().expect("a directory"), tempfile::TempDir::new().expect("a directory"));
+        let (here, etc) =
+            (tempfile::TempDir::new().expect("a directory"), tempfile::TempDir::new().expect("a directory"));
         let places = [here.path(), etc.path()];
         let found = || find("production", &places);
         assert_eq!(found(), here.path().join("production.config.yaml"));

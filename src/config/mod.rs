@@ -1,12 +1,14 @@
 //! What a process is told before it starts, checked before anything else happens.
 //!
-//! `settings` has one struct a concern. `layers` lays default, file, environment and flags over each other, `placeholder` puts variables into the file, `decode` turns the result into
-//! these structs, with `queue`, `requests` and `schedules` for parts of them, and `rules` holds them against each other; `reader` and `kinds` are its tools. `span` and `size` know the
-//! units, `secret` keeps passwords out of every text, `show` prints what is in effect,
-//! `exposed` looks who can read files with secrets.
+//! `settings` has one struct a concern. `layers` lays default, file, environment and flags over each other,
+//! `placeholder` puts variables into the file, `decode` turns the result into these structs, with `queue`,
+//! `requests` and `schedules` for parts of them, and `rules` holds them against each other; `reader` and
+//! `kinds` are its tools. `span` and `size` know the units, `secret` keeps passwords out of every text,
+//! `show` prints what is in effect, `exposed` looks who can read files with secrets.
 //!
-//! Whatever is wrong is reported all at once, with key, expectation, what came, and its source. Database, broker and
-//! management interface may be absent: a process asks for the parts it needs ([`Config::for_api`] and its siblings).
+//! Whatever is wrong is reported all at once, with key, expectation, what came, and its source. Database,
+//! broker and management interface may be absent: a process asks for the parts it needs ([`Config::for_api`]
+//! and its siblings).
 
 mod decode;
 mod exposed;
@@ -37,8 +39,8 @@ pub use rules::is_loopback;
 pub use schedule::{Missed, Schedule, next_time};
 pub use secret::Secret;
 pub use settings::{
-    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Loaded, Log, LogFormat, Management, Manager, MessageQueue, OnStop, Output,
-    Part, Tasks, TlsFiles, TypePolicy,
+    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Loaded, Log, LogFormat, Management, Manager,
+    MessageQueue, OnStop, Output, Part, Tasks, TlsFiles, TypePolicy,
 };
 
 #[cfg(test)]
@@ -92,7 +94,8 @@ impl Config {
         Ok(checked(layers::merge_text("the text", text, &Environment::default(), &[])?)?.config)
     }
 
-    /// Adds types of which nothing is known but the name and who performs them. A type that is configured stays as it is.
+    /// Adds types of which nothing is known but the name and who performs them. A type that is configured
+    /// stays as it is.
     pub fn add_types(&mut self, names: &[TaskType], delivery: Delivery) {
         let new: Vec<_> = names.iter().filter(|name| self.policy(name).is_none()).collect();
         let usual = |name: &TaskType| TypePolicy {

@@ -1,4 +1,5 @@
-//! `{NAME}` in a value of a file stands for an environment variable; `{NAME:-text}` for `text` where the variable is not set or empty.
+//! `{NAME}` in a value of a file stands for an environment variable; `{NAME:-text}` for `text` where the
+//! variable is not set or empty.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ pub(super) struct Placeholder<'a> {
 impl<'a> Placeholder<'a> {
     /// The placeholder in a text that stood between braces.
     pub(super) fn read(inside: &'a str) -> Option<Self> {
-        let (name, default) = inside.split_once(":-").map_or((inside, None), |(name, default)| (name, Some(default)));
+        let (name, default) =
+            inside.split_once(":-").map_or((inside, None), |(name, default)| (name, Some(default)));
         let word = name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
         (name.starts_with(|c: char| c.is_ascii_uppercase()) && word).then_some(Self { name, default })
     }
@@ -38,7 +40,9 @@ pub(super) fn replace(text: &str, variables: &BTreeMap<String, String>) -> Strin
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         replaced.push_str(before);
-        let found = after.split_once('}').and_then(|(inside, tail)| Some((Placeholder::read(inside)?.value(variables)?, tail)));
+        let found = after
+            .split_once('}')
+            .and_then(|(inside, tail)| Some((Placeholder::read(inside)?.value(variables)?, tail)));
         match found {
             Some((value, tail)) => {
                 replaced.push_str(value);
@@ -59,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_variable_or_its_default_takes_the_place() {
-        let variables = [("A", "1"), ("EMPTY", "")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let variables =
+            [("A", "1"), ("EMPTY", "")].map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         for (text, replaced) in [
             ("{A}", "1"),
             ("x{A}y{A}", "x1y1"),

@@ -59,6 +59,10 @@ impl ConfigError {
 fn list(problems: &[Problem]) -> String {
     match problems {
         [one] => format!("the configuration is not valid: {one}"),
-        many => many.iter().fold(format!("the configuration has {} problems:", many.len()), |text, problem| format!("{text}\n  {problem}")),
+        many => {
+            many.iter().fold(format!("the configuration has {} problems:", many.len()), |text, problem| {
+                format!("{text}\n  {problem}")
+            })
+        }
     }
 }

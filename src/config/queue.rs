@@ -16,12 +16,13 @@ const PRIORITY: i32 = 100;
 pub struct QueuePolicy {
     /// The lower, the sooner. -1,000,000 to 1,000,000, default 100.
     pub priority: i32,
-    /// How long after each submission a task is given up. A type without it gives a task [`TypePolicy::expires_after`], and one
-    /// that replaces another what was left to that one.
+    /// How long after each submission a task is given up. A type without it gives a task
+    /// [`TypePolicy::expires_after`], and one that replaces another what was left to that one.
     ///
     /// [`TypePolicy::expires_after`]: super::TypePolicy::expires_after
     pub ttl: Option<Duration>,
-    /// A value in the payload of which there is one waiting task at most: a new one takes the place of the old.
+    /// A value in the payload of which there is one waiting task at most: a new one takes the place of the
+    /// old.
     pub unique_key: Option<Pointer>,
     /// Types with the same scope share their unique keys. Default: the type's name.
     pub unique_scope: String,
@@ -51,7 +52,8 @@ pub struct Successor {
 pub struct Pointer(String);
 
 impl Pointer {
-    /// The pointer of this text, if it is one: empty, or `/` and names in which `~` comes as `~0` or `~1` alone.
+    /// The pointer of this text, if it is one: empty, or `/` and names in which `~` comes as `~0` or `~1`
+    /// alone.
     pub fn parse(text: &str) -> Option<Self> {
         let formed = text.is_empty() || text.starts_with('/');
         let escapes = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
@@ -93,7 +95,10 @@ pub(super) fn queue(table: &mut Table<'_>, name: Option<&TaskType>) -> Option<Qu
     let pointer = Text(POINTER, |text| Pointer::parse(text).is_some());
     let delivery = table.or("delivery", &Choice(Delivery::WORDS), (Delivery::Fanout, DEFAULT_ORIGIN));
     if delivery == Delivery::Fanout {
-        for key in ["priority", "ttl", "unique_key", "unique_scope", "limit_key", "max_running", "max_per_key", "then"] {
+        for key in [
+            "priority", "ttl", "unique_key", "unique_scope", "limit_key", "max_running", "max_per_key",
+            "then",
+        ] {
             if let Some(given) = table.take(key) {
                 table.problem(key, "is of use only with `delivery: queue`", layers::place(&given));
             }
@@ -104,7 +109,8 @@ pub(super) fn queue(table: &mut Table<'_>, name: Option<&TaskType>) -> Option<Qu
     let ttl = table.optional("ttl", &Span::up_to(YEAR));
     let unique_key = table.optional("unique_key", &pointer).and_then(|text| Pointer::parse(&text));
     let scope = Text("a name of 1 to 64 letters, digits, `_` or `-`", |text| {
-        (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     });
     let unique_scope = table.optional("unique_scope", &scope);
     let limit_key = table.optional("limit_key", &pointer).and_then(|text| Pointer::parse(&text));

@@ -1,4 +1,5 @@
-//! Reads tables key by key: collects what is wrong instead of stopping at it, and notes what was read from where.
+//! Reads tables key by key: collects what is wrong instead of stopping at it, and notes what was read from
+//! where.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -51,7 +52,12 @@ pub(super) struct Table<'f> {
 }
 
 impl<'f> Table<'f> {
-    pub(super) fn new(findings: &'f RefCell<Findings>, path: impl Into<String>, value: Value, default: Value) -> Self {
+    pub(super) fn new(
+        findings: &'f RefCell<Findings>,
+        path: impl Into<String>,
+        value: Value,
+        default: Value,
+    ) -> Self {
         let path = path.into();
         let rest = match value.kind {
             ValueKind::Table(table) => table.into_iter().collect(),
@@ -109,7 +115,8 @@ impl<'f> Table<'f> {
         Some(parsed)
     }
 
-    /// A value the compiled-in default has. When the given one is wrong, that default stands in so that reading can go on.
+    /// A value the compiled-in default has. When the given one is wrong, that default stands in so that
+    /// reading can go on.
     pub(super) fn value<K: Kind<Value: Default>>(&mut self, key: &'static str, kind: &K) -> K::Value {
         let fallback = self.default.remove(key);
         self.optional(key, kind).or_else(|| kind.parse(&Given::new(&fallback?))).unwrap_or_default()
@@ -127,7 +134,12 @@ impl<'f> Table<'f> {
     }
 
     /// A value that may be absent, and then is what `otherwise` says for the reason it gives.
-    pub(super) fn or<K: Kind>(&mut self, key: &'static str, kind: &K, (otherwise, from): (K::Value, &str)) -> K::Value {
+    pub(super) fn or<K: Kind>(
+        &mut self,
+        key: &'static str,
+        kind: &K,
+        (otherwise, from): (K::Value, &str),
+    ) -> K::Value {
         let absent = !self.rest.contains_key(key);
         self.optional(key, kind).unwrap_or_else(|| {
             if absent {
@@ -153,7 +165,10 @@ impl<'f> Table<'f> {
         for (key, value) in &self.rest {
             let shown = printable(key);
             let near = nearest(key, self.known.iter().copied());
-            let hint = near.map_or_else(|| format!("known here: {}", self.known.join(", ")), |near| format!("did you mean `{near}`?"));
+            let hint = near.map_or_else(
+                || format!("known here: {}", self.known.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
             self.problem(shown, format!("unknown key; {hint}"), layers::place(value));
         }
         self.lacking

@@ -13,7 +13,8 @@ use crate::domain::{EndpointName, Json, Step, TaskType};
 pub struct Requests {
     /// Whether this process moves them on. The HTTP side answers in any case.
     pub enabled: bool,
-    /// When to look for requests whose rows somebody has changed with SQL: the original's pattern for new requests.
+    /// When to look for requests whose rows somebody has changed with SQL: the original's pattern for new
+    /// requests.
     pub new_cron: Cron,
     /// The same: the original's pattern for jobs.
     pub job_cron: Cron,

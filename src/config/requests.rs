@@ -20,7 +20,9 @@ use crate::domain::{EndpointName, RequestFault, Step, When, faults_of_steps, lik
 pub(super) fn read(findings: &RefCell<Findings>, mut table: Table<'_>, types: &[TypePolicy]) -> Requests {
     let cron = Text("a cron pattern such as `*/5 * * * *`", |text| Cron::from_str(text).is_ok());
     #[expect(clippy::expect_used, reason = "the pattern is a constant")]
-    let pattern = |text: String| Cron::from_str(&text).unwrap_or_else(|_| Cron::from_str("* * * * *").expect("a pattern"));
+    let pattern = |text: String| {
+        Cron::from_str(&text).unwrap_or_else(|_| Cron::from_str("* * * * *").expect("a pattern"))
+    };
     let enabled = table.value("enabled", &Truth);
     let new_cron = pattern(table.value("new_cron", &cron));
     let job_cron = pattern(table.value("job_cron", &cron));
@@ -31,7 +33,10 @@ pub(super) fn read(findings: &RefCell<Findings>, mut table: Table<'_>, types: &[
         let mut retry = table.table("retry");
         let usual = RetryPolicy {
             tries: retry.value("tries", &TRIES),
-            backoff: Backoff { first: retry.value("first", &Span::up_to(YEAR)), max: retry.value("max", &Span::up_to(YEAR)) },
+            backoff: Backoff {
+                first: retry.value("first", &Span::up_to(YEAR)),
+                max: retry.value("max", &Span::up_to(YEAR)),
+            },
         };
         retry.finish_needed();
         usual
@@ -56,11 +61,17 @@ pub(super) fn read(findings: &RefCell<Findings>, mut table: Table<'_>, types: &[
 const TRIES: Whole<u32> = Whole(1, 100);
 
 /// The members of a map, each with its path.
-fn members(findings: &RefCell<Findings>, path: &str, what: &str, given: Value) -> Vec<(String, String, Value)> {
+fn members(
+    findings: &RefCell<Findings>,
+    path: &str,
+    what: &str,
+    given: Value,
+) -> Vec<(String, String, Value)> {
     let place = layers::place(&given);
     match given.kind {
         ValueKind::Table(members) => {
-            let mut members: Vec<_> = members.into_iter().map(|(name, value)| (format!("{path}.{name}"), name, value)).collect();
+            let mut members: Vec<_> =
+                members.into_iter().map(|(name, value)| (format!("{path}.{name}"), name, value)).collect();
             members.sort_by(|a, b| a.0.cmp(&b.0));
             members
         }
@@ -78,19 +89,27 @@ fn read_actions(findings: &RefCell<Findings>, given: Value) -> BTreeMap<String, 
         let place = layers::place(&steps);
         let ValueKind::Array(items) = steps.kind else {
             let got = Given::new(&steps).describe(false);
-            let message = format!("expected a list of steps such as `[{{name: a, jobs: [b, c]}}]`, got {got}");
+            let message =
+                format!("expected a list of steps such as `[{{name: a, jobs: [b, c]}}]`, got {got}");
             findings.borrow_mut().problems.push(Problem::new(&path, message, place));
             continue;
         };
         let count = items.len();
-        let steps: Vec<Step> =
-            items.into_iter().enumerate().filter_map(|(at, item)| read_step(findings, format!("{path}[{at}]"), item)).collect();
+        let steps: Vec<Step> = items
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, item)| read_step(findings, format!("{path}[{at}]"), item))
+            .collect();
         if steps.len() != count {
             continue;
         }
         for RequestFault { pointer, message } in faults_of_steps(&steps) {
             let pointer = pointer.trim_start_matches("/steps");
-            findings.borrow_mut().problems.push(Problem::new(format!("{path}{pointer}"), message, place.clone()));
+            findings.borrow_mut().problems.push(Problem::new(
+                format!("{path}{pointer}"),
+                message,
+                place.clone(),
+            ));
         }
         actions.insert(action, steps);
     }
@@ -98,8 +117,11 @@ fn read_actions(findings: &RefCell<Findings>, given: Value) -> BTreeMap<String, 
 }
 
 fn read_step(findings: &RefCell<Findings>, path: String, item: Value) -> Option<Step> {
-    const WHEN: &[(&str, When)] =
-        &[(When::AllOk.as_str(), When::AllOk), (When::AllDone.as_str(), When::AllDone), (When::AnyFailed.as_str(), When::AnyFailed)];
+    const WHEN: &[(&str, When)] = &[
+        (When::AllOk.as_str(), When::AllOk),
+        (When::AllDone.as_str(), When::AllDone),
+        (When::AnyFailed.as_str(), When::AnyFailed),
+    ];
     let mut table = Table::new(findings, path, item, Value::default());
     let name = table.required("name", &Text("the name of a step", |text| !text.is_empty()));
     let jobs = table.required("jobs", &Texts("names of jobs", |text| !text.is_empty()));
@@ -108,14 +130,21 @@ fn read_step(findings: &RefCell<Findings>, path: String, item: Value) -> Option<
     Some(Step { name: name?, jobs: jobs?, when })
 }
 
-fn read_jobs(findings: &RefCell<Findings>, given: Value, types: &[TypePolicy], usual: RetryPolicy) -> BTreeMap<String, JobPolicy> {
+fn read_jobs(
+    findings: &RefCell<Findings>,
+    given: Value,
+    types: &[TypePolicy],
+    usual: RetryPolicy,
+) -> BTreeMap<String, JobPolicy> {
     let mut jobs = BTreeMap::new();
     for (path, job, value) in members(findings, "requests.jobs", "jobs with their task types", given) {
         let mut table = Table::new(findings, path, named(value, "type"), Value::default());
         let task_type = table.required("type", &TypeName);
         let payload = table.optional("payload", &Payload);
-        let names = table.optional("endpoints", &Texts("names of endpoints", |text| text.parse::<EndpointName>().is_ok()));
-        let endpoints: Vec<EndpointName> = names.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect();
+        let names = table
+            .optional("endpoints", &Texts("names of endpoints", |text| text.parse::<EndpointName>().is_ok()));
+        let endpoints: Vec<EndpointName> =
+            names.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect();
         let mut retry = table.table("retry");
         let from = "follows from requests.retry";
         let policy = RetryPolicy {
@@ -130,10 +159,18 @@ fn read_jobs(findings: &RefCell<Findings>, given: Value, types: &[TypePolicy], u
         match task_type.as_ref().map(|name| (name, types.iter().find(|policy| policy.name == *name))) {
             Some((name, None)) => {
                 let known = types.iter().map(|policy| policy.name.as_str());
-                table.problem("type", likeness::unknown("task type", name.as_str(), "configured", known).text, None);
+                table.problem(
+                    "type",
+                    likeness::unknown("task type", name.as_str(), "configured", known).text,
+                    None,
+                );
             }
             Some((_, Some(of))) if of.queue.is_some() && !endpoints.is_empty() => {
-                table.problem("endpoints", "is not for a type with a work queue: the worker that has room performs it", None);
+                table.problem(
+                    "endpoints",
+                    "is not for a type with a work queue: the worker that has room performs it",
+                    None,
+                );
             }
             _ => {}
         }
@@ -173,7 +210,10 @@ mod tests {
         let requests = requests.expect("valid");
         assert_eq!(requests.actions["go"].iter().map(|step| step.jobs.len()).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(requests.jobs["Big"].task_type.as_str(), "b");
-        assert_eq!((requests.jobs["Small"].retry.tries, requests.jobs["Small"].retry.backoff.first.as_secs()), (3, 1));
+        assert_eq!(
+            (requests.jobs["Small"].retry.tries, requests.jobs["Small"].retry.backoff.first.as_secs()),
+            (3, 1)
+        );
     }
 
     #[test]
@@ -182,7 +222,10 @@ mod tests {
             ("{actions: [a]}", &["requests.actions", "a map of actions"][..]),
             ("{actions: {go: []}}", &["requests.actions.go", "at least one step"]),
             ("{actions: {go: [{name: a, jobs: [b, b]}]}}", &["requests.actions.go/0/jobs/1", "second time"]),
-            ("{actions: {go: [{name: a, jobs: [b], when: never}]}}", &["requests.actions.go[0].when", "all_ok"]),
+            (
+                "{actions: {go: [{name: a, jobs: [b], when: never}]}}",
+                &["requests.actions.go[0].when", "all_ok"],
+            ),
             ("{jobs: {x: c}}", &["requests.jobs.x.type", "unknown task type \"c\""]),
             ("{jobs: {x: {type: a, endpoints: [e]}}}", &["requests.jobs.x.endpoints", "work queue"]),
             ("{retry: {tries: 0}}", &["requests.retry.tries", "from 1 to 100"]),

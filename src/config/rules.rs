@@ -20,7 +20,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             );
             problem(
                 findings,
-                type_key(findings, policy.name.as_str(), "wait_for_endpoints_timeout", "api.wait_for_endpoints_timeout"),
+                type_key(
+                    findings,
+                    policy.name.as_str(),
+                    "wait_for_endpoints_timeout",
+                    "api.wait_for_endpoints_timeout",
+                ),
                 message,
             );
         }
@@ -73,7 +78,13 @@ fn successors(config: &Config, findings: &mut Findings) {
         let Some(then) = policy.queue.as_ref().and_then(|queue| queue.then.as_ref()) else { continue };
         if config.policy(&then.task_type).is_none_or(|policy| policy.queue.is_none()) {
             let queues = config.of_delivery(true).map(|policy| policy.name.as_str());
-            let message = likeness::unknown("work queue", then.task_type.as_str(), "types with `delivery: queue`", queues).text;
+            let message = likeness::unknown(
+                "work queue",
+                then.task_type.as_str(),
+                "types with `delivery: queue`",
+                queues,
+            )
+            .text;
             problem(findings, type_key(findings, policy.name.as_str(), "then.type", "task_types"), message);
         }
     }
@@ -82,15 +93,22 @@ fn successors(config: &Config, findings: &mut Findings) {
 /// A pattern may be well formed and still have no time: April 31, or a year that is over.
 fn schedules(config: &Config, findings: &mut Findings) {
     let now = chrono::Utc::now().into();
-    for (index, schedule) in config.schedules.iter().enumerate().filter(|(_, schedule)| schedule.next(now).is_none()) {
-        let message = format!("`{}` has no time from now on, so schedule `{}` never submits a task", schedule.cron.as_str(), schedule.name);
+    for (index, schedule) in
+        config.schedules.iter().enumerate().filter(|(_, schedule)| schedule.next(now).is_none())
+    {
+        let message = format!(
+            "`{}` has no time from now on, so schedule `{}` never submits a task",
+            schedule.cron.as_str(),
+            schedule.name
+        );
         warning(findings, format!("schedules[{index}].cron"), message);
     }
 }
 
 fn network(config: &Config, findings: &mut Findings) {
     if !config.api.host.to_canonical().is_loopback() && config.api.tls.is_none() {
-        let message = format!("tokens and tasks cross the network to {} in the clear: set api.tls", config.api.host);
+        let message =
+            format!("tokens and tasks cross the network to {} in the clear: set api.tls", config.api.host);
         warning(findings, "api.host".to_owned(), message);
     }
     if let Some(queue) = &config.manager.message_queue.value {
@@ -100,11 +118,18 @@ fn network(config: &Config, findings: &mut Findings) {
             problem(findings, "api.port".to_owned(), message);
         }
         if !local && !queue.tls {
-            let message = format!("passwords and tasks cross the network to {} in the clear: set tls: true", queue.host);
+            let message = format!(
+                "passwords and tasks cross the network to {} in the clear: set tls: true",
+                queue.host
+            );
             warning(findings, "manager.message_queue.tls".to_owned(), message);
         }
         if let (true, 5672) | (false, 5671) = (queue.tls, queue.port) {
-            let message = format!("{} is the usual port {} TLS", queue.port, if queue.tls { "without" } else { "with" });
+            let message = format!(
+                "{} is the usual port {} TLS",
+                queue.port,
+                if queue.tls { "without" } else { "with" }
+            );
             warning(findings, "manager.message_queue.port".to_owned(), message);
         }
     }
@@ -113,7 +138,8 @@ fn network(config: &Config, findings: &mut Findings) {
         && url.scheme() == "http"
         && let Some(host) = url.host_str().filter(|host| !is_loopback(host))
     {
-        let message = format!("the administrator's password crosses the network to {host} in the clear: use https://");
+        let message =
+            format!("the administrator's password crosses the network to {host} in the clear: use https://");
         warning(findings, "rabbitmq.apiurl".to_owned(), message);
     }
     if let Some(db) = &config.manager.db.value
@@ -133,20 +159,29 @@ fn network(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// What the connection to a database on another host does not protect, and what to do about it. The parameters are those of the driver,
-/// which passes over others without a word; of several the last one counts.
+/// What the connection to a database on another host does not protect, and what to do about it. The
+/// parameters are those of the driver, which passes over others without a word; of several the last one
+/// counts.
 ///
 /// # Errors
 /// A value that is no mode.
 fn exposed(url: &reqwest::Url) -> Result<Option<&'static str>, String> {
-    let value =
-        |names: [&str; 2]| url.query_pairs().filter(|(name, _)| names.contains(&&**name)).last().map(|(_, value)| value.into_owned());
+    let value = |names: [&str; 2]| {
+        url.query_pairs()
+            .filter(|(name, _)| names.contains(&&**name))
+            .last()
+            .map(|(_, value)| value.into_owned())
+    };
     let mode = value(["ssl-mode", "sslmode"]);
     let message = match mode.as_deref().unwrap_or("PREFERRED").to_ascii_uppercase().as_str() {
         "DISABLED" => "password and tasks cross the network in the clear: use `?ssl-mode=VERIFY_IDENTITY`",
         // Who sits between can make the server seem to offer none.
-        "PREFERRED" => "the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY`",
-        "REQUIRED" => "the server's certificate is not verified, so another host can pose as the server: use `?ssl-mode=VERIFY_IDENTITY`",
+        "PREFERRED" => {
+            "the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY`"
+        }
+        "REQUIRED" => {
+            "the server's certificate is not verified, so another host can pose as the server: use `?ssl-mode=VERIFY_IDENTITY`"
+        }
         "VERIFY_CA" | "VERIFY_IDENTITY" => return Ok(None),
         _ => return Err(mode.unwrap_or_default()),
     };
@@ -157,17 +192,18 @@ fn exposed(url: &reqwest::Url) -> Result<Option<&'static str>, String> {
 /// Whether a host is this machine for nobody but this machine.
 pub fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// The path of a type's key if it was given, else another key.
 fn type_key(findings: &Findings, name: &str, key: &str, otherwise: &str) -> String {
-    let index = findings
-        .entries
-        .iter()
-        .find(|entry| entry.path.starts_with("task_types[") && entry.path.ends_with("].name") && entry.value == name);
+    let index = findings.entries.iter().find(|entry| {
+        entry.path.starts_with("task_types[") && entry.path.ends_with("].name") && entry.value == name
+    });
     let path = index.and_then(|entry| entry.path.strip_suffix("name")).map(|prefix| format!("{prefix}{key}"));
-    path.filter(|path| findings.entries.iter().any(|entry| entry.path == *path && entry.is_given())).unwrap_or_else(|| otherwise.to_owned())
+    path.filter(|path| findings.entries.iter().any(|entry| entry.path == *path && entry.is_given()))
+        .unwrap_or_else(|| otherwise.to_owned())
 }
 
 fn problem(findings: &mut Findings, key: String, message: String) {
@@ -181,7 +217,11 @@ fn warning(findings: &mut Findings, key: String, message: String) {
 }
 
 fn with_source(findings: &Findings, key: String, message: String) -> Problem {
-    let source = findings.entries.iter().find(|entry| entry.path == key).map(|entry| layers::place_of(&entry.origin).to_owned());
+    let source = findings
+        .entries
+        .iter()
+        .find(|entry| entry.path == key)
+        .map(|entry| layers::place_of(&entry.origin).to_owned());
     Problem { key, message, source }
 }
 
@@ -227,7 +267,9 @@ mod tests {
             let told = exposed(&url).expect("a mode");
             assert_eq!(told.is_some(), word.is_some(), "{rest}: {told:?}");
             assert!(
-                told.is_none_or(|told| told.contains(word.unwrap_or_default()) && told.contains("VERIFY_IDENTITY")),
+                told.is_none_or(
+                    |told| told.contains(word.unwrap_or_default()) && told.contains("VERIFY_IDENTITY")
+                ),
                 "{rest}: {told:?}"
             );
         }

@@ -38,7 +38,8 @@ pub enum Missed {
 
 impl Missed {
     /// All of them, with the words for them.
-    pub(super) const WORDS: &[(&str, Self)] = &[("skip", Self::Skip), ("once", Self::Once), ("all", Self::All)];
+    pub(super) const WORDS: &[(&str, Self)] =
+        &[("skip", Self::Skip), ("once", Self::Once), ("all", Self::All)];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -71,19 +72,35 @@ mod tests {
     use super::*;
 
     fn times(cron: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
-        let text = format!("task_types: [backup]\nschedules: [{{name: s, type: backup, cron: \"{cron}\", time_zone: {zone}}}]");
+        let text = format!(
+            "task_types: [backup]\nschedules: [{{name: s, type: backup, cron: \"{cron}\", time_zone: {zone}}}]"
+        );
         let config = Config::from_yaml(&text).expect("valid");
         let after: DateTime<Utc> = after.parse().expect("a time");
-        let times = std::iter::successors(config.schedules[0].next(after.into()), |time| config.schedules[0].next(*time));
-        times.take(count).map(|time| DateTime::<Utc>::from(time).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)).collect()
+        let times = std::iter::successors(config.schedules[0].next(after.into()), |time| {
+            config.schedules[0].next(*time)
+        });
+        times
+            .take(count)
+            .map(|time| DateTime::<Utc>::from(time).to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+            .collect()
     }
 
     #[test]
     fn times_follow_the_clocks_of_the_zone() {
-        assert_eq!(times("30 3 * * *", "UTC", "2026-01-01T03:30:00Z", 2), ["2026-01-02T03:30:00Z", "2026-01-03T03:30:00Z"]);
+        assert_eq!(
+            times("30 3 * * *", "UTC", "2026-01-01T03:30:00Z", 2),
+            ["2026-01-02T03:30:00Z", "2026-01-03T03:30:00Z"]
+        );
         // Clocks go forward on March 29, 2026, at 2:00, and back on October 25 at 3:00.
-        assert_eq!(times("30 3 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 2), ["2026-03-28T02:30:00Z", "2026-03-29T01:30:00Z"]);
-        assert_eq!(times("0 12 * * 1-5", "Europe/Berlin", "2026-10-23T12:00:00Z", 1), ["2026-10-26T11:00:00Z"]);
+        assert_eq!(
+            times("30 3 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 2),
+            ["2026-03-28T02:30:00Z", "2026-03-29T01:30:00Z"]
+        );
+        assert_eq!(
+            times("0 12 * * 1-5", "Europe/Berlin", "2026-10-23T12:00:00Z", 1),
+            ["2026-10-26T11:00:00Z"]
+        );
     }
 
     #[test]
@@ -109,19 +126,30 @@ mod tests {
     fn payloads_are_json_or_yaml() {
         for (payload, json) in [
             (r#"'{"full": true}'"#, r#"{"full": true}"#),
-            ("{Full: true, parts: [1, 2.5, null, '3'], none: {}}", r#"{"Full":true,"none":{},"parts":[1,2.5,null,"3"]}"#),
+            (
+                "{Full: true, parts: [1, 2.5, null, '3'], none: {}}",
+                r#"{"Full":true,"none":{},"parts":[1,2.5,null,"3"]}"#,
+            ),
             ("[a, -1]", r#"["a",-1]"#),
             ("7", "7"),
             ("false", "false"),
             ("'7'", "7"),
         ] {
-            let text = format!("task_types: [backup]\nschedules: [{{name: a, type: backup, cron: '0 0 * * *', payload: {payload}}}]");
+            let text = format!(
+                "task_types: [backup]\nschedules: [{{name: a, type: backup, cron: '0 0 * * *', payload: {payload}}}]"
+            );
             let config = Config::from_yaml(&text).unwrap_or_else(|error| panic!("{payload}: {error}"));
             assert_eq!(config.schedules[0].payload.get(), json, "{payload}");
         }
-        let text = "task_types: [backup]\nschedules: [{name: a, type: backup, cron: '0 0 * * *', payload: full}]";
+        let text =
+            "task_types: [backup]\nschedules: [{name: a, type: backup, cron: '0 0 * * *', payload: full}]";
         let error = Config::from_yaml(text).expect_err("no JSON").to_string();
-        assert!(error.contains("expected JSON in a text, such as `'{\"full\": true}'`, or a map or a list, got `full`"), "{error}");
+        assert!(
+            error.contains(
+                "expected JSON in a text, such as `'{\"full\": true}'`, or a map or a list, got `full`"
+            ),
+            "{error}"
+        );
     }
 
     #[test]

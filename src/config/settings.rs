@@ -71,8 +71,8 @@ impl<T> Part<T> {
         self.value.as_ref()
     }
 
-    /// The parts that the section lacks, if it is given at all: keys without a value, and placeholders whose variable is
-    /// not set.
+    /// The parts that the section lacks, if it is given at all: keys without a value, and placeholders whose
+    /// variable is not set.
     fn begun(&self) -> &[Problem] {
         if self.begun { &self.lacking } else { &[] }
     }
@@ -104,7 +104,10 @@ impl Config {
     /// # Errors
     /// The required parts that are not given.
     pub fn message_queue(&self) -> Result<&MessageQueue, ConfigError> {
-        self.manager.message_queue.get().ok_or_else(|| ConfigError::Invalid(self.manager.message_queue.lacking.clone()))
+        self.manager
+            .message_queue
+            .get()
+            .ok_or_else(|| ConfigError::Invalid(self.manager.message_queue.lacking.clone()))
     }
 
     /// The broker's management interface.
@@ -187,7 +190,8 @@ pub enum OnStop {
 
 impl OnStop {
     /// The words of the configuration.
-    pub(super) const WORDS: &[(&str, Self)] = &[("fail", Self::Fail), ("rerun", Self::Rerun), ("wait", Self::Wait)];
+    pub(super) const WORDS: &[(&str, Self)] =
+        &[("fail", Self::Fail), ("rerun", Self::Rerun), ("wait", Self::Wait)];
 }
 
 /// What the standard output of an executable is.
@@ -204,7 +208,8 @@ pub enum Output {
 
 impl Output {
     /// The words of the configuration.
-    pub(super) const WORDS: &[(&str, Self)] = &[("auto", Self::Auto), ("json", Self::Json), ("text", Self::Text)];
+    pub(super) const WORDS: &[(&str, Self)] =
+        &[("auto", Self::Auto), ("json", Self::Json), ("text", Self::Text)];
 }
 
 /// How tasks of one type are treated.

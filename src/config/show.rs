@@ -41,18 +41,22 @@ fn is_item(step: &str) -> bool {
     step.starts_with('[')
 }
 
-/// A scalar or list on one line. JSON is YAML, so whatever could be taken for something else is quoted as JSON does.
+/// A scalar or list on one line. JSON is YAML, so whatever could be taken for something else is quoted as
+/// JSON does.
 fn inline(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) if is_plain(text) => text.clone(),
-        serde_json::Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        serde_json::Value::Array(items) => {
+            format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", "))
+        }
         other => other.to_string(),
     }
 }
 
 /// Whether YAML reads an unquoted text as just that text.
 fn is_plain(text: &str) -> bool {
-    let other_meaning = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
+    let other_meaning = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
+        .contains(&text.to_ascii_lowercase().as_str());
     let word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-'));
     // A number with a unit; `1e5` and `0x1d` would be numbers.

@@ -1,4 +1,5 @@
-//! The whole path from text to configuration: accepted files, refused files with their exact words, and no panics.
+//! The whole path from text to configuration: accepted files, refused files with their exact words, and no
+//! panics.
 
 use std::time::Duration;
 
@@ -26,7 +27,10 @@ fn loaded(text: &str, environment: &Environment) -> Result<Loaded, ConfigError> 
 
 /// What is wrong with a text, one line each.
 fn problems(text: &str, environment: &Environment) -> Vec<String> {
-    loaded(text, environment).err().map(|error| error.problems().iter().map(ToString::to_string).collect()).unwrap_or_default()
+    loaded(text, environment)
+        .err()
+        .map(|error| error.problems().iter().map(ToString::to_string).collect())
+        .unwrap_or_default()
 }
 
 fn warnings(text: &str) -> Vec<String> {
@@ -41,8 +45,14 @@ fn accepts_the_original_sample_without_a_word() {
     let config = loaded.config;
     let (db, queue) = config.for_api().expect("it has all an API needs");
     assert_eq!(db.uri.reveal(), "mysql://tasker:tasker@localhost:3307/tasker");
-    assert_eq!((queue.host.as_str(), queue.port, queue.exchange.as_str()), ("127.0.0.1", 5672, "tasker_local"));
-    assert_eq!(config.management().expect("it names the management interface").apiurl, "http://localhost:15672/api");
+    assert_eq!(
+        (queue.host.as_str(), queue.port, queue.exchange.as_str()),
+        ("127.0.0.1", 5672, "tasker_local")
+    );
+    assert_eq!(
+        config.management().expect("it names the management interface").apiurl,
+        "http://localhost:15672/api"
+    );
     assert_eq!(config.api.wait_for_endpoints_timeout, Duration::from_secs(30));
     let names: Vec<_> = config.task_types.iter().map(|policy| policy.name.as_str()).collect();
     assert_eq!(names, ["worker", "backup"]);
@@ -59,30 +69,59 @@ tasks: {expires_after: 12h}";
     let config = Config::from_yaml(text).expect("valid");
     let worker = config.policy(&"worker".parse().expect("a name")).expect("configured").clone();
     let (first, max) = (Duration::from_secs(1), Duration::from_secs(60));
-    assert_eq!((worker.attempts, worker.backoff, worker.concurrency, worker.persistent), (3, Backoff { first, max }, 4, false));
-    assert_eq!((worker.expires_after, worker.wait_for_endpoints_timeout), (Duration::from_secs(12 * 3600), Duration::from_secs(30)));
+    assert_eq!(
+        (worker.attempts, worker.backoff, worker.concurrency, worker.persistent),
+        (3, Backoff { first, max }, 4, false)
+    );
+    assert_eq!(
+        (worker.expires_after, worker.wait_for_endpoints_timeout),
+        (Duration::from_secs(12 * 3600), Duration::from_secs(30))
+    );
     let backup = config.policy(&"backup".parse().expect("a name")).expect("configured").clone();
     let (first, max) = (Duration::from_millis(250), Duration::from_secs(10));
-    assert_eq!((backup.attempts, backup.backoff, backup.concurrency, backup.persistent), (5, Backoff { first, max }, 1, true));
-    assert_eq!((backup.time_limit, backup.wait_for_endpoints_timeout), (Duration::from_secs(7200), Duration::from_secs(60)));
+    assert_eq!(
+        (backup.attempts, backup.backoff, backup.concurrency, backup.persistent),
+        (5, Backoff { first, max }, 1, true)
+    );
+    assert_eq!(
+        (backup.time_limit, backup.wait_for_endpoints_timeout),
+        (Duration::from_secs(7200), Duration::from_secs(60))
+    );
     assert_eq!((worker.run_as, backup.run_as.as_deref()), (None, Some("builder:docker")));
-    let error = Config::from_yaml("task_types: [{name: backup, run_as: 'a b'}]").expect_err("no user").to_string();
-    assert!(error.contains("task_types[0].run_as: expected a user, or a user and a group such as `builder:docker`"), "{error}");
+    let error =
+        Config::from_yaml("task_types: [{name: backup, run_as: 'a b'}]").expect_err("no user").to_string();
+    assert!(
+        error.contains(
+            "task_types[0].run_as: expected a user, or a user and a group such as `builder:docker`"
+        ),
+        "{error}"
+    );
     assert_eq!(config.endpoint.remember, Duration::from_secs(49 * 3600), "two days and an hour");
 }
 
 #[test]
 fn later_layers_win_and_are_named() {
-    let environment = Environment::of([("TASKER_API__PORT", "9000"), ("TASKER_TASK_TYPES", "a, b"), ("TASKER_API_URL", "http://x")]);
+    let environment = Environment::of([
+        ("TASKER_API__PORT", "9000"),
+        ("TASKER_TASK_TYPES", "a, b"),
+        ("TASKER_API_URL", "http://x"),
+    ]);
     let flags = [Flag { key: "api.host", value: "127.0.0.2".to_owned(), name: "--listen" }];
-    let merged = layers::merge_text("my.yaml", "api: {port: 1, host: 127.0.0.3}\nlog:\n", &environment, &flags).expect("reads");
+    let merged =
+        layers::merge_text("my.yaml", "api: {port: 1, host: 127.0.0.3}\nlog:\n", &environment, &flags)
+            .expect("reads");
     let loaded = checked(merged).expect("valid");
     assert_eq!((loaded.config.api.port, loaded.config.api.host.to_string().as_str()), (9000, "127.0.0.2"));
     assert_eq!(loaded.config.task_types.len(), 2);
-    let origin = |path: &str| loaded.entries.iter().find(|entry| entry.path == path).map(|entry| entry.origin.as_str());
+    let origin = |path: &str| {
+        loaded.entries.iter().find(|entry| entry.path == path).map(|entry| entry.origin.as_str())
+    };
     assert_eq!(origin("api.port"), Some("the environment variable TASKER_API__PORT"));
     assert_eq!(origin("api.host"), Some("the flag --listen"));
-    assert!(origin("log.filter").is_some_and(|origin| origin == "the default"), "an empty section overrides nothing");
+    assert!(
+        origin("log.filter").is_some_and(|origin| origin == "the default"),
+        "an empty section overrides nothing"
+    );
     assert_eq!(origin("manager.message_queue.port"), Some("follows from manager.message_queue.tls"));
 }
 
@@ -95,14 +134,24 @@ manager: {message_queue: {host: 127.0.0.1, username: '{USER}-{USER}', password: 
     let config = loaded(text, &environment).expect("valid").config;
     let queue = config.message_queue().expect("given");
     assert_eq!(config.api.port, 81);
-    assert_eq!((queue.username.as_str(), queue.password.reveal(), queue.virtual_host.as_str()), ("u-u", "a: #'\"{PORT}\n", "{lower} {"));
+    assert_eq!(
+        (queue.username.as_str(), queue.password.reveal(), queue.virtual_host.as_str()),
+        ("u-u", "a: #'\"{PORT}\n", "{lower} {")
+    );
     let text = "task_types: [worker]\napi: {port: {PORT:-8080}, host: '{HOST:-127.0.0.9}'}";
-    let port =
-        |environment: &Environment| loaded(text, environment).map(|loaded| (loaded.config.api.port, loaded.config.api.host.to_string()));
-    let (unset, set) = (port(&Environment::default()).expect("valid"), port(&Environment::of([("PORT", "81")])).expect("valid"));
+    let port = |environment: &Environment| {
+        loaded(text, environment).map(|loaded| (loaded.config.api.port, loaded.config.api.host.to_string()))
+    };
+    let (unset, set) = (
+        port(&Environment::default()).expect("valid"),
+        port(&Environment::of([("PORT", "81")])).expect("valid"),
+    );
     assert_eq!((unset, set), ((8080, "127.0.0.9".to_owned()), (81, "127.0.0.9".to_owned())));
     let wrong = problems(text, &Environment::of([("PORT", "x")]));
-    assert_eq!(wrong, ["api.port: expected a whole number from 0 to 65535, got the value of `PORT` (my.yaml:2)"]);
+    assert_eq!(
+        wrong,
+        ["api.port: expected a whole number from 0 to 65535, got the value of `PORT` (my.yaml:2)"]
+    );
 }
 
 #[test]
@@ -127,7 +176,11 @@ manager:
         ]
     );
     let empty = Config::from_yaml("task_types: [worker]").expect("valid");
-    assert_eq!(lacking(empty.for_api().expect_err("nothing is given")).len(), 4, "database, host, user and password");
+    assert_eq!(
+        lacking(empty.for_api().expect_err("nothing is given")).len(),
+        4,
+        "database, host, user and password"
+    );
 }
 
 #[test]
@@ -140,8 +193,7 @@ fn embedded_needs_no_file() {
 #[test]
 fn refuses_with_key_expectation_value_and_source() {
     let worker = "task_types: [worker]\n";
-    let typed =
-        "expected the name of a task type: a letter followed by at most 63 letters, digits, `_` or `-`, and none of the reserved names";
+    let typed = "expected the name of a task type: a letter followed by at most 63 letters, digits, `_` or `-`, and none of the reserved names";
     let span = "a span of time such as `30s`, `1h30m` or `250ms`";
     let uri = "expected `mysql://user:password@host:port/database` (other characters than letters and digits in user and password \
                percent-encoded) or `sqlite:///path/to/file`";
@@ -232,8 +284,11 @@ fn refuses_with_key_expectation_value_and_source() {
         ("[1]", vec!["expected a map of sections such as `api:` (my.yaml)".into()]),
     ];
     for (text, expected) in table {
-        let whole =
-            if text.starts_with(['{', '[', '-']) || text.contains("task_types") { text.to_owned() } else { format!("{worker}{text}") };
+        let whole = if text.starts_with(['{', '[', '-']) || text.contains("task_types") {
+            text.to_owned()
+        } else {
+            format!("{worker}{text}")
+        };
         assert_eq!(problems(&whole, &Environment::default()), expected, "{whole}");
     }
 }
@@ -258,7 +313,9 @@ fn refuses_bad_variables() {
             "api.port: expected a whole number from 0 to 65535, got `http` (the environment variable TASKER_API__PORT)",
             "api.prot: unknown key; did you mean `port`? (the environment variable TASKER_API__PROT)",
             "log.format: expected `text` or `json`, got a map (the environment variable TASKER_LOG__FORMAT__DEEP)",
-            &format!("manager.db.uri: {uri}, got another text (the environment variable TASKER_MANAGER__DB__URI)"),
+            &format!(
+                "manager.db.uri: {uri}, got another text (the environment variable TASKER_MANAGER__DB__URI)"
+            ),
             "x: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, log (the environment variable TASKER_X__Y__Z)",
         ]
     );
@@ -289,18 +346,35 @@ manager:
         ("http://127.0.0.1:15672/api", false),
         ("http://[::1]:15672/api", false),
     ] {
-        let text = format!("task_types: [worker]\nrabbitmq: {{apiurl: '{apiurl}', username: u, password: hunter2}}");
+        let text =
+            format!("task_types: [worker]\nrabbitmq: {{apiurl: '{apiurl}', username: u, password: hunter2}}");
         let told = warnings(&text);
-        let expected = |told: &String| told.starts_with("rabbitmq.apiurl: the administrator's password crosses the network to ");
-        assert_eq!((told.len(), told.iter().all(expected)), (usize::from(exposed), true), "{apiurl}: {told:?}");
+        let expected = |told: &String| {
+            told.starts_with("rabbitmq.apiurl: the administrator's password crosses the network to ")
+        };
+        assert_eq!(
+            (told.len(), told.iter().all(expected)),
+            (usize::from(exposed), true),
+            "{apiurl}: {told:?}"
+        );
     }
-    let mode = problems("task_types: [worker]\nmanager: {db: {uri: 'mysql://u:hunter2@h/t?ssl-mode=VERIFY'}}", &Environment::default());
-    assert!(mode.len() == 1 && mode[0].starts_with("manager.db.uri: ssl-mode is one of") && !mode[0].contains("hunter2"), "{mode:?}");
+    let mode = problems(
+        "task_types: [worker]\nmanager: {db: {uri: 'mysql://u:hunter2@h/t?ssl-mode=VERIFY'}}",
+        &Environment::default(),
+    );
+    assert!(
+        mode.len() == 1
+            && mode[0].starts_with("manager.db.uri: ssl-mode is one of")
+            && !mode[0].contains("hunter2"),
+        "{mode:?}"
+    );
     let environment = Environment::of([("TASKER_API_PORT", "1")]);
     let slip = loaded("task_types: [worker]", &environment).expect("valid").warnings;
     assert_eq!(
         slip.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["api.port: `TASKER_API_PORT` has no effect: levels are separated by two underscores, `TASKER_API__PORT`"]
+        [
+            "api.port: `TASKER_API_PORT` has no effect: levels are separated by two underscores, `TASKER_API__PORT`"
+        ]
     );
 }
 
@@ -316,15 +390,20 @@ fn a_schedule_whose_times_never_come_is_told() {
         ("0 0 31 * *", false),
         ("30 3 * * 1-5", false),
     ] {
-        let told = warnings(&format!("task_types: [worker]\nschedules:\n  - {{name: s, type: worker, cron: \"{cron}\"}}"));
-        let expected = format!("schedules[0].cron: `{cron}` has no time from now on, so schedule `s` never submits a task (my.yaml:3)");
+        let told = warnings(&format!(
+            "task_types: [worker]\nschedules:\n  - {{name: s, type: worker, cron: \"{cron}\"}}"
+        ));
+        let expected = format!(
+            "schedules[0].cron: `{cron}` has no time from now on, so schedule `s` never submits a task (my.yaml:3)"
+        );
         assert_eq!(told, Vec::from_iter(never.then_some(expected)), "{cron}");
     }
 }
 
 #[test]
 fn certificate_and_key_come_together() {
-    let tls = |text: &str| Config::from_yaml(&format!("task_types: [worker]\napi: {{host: 0.0.0.0, tls: {text}}}"));
+    let tls =
+        |text: &str| Config::from_yaml(&format!("task_types: [worker]\napi: {{host: 0.0.0.0, tls: {text}}}"));
     let config = tls("{certificate: a.pem, key: b.pem}").expect("valid");
     assert_eq!(config.api.tls, Some(TlsFiles { certificate: "a.pem".into(), key: "b.pem".into() }));
     assert_eq!(tls("{}").expect("valid").api.tls, None);
@@ -332,7 +411,10 @@ fn certificate_and_key_come_together() {
         problems("task_types: [worker]\napi: {tls: {certificate: a.pem}}", &Environment::default()),
         ["api.tls.key: is missing: api.tls.certificate is of no use without it"]
     );
-    assert!(warnings("task_types: [worker]\napi: {host: 0.0.0.0, tls: {certificate: a.pem, key: b.pem}}").is_empty());
+    assert!(
+        warnings("task_types: [worker]\napi: {host: 0.0.0.0, tls: {certificate: a.pem, key: b.pem}}")
+            .is_empty()
+    );
 }
 
 #[test]
@@ -341,7 +423,8 @@ fn what_is_shown_loads_again_and_hides_secrets() {
     let shown = show::yaml(&loaded.entries, true);
     assert!(!shown.contains("..."), "{shown}");
     assert!(!shown.contains("tasker:tasker"), "{shown}");
-    let again = checked(layers::merge_text("shown", &shown, &Environment::default(), &[]).expect("reads")).expect("valid");
+    let again = checked(layers::merge_text("shown", &shown, &Environment::default(), &[]).expect("reads"))
+        .expect("valid");
     assert_eq!(show::yaml(&again.entries, false), show::yaml(&loaded.entries, false));
     assert!(show::yaml(&loaded.entries, true).contains("  port: 8888  # my.yaml:3\n"), "{shown}");
 }
@@ -366,18 +449,27 @@ endpoint: {handlers_dir: /x}"
 
 #[test]
 fn what_answers_ignore_are_pointers() {
-    let config = Config::from_yaml("task_types: [a, {name: b, answers: {ignore: [/pid, /disks/0/a~1b]}}]").expect("valid");
+    let config = Config::from_yaml("task_types: [a, {name: b, answers: {ignore: [/pid, /disks/0/a~1b]}}]")
+        .expect("valid");
     assert_eq!(config.task_types[0].ignored, Ignored::default());
     assert_eq!(config.ignored().of(&config.task_types[1].name), &Ignored::of(["/pid", "/disks/0/a~1b"]));
-    let error = Config::from_yaml("task_types: [{name: b, answers: {ignore: [pid]}}]").expect_err("no pointer").to_string();
-    assert!(error.contains("task_types[0].answers.ignore: expected a list of JSON pointers such as `/pid`"), "{error}");
-    let error = Config::from_yaml("task_types: [{name: b, answers: {ignored: [/pid]}}]").expect_err("no such key").to_string();
+    let error = Config::from_yaml("task_types: [{name: b, answers: {ignore: [pid]}}]")
+        .expect_err("no pointer")
+        .to_string();
+    assert!(
+        error.contains("task_types[0].answers.ignore: expected a list of JSON pointers such as `/pid`"),
+        "{error}"
+    );
+    let error = Config::from_yaml("task_types: [{name: b, answers: {ignored: [/pid]}}]")
+        .expect_err("no such key")
+        .to_string();
     assert!(error.contains("task_types[0].answers.ignored"), "{error}");
 }
 
 #[test]
 fn configurations_never_show_secrets() {
-    let text = SAMPLE.replace("\"...\"", "hunter2").replace("guest}", "hunter2}").replace(":tasker@", ":hunter2@");
+    let text =
+        SAMPLE.replace("\"...\"", "hunter2").replace("guest}", "hunter2}").replace(":tasker@", ":hunter2@");
     let loaded = loaded(&text, &Environment::default()).expect("valid");
     assert!(!format!("{loaded:?}").contains("hunter2"));
 }
@@ -390,10 +482,14 @@ fn quoted(text: &str) -> String {
 /// Texts that mean something else without quotes, and any others.
 fn texts() -> impl Strategy<Value = String> {
     const TRICKY: &[&str] = &[
-        "no", "Null", "~", "0123", "1e5", "0x1d", "1_000", ".inf", "1s", "12:30", "- a", "a: b", "a #b", "{", "[]", "&a", "*a", "!a", "%a",
-        "---",
+        "no", "Null", "~", "0123", "1e5", "0x1d", "1_000", ".inf", "1s", "12:30", "- a", "a: b", "a #b", "{",
+        "[]", "&a", "*a", "!a", "%a", "---",
     ];
-    prop_oneof![proptest::sample::select(TRICKY).prop_map(str::to_owned), "[a-zA-Z0-9/._-]{1,12}", "[^\\p{Cc}=]{1,12}"]
+    prop_oneof![
+        proptest::sample::select(TRICKY).prop_map(str::to_owned),
+        "[a-zA-Z0-9/._-]{1,12}",
+        "[^\\p{Cc}=]{1,12}"
+    ]
 }
 
 /// Spans of time of all sizes, as they are written.
@@ -415,8 +511,9 @@ fn configurations() -> impl Strategy<Value = String> {
             )
         },
     );
-    let api = (1u16.., written_spans(HOUR), 1u32..=8)
-        .prop_map(|(port, stop, size)| format!("{{port: {port}, stop_timeout: {stop}, body_limit: {size}MiB}}"));
+    let api = (1u16.., written_spans(HOUR), 1u32..=8).prop_map(|(port, stop, size)| {
+        format!("{{port: {port}, stop_timeout: {stop}, body_limit: {size}MiB}}")
+    });
     let queue = ("[a-zA-Z0-9:.-]{1,12}", texts(), texts(), any::<String>(), any::<bool>()).prop_map(
         |(host, username, virtual_host, queue, tls)| {
             let [host, username, virtual_host, queue] = [host, username, virtual_host, queue].map(|text| quoted(&text));
@@ -425,13 +522,24 @@ fn configurations() -> impl Strategy<Value = String> {
             )
         },
     );
-    let endpoint = (texts(), texts(), proptest::collection::vec(texts(), 0..3), 1u64..1000).prop_map(|(data, handlers, pass, size)| {
-        let pass = pass.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
-        format!("{{data_dir: {}, handlers_dir: {}, pass_env: [{pass}], journal_limit: {size}MiB}}", quoted(&data), quoted(&handlers))
-    });
-    (proptest::collection::vec(policy, 1..4), api, queue, endpoint).prop_map(|(policies, api, queue, endpoint)| {
-        format!("task_types:\n{}api: {api}\nmanager:\n  message_queue: {queue}\nendpoint: {endpoint}\n", policies.concat())
-    })
+    let endpoint = (texts(), texts(), proptest::collection::vec(texts(), 0..3), 1u64..1000).prop_map(
+        |(data, handlers, pass, size)| {
+            let pass = pass.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
+            format!(
+                "{{data_dir: {}, handlers_dir: {}, pass_env: [{pass}], journal_limit: {size}MiB}}",
+                quoted(&data),
+                quoted(&handlers)
+            )
+        },
+    );
+    (proptest::collection::vec(policy, 1..4), api, queue, endpoint).prop_map(
+        |(policies, api, queue, endpoint)| {
+            format!(
+                "task_types:\n{}api: {api}\nmanager:\n  message_queue: {queue}\nendpoint: {endpoint}\n",
+                policies.concat()
+            )
+        },
+    )
 }
 
 #[test]
@@ -486,9 +594,13 @@ proptest! {
 
 #[test]
 fn takes_deep_and_large_texts() {
-    for text in
-        ["[".repeat(100_000), "{a: ".repeat(50_000), "- ".repeat(50_000), format!("a: &a [{}]", "*a,".repeat(1000)), "x".repeat(2 << 20)]
-    {
+    for text in [
+        "[".repeat(100_000),
+        "{a: ".repeat(50_000),
+        "- ".repeat(50_000),
+        format!("a: &a [{}]", "*a,".repeat(1000)),
+        "x".repeat(2 << 20),
+    ] {
         assert!(!problems(&text, &Environment::default()).is_empty());
     }
 }

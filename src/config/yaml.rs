@@ -15,10 +15,15 @@ pub(super) const DEFAULT_ORIGIN: &str = "the default";
 /// Far more than any configuration needs; a file over it is some other file.
 const LONGEST: usize = 1024 * 1024;
 
-/// Reads one document with a map at its root. A key without a value (all below it commented out, say) counts as absent.
+/// Reads one document with a map at its root. A key without a value (all below it commented out, say) counts
+/// as absent.
 pub(super) fn parse(name: &str, text: &str) -> Result<Map<String, Value>, Problem> {
     if text.len() > LONGEST {
-        return Err(Problem::new("", format!("expected a configuration, got a file of {} bytes", text.len()), Some(name.to_owned())));
+        return Err(Problem::new(
+            "",
+            format!("expected a configuration, got a file of {} bytes", text.len()),
+            Some(name.to_owned()),
+        ));
     }
     let options = serde_saphyr::options! {
         // A snippet would show the lines around an error, and passwords stand in lines.
@@ -30,7 +35,8 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Map<String, Value>, Proble
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
         budget: serde_saphyr::budget! { max_depth: 32, max_nodes: 20_000, max_aliases: 100 },
     };
-    let root: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax(name, &error))?;
+    let root: Spanned<Raw> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax(name, &error))?;
     match root.value.into_value(name, root.referenced.line()).kind {
         ValueKind::Table(table) => Ok(table),
         ValueKind::Nil => Ok(Map::new()),
@@ -41,9 +47,13 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Map<String, Value>, Proble
 fn syntax(name: &str, error: &Error) -> Problem {
     let source = error.location().map_or_else(|| name.to_owned(), |at| origin(name, at.line()));
     let message = match error.without_snippet() {
-        Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key `{}` is given twice", printable(key)),
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key `{}` is given twice", printable(key))
+        }
         Error::MultipleDocuments { .. } => "expected one YAML document, got several".to_owned(),
-        Error::Budget { .. } => "expected a configuration, got YAML that is nested too deep or too large".to_owned(),
+        Error::Budget { .. } => {
+            "expected a configuration, got YAML that is nested too deep or too large".to_owned()
+        }
         // Other texts of the parser may quote the line.
         _ => "not valid YAML: look at quotes, brackets, indentation and colons here or just above".to_owned(),
     };
@@ -78,9 +88,9 @@ impl Raw {
             Self::Whole(number) => ValueKind::I128(number),
             Self::Fraction(number) => ValueKind::Float(number),
             Self::Text(text) => ValueKind::String(text),
-            Self::List(items) => {
-                ValueKind::Array(items.into_iter().map(|item| item.value.into_value(name, item.referenced.line())).collect())
-            }
+            Self::List(items) => ValueKind::Array(
+                items.into_iter().map(|item| item.value.into_value(name, item.referenced.line())).collect(),
+            ),
             Self::Map(entries) => match entries.as_slice() {
                 // `key: {NAME}` without quotes is a map to YAML, and a placeholder to whoever wrote it.
                 [(inside, Spanned { value: Self::Nothing, .. })] if Placeholder::read(inside).is_some() => {

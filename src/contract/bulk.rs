@@ -38,7 +38,8 @@ pub struct TaskFilter {
 pub struct BulkCancel {
     /// Which tasks.
     pub filter: TaskFilter,
-    /// How many they are, as the preview has told. Without it nothing is canceled, and the answer is the preview.
+    /// How many they are, as the preview has told. Without it nothing is canceled, and the answer is the
+    /// preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
@@ -48,7 +49,8 @@ pub struct BulkCancel {
     pub dry_run: bool,
 }
 
-/// Which tasks of a work queue are meant that have ended without success: all conditions hold. Those that were requeued before are not meant.
+/// Which tasks of a work queue are meant that have ended without success: all conditions hold. Those that
+/// were requeued before are not meant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadFilter {
@@ -78,7 +80,8 @@ pub struct Requeue {
     #[serde(default)]
     #[schema(required = false)]
     pub filter: DeadFilter,
-    /// How many they are, as the preview has told. Without it nothing is queued, and the answer is the preview.
+    /// How many they are, as the preview has told. Without it nothing is queued, and the answer is the
+    /// preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
@@ -99,8 +102,8 @@ pub struct BulkAnswer {
     pub done: u32,
     /// How many could not be: they have ended meanwhile, or their type does not admit their payload any more.
     pub refused: u32,
-    /// How many the filter means after this request; tasks that were refused and that it still means are among them. Send the request again and
-    /// expect so many, until one has done nothing.
+    /// How many the filter means after this request; tasks that were refused and that it still means are
+    /// among them. Send the request again and expect so many, until one has done nothing.
     pub left: u32,
     /// The oldest of them.
     pub examples: Vec<TaskBrief>,
@@ -140,7 +143,8 @@ pub struct BatchAnswer {
 /// What came of one of them.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct BatchVerdict {
-    /// The status that the submission would have been answered with alone: 201 recorded, 200 made before, or that of the problem.
+    /// The status that the submission would have been answered with alone: 201 recorded, 200 made before, or
+    /// that of the problem.
     pub status: u16,
     /// The task; absent where there is a problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]

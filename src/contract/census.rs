@@ -88,7 +88,8 @@ pub struct RolloutCensus {
     pub accepted: u64,
     /// Of these, those that add up.
     pub accounted: u64,
-    /// The others: nobody moves them on, they hold endpoints after their end, or a wave counts its endpoints wrong.
+    /// The others: nobody moves them on, they hold endpoints after their end, or a wave counts its endpoints
+    /// wrong.
     pub missing: u64,
     /// Rollouts that have not ended.
     pub open: u64,

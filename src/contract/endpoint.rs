@@ -29,8 +29,8 @@ pub struct Endpoint {
     pub last_seen: Timestamp,
     /// Its version of the program.
     pub version: String,
-    /// Milliseconds that its clock is ahead of the database's, negative when it is behind; null while that is not known. Beyond 60,000
-    /// either way its types show it as trouble.
+    /// Milliseconds that its clock is ahead of the database's, negative when it is behind; null while that is
+    /// not known. Beyond 60,000 either way its types show it as trouble.
     #[schema(required = true)]
     pub clock_offset_ms: Option<i64>,
     /// What it says of itself, with the facts `os` and `arch`.
@@ -50,11 +50,12 @@ pub struct Subscription {
     pub task_type: TaskType,
     /// Whether it does now.
     pub subscribed: bool,
-    /// What is wrong: why it takes none although it is there, such as a full disk, or that its clock is more than 60 s off; null when all
-    /// is well.
+    /// What is wrong: why it takes none although it is there, such as a full disk, or that its clock is more
+    /// than 60 s off; null when all is well.
     #[schema(required = true)]
     pub trouble: Option<String>,
-    /// How many tasks a worker performs at the same time, of all its types together: 0 when it takes no more; null for an endpoint.
+    /// How many tasks a worker performs at the same time, of all its types together: 0 when it takes no more;
+    /// null for an endpoint.
     #[schema(required = true)]
     pub slots: Option<u32>,
     /// A second process of this name that takes over when the first is gone; null when there is none.

@@ -25,7 +25,8 @@ pub(crate) fn response() -> TaskResponse {
 
 /// A refusal without particulars.
 pub(crate) fn problem() -> Problem {
-    serde_json::from_str(r#"{"code":"invalid_submission","detail":"1 problem"}"#).expect("the least that a problem has")
+    serde_json::from_str(r#"{"code":"invalid_submission","detail":"1 problem"}"#)
+        .expect("the least that a problem has")
 }
 
 /// A request of which the second step is in progress: a job is to be retried, another one runs.

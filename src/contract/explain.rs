@@ -26,7 +26,8 @@ pub struct Explanation {
     pub endpoint: Option<EndpointName>,
     /// What holds for the task, or for the task at the endpoint; what has to be mended first comes first.
     pub reasons: Vec<Reason>,
-    /// The endpoints that have to answer, by reason, the largest group first. Only where no endpoint was asked about.
+    /// The endpoints that have to answer, by reason, the largest group first. Only where no endpoint was
+    /// asked about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub endpoints: Vec<ReasonGroup>,

@@ -34,7 +34,8 @@ pub struct GroupList {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupChange {
-    /// Selectors such as `site=berlin and role=web`, a text or several: each holds for its endpoints. A group names no other group.
+    /// Selectors such as `site=berlin and role=web`, a text or several: each holds for its endpoints. A group
+    /// names no other group.
     #[serde(rename = "match")]
     pub selectors: OneOrMany,
 }

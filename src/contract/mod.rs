@@ -1,13 +1,17 @@
-//! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its schema.
+//! The JSON of the HTTP API, described once: each type says how it is written, how it is read, and its
+//! schema.
 //!
-//! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a customer asks for · `endpoint` who performs
-//! tasks · `queue` and `schedule` how these stand · `request` steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a task does not run · `census` sums of tasks · `statistics` throughput · `problem` why a request is refused ·
-//! `session` who one is · `process` what an API process says of itself · `live` what goes on now · `log` what handlers log · `worker` what workers send and get.
+//! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a
+//! customer asks for · `endpoint` who performs tasks · `queue` and `schedule` how these stand · `request`
+//! steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a
+//! task does not run · `census` sums of tasks · `statistics` throughput · `problem` why a request is refused
+//! · `session` who one is · `process` what an API process says of itself · `live` what goes on now · `log`
+//! what handlers log · `worker` what workers send and get.
 //!
-//! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows is
-//! written without copies of their texts. A reader takes the answers of older and newer servers: it ignores members
-//! that it does not know. A member that is younger than the first version may be missing (`serde(default)`), although
-//! this server always writes it (`schema(required = true)`).
+//! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows
+//! is written without copies of their texts. A reader takes the answers of older and newer servers: it
+//! ignores members that it does not know. A member that is younger than the first version may be missing
+//! (`serde(default)`), although this server always writes it (`schema(required = true)`).
 //!
 //! The texts on members are their descriptions in the OpenAPI document.
 
@@ -38,10 +42,13 @@ mod worker;
 
 pub use answer::{AnswerGroup, Answers, Exemplar, MoreAnswers};
 pub use bulk::{
-    Batch, BatchAnswer, BatchList, BatchSubmission, BatchVerdict, BulkAnswer, BulkCancel, DeadFilter, Requeue, TaskBrief, TaskFilter,
+    Batch, BatchAnswer, BatchList, BatchSubmission, BatchVerdict, BulkAnswer, BulkCancel, DeadFilter,
+    Requeue, TaskBrief, TaskFilter,
 };
 pub use census::{Census, Flaw, RequestCensus, RequestFlaw, RolloutCensus, RolloutFlaw};
-pub use endpoint::{Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, OwedTask, OwedTasks, Standby, Subscription};
+pub use endpoint::{
+    Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, OwedTask, OwedTasks, Standby, Subscription,
+};
 pub use explain::{Explanation, ReasonGroup};
 pub use group::{Group, GroupChange, GroupList};
 pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};
@@ -54,9 +61,10 @@ pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSu
 pub use rerun::Rerun;
 pub use response::{ResponseId, ResponsePage, TaskResponse};
 pub use rollout::{
-    AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand, RolloutCounts,
-    RolloutDocument, RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanDomain,
-    RolloutPlanWave, RolloutRollback, RolloutTarget, RolloutTargetPage, RolloutWave,
+    AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand,
+    RolloutCounts, RolloutDocument, RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage,
+    RolloutPlan, RolloutPlanDomain, RolloutPlanWave, RolloutRollback, RolloutTarget, RolloutTargetPage,
+    RolloutWave,
 };
 pub use schedule::{Schedule, ScheduleList};
 pub use session::{Session, SessionStart};
@@ -66,7 +74,8 @@ pub use target::Target;
 pub use task::{OpenTasks, Queued, Responses, Task, TaskCounts, TaskPage, TaskWithResponses};
 pub use task_type::{TaskType, TaskTypeList, TypeBody, TypeDelivery};
 pub use worker::{
-    PresenceKind, RefusedType, TasksGiven, TasksWanted, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead, WorkerReports,
+    PresenceKind, RefusedType, TasksGiven, TasksWanted, WorkerCommand, WorkerPresence, WorkerReport,
+    WorkerReportHead, WorkerReports,
 };
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub struct Preview {
     pub unmatched: usize,
     /// How many endpoints a person is asked about before a task is submitted to them (`api.confirm_above`).
     pub confirm_above: u32,
-    /// What is allowed but rarely meant, such as an endpoint that was never heard of, or one that takes no tasks now.
+    /// What is allowed but rarely meant, such as an endpoint that was never heard of, or one that takes no
+    /// tasks now.
     #[serde(default)]
     pub warnings: Vec<String>,
 }

@@ -12,7 +12,8 @@ pub struct RequestSubmission {
     /// What the request is for. A configured action (`requests.actions`) brings its steps.
     #[schema(min_length = 1, max_length = 191, example = "retrieve_user")]
     pub action: String,
-    /// What the jobs need to know: any JSON value, handed to each job as it is; `{}` when absent. 256 KiB at most.
+    /// What the jobs need to know: any JSON value, handed to each job as it is; `{}` when absent. 256 KiB at
+    /// most.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value, required = false, example = json!({"id": 333}))]
     pub params: Option<Json>,

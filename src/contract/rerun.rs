@@ -16,7 +16,8 @@ pub struct Rerun {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 4)]
     pub only: Vec<Fared>,
-    /// Only endpoints that gave this answer, as `GET /{type}/{id}/answers` names it; without `only` all that did, also those that succeeded.
+    /// Only endpoints that gave this answer, as `GET /{type}/{id}/answers` names it; without `only` all that
+    /// did, also those that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = "^[0-9A-Fa-f]{32}$", required = false)]
     pub answer: Option<AnswerDigest>,

@@ -6,7 +6,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use crate::domain::{AnswerDigest, AttemptError, EndpointName, Json, LateAnswer, ResponseStatus, TaskId, Timestamp};
+use crate::domain::{
+    AnswerDigest, AttemptError, EndpointName, Json, LateAnswer, ResponseStatus, TaskId, Timestamp,
+};
 
 /// What one endpoint did with the task.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -52,15 +54,16 @@ pub struct TaskResponse {
     /// When anything here last changed.
     #[schema(value_type = String, format = DateTime)]
     pub last_modified_time: Timestamp,
-    /// Whether the endpoint has received it, has not finished it and is not there any more. It is asked when it returns; if it
-    /// does not until the task expires, the response fails with 69.
+    /// Whether the endpoint has received it, has not finished it and is not there any more. It is asked when
+    /// it returns; if it does not until the task expires, the response fails with 69.
     #[serde(default)]
     #[schema(required = true)]
     pub vanished: bool,
     /// Another answer, which came after the end and changed nothing; only the first is kept.
     #[schema(required = true)]
     pub late: Option<LateAnswer>,
-    /// The group of equal answers that this one belongs to, as in `GET /{type}/{id}/answers`; null until there is an answer.
+    /// The group of equal answers that this one belongs to, as in `GET /{type}/{id}/answers`; null until
+    /// there is an answer.
     #[serde(default)]
     #[schema(value_type = Option<String>, required = true)]
     pub answer: Option<AnswerDigest>,
@@ -100,9 +103,12 @@ impl Serialize for ResponseId {
 impl<'de> Deserialize<'de> for ResponseId {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let id =
-            text.split_once('/').and_then(|(task, endpoint)| Some(Self { task: task.parse().ok()?, endpoint: endpoint.parse().ok()? }));
-        id.ok_or_else(|| D::Error::custom(format!("{text:?} is not the id of a response: expected `<task id>/<endpoint>`")))
+        let id = text.split_once('/').and_then(|(task, endpoint)| {
+            Some(Self { task: task.parse().ok()?, endpoint: endpoint.parse().ok()? })
+        });
+        id.ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is not the id of a response: expected `<task id>/<endpoint>`"))
+        })
     }
 }
 
@@ -139,6 +145,9 @@ mod tests {
         let older = r#"{"id":"0190a6c8-5f5e-7c3a-8000-000000000001/console1","task_id":"0190a6c8-5f5e-7c3a-8000-000000000001",
             "endpoint":"console1","status":"EXPECTED","last_modified_time":"2024-07-12T10:00:05Z","colour":[]}"#;
         let response: TaskResponse = serde_json::from_str(older).expect("is read");
-        assert_eq!((response.errnr, response.errmsg.as_str(), response.attempt, response.vanished), (None, "", 0, false));
+        assert_eq!(
+            (response.errnr, response.errmsg.as_str(), response.attempt, response.vanished),
+            (None, "", 0, false)
+        );
     }
 }

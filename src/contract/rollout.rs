@@ -21,13 +21,16 @@ pub struct RolloutDocument {
     /// An endpoint is in flight in one rollout of a lane at a time. By default the type.
     #[schema(required = false)]
     pub lane: Option<String>,
-    /// Whom it is for: `endpoints`, `match`, `exclude`, `percent`, `order`, `seed`, `max`, `max_absent`. By default all that are known for the type.
+    /// Whom it is for: `endpoints`, `match`, `exclude`, `percent`, `order`, `seed`, `max`, `max_absent`. By
+    /// default all that are known for the type.
     #[schema(value_type = serde_json::Value, required = false)]
     pub targets: Option<Value>,
-    /// How endpoints in flight are spread over failure domains: `by` (labels), `max_in_flight` (of one domain). By default not at all.
+    /// How endpoints in flight are spread over failure domains: `by` (labels), `max_in_flight` (of one
+    /// domain). By default not at all.
     #[schema(value_type = serde_json::Value, required = false)]
     pub spread: Option<Value>,
-    /// Its waves: sizes (`1`, `5%`, `rest`), or objects with `name`, `size` or `endpoints` or `match`, and members that differ from the whole. By default 1, 5%, 25%, rest.
+    /// Its waves: sizes (`1`, `5%`, `rest`), or objects with `name`, `size` or `endpoints` or `match`, and
+    /// members that differ from the whole. By default 1, 5%, 25%, rest.
     #[schema(value_type = Vec<serde_json::Value>, required = false, max_items = 100)]
     pub waves: Option<Vec<Value>>,
     /// Endpoints of a wave in flight at the same time: a number or a percentage. By default 100.
@@ -60,7 +63,8 @@ pub struct RolloutDocument {
     /// What becomes of what has started when the rollout stops: `finish` or `stop`.
     #[schema(required = false, example = "finish")]
     pub in_flight: Option<String>,
-    /// How endpoints are rolled back: `type`, `payload`, `on`, `window`, `receive_within`, `finish_within`, `healthy`.
+    /// How endpoints are rolled back: `type`, `payload`, `on`, `window`, `receive_within`, `finish_within`,
+    /// `healthy`.
     #[schema(value_type = serde_json::Value, required = false)]
     pub rollback: Option<Value>,
     /// What becomes of endpoints that come back late: `latest`, `run` or `skip`.

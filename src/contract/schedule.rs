@@ -27,13 +27,15 @@ pub struct Schedule {
     pub time_zone: String,
     /// What becomes of times that passed while no API process ran: `skip`, `once` or `all`.
     pub missed: String,
-    /// The endpoints that perform the tasks; empty means all subscribed ones, or for a work queue one worker with room.
+    /// The endpoints that perform the tasks; empty means all subscribed ones, or for a work queue one worker
+    /// with room.
     #[schema(value_type = Vec<String>)]
     pub endpoints: Vec<EndpointName>,
     /// Times up to this have been seen to; absent until an API process has seen the schedule.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub done_until: Option<Timestamp>,
-    /// When the next task is submitted; null while the schedule is paused, or if the pattern has no more times.
+    /// When the next task is submitted; null while the schedule is paused, or if the pattern has no more
+    /// times.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub next: Option<Timestamp>,
     /// The same by the clocks of the time zone.

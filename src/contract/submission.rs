@@ -15,8 +15,8 @@ pub const ENVELOPE: &str = "envelope";
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
-    /// Your name for the task: unique within the type, 1 to 191 characters of any script, no control characters. The same
-    /// submission may be sent again under it.
+    /// Your name for the task: unique within the type, 1 to 191 characters of any script, no control
+    /// characters. The same submission may be sent again under it.
     #[schema(
         value_type = String,
         min_length = 1,
@@ -29,17 +29,19 @@ pub struct Submission {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = serde_json::Value, required = false)]
     pub payload: Option<Json>,
-    /// The names of the endpoints that must perform it, and no others; none twice. Absent or empty: all that are subscribed to the type.
-    /// Not for types with a work queue.
+    /// The names of the endpoints that must perform it, and no others; none twice. Absent or empty: all that
+    /// are subscribed to the type. Not for types with a work queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 50_000, value_type = HashSet<EndpointName>)]
     pub endpoints: Vec<EndpointName>,
-    /// Selectors such as `site=berlin and not role=db`, a text or several: the task is for the endpoints subscribed to the type for which each
-    /// holds, see docs/targets.md. This and the next six are not for types with a work queue, and do not go with `endpoints`.
+    /// Selectors such as `site=berlin and not role=db`, a text or several: the task is for the endpoints
+    /// subscribed to the type for which each holds, see docs/targets.md. This and the next six are not for
+    /// types with a work queue, and do not go with `endpoints`.
     #[serde(rename = "match", default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100, value_type = OneOrMany)]
     pub selectors: Vec<String>,
-    /// Groups of endpoints (`/groups`): the task is for the endpoints in one of them, and for those of `match`, if that is there too.
+    /// Groups of endpoints (`/groups`): the task is for the endpoints in one of them, and for those of
+    /// `match`, if that is there too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100)]
     pub groups: Vec<GroupName>,
@@ -55,13 +57,14 @@ pub struct Submission {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u32, required = false, minimum = 1, example = 5)]
     pub limit: Option<u32>,
-    /// With `percent` or `limit`: the text that decides which endpoints these leave. The same seed chooses the same endpoints, and a larger part holds all
-    /// endpoints of a smaller one. The default is the identifier.
+    /// With `percent` or `limit`: the text that decides which endpoints these leave. The same seed chooses
+    /// the same endpoints, and a larger part holds all endpoints of a smaller one. The default is the
+    /// identifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, max_length = 191)]
     pub seed: Option<String>,
-    /// `known`: the task is also for endpoints that are stopped or silent, which get it when they are back within its time. `subscribed`: it is not. The
-    /// default is that of the type.
+    /// `known`: the task is also for endpoints that are stopped or silent, which get it when they are back
+    /// within its time. `subscribed`: it is not. The default is that of the type.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Expect, required = false)]
     pub expect: Option<Expect>,
@@ -69,8 +72,8 @@ pub struct Submission {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = i32, required = false, minimum = -1_000_000, maximum = 1_000_000, example = 10)]
     pub priority: Option<i32>,
-    /// For types with a work queue: how long the task is worth starting, such as `3d`; at most the longer of the type's `ttl` and
-    /// `expires_after`.
+    /// For types with a work queue: how long the task is worth starting, such as `3d`; at most the longer of
+    /// the type's `ttl` and `expires_after`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         value_type = String,

@@ -8,7 +8,8 @@ use crate::domain::{self, Expect, GroupName};
 /// What the endpoints of a task must be. Of a submission and a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
-    /// Selectors such as `site=berlin and not role=db`, each of which holds for them; docs/targets.md has the grammar.
+    /// Selectors such as `site=berlin and not role=db`, each of which holds for them; docs/targets.md has the
+    /// grammar.
     #[serde(rename = "match", default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 100)]
     pub selectors: Vec<String>,
@@ -28,8 +29,9 @@ pub struct Target {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u32, required = false, minimum = 1, example = 5)]
     pub limit: Option<u32>,
-    /// The text that decides which endpoints `percent` and `limit` leave. The same seed chooses the same endpoints, and a larger part holds all endpoints of
-    /// a smaller one. The default is the identifier of the task.
+    /// The text that decides which endpoints `percent` and `limit` leave. The same seed chooses the same
+    /// endpoints, and a larger part holds all endpoints of a smaller one. The default is the identifier of
+    /// the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, max_length = 191)]
     pub seed: Option<String>,

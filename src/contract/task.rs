@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Target, TaskResponse};
-use crate::domain::{self, AttemptError, Counts, EndpointName, Identifier, Json, NewTask, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    self, AttemptError, Counts, EndpointName, Identifier, Json, NewTask, TaskId, TaskStatus, TaskType,
+    Timestamp,
+};
 
 /// A task.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -27,7 +30,8 @@ pub struct Task {
     /// The endpoints asked for, or chosen as `target` says; empty means all that were subscribed.
     #[schema(value_type = Vec<String>)]
     pub endpoints: Vec<EndpointName>,
-    /// What the endpoints had to be when it was submitted; absent when they were named, or when it was for all.
+    /// What the endpoints had to be when it was submitted; absent when they were named, or when it was for
+    /// all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(required = false)]
     pub target: Option<Target>,
@@ -61,12 +65,13 @@ pub struct Task {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<String>, required = false)]
     pub missing: Option<Vec<EndpointName>>,
-    /// How many endpoints that are known for the type are stopped, and therefore not expected. Only in the answer to a submission without
-    /// endpoints; absent when there are none.
+    /// How many endpoints that are known for the type are stopped, and therefore not expected. Only in the
+    /// answer to a submission without endpoints; absent when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u64, required = false)]
     pub stopped: Option<u64>,
-    /// What is allowed but rarely meant, such as an endpoint that was never heard of. Only in the answer to a submission.
+    /// What is allowed but rarely meant, such as an endpoint that was never heard of. Only in the answer to a
+    /// submission.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub warnings: Vec<String>,
@@ -263,7 +268,9 @@ mod tests {
         assert_eq!(serde_json::to_string(&task).expect("serialises"), text);
         let read: Task = serde_json::from_str(text).expect("reads what it writes");
         assert_eq!(serde_json::to_string(&read).expect("serialises"), text);
-        assert!(!serde_json::to_string(&Task { missing: None, ..task }).expect("serialises").contains("missing"));
+        assert!(
+            !serde_json::to_string(&Task { missing: None, ..task }).expect("serialises").contains("missing")
+        );
     }
 
     #[test]

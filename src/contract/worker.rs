@@ -1,7 +1,7 @@
 //! What workers that reach nothing but the HTTP API ask for and get.
 //!
-//! The messages in it are those that travel through a broker too: `broker::wire` turns them into what the program works
-//! with.
+//! The messages in it are those that travel through a broker too: `broker::wire` turns them into what the
+//! program works with.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,8 @@ pub struct WorkerPresence {
     pub refused: Vec<RefusedType>,
     /// How long until it says again that it is there, in milliseconds; 100 ms to 1 h.
     pub interval_ms: u64,
-    /// When it sent this, by its own clock: milliseconds since 1970. Absent from a version that does not tell.
+    /// When it sent this, by its own clock: milliseconds since 1970. Absent from a version that does not
+    /// tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_at_ms: Option<i64>,
     /// Its version of the program.
@@ -90,7 +91,8 @@ pub struct WorkerPresence {
     #[serde(default = "first")]
     #[schema(minimum = 1)]
     pub reads: u32,
-    /// What it says of itself, so that tasks can be aimed at it: at most 32 labels, and the facts `os` and `arch`.
+    /// What it says of itself, so that tasks can be aimed at it: at most 32 labels, and the facts `os` and
+    /// `arch`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false)]
     pub labels: BTreeMap<String, String>,
@@ -145,7 +147,8 @@ pub struct WorkerReportHead {
     pub home: Uuid,
 }
 
-/// What became of a task. Other members are ignored. A `finished` of which the members beyond `home` cannot be read is taken: the task fails with 65.
+/// What became of a task. Other members are ignored. A `finished` of which the members beyond `home` cannot
+/// be read is taken: the task fails with 65.
 // A tagged enum cannot be read with a payload that stays as it was sent: `broker::wire` reads it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -154,7 +157,8 @@ pub enum WorkerReport {
     Received(WorkerReportHead),
     /// The worker has stopped the task, or has not begun it.
     Canceled(WorkerReportHead),
-    /// The handler has said how far it is, or has logged lines. Lines come with `first_line` and `log`; a worker leaves them out while answers wait.
+    /// The handler has said how far it is, or has logged lines. Lines come with `first_line` and `log`; a
+    /// worker leaves them out while answers wait.
     Progress {
         /// As of every report.
         #[serde(flatten)]
@@ -255,7 +259,8 @@ pub enum WorkerCommand {
         session: Uuid,
         /// How often the worker is to say that it is there, in milliseconds.
         presence_interval_ms: u64,
-        /// The newest version of messages that the API reads from the broker. Here everything is of version 1.
+        /// The newest version of messages that the API reads from the broker. Here everything is of version
+        /// 1.
         #[schema(minimum = 1, required = false)]
         reads: u32,
     },
@@ -271,8 +276,8 @@ mod tests {
     use crate::api::document;
     use crate::broker::wire;
     use crate::domain::{
-        AttemptError, Command, Labels, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp,
-        WireVersion, WorkPart, json as raw,
+        AttemptError, Command, Labels, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskId,
+        TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, json as raw,
     };
     use uuid::Uuid;
 
@@ -280,7 +285,8 @@ mod tests {
     fn faults(schema: &str, value: &Value) -> Vec<String> {
         let mut document: Value = serde_json::from_str(&document()).expect("JSON");
         document["$ref"] = json!(format!("#/components/schemas/{schema}"));
-        let validator = jsonschema::options().should_validate_formats(true).build(&document).expect("a schema");
+        let validator =
+            jsonschema::options().should_validate_formats(true).build(&document).expect("a schema");
         validator.iter_errors(value).map(|error| error.to_string()).collect()
     }
 
@@ -325,17 +331,33 @@ mod tests {
         };
         let leaving = Presence { state: PresenceState::Leaving, ..bare.clone() };
         for presence in [presence, bare, leaving] {
-            assert_eq!(faults("WorkerPresence", &value(&wire::encode_presence(&presence))), [""; 0], "{presence:?}");
+            assert_eq!(
+                faults("WorkerPresence", &value(&wire::encode_presence(&presence))),
+                [""; 0],
+                "{presence:?}"
+            );
         }
 
-        let finished =
-            |payload, attempts, log, run| ReportEvent::Finished { errnr: 1, errmsg: "x".into(), payload, attempt: 2, attempts, log, run };
+        let finished = |payload, attempts, log, run| ReportEvent::Finished {
+            errnr: 1,
+            errmsg: "x".into(),
+            payload,
+            attempt: 2,
+            attempts,
+            log,
+            run,
+        };
         for event in [
             ReportEvent::Received,
             ReportEvent::Canceled,
             ReportEvent::Progress { percent: 7 },
             finished(None, vec![], None, None),
-            finished(Some(raw(&json!({"a": [1]}))), vec![attempt()], Some("line".to_owned()), Some(Uuid::new_v4())),
+            finished(
+                Some(raw(&json!({"a": [1]}))),
+                vec![attempt()],
+                Some("line".to_owned()),
+                Some(Uuid::new_v4()),
+            ),
         ] {
             let report = Report {
                 task_id: TaskId::new(),
@@ -366,7 +388,11 @@ mod tests {
             Command::Task(task),
             Command::Task(new),
             Command::Cancel { task_id: TaskId::new() },
-            Command::Welcome { session: Uuid::new_v4(), presence_interval: Duration::from_secs(10), reads: WireVersion::One },
+            Command::Welcome {
+                session: Uuid::new_v4(),
+                presence_interval: Duration::from_secs(10),
+                reads: WireVersion::One,
+            },
         ] {
             let given = json!({"commands": [value(&wire::encode_command(&command, WireVersion::One))]});
             assert_eq!(faults("TasksGiven", &given), [""; 0], "{command:?}");

@@ -1,6 +1,7 @@
 //! The files of the dashboard, built from `web/` into `dist/` by `cargo xtask dashboard` and compiled in.
 //!
-//! The built files are part of the repository, so that building tasker takes no Node. They are compressed once, when first asked for.
+//! The built files are part of the repository, so that building tasker takes no Node. They are compressed
+//! once, when first asked for.
 
 use std::io::Write;
 use std::sync::LazyLock;
@@ -27,11 +28,18 @@ const WRITTEN: &str = include_str!("dist/index.html");
 /// How many names the path of a place has at most.
 const DEEPEST: usize = 7;
 
-/// The page for the places at each depth. It names its files relative to its own address, since a proxy may have it below a path of its own.
+/// The page for the places at each depth. It names its files relative to its own address, since a proxy may
+/// have it below a path of its own.
 static PAGES: LazyLock<[File; DEEPEST + 1]> = LazyLock::new(|| std::array::from_fn(page_at));
 
-static ASSETS: LazyLock<[File; 4]> =
-    LazyLock::new(|| [file!("app.js", SCRIPT), file!("app.css", STYLE), file!("icon.svg", PICTURE), file!("licenses.txt", TEXT)]);
+static ASSETS: LazyLock<[File; 4]> = LazyLock::new(|| {
+    [
+        file!("app.js", SCRIPT),
+        file!("app.css", STYLE),
+        file!("icon.svg", PICTURE),
+        file!("licenses.txt", TEXT),
+    ]
+});
 
 /// A file, as it is sent.
 pub struct File {
@@ -87,8 +95,9 @@ fn compress(bytes: &[u8]) -> Option<&'static [u8]> {
     Some(encoder.finish().ok()?.leak())
 }
 
-/// The one page, where a path below the root of the dashboard may be a place in it: which part is shown depends on the path, and the script reads
-/// that. A name with a slash in it is escaped there, so a path has few parts; of what they name, the interface knows more.
+/// The one page, where a path below the root of the dashboard may be a place in it: which part is shown
+/// depends on the path, and the script reads that. A name with a slash in it is escaped there, so a path has
+/// few parts; of what they name, the interface knows more.
 pub fn page(path: &str) -> Option<&'static File> {
     PAGES.get(path.matches('/').count())
 }
@@ -104,12 +113,17 @@ mod tests {
 
     #[test]
     fn the_page_names_the_files_by_their_hashes() {
-        for (path, folder) in [("", "dashboard/"), ("/", ""), ("/tasks", ""), ("/tasks/worker/a%2Fb", "../../")] {
+        for (path, folder) in
+            [("", "dashboard/"), ("/", ""), ("/tasks", ""), ("/tasks/worker/a%2Fb", "../../")]
+        {
             let text = std::str::from_utf8(page(path).expect("a place").bytes()).expect("UTF-8");
             for name in ["app.js", "app.css", "icon.svg"] {
                 let file = asset(name).expect("a file");
                 let link = format!("=\"{folder}assets/{name}?v={}\"", file.hash());
-                assert!(text.contains(&link), "{link} is not in dist/index.html: run `cargo xtask dashboard`");
+                assert!(
+                    text.contains(&link),
+                    "{link} is not in dist/index.html: run `cargo xtask dashboard`"
+                );
             }
         }
         assert!(page(&"/x".repeat(DEEPEST)).is_some() && page(&"/x".repeat(DEEPEST + 1)).is_none());
@@ -128,6 +142,10 @@ mod tests {
     fn no_script_or_style_stands_in_the_page() {
         let text = WRITTEN;
         assert!(!text.contains("<style") && !text.contains("style=") && !text.contains(" on"), "{text}");
-        assert_eq!(text.matches("<script").count(), text.matches("<script type=\"module\" src=").count(), "{text}");
+        assert_eq!(
+            text.matches("<script").count(),
+            text.matches("<script type=\"module\" src=").count(),
+            "{text}"
+        );
     }
 }

@@ -54,7 +54,13 @@ impl FromStr for AnswerDigest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || format!("expected the digest of an answer, {} hexadecimal digits, got {}", Self::DIGITS, quoted(text));
+        let invalid = || {
+            format!(
+                "expected the digest of an answer, {} hexadecimal digits, got {}",
+                Self::DIGITS,
+                quoted(text)
+            )
+        };
         // A sign would pass as a digit.
         let formed = text.len() == Self::DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = Some(text).filter(|_| formed).and_then(|text| u128::from_str_radix(text, 16).ok());
@@ -81,7 +87,9 @@ pub struct Ignored(Vec<Vec<String>>);
 impl Ignored {
     /// What these JSON pointers (RFC 6901) lead to.
     pub fn of<'p>(pointers: impl IntoIterator<Item = &'p str>) -> Self {
-        let steps = |pointer: &str| pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
+        let steps = |pointer: &str| {
+            pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
+        };
         Self(pointers.into_iter().map(steps).collect())
     }
 
@@ -157,7 +165,13 @@ mod tests {
     use crate::domain::Json;
     use proptest::prelude::*;
 
-    fn digest_of(name: &str, errnr: i32, errmsg: &str, payload: Option<&str>, ignored: &[&str]) -> AnswerDigest {
+    fn digest_of(
+        name: &str,
+        errnr: i32,
+        errmsg: &str,
+        payload: Option<&str>,
+        ignored: &[&str],
+    ) -> AnswerDigest {
         let payload: Option<Json> = payload.map(|text| serde_json::from_str(text).expect("JSON"));
         let answer = FinalAnswer { endpoint: name, errnr, errmsg, payload: payload.as_deref() };
         answer.digest(&Ignored::of(ignored.iter().copied()))
@@ -165,13 +179,18 @@ mod tests {
 
     #[test]
     fn the_own_name_the_spelling_and_ignored_places_do_not_count() {
-        let digest = |name: &str, payload: &str, ignored: &[&str]| digest_of(name, 0, "", Some(payload), ignored);
+        let digest =
+            |name: &str, payload: &str, ignored: &[&str]| digest_of(name, 0, "", Some(payload), ignored);
         for (one, other, ignored) in [
             (("a", r#"{"n":1,"m":[true]}"#), ("b", " {\"m\": [true], \"n\": 1.0}"), &[][..]),
             (("web1", r#"{"host":"web1.example.com"}"#), ("web2", r#"{"host":"web2.example.com"}"#), &[]),
             // Also as the name of a member, which moves to another place in the order; and behind an escape.
             (("a", r#"{"a":1,"b":"\na"}"#), ("z", r#"{"z":1,"b":"\nz"}"#), &[]),
-            (("a", r#"{"pid":7,"x":[{"ms":1},2]}"#), ("b", r#"{"pid":"none","x":[{"ms":3},2]}"#), &["/pid", "/x/0/ms"]),
+            (
+                ("a", r#"{"pid":7,"x":[{"ms":1},2]}"#),
+                ("b", r#"{"pid":"none","x":[{"ms":3},2]}"#),
+                &["/pid", "/x/0/ms"],
+            ),
             (("x", r#"{"a/b":1,"~":2}"#), ("y", r#"{"a/b":3,"~":[4]}"#), &["/a~1b", "/~0"]),
             (("a", "17"), ("b", r#"{"all":"else"}"#), &[""]),
         ] {
@@ -214,9 +233,17 @@ mod tests {
         let text = "000102030405060708090a0b0c0d0eff";
         assert_eq!((digest.to_string().as_str(), text.parse()), (text, Ok(digest)));
         assert_eq!(text.to_uppercase().parse(), Ok(digest));
-        for text in ["", "00", "+00102030405060708090a0b0c0d0eff", "é00102030405060708090a0b0c0d0ef", "000102030405060708090a0b0c0d0eff0"]
-        {
-            assert!(text.parse::<AnswerDigest>().is_err_and(|reason| reason.contains("32 hexadecimal digits")), "{text}");
+        for text in [
+            "",
+            "00",
+            "+00102030405060708090a0b0c0d0eff",
+            "é00102030405060708090a0b0c0d0ef",
+            "000102030405060708090a0b0c0d0eff0",
+        ] {
+            assert!(
+                text.parse::<AnswerDigest>().is_err_and(|reason| reason.contains("32 hexadecimal digits")),
+                "{text}"
+            );
         }
     }
 

@@ -21,7 +21,9 @@ impl<'a> Authority<'a> {
         let (name, port) = text.split_at(end);
         let port = match port {
             b"" => None,
-            [b':', digits @ ..] if (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) => {
+            [b':', digits @ ..]
+                if (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) =>
+            {
                 Some(std::str::from_utf8(digits).ok()?.parse().ok()?)
             }
             _ => return None,
@@ -60,13 +62,21 @@ mod tests {
     #[test]
     fn a_host_has_one_form() {
         let parse = |text: &'static str| Authority::parse(text.as_bytes());
-        assert_eq!(parse("tasker.example.:8443"), Some(Authority { name: b"tasker.example", port: Some(8443) }));
+        assert_eq!(
+            parse("tasker.example.:8443"),
+            Some(Authority { name: b"tasker.example", port: Some(8443) })
+        );
         assert_eq!(parse("[::1]"), Some(Authority { name: b"[::1]", port: None }));
-        for bad in ["", ".", "*", "http://tasker.example", "a b", "a:", "a:x", "a:70000", "a:1:2", "[::1", "a/b", "u@a"] {
+        for bad in [
+            "", ".", "*", "http://tasker.example", "a b", "a:", "a:x", "a:70000", "a:1:2", "[::1", "a/b",
+            "u@a",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
         let local = |text| parse(text).is_some_and(|host| host.is_local());
-        assert!(["localhost", "127.0.0.1", "127.8.8.8:1", "[::1]", "[::ffff:127.0.0.1]"].into_iter().all(local));
+        assert!(
+            ["localhost", "127.0.0.1", "127.8.8.8:1", "[::1]", "[::ffff:127.0.0.1]"].into_iter().all(local)
+        );
         assert!(!["127.1", "localhost.example", "10.0.0.1", "[::2]", "0.0.0.0"].into_iter().any(local));
     }
 }

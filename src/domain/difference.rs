@@ -63,17 +63,26 @@ impl Comparison<'_> {
             self.found.more = self.found.more.saturating_add(1);
             return;
         }
-        self.found.changes.push(AnswerChange { at: at.to_owned(), largest: largest.map(cut), here: here.map(cut) });
+        self.found.changes.push(AnswerChange {
+            at: at.to_owned(),
+            largest: largest.map(cut),
+            here: here.map(cut),
+        });
     }
 
     /// Tells the lines between those with which both begin and end.
     fn texts(&mut self, at: &str, before: &str, after: &str) {
         let (before, after) = (self.largest.nameless(before), self.here.nameless(after));
         if before != after {
-            let (before, after): (Vec<_>, Vec<_>) = (before.split('\n').collect(), after.split('\n').collect());
+            let (before, after): (Vec<_>, Vec<_>) =
+                (before.split('\n').collect(), after.split('\n').collect());
             let apart = Apart::of(&before, &after, |one, other| one == other);
             let lines = |lines: &[&str]| (!lines.is_empty()).then(|| lines.join("\n"));
-            self.add(at, lines(&before[apart.first..apart.end_before]), lines(&after[apart.first..apart.end_after]));
+            self.add(
+                at,
+                lines(&before[apart.first..apart.end_before]),
+                lines(&after[apart.first..apart.end_after]),
+            );
         }
     }
 
@@ -81,9 +90,11 @@ impl Comparison<'_> {
         match (before, after) {
             (Some(before), Some(after)) => self.values(at, before, after, ignored),
             (None, None) => {}
-            (before, after) => {
-                self.add(at, before.map(|json| self.largest.nameless(json.get())), after.map(|json| self.here.nameless(json.get())))
-            }
+            (before, after) => self.add(
+                at,
+                before.map(|json| self.largest.nameless(json.get())),
+                after.map(|json| self.here.nameless(json.get())),
+            ),
         }
     }
 
@@ -111,7 +122,12 @@ impl Comparison<'_> {
         let (before, after) = (members(self.largest, before), members(self.here, after));
         for name in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
             let at = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
-            self.pair(&at, before.get(name).copied(), after.get(name).copied(), &below(ignored, || name.clone()));
+            self.pair(
+                &at,
+                before.get(name).copied(),
+                after.get(name).copied(),
+                &below(ignored, || name.clone()),
+            );
         }
     }
 
@@ -121,7 +137,12 @@ impl Comparison<'_> {
         let (before, after) = (&before[..apart.end_before], &after[..apart.end_after]);
         for place in apart.first..before.len().max(after.len()) {
             let within = below(ignored, || place.to_string());
-            self.pair(&format!("{at}/{place}"), before.get(place).copied(), after.get(place).copied(), &within);
+            self.pair(
+                &format!("{at}/{place}"),
+                before.get(place).copied(),
+                after.get(place).copied(),
+                &within,
+            );
         }
     }
 
@@ -132,7 +153,8 @@ impl Comparison<'_> {
 
 /// The members of an object; in their names, too, that of the endpoint does not count.
 fn members<'j>(answer: &FinalAnswer<'_>, object: &'j RawValue) -> BTreeMap<String, &'j RawValue> {
-    let members = serde_json::from_str::<BTreeMap<Cow<'_, str>, &'j RawValue>>(object.get()).unwrap_or_default();
+    let members =
+        serde_json::from_str::<BTreeMap<Cow<'_, str>, &'j RawValue>>(object.get()).unwrap_or_default();
     members.into_iter().map(|(name, value)| (answer.nameless(&name), value)).collect()
 }
 
@@ -184,35 +206,66 @@ mod tests {
         }
 
         fn answer(&self) -> FinalAnswer<'_> {
-            FinalAnswer { endpoint: &self.endpoint, errnr: self.errnr, errmsg: &self.errmsg, payload: self.payload.as_deref() }
+            FinalAnswer {
+                endpoint: &self.endpoint,
+                errnr: self.errnr,
+                errmsg: &self.errmsg,
+                payload: self.payload.as_deref(),
+            }
         }
     }
 
     /// The changes, each as `at: largest -> here`.
     fn changes(largest: &Given, here: &Given, ignored: &[&str]) -> Vec<String> {
-        let found = Difference::between(&largest.answer(), &here.answer(), &Ignored::of(ignored.iter().copied()));
+        let found =
+            Difference::between(&largest.answer(), &here.answer(), &Ignored::of(ignored.iter().copied()));
         let side = |text: Option<String>| text.unwrap_or_else(|| "nothing".to_owned());
         assert_eq!(found.more, 0);
-        found.changes.into_iter().map(|change| format!("{}: {} -> {}", change.at, side(change.largest), side(change.here))).collect()
+        found
+            .changes
+            .into_iter()
+            .map(|change| format!("{}: {} -> {}", change.at, side(change.largest), side(change.here)))
+            .collect()
     }
 
     #[test]
     fn tells_the_places_that_differ() {
         let payloads = |before: &str, after: &str, ignored: &[&str]| {
-            changes(&Given::new("web1", 0, "", Some(before)), &Given::new("web2", 0, "", Some(after)), ignored)
+            changes(
+                &Given::new("web1", 0, "", Some(before)),
+                &Given::new("web2", 0, "", Some(after)),
+                ignored,
+            )
         };
         assert_eq!(payloads(r#"{"v":1.0,"host":"web1"}"#, r#"{"host":"web2","v":1}"#, &[]), [""; 0]);
         assert_eq!(
             payloads(r#"{"v":"1.2","x":[1,{"n":2}]}"#, r#"{"v":"1.3","x":[1,{"n":3}]}"#, &[]),
             ["/payload/v: 1.2 -> 1.3", "/payload/x/1/n: 2 -> 3"]
         );
-        assert_eq!(payloads(r#"{"a/b":1,"pid":1}"#, r#"{"a/b":"1","pid":2}"#, &["/pid"]), [r#"/payload/a~1b: 1 -> "1""#]);
-        assert_eq!(payloads(r#"{"a":1}"#, r#"{"b":[2]}"#, &[]), ["/payload/a: 1 -> nothing", "/payload/b: nothing -> [2]"]);
+        assert_eq!(
+            payloads(r#"{"a/b":1,"pid":1}"#, r#"{"a/b":"1","pid":2}"#, &["/pid"]),
+            [r#"/payload/a~1b: 1 -> "1""#]
+        );
+        assert_eq!(
+            payloads(r#"{"a":1}"#, r#"{"b":[2]}"#, &[]),
+            ["/payload/a: 1 -> nothing", "/payload/b: nothing -> [2]"]
+        );
         assert_eq!(payloads("[1,2,4,5]", "[1,2,3,4,5]", &[]), ["/payload/2: nothing -> 3"]);
         assert_eq!(payloads("[1,2,3]", "[1,9]", &[]), ["/payload/1: 2 -> 9", "/payload/2: 3 -> nothing"]);
-        assert_eq!(payloads(r#"{"a":1,"a":2}"#, r#"{"a":2}"#, &[]), [r#"/payload: {"a":1,"a":2} -> {"a":2}"#], "they only look alike");
-        assert_eq!(payloads("12345678901234567890123", "12345678901234567890124", &[]).len(), 1, "no float is made of it");
-        assert_eq!(payloads(r#"{"web1":"up"}"#, r#"{"web2":"down"}"#, &[]), ["/payload/<endpoint>: up -> down"]);
+        assert_eq!(
+            payloads(r#"{"a":1,"a":2}"#, r#"{"a":2}"#, &[]),
+            [r#"/payload: {"a":1,"a":2} -> {"a":2}"#],
+            "they only look alike"
+        );
+        assert_eq!(
+            payloads("12345678901234567890123", "12345678901234567890124", &[]).len(),
+            1,
+            "no float is made of it"
+        );
+        assert_eq!(
+            payloads(r#"{"web1":"up"}"#, r#"{"web2":"down"}"#, &[]),
+            ["/payload/<endpoint>: up -> down"]
+        );
     }
 
     #[test]
@@ -231,16 +284,26 @@ mod tests {
 
     #[test]
     fn is_bounded() {
-        let many = |from: u32| Given::new("a", 0, "", Some(crate::domain::json(&(from..from + 50).collect::<Vec<_>>()).get()));
+        let many = |from: u32| {
+            Given::new("a", 0, "", Some(crate::domain::json(&(from..from + 50).collect::<Vec<_>>()).get()))
+        };
         let found = Difference::between(&many(0).answer(), &many(100).answer(), &Ignored::default());
         assert_eq!((found.changes.len(), found.more), (Difference::CHANGES, 42));
         let long = Given::new("a", 0, &"é".repeat(5000), None);
-        let found = Difference::between(&long.answer(), &Given::new("a", 0, "", None).answer(), &Ignored::default());
-        assert_eq!(found.changes[0].largest.as_deref().map(|text| text.chars().count()), Some(Difference::TEXT + 1));
+        let found =
+            Difference::between(&long.answer(), &Given::new("a", 0, "", None).answer(), &Ignored::default());
+        assert_eq!(
+            found.changes[0].largest.as_deref().map(|text| text.chars().count()),
+            Some(Difference::TEXT + 1)
+        );
     }
 
     fn value() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![Just(serde_json::Value::Null), (0..3).prop_map(Into::into), "[ab\n]{0,3}".prop_map(Into::into)];
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            (0..3).prop_map(Into::into),
+            "[ab\n]{0,3}".prop_map(Into::into)
+        ];
         leaf.prop_recursive(3, 12, 3, |inner| {
             let object = proptest::collection::btree_map("[ab]", inner.clone(), 0..3);
             prop_oneof![

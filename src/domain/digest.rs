@@ -1,9 +1,9 @@
-//! What makes two submissions the same: the value of the payload and the set of endpoints. And what makes a value in a payload
-//! the same as in another, also in answers.
+//! What makes two submissions the same: the value of the payload and the set of endpoints. And what makes a
+//! value in a payload the same as in another, also in answers.
 //!
-//! White space, the order of members, the spelling of strings (`é` or `\u00e9`) and of numbers (`1.0` or `1`) do not
-//! matter; numbers are compared as exact decimals, so that two that differ only beyond a double's precision differ here.
-//! Members that occur twice are both part of the value.
+//! White space, the order of members, the spelling of strings (`é` or `\u00e9`) and of numbers (`1.0` or `1`)
+//! do not matter; numbers are compared as exact decimals, so that two that differ only beyond a double's
+//! precision differ here. Members that occur twice are both part of the value.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -27,25 +27,38 @@ pub fn digest(payload: &str, endpoints: &[EndpointName]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The digest of a submission that says what its endpoints must be. Whom that chooses changes from one moment to the next, and the same submission again is
-/// still the same: the target counts, in its one spelling.
+/// The digest of a submission that says what its endpoints must be. Whom that chooses changes from one moment
+/// to the next, and the same submission again is still the same: the target counts, in its one spelling.
 pub fn digest_of_target(payload: &str, target: &Target) -> [u8; 32] {
     // No name begins with a brace.
-    Sha256::new_with_prefix(canonical(payload)).chain_update(b"\n").chain_update(super::json(target).get()).finalize().into()
+    Sha256::new_with_prefix(canonical(payload))
+        .chain_update(b"\n")
+        .chain_update(super::json(target).get())
+        .finalize()
+        .into()
 }
 
 /// The key that a payload has at a pointer (RFC 6901); none when there is nothing, or null.
 pub fn payload_key(payload: &RawValue, pointer: &str) -> Option<PayloadKey> {
-    value_at(payload, pointer).filter(|value| value.get() != "null").map(|value| Sha256::digest(canonical(value.get())).into())
+    value_at(payload, pointer)
+        .filter(|value| value.get() != "null")
+        .map(|value| Sha256::digest(canonical(value.get())).into())
 }
 
-/// The value that a pointer leads to, as it was written. Of members that occur twice the last one counts, as for most readers.
+/// The value that a pointer leads to, as it was written. Of members that occur twice the last one counts, as
+/// for most readers.
 pub fn value_at<'a>(value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
     pointer.split('/').skip(1).try_fold(value, |value, step| {
         let name = step.replace("~1", "/").replace("~0", "~");
         match value.get().as_bytes().first() {
-            Some(b'{') => serde_json::from_str::<HashMap<Cow<'a, str>, &'a RawValue>>(value.get()).ok()?.get(name.as_str()).copied(),
-            Some(b'[') => serde_json::from_str::<Vec<&'a RawValue>>(value.get()).ok()?.get(name.parse::<usize>().ok()?).copied(),
+            Some(b'{') => serde_json::from_str::<HashMap<Cow<'a, str>, &'a RawValue>>(value.get())
+                .ok()?
+                .get(name.as_str())
+                .copied(),
+            Some(b'[') => serde_json::from_str::<Vec<&'a RawValue>>(value.get())
+                .ok()?
+                .get(name.parse::<usize>().ok()?)
+                .copied(),
             _ => None,
         }
     })
@@ -56,8 +69,9 @@ fn canonical(text: &str) -> Vec<u8> {
     canonical_but(text, "", &[])
 }
 
-/// The same text with masks: one for each value at an ignored place, which is given as the steps of a pointer, and one for each name of the answering
-/// endpoint. The masks are no UTF-8, so nothing in the text is equal to one.
+/// The same text with masks: one for each value at an ignored place, which is given as the steps of a
+/// pointer, and one for each name of the answering endpoint. The masks are no UTF-8, so nothing in the text
+/// is equal to one.
 pub(super) fn canonical_but(text: &str, own: &str, ignored: &[&[String]]) -> Vec<u8> {
     let mut writer = Canonical { text, own, at: 0, out: Vec::with_capacity(text.len()) };
     writer.value(ignored);
@@ -127,7 +141,8 @@ impl<'a> Canonical<'a> {
         self.at += 1;
         if !members.is_sorted_by_key(|(name, _)| &self.out[name.clone()]) {
             members.sort_by_key(|(name, _)| &self.out[name.clone()]);
-            let ordered: Vec<u8> = members.iter().flat_map(|(name, end)| &self.out[name.start..*end]).copied().collect();
+            let ordered: Vec<u8> =
+                members.iter().flat_map(|(name, end)| &self.out[name.start..*end]).copied().collect();
             self.out.truncate(begin);
             self.out.extend(ordered);
         }
@@ -158,7 +173,9 @@ impl<'a> Canonical<'a> {
                 let spelt = serde_json::to_vec(part).unwrap_or_default();
                 out.extend(spelt.get(1..spelt.len().saturating_sub(1)).unwrap_or_default());
             }),
-            _ => self.masked(raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default(), |out, part| out.extend(part.as_bytes())),
+            _ => self.masked(raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default(), |out, part| {
+                out.extend(part.as_bytes())
+            }),
         }
     }
 
@@ -206,10 +223,16 @@ pub(super) fn below<'p>(ignored: &[&'p [String]], step: impl FnOnce() -> String)
         return Vec::new();
     }
     let step = step();
-    ignored.iter().filter_map(|steps| steps.split_first()).filter(|(first, _)| **first == step).map(|(_, rest)| rest).collect()
+    ignored
+        .iter()
+        .filter_map(|steps| steps.split_first())
+        .filter(|(first, _)| **first == step)
+        .map(|(_, rest)| rest)
+        .collect()
 }
 
-/// Writes a number as sign, digits without zeros at either end, and exponent of ten: equal for equal numbers, and only for them.
+/// Writes a number as sign, digits without zeros at either end, and exponent of ten: equal for equal numbers,
+/// and only for them.
 fn decimal(number: &str, out: &mut Vec<u8>) {
     let (negative, number) = number.strip_prefix('-').map_or((false, number), |rest| (true, rest));
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
@@ -361,7 +384,8 @@ mod tests {
     #[test]
     fn what_is_absent_or_null_has_no_key() {
         let payload: Box<RawValue> =
-            serde_json::from_str(r#"{"a": null, "b": "null", "c": {"d": null}, "e": [null, 0], "f": false}"#).expect("JSON");
+            serde_json::from_str(r#"{"a": null, "b": "null", "c": {"d": null}, "e": [null, 0], "f": false}"#)
+                .expect("JSON");
         for (pointer, there) in [
             ("/a", false),
             ("/b", true),

@@ -1,7 +1,8 @@
 //! Why a task does not run: from what the ledger has at one time to reasons. No I/O, no clock.
 //!
-//! The store reads a [`Snapshot`]. [`Snapshot::reasons`] says how the task stands, [`Snapshot::reasons_at`] how it stands at one endpoint;
-//! where several things are in the way, the one that has to be mended first comes first. [`Summary`] adds up the endpoints of a task.
+//! The store reads a [`Snapshot`]. [`Snapshot::reasons`] says how the task stands, [`Snapshot::reasons_at`]
+//! how it stands at one endpoint; where several things are in the way, the one that has to be mended first
+//! comes first. [`Summary`] adds up the endpoints of a task.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,8 @@ pub struct Snapshot {
     pub asks: u32,
     /// When an API process looks at it next.
     pub due_at: Timestamp,
-    /// Its place in the work queue of its type; none for a task that endpoints perform, and for one that has left its queue.
+    /// Its place in the work queue of its type; none for a task that endpoints perform, and for one that has
+    /// left its queue.
     pub line: Option<Line>,
     /// How it stands at the worker that has it, or at the endpoint that was asked about.
     pub standing: Option<Standing>,
@@ -149,7 +151,8 @@ pub enum PresenceNow {
 }
 
 impl Snapshot {
-    /// How the task stands. Of an open task that endpoints perform nothing is said where it depends on the endpoint.
+    /// How the task stands. Of an open task that endpoints perform nothing is said where it depends on the
+    /// endpoint.
     pub fn reasons(&self, limits: RunLimits) -> Vec<Reason> {
         if self.task.status.is_final() {
             return self.ended(limits);
@@ -183,7 +186,13 @@ impl Snapshot {
             Some(owed) => match owed.status {
                 ResponseStatus::Finished => vec![finished(owed)],
                 ResponseStatus::Canceled => {
-                    vec![Reason::new(ReasonCode::Canceled, "the task was canceled before the endpoint finished it").since(owed.changed_at)]
+                    vec![
+                        Reason::new(
+                            ReasonCode::Canceled,
+                            "the task was canceled before the endpoint finished it",
+                        )
+                        .since(owed.changed_at),
+                    ]
                 }
                 ResponseStatus::Expired => self.expired_at(standing, owed),
                 ResponseStatus::Created => self.received_at(standing, owed),
@@ -204,9 +213,12 @@ impl Snapshot {
         let since = task.finished_at;
         let one = |code, text: String| vec![Reason::new(code, text).since(since)];
         match task.status {
-            TaskStatus::Done if task.counts.failed == 0 => one(ReasonCode::Done, "the task was performed without an error".to_owned()),
+            TaskStatus::Done if task.counts.failed == 0 => {
+                one(ReasonCode::Done, "the task was performed without an error".to_owned())
+            }
             TaskStatus::Done => {
-                let text = format!("{} of {} finished with an error", task.counts.failed, task.counts.expected);
+                let text =
+                    format!("{} of {} finished with an error", task.counts.failed, task.counts.expected);
                 one(ReasonCode::Failed, text)
             }
             TaskStatus::Canceled => {
@@ -220,7 +232,11 @@ impl Snapshot {
                     None => one(ReasonCode::Canceled, "the task was canceled".to_owned()),
                 };
                 if task.counts.open() > 0 {
-                    let text = format!("{} of {} have not confirmed that they stopped", task.counts.open(), task.counts.expected);
+                    let text = format!(
+                        "{} of {} have not confirmed that they stopped",
+                        task.counts.open(),
+                        task.counts.expected
+                    );
                     let reason = Reason::new(ReasonCode::Stopping, text).since(since);
                     reasons.push(reason.then(self.due_at, "they are told again to stop"));
                 }
@@ -228,7 +244,9 @@ impl Snapshot {
             }
             _ => {
                 let text = match task.counts.expected {
-                    0 if task.queued.is_some() => "the time of the task was over before a worker took it".to_owned(),
+                    0 if task.queued.is_some() => {
+                        "the time of the task was over before a worker took it".to_owned()
+                    }
                     0 => "the time of the task was over, and no endpoint had to perform it".to_owned(),
                     expected => {
                         let finished = task.counts.finished;
@@ -246,35 +264,49 @@ impl Snapshot {
     }
 
     fn in_line(&self, line: &Line, limits: RunLimits) -> Vec<Reason> {
-        let expires = |reason: Reason| reason.then(self.task.expires_at, "the task expires unless a worker has taken it");
+        let expires = |reason: Reason| {
+            reason.then(self.task.expires_at, "the task expires unless a worker has taken it")
+        };
         let mut reasons = Vec::new();
         if let Some((since, by)) = &line.paused {
-            let text = "the queue of the type is paused: workers get no tasks of it until somebody resumes it";
+            let text =
+                "the queue of the type is paused: workers get no tasks of it until somebody resumes it";
             let evidence = Evidence { by: by.clone(), ..Evidence::default() };
             reasons.push(expires(Reason::new(ReasonCode::QueuePaused, text).since(*since).with(evidence)));
         }
         if line.place == LinePlace::Time {
             let run_at = self.task.queued.as_ref().and_then(|queued| queued.run_at);
-            let reason = Reason::new(ReasonCode::WaitsForRunAt, "the task is not to begin yet").since(self.task.start_time);
+            let reason = Reason::new(ReasonCode::WaitsForRunAt, "the task is not to begin yet")
+                .since(self.task.start_time);
             reasons.push(reason.then(run_at, "the task gets into the line"));
         }
         if let Some((running, tasks)) = &line.of_key
             && (line.place == LinePlace::Key || limits.of_key.is_some_and(|limit| *running >= limit))
         {
             let text = format!("tasks with the same limit key run: {running}, and no more may");
-            let evidence = Evidence { tasks: tasks.clone(), limit: limits.of_key, running: Some(*running), ..Evidence::default() };
+            let evidence = Evidence {
+                tasks: tasks.clone(),
+                limit: limits.of_key,
+                running: Some(*running),
+                ..Evidence::default()
+            };
             let reason = Reason::new(ReasonCode::LimitKeyHeld, text).with(evidence);
             reasons.push(reason.then(None, "one more of the key begins when one of these tasks ends"));
         }
         if let Some(limit) = limits.of_type.filter(|limit| line.running >= *limit) {
             let text = format!("{} tasks of the type run, and no more may (max_running)", line.running);
-            let evidence = Evidence { limit: Some(limit), running: Some(line.running), ..Evidence::default() };
+            let evidence =
+                Evidence { limit: Some(limit), running: Some(line.running), ..Evidence::default() };
             let reason = Reason::new(ReasonCode::LimitReached, text).with(evidence);
             reasons.push(reason.then(None, "the next begins when one of them ends"));
         }
         reasons.extend(no_room(&line.workers).map(expires));
         for (endpoint, trouble) in &line.workers.troubled {
-            let evidence = Evidence { endpoint: Some(endpoint.clone()), trouble: Some(trouble.clone()), ..Evidence::default() };
+            let evidence = Evidence {
+                endpoint: Some(endpoint.clone()),
+                trouble: Some(trouble.clone()),
+                ..Evidence::default()
+            };
             let text = format!("worker {endpoint} takes no tasks: {trouble}");
             reasons.push(Reason::new(ReasonCode::of_trouble(trouble), text).with(evidence));
         }
@@ -289,7 +321,8 @@ impl Snapshot {
             let attempts = u32::try_from(lost).ok().filter(|lost| *lost > 0);
             let evidence = Evidence { ahead: Some(ahead), more, attempts, ..Evidence::default() };
             let reason = Reason::new(ReasonCode::WaitsBehind, text).since(line.since).with(evidence);
-            reasons.push(reason.then(None, "a worker gets the task when it has room and it is the task's turn"));
+            reasons
+                .push(reason.then(None, "a worker gets the task when it has room and it is the task's turn"));
         }
         reasons
     }
@@ -309,19 +342,22 @@ impl Snapshot {
     }
 
     fn received_at(&self, standing: &Standing, owed: &Owed) -> Vec<Reason> {
-        let evidence = Evidence { received_at: owed.received_at, progress: owed.progress, ..Evidence::default() };
-        let there = standing.subscription.as_ref().filter(|subscription| subscription.presence == PresenceNow::There);
-        let other = there.is_some_and(|there| there.home.is_some() && owed.home.is_some() && there.home != owed.home);
+        let evidence =
+            Evidence { received_at: owed.received_at, progress: owed.progress, ..Evidence::default() };
+        let there =
+            standing.subscription.as_ref().filter(|subscription| subscription.presence == PresenceNow::There);
+        let other =
+            there.is_some_and(|there| there.home.is_some() && owed.home.is_some() && there.home != owed.home);
         let mut reasons = Vec::new();
         if self.task.status == TaskStatus::Canceled {
             let text = "the task was canceled, and the endpoint has not confirmed that it stopped";
-            let reason = Reason::new(ReasonCode::Stopping, text).since(self.task.finished_at).with(evidence.clone());
+            let reason =
+                Reason::new(ReasonCode::Stopping, text).since(self.task.finished_at).with(evidence.clone());
             reasons.push(reason.then(self.due_at, "the endpoint is told again to stop"));
         }
         let lost = "the response fails as lost";
         if other {
-            let text =
-                "the endpoint received the task into another journal than the one it has now, which alone knows how far the task came";
+            let text = "the endpoint received the task into another journal than the one it has now, which alone knows how far the task came";
             let reason = Reason::new(ReasonCode::JournalGone, text).since(owed.changed_at).with(evidence);
             reasons.push(reason.then(self.task.expires_at, lost));
         } else if there.is_none() {
@@ -334,28 +370,41 @@ impl Snapshot {
         } else if self.task.status != TaskStatus::Canceled {
             let text = "the endpoint has received the task and has not finished it";
             let reason = Reason::new(ReasonCode::Running, text).since(owed.received_at).with(evidence);
-            reasons.push(reason.then(self.task.expires_at, "the task expires unless the endpoint has finished it"));
+            reasons.push(
+                reason.then(self.task.expires_at, "the task expires unless the endpoint has finished it"),
+            );
             reasons.extend(self.trouble(standing));
         }
         reasons
     }
 
     fn expected_at(&self, standing: &Standing) -> Vec<Reason> {
-        let there = standing.subscription.as_ref().is_some_and(|subscription| subscription.presence == PresenceNow::There);
+        let there = standing
+            .subscription
+            .as_ref()
+            .is_some_and(|subscription| subscription.presence == PresenceNow::There);
         let mut reasons: Vec<Reason> = self.trouble(standing).into_iter().collect();
         if !there {
             reasons.extend(self.away(standing));
             return reasons;
         }
-        if let Some((since, other)) = standing.subscription.as_ref().and_then(|subscription| subscription.second) {
+        if let Some((since, other)) =
+            standing.subscription.as_ref().and_then(|subscription| subscription.second)
+        {
             let (code, text) = match other {
-                true => {
-                    (ReasonCode::Fenced, "a second process of this name, with another journal, is kept out: the first one has the task")
-                }
-                false => (ReasonCode::StandsBy, "a second process of this name stands by: the first one has the task"),
+                true => (
+                    ReasonCode::Fenced,
+                    "a second process of this name, with another journal, is kept out: the first one has the task",
+                ),
+                false => (
+                    ReasonCode::StandsBy,
+                    "a second process of this name stands by: the first one has the task",
+                ),
             };
             let reason = Reason::new(code, text).since(since);
-            reasons.push(reason.then(None, "the second process takes over when the first says goodbye or is missed"));
+            reasons.push(
+                reason.then(None, "the second process takes over when the first says goodbye or is missed"),
+            );
         }
         if self.task.status == TaskStatus::Created && self.task.published_at.is_none() {
             reasons.push(self.not_published());
@@ -385,11 +434,17 @@ impl Snapshot {
         let now = match subscription.presence {
             PresenceNow::There | PresenceNow::Never => true,
             // One that is silent for this type alone is refused it.
-            PresenceNow::Stopped | PresenceNow::Gone => standing.last_seen.is_some_and(|heard| heard > subscription.last_seen),
+            PresenceNow::Stopped | PresenceNow::Gone => {
+                standing.last_seen.is_some_and(|heard| heard > subscription.last_seen)
+            }
         };
         let trouble = subscription.trouble.as_ref().filter(|_| now)?;
         let evidence = Evidence { trouble: Some(trouble.clone()), ..Evidence::default() };
-        let reason = Reason::new(ReasonCode::of_trouble(trouble), format!("the endpoint takes no tasks now: {trouble}")).with(evidence);
+        let reason = Reason::new(
+            ReasonCode::of_trouble(trouble),
+            format!("the endpoint takes no tasks now: {trouble}"),
+        )
+        .with(evidence);
         Some(reason.then(None, "the endpoint is asked for the task when it takes tasks again"))
     }
 
@@ -397,21 +452,28 @@ impl Snapshot {
     fn away(&self, standing: &Standing) -> Option<Reason> {
         let asked = "the endpoint is asked for the task when it is back";
         let reason = match (&standing.subscription, standing.last_seen) {
-            (None, None) => {
-                Reason::new(ReasonCode::NeverHeardOf, "no endpoint of this name is known: none has ever been there, or it was forgotten")
-            }
-            (None, Some(_)) => Reason::new(ReasonCode::NotSubscribed, "the endpoint is known, and never subscribed to the type"),
+            (None, None) => Reason::new(
+                ReasonCode::NeverHeardOf,
+                "no endpoint of this name is known: none has ever been there, or it was forgotten",
+            ),
+            (None, Some(_)) => Reason::new(
+                ReasonCode::NotSubscribed,
+                "the endpoint is known, and never subscribed to the type",
+            ),
             (Some(Subscribed { presence: PresenceNow::There, .. }), _) => return None,
             // That says why.
             (Some(Subscribed { presence: PresenceNow::Never, trouble: Some(_), .. }), _) => return None,
-            (Some(Subscribed { presence: PresenceNow::Never, trouble: None, .. }), _) => {
-                Reason::new(ReasonCode::NotSubscribed, "the endpoint is known, and could never subscribe to the type")
-            }
+            (Some(Subscribed { presence: PresenceNow::Never, trouble: None, .. }), _) => Reason::new(
+                ReasonCode::NotSubscribed,
+                "the endpoint is known, and could never subscribe to the type",
+            ),
             (Some(Subscribed { presence: PresenceNow::Stopped, last_seen, .. }), _) => {
-                Reason::new(ReasonCode::EndpointStopped, "the endpoint was stopped: it said goodbye").since(*last_seen)
+                Reason::new(ReasonCode::EndpointStopped, "the endpoint was stopped: it said goodbye")
+                    .since(*last_seen)
             }
             (Some(Subscribed { presence: PresenceNow::Gone, last_seen, .. }), _) => {
-                Reason::new(ReasonCode::EndpointGone, "the endpoint went silent without a goodbye").since(*last_seen)
+                Reason::new(ReasonCode::EndpointGone, "the endpoint went silent without a goodbye")
+                    .since(*last_seen)
             }
         };
         let owes = standing.response.as_ref().is_some_and(|owed| !owed.status.is_final());
@@ -423,7 +485,10 @@ fn finished(owed: &Owed) -> Reason {
     let evidence = Evidence { errnr: owed.errnr, received_at: owed.received_at, ..Evidence::default() };
     let (code, text) = match owed.errnr {
         None | Some(0) => (ReasonCode::Done, "the endpoint performed the task without an error".to_owned()),
-        Some(errnr::LOST) => (ReasonCode::Failed, "what came of the task is lost with the endpoint that had received it".to_owned()),
+        Some(errnr::LOST) => (
+            ReasonCode::Failed,
+            "what came of the task is lost with the endpoint that had received it".to_owned(),
+        ),
         Some(number) => (ReasonCode::Failed, format!("the endpoint finished the task with error {number}")),
     };
     Reason::new(code, text).since(owed.changed_at).with(evidence)
@@ -445,7 +510,9 @@ fn no_room(workers: &Workers) -> Option<Reason> {
         return Some(Reason::new(ReasonCode::NoWorker, text).with(evidence));
     }
     (room == 0).then(|| {
-        let text = format!("the workers of the type that are there ({present}) perform as many tasks as they take: {slots}");
+        let text = format!(
+            "the workers of the type that are there ({present}) perform as many tasks as they take: {slots}"
+        );
         Reason::new(ReasonCode::WorkersBusy, text).with(evidence)
     })
 }

@@ -1,16 +1,17 @@
 //! Whether bytes are JSON that every reader downstream agrees on.
 //!
-//! Stricter than the grammar where readers differ: no lone surrogates, no number beyond an IEEE double, no nesting deeper
-//! than [`MAX_DEPTH`]. One pass after the UTF-8 check, no recursion, no allocation: nothing a text says can make it dear.
-//! What it lets through is parsed later without a second thought, so it knows nothing of what the text should mean. Submissions
-//! and answers of handlers pass it alike: one document holds both.
+//! Stricter than the grammar where readers differ: no lone surrogates, no number beyond an IEEE double, no
+//! nesting deeper than [`MAX_DEPTH`]. One pass after the UTF-8 check, no recursion, no allocation: nothing a
+//! text says can make it dear. What it lets through is parsed later without a second thought, so it knows
+//! nothing of what the text should mean. Submissions and answers of handlers pass it alike: one document
+//! holds both.
 
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-/// Objects and arrays within each other at most, the outermost included. One more than common JSON readers allow for a
-/// value, because the payload is always at least one level down.
+/// Objects and arrays within each other at most, the outermost included. One more than common JSON readers
+/// allow for a value, because the payload is always at least one level down.
 pub const MAX_DEPTH: u32 = 128;
 
 /// Where and why bytes are not acceptable.
@@ -65,7 +66,8 @@ pub fn kind(value: &RawValue) -> &'static str {
     }
 }
 
-/// Why JSON is not what was expected, in words of JSON: serde names the types of this program, which tell a customer nothing.
+/// Why JSON is not what was expected, in words of JSON: serde names the types of this program, which tell a
+/// customer nothing.
 pub fn in_words(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let Some((found, expected)) = text.split_once(", expected ") else { return text };
@@ -93,7 +95,8 @@ pub fn in_words(error: &serde_json::Error) -> String {
 /// # Errors
 /// The first fault.
 pub fn check(bytes: &[u8]) -> Result<&str, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|error| Fault { offset: error.valid_up_to(), kind: FaultKind::Utf8 })?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Fault { offset: error.valid_up_to(), kind: FaultKind::Utf8 })?;
     Checker { text, bytes, at: 0, depth: 0, objects: 0 }.run().map(|()| text)
 }
 
@@ -116,7 +119,8 @@ struct Checker<'a> {
     bytes: &'a [u8],
     at: usize,
     depth: u32,
-    /// One bit for each open level, the innermost lowest: whether it is an object. [`MAX_DEPTH`] bits are all it needs.
+    /// One bit for each open level, the innermost lowest: whether it is an object. [`MAX_DEPTH`] bits are all
+    /// it needs.
     objects: u128,
 }
 
@@ -134,7 +138,9 @@ impl Checker<'_> {
                     next = if self.in_object() { Next::Name } else { Next::Value };
                     continue;
                 }
-                (Next::CommaOrEnd, _) => return self.unexpected(if self.in_object() { "`,` or `}`" } else { "`,` or `]`" }),
+                (Next::CommaOrEnd, _) => {
+                    return self.unexpected(if self.in_object() { "`,` or `}`" } else { "`,` or `]`" });
+                }
                 (Next::Name | Next::NameOrEnd, b'"') => {
                     self.string()?;
                     self.skip_space();
@@ -255,7 +261,9 @@ impl Checker<'_> {
     fn hex4(&mut self) -> Result<u32, Fault> {
         let mut unit = 0;
         for _ in 0..4 {
-            let Some(digit) = char::from(self.peek()?).to_digit(16) else { return self.unexpected("a hexadecimal digit") };
+            let Some(digit) = char::from(self.peek()?).to_digit(16) else {
+                return self.unexpected("a hexadecimal digit");
+            };
             unit = unit << 4 | digit;
             self.at += 1;
         }
@@ -281,7 +289,9 @@ impl Checker<'_> {
             self.digits()?;
         }
         // 300 digits without an exponent stay below 1e300.
-        if (scaled || self.at - start > 300) && !self.text[start..self.at].parse::<f64>().is_ok_and(f64::is_finite) {
+        if (scaled || self.at - start > 300)
+            && !self.text[start..self.at].parse::<f64>().is_ok_and(f64::is_finite)
+        {
             return Err(Fault { offset: start, kind: FaultKind::Range });
         }
         Ok(())
@@ -337,9 +347,18 @@ mod tests {
         for (text, words) in [
             ("null", "invalid type: null, expected an object at line 1 column 4"),
             ("7", "invalid type: integer `7`, expected an object at line 1 column 1"),
-            (r#"{"number": -1}"#, "invalid value: integer `-1`, expected a whole number from 0 that is not too large at line 1 column 13"),
-            (r#"{"number": {}}"#, "invalid type: an object, expected a whole number from 0 that is not too large at line 1 column 11"),
-            (r#"{"number": 1, "names": "a"}"#, "invalid type: string \"a\", expected an array at line 1 column 26"),
+            (
+                r#"{"number": -1}"#,
+                "invalid value: integer `-1`, expected a whole number from 0 that is not too large at line 1 column 13",
+            ),
+            (
+                r#"{"number": {}}"#,
+                "invalid type: an object, expected a whole number from 0 that is not too large at line 1 column 11",
+            ),
+            (
+                r#"{"number": 1, "names": "a"}"#,
+                "invalid type: string \"a\", expected an array at line 1 column 26",
+            ),
             ("{}", "missing field `number` at line 1 column 2"),
         ] {
             assert_eq!(in_words(&serde_json::from_str::<Head>(text).expect_err("is not a head")), words);
@@ -424,7 +443,8 @@ mod tests {
 
     #[test]
     fn depth_is_bounded_however_it_is_made() {
-        let nested = |open: &str, close: &str, times: usize| format!("{}1{}", open.repeat(times), close.repeat(times));
+        let nested =
+            |open: &str, close: &str, times: usize| format!("{}1{}", open.repeat(times), close.repeat(times));
         assert_eq!(kind(nested("[", "]", 128).as_bytes()), None);
         assert_eq!(kind(nested("[", "]", 129).as_bytes()), Some(FaultKind::Depth));
         assert_eq!(kind(nested(r#"{"a":"#, "}", 128).as_bytes()), None);
@@ -445,7 +465,8 @@ mod tests {
         leaf.prop_recursive(8, 64, 8, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
-                prop::collection::btree_map(any::<String>(), inner, 0..8).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::btree_map(any::<String>(), inner, 0..8)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }
@@ -457,7 +478,8 @@ mod tests {
             prop_assert_eq!(check(text.as_bytes()), Ok(text.as_str()));
         }
 
-        /// The reader of the values decides what is JSON; up to its own depth limit both must agree on every input.
+        /// The reader of the values decides what is JSON; up to its own depth limit both must agree on every
+        /// input.
         #[test]
         fn agrees_with_the_reader(bytes in prop::collection::vec(prop::sample::select(&b"{}[]\",:\\u0019dDcC8eE+-.tfnrals \n\x01\xc3\xa9"[..]), 0..24)) {
             prop_assert_eq!(check(&bytes).is_ok(), serde_json::from_slice::<Value>(&bytes).is_ok(), "{}", String::from_utf8_lossy(&bytes));

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Facts that every endpoint has without being told; no label may have their names. `os` and `arch` come from the program, `name` and
-/// `version` from its presence.
+/// Facts that every endpoint has without being told; no label may have their names. `os` and `arch` come from
+/// the program, `name` and `version` from its presence.
 pub const BUILT_IN: [&str; 4] = ["arch", "name", "os", "version"];
 
 /// Why a label is not valid.
@@ -31,8 +31,9 @@ pub enum InvalidLabel {
 
 /// The labels of an endpoint, by name.
 ///
-/// Kept as one text of lines `key=value`, sorted by key: a selector looks at those of 50,000 endpoints, and maps of them would be a
-/// million small allocations. No key has a `=`, and neither keys nor values have a line break.
+/// Kept as one text of lines `key=value`, sorted by key: a selector looks at those of 50,000 endpoints, and
+/// maps of them would be a million small allocations. No key has a `=`, and neither keys nor values have a
+/// line break.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(Box<str>);
 
@@ -57,17 +58,23 @@ impl Labels {
             }
             check_value(key, value)?;
         }
-        if labels.len() > Self::MAX { Err(InvalidLabel::TooMany(labels.len())) } else { Ok(Self::packed(&labels)) }
+        if labels.len() > Self::MAX {
+            Err(InvalidLabel::TooMany(labels.len()))
+        } else {
+            Ok(Self::packed(&labels))
+        }
     }
 
     fn packed(labels: &BTreeMap<String, String>) -> Self {
         Self(labels.iter().map(|(key, value)| format!("{key}={value}\n")).collect::<String>().into())
     }
 
-    /// Labels that a message brings. Invalid labels are dropped, and so are labels beyond the limit: a program of another version may have sent them.
+    /// Labels that a message brings. Invalid labels are dropped, and so are labels beyond the limit: a
+    /// program of another version may have sent them.
     #[must_use]
     pub fn believed(labels: BTreeMap<String, String>) -> Self {
-        let fits = |(key, value): &(String, String)| check_key(key).and_then(|()| check_value(key, value)).is_ok();
+        let fits =
+            |(key, value): &(String, String)| check_key(key).and_then(|()| check_value(key, value)).is_ok();
         Self::packed(&labels.into_iter().filter(fits).take(Self::MAX + BUILT_IN.len()).collect())
     }
 
@@ -130,7 +137,10 @@ impl<'de> Deserialize<'de> for Labels {
 
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Labels, A::Error> {
                 let mut text = String::with_capacity(256);
-                while entries.next_key_seed(Part { text: &mut text, end: '=', without: &['=', '\n'] })?.is_some() {
+                while entries
+                    .next_key_seed(Part { text: &mut text, end: '=', without: &['=', '\n'] })?
+                    .is_some()
+                {
                     entries.next_value_seed(Part { text: &mut text, end: '\n', without: &['\n'] })?;
                 }
                 let labels = Labels(text.into());
@@ -190,9 +200,15 @@ impl fmt::Display for Labels {
 /// # Errors
 /// With what is expected.
 pub fn check_key(key: &str) -> Result<(), InvalidLabel> {
-    let ends = [key.as_bytes().first(), key.as_bytes().last()].into_iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
+    let ends = [key.as_bytes().first(), key.as_bytes().last()]
+        .into_iter()
+        .all(|end| end.is_some_and(u8::is_ascii_alphanumeric));
     let inside = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
-    if ends && inside && key.len() <= Labels::KEY_LENGTH { Ok(()) } else { Err(InvalidLabel::Key(key.to_owned())) }
+    if ends && inside && key.len() <= Labels::KEY_LENGTH {
+        Ok(())
+    } else {
+        Err(InvalidLabel::Key(key.to_owned()))
+    }
 }
 
 fn check_value(key: &str, value: &str) -> Result<(), InvalidLabel> {
@@ -224,17 +240,29 @@ mod tests {
 
     #[test]
     fn they_are_asked_by_name_and_read_back() {
-        let labels = of(&[("site", "berlin"), ("site.room", "a=b"), ("a", ""), ("note", r#"say "ü" \"#)]).expect("labels");
-        let asked = ["site", "site.room", "a", "note", "sit", "room", "", "site=berlin"].map(|key| labels.get(key));
-        assert_eq!(asked, [Some("berlin"), Some("a=b"), Some(""), Some(r#"say "ü" \"#), None, None, None, None]);
+        let labels = of(&[("site", "berlin"), ("site.room", "a=b"), ("a", ""), ("note", r#"say "ü" \"#)])
+            .expect("labels");
+        let asked =
+            ["site", "site.room", "a", "note", "sit", "room", "", "site=berlin"].map(|key| labels.get(key));
+        assert_eq!(
+            asked,
+            [Some("berlin"), Some("a=b"), Some(""), Some(r#"say "ü" \"#), None, None, None, None]
+        );
         let text = serde_json::to_string(&labels).expect("JSON");
         assert_eq!(text, r#"{"a":"","note":"say \"ü\" \\","site":"berlin","site.room":"a=b"}"#);
         assert_eq!(serde_json::from_str::<Labels>(&text).expect("labels"), labels);
-        assert_eq!(serde_json::from_str::<Labels>(r#"{"b":"1","a":"2","b":"3"}"#).expect("labels").to_string(), "a=2 b=3");
+        assert_eq!(
+            serde_json::from_str::<Labels>(r#"{"b":"1","a":"2","b":"3"}"#).expect("labels").to_string(),
+            "a=2 b=3"
+        );
         for bad in [r#"{"a=b":"1"}"#, r#"{"a":"1\n2"}"#, r#"{"a\nb":"1"}"#, r#"{"a":1}"#, "[]"] {
             assert!(serde_json::from_str::<Labels>(bad).is_err(), "{bad}");
         }
-        assert_eq!(labels.clone().or(of(&[("a", "1"), ("z", "2")]).expect("labels")).get("a"), Some(""), "the first wins");
+        assert_eq!(
+            labels.clone().or(of(&[("a", "1"), ("z", "2")]).expect("labels")).get("a"),
+            Some(""),
+            "the first wins"
+        );
         assert!(Labels::default().is_empty() && Labels::default().iter().next().is_none());
     }
 

@@ -16,10 +16,16 @@ pub struct Unknown<'a> {
 }
 
 /// What to say of an unknown name. `what` is the kind of thing, `those` what the known ones are said to be.
-pub fn unknown<'a>(what: &str, name: &str, those: &str, known: impl IntoIterator<Item = &'a str>) -> Unknown<'a> {
+pub fn unknown<'a>(
+    what: &str,
+    name: &str,
+    those: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Unknown<'a> {
     let known: Vec<&str> = known.into_iter().collect();
     let likely = nearest(name, known.iter().copied());
-    let text = format!("unknown {what} {} ({those}: {}){}", quoted(name), listed(&known), did_you_mean(likely));
+    let text =
+        format!("unknown {what} {} ({those}: {}){}", quoted(name), listed(&known), did_you_mean(likely));
     Unknown { text, likely }
 }
 
@@ -51,12 +57,14 @@ pub fn listed_of(names: &[&str], count: usize) -> String {
     }
 }
 
-/// The known name that a misspelt one is likely to mean. Two letters may differ, but not more than half of a short name; capitals count as
-/// small ones.
+/// The known name that a misspelt one is likely to mean. Two letters may differ, but not more than half of a
+/// short name; capitals count as small ones.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let near = known.into_iter().map(|known| (distance(&name, &known.to_lowercase()), known));
-    near.filter(|(letters, known)| *letters <= 2.min(known.len() / 2)).min_by_key(|(letters, _)| *letters).map(|(_, known)| known)
+    near.filter(|(letters, known)| *letters <= 2.min(known.len() / 2))
+        .min_by_key(|(letters, _)| *letters)
+        .map(|(_, known)| known)
 }
 
 /// How many letters two words differ by (Levenshtein); [`usize::MAX`] where they differ much or are long.
@@ -85,9 +93,13 @@ mod tests {
 
     #[test]
     fn counts_letters_that_differ() {
-        for (a, b, letters) in
-            [("port", "port", 0), ("port", "prot", 2), ("attempts", "attempt", 1), ("host", "port", 2), ("uri", "url", 1)]
-        {
+        for (a, b, letters) in [
+            ("port", "port", 0),
+            ("port", "prot", 2),
+            ("attempts", "attempt", 1),
+            ("host", "port", 2),
+            ("uri", "url", 1),
+        ] {
             assert_eq!(distance(a, b), letters, "{a} {b}");
         }
         assert_eq!(distance("port", "persistent"), usize::MAX);
@@ -114,13 +126,22 @@ mod tests {
         assert_eq!(
             unknown("task type", "wroker", "configured", ["backup", "worker"]),
             Unknown {
-                text: r#"unknown task type "wroker" (configured: backup, worker); did you mean worker?"#.to_owned(),
+                text: r#"unknown task type "wroker" (configured: backup, worker); did you mean worker?"#
+                    .to_owned(),
                 likely: Some("worker"),
             }
         );
-        assert_eq!(unknown("schedule", "x", "configured", []).text, r#"unknown schedule "x" (configured: none)"#);
+        assert_eq!(
+            unknown("schedule", "x", "configured", []).text,
+            r#"unknown schedule "x" (configured: none)"#
+        );
         let many: Vec<String> = (0..12).map(|number| format!("endpoint-{number}")).collect();
         let text = unknown("endpoint", &"é".repeat(300), "known", many.iter().map(String::as_str)).text;
-        assert!(text.contains("é\"… (known: endpoint-0,") && text.ends_with("endpoint-9 and 2 more)") && text.len() < 500, "{text}");
+        assert!(
+            text.contains("é\"… (known: endpoint-0,")
+                && text.ends_with("endpoint-9 and 2 more)")
+                && text.len() < 500,
+            "{text}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The lines that a handler logs while it runs: pieces on their way, and what is kept of them.
 //!
-//! Pieces may be dropped anywhere on the way, since answers matter more. Lines are numbered within an attempt, so that a gap shows.
+//! Pieces may be dropped anywhere on the way, since answers matter more. Lines are numbered within an
+//! attempt, so that a gap shows.
 
 /// Some lines that a handler has logged, on their way to the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,8 @@ impl LiveLog {
         (begin + skip as u64, &self.text[skip..])
     }
 
-    /// Adds a piece; says whether there was anything new in it. Lines that never came are told in a line of their own.
+    /// Adds a piece; says whether there was anything new in it. Lines that never came are told in a line of
+    /// their own.
     pub fn append(&mut self, piece: &LogPiece) -> bool {
         if piece.attempt < self.attempt {
             return false;

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    AttemptError, EndpointName, Identifier, Json, Labels, LogPiece, ResponseEvent, TaskId, TaskType, Timestamp, errnr, json_check,
+    AttemptError, EndpointName, Identifier, Json, Labels, LogPiece, ResponseEvent, TaskId, TaskType,
+    Timestamp, errnr, json_check,
 };
 
 /// What the API tells endpoints.
@@ -26,9 +27,9 @@ pub enum Command {
     },
     /// The ledger knows you as subscribed since this message's place in the queue.
     ///
-    /// Sent through the endpoint's own task queue, so that it also proves that the endpoint consumes. What lies in the
-    /// queue before it was published when the endpoint may not have been expected: it is dropped, the API asks again
-    /// for all that is owed.
+    /// Sent through the endpoint's own task queue, so that it also proves that the endpoint consumes. What
+    /// lies in the queue before it was published when the endpoint may not have been expected: it is dropped,
+    /// the API asks again for all that is owed.
     Welcome {
         /// The session of the presence message this answers.
         session: Uuid,
@@ -39,7 +40,8 @@ pub enum Command {
     },
 }
 
-/// A version of the bytes of messages (`broker::wire`). Each side says what it reads, and is sent no newer one.
+/// A version of the bytes of messages (`broker::wire`). Each side says what it reads, and is sent no newer
+/// one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WireVersion {
     /// One message, one item; a task is flat. Who says nothing reads this.
@@ -124,8 +126,8 @@ pub struct TaskMessage {
     pub work: WorkPart,
     /// How long from now on it is worth starting. A span and not a time: clocks of servers differ.
     pub expires_in: Duration,
-    /// Whether the ledger knows that this endpoint has received it before. Whoever has forgotten it then must not run it
-    /// again: nobody knows how far the first run came.
+    /// Whether the ledger knows that this endpoint has received it before. Whoever has forgotten it then must
+    /// not run it again: nobody knows how far the first run came.
     pub received: bool,
     /// What became of attempts elsewhere; the next one is numbered after them.
     pub attempts: Vec<AttemptError>,
@@ -156,7 +158,8 @@ pub enum ReportEvent {
         /// Percent, 0 to 100.
         percent: u8,
     },
-    /// The handler has logged these lines. Worth less than all else: they may be left out anywhere on the way.
+    /// The handler has logged these lines. Worth less than all else: they may be left out anywhere on the
+    /// way.
     Log(LogPiece),
     /// The handler ended, all attempts included.
     Finished {
@@ -172,8 +175,8 @@ pub enum ReportEvent {
         attempts: Vec<AttemptError>,
         /// The last lines the handler logged.
         log: Option<String>,
-        /// The execution that decided, made anew for each; none when it was not a handler that decided. Two of them for one
-        /// response prove that a task was run twice.
+        /// The execution that decided, made anew for each; none when it was not a handler that decided. Two
+        /// of them for one response prove that a task was run twice.
         run: Option<Uuid>,
     },
     /// It was stopped, or never started, because of a cancel.
@@ -192,8 +195,9 @@ impl ReportEvent {
     /// Bytes of the error text of an earlier attempt at most.
     pub const ATTEMPT_TEXT: usize = 4 << 10;
 
-    /// The same within bounds. An answer that is too long, or that not every reader can read, is left out: the response fails with
-    /// [`errnr::BAD_ANSWER`] and says so, unless it has failed anyway. Of texts that are too long a part is kept, and says so.
+    /// The same within bounds. An answer that is too long, or that not every reader can read, is left out:
+    /// the response fails with [`errnr::BAD_ANSWER`] and says so, unless it has failed anyway. Of texts that
+    /// are too long a part is kept, and says so.
     #[must_use]
     pub fn bounded(self) -> Self {
         match self {
@@ -205,7 +209,15 @@ impl ReportEvent {
                 for attempt in &mut attempts {
                     attempt.errmsg = beginning(std::mem::take(&mut attempt.errmsg), Self::ATTEMPT_TEXT);
                 }
-                let bounded = Self::Finished { errnr, errmsg, payload, attempt, attempts, log: log.map(|log| end(log, Self::TEXT)), run };
+                let bounded = Self::Finished {
+                    errnr,
+                    errmsg,
+                    payload,
+                    attempt,
+                    attempts,
+                    log: log.map(|log| end(log, Self::TEXT)),
+                    run,
+                };
                 match bounded.objection() {
                     Some(objection) => bounded.without_answer(&objection),
                     None => bounded,
@@ -222,7 +234,9 @@ impl ReportEvent {
         if length > Self::PAYLOAD {
             return Some(format!("the answer has {length} bytes, the limit is {}", Self::PAYLOAD));
         }
-        json_check::check(payload.get().as_bytes()).err().map(|fault| format!("the answer is refused: {fault}"))
+        json_check::check(payload.get().as_bytes())
+            .err()
+            .map(|fault| format!("the answer is refused: {fault}"))
     }
 
     /// The same without the answer, and with the reason.
@@ -230,7 +244,8 @@ impl ReportEvent {
     pub fn without_answer(self, objection: &str) -> Self {
         match self {
             Self::Finished { errnr, errmsg, attempt, attempts, log, run, .. } => {
-                let errmsg = if errmsg.is_empty() { objection.to_owned() } else { format!("{errmsg}\n{objection}") };
+                let errmsg =
+                    if errmsg.is_empty() { objection.to_owned() } else { format!("{errmsg}\n{objection}") };
                 let errnr = if errnr == 0 { errnr::BAD_ANSWER } else { errnr };
                 Self::Finished { errnr, errmsg, payload: None, attempt, attempts, log, run }
             }
@@ -295,8 +310,8 @@ pub struct Presence {
     pub endpoint: EndpointName,
     /// The process: made anew at every start.
     pub instance: Uuid,
-    /// The endpoint's memory: made once for its data directory, the same over restarts. A process of the same name with
-    /// another home knows nothing of what this one has taken.
+    /// The endpoint's memory: made once for its data directory, the same over restarts. A process of the same
+    /// name with another home knows nothing of what this one has taken.
     pub home: Uuid,
     /// The connection: made anew at every connect.
     pub session: Uuid,
@@ -314,7 +329,8 @@ pub struct Presence {
     pub version: String,
     /// Why it takes no tasks although it is there, such as a full disk.
     pub trouble: Option<String>,
-    /// Of a worker: how many tasks it performs at the same time, of all its types together; 0 while it takes no more.
+    /// Of a worker: how many tasks it performs at the same time, of all its types together; 0 while it takes
+    /// no more.
     pub slots: Option<u32>,
     /// What it reads.
     pub reads: WireVersion,
@@ -365,7 +381,13 @@ mod tests {
     use crate::domain::json;
     use proptest::prelude::*;
 
-    fn finished(errnr: i32, errmsg: String, payload: Option<Json>, log: Option<String>, attempts: Vec<AttemptError>) -> ReportEvent {
+    fn finished(
+        errnr: i32,
+        errmsg: String,
+        payload: Option<Json>,
+        log: Option<String>,
+        attempts: Vec<AttemptError>,
+    ) -> ReportEvent {
         ReportEvent::Finished { errnr, errmsg, payload, attempt: 1, attempts, log, run: None }
     }
 
@@ -373,14 +395,21 @@ mod tests {
     fn an_answer_that_cannot_be_kept_fails_and_says_why() {
         let text = |text: String| serde_json::from_str::<Json>(&text).expect("JSON to this reader");
         for (answer, reason) in [
-            (text(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))), "nested deeper than 128 levels"),
+            (
+                text(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+                "nested deeper than 128 levels",
+            ),
             (text(r#"["\ud800"]"#.to_owned()), "lone surrogate"),
             (text("1e99999".to_owned()), "out of range"),
             (json(&"x".repeat(ReportEvent::PAYLOAD)), "8388610 bytes, the limit is 8388608"),
         ] {
             for (number, errmsg, wanted) in [(0, "", errnr::BAD_ANSWER), (3, "full", 3)] {
-                let bounded = finished(number, errmsg.to_owned(), Some(answer.clone()), Some("log".into()), vec![]).bounded();
-                let ReportEvent::Finished { errnr, errmsg: read, payload: None, log: Some(log), .. } = bounded else {
+                let bounded =
+                    finished(number, errmsg.to_owned(), Some(answer.clone()), Some("log".into()), vec![])
+                        .bounded();
+                let ReportEvent::Finished { errnr, errmsg: read, payload: None, log: Some(log), .. } =
+                    bounded
+                else {
                     panic!("{reason}: {number} is taken");
                 };
                 assert_eq!((errnr, log.as_str()), (wanted, "log"));

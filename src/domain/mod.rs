@@ -1,10 +1,15 @@
 //! The nouns of the product and the rules that hold between them. No I/O, no clock, no other module of ours.
 //!
-//! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the ledger with
-//! their state machines · `queue` what a task of a work queue has besides · `request` steps of jobs · `rerun` who performs a task once more · `rollout` how a fleet is changed in waves · `explain` why a task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes · `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
-//! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the same, with `own_name` and `difference` what sets them apart · `token` who may use the API · `authority` how hosts are named · `labels` what
-//! endpoints say of themselves and `selector` with `target` whom such facts select · `likeness` what to say of a misspelt name · `json_check` which
-//! bytes are JSON that every reader agrees on: what comes from outside passes it before it becomes a [`Json`].
+//! `names` what things may be called · `timestamp` points in time · `task` and `response` the two rows of the
+//! ledger with their state machines · `queue` what a task of a work queue has besides · `request` steps of
+//! jobs · `rerun` who performs a task once more · `rollout` how a fleet is changed in waves · `explain` why a
+//! task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes ·
+//! `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
+//! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the
+//! same, with `own_name` and `difference` what sets them apart · `token` who may use the API · `authority`
+//! how hosts are named · `labels` what endpoints say of themselves and `selector` with `target` whom such
+//! facts select · `likeness` what to say of a misspelt name · `json_check` which bytes are JSON that every
+//! reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
 #[macro_use]
 mod numbered;
@@ -40,25 +45,33 @@ pub use answer::{AnswerDigest, FinalAnswer, Ignored, IgnoredByType};
 pub use authority::Authority;
 pub use difference::{AnswerChange, Difference};
 pub use digest::{digest, digest_of_target, payload_key, value_at};
-pub use explain::{Group, Line, LinePlace, Owed, PresenceNow, RunLimits, Snapshot, Standing, Subscribed, Summary, Workers};
+pub use explain::{
+    Group, Line, LinePlace, Owed, PresenceNow, RunLimits, Snapshot, Standing, Subscribed, Summary, Workers,
+};
 pub use labels::{BUILT_IN, InvalidLabel, Labels};
 pub use live_log::{LiveLog, LogPiece};
-pub use message::{Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion, WorkPart};
+pub use message::{
+    Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion,
+    WorkPart,
+};
 pub use names::{
-    EndpointName, GroupName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, RolloutName, TaskId, TaskType, TokenName,
+    EndpointName, GroupName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, RolloutName, TaskId,
+    TaskType, TokenName,
 };
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;
 pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
 pub use reason::{Evidence, Next, Reason, ReasonCode};
 pub use request::{
-    Job, JobStatus, NewRequest, Request, RequestFault, RequestStatus, Step, When, answered_extras, faults_of_steps, read_extras,
-    read_params, read_steps, too_many_extras,
+    Job, JobStatus, NewRequest, Request, RequestFault, RequestStatus, Step, When, answered_extras,
+    faults_of_steps, read_extras, read_params, read_steps, too_many_extras,
 };
 pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use selector::{Groups, InvalidSelector, Selector};
-pub use states::{FleetState, InvalidChanges, PartState, StateChange, States, decode_changes, encode_changes, generation};
+pub use states::{
+    FleetState, InvalidChanges, PartState, StateChange, States, decode_changes, encode_changes, generation,
+};
 pub use target::{Attendance, Choice, Expect, LeftOut, Member, Target, fact, holds};
 pub use task::{Counts, IllegalMove, NewTask, Task, TaskEvent, TaskStatus};
 pub use throughput::{Grain, Throughput};
@@ -67,8 +80,9 @@ pub use token::{InvalidScope, Scope, SecretHash, Token};
 
 /// A JSON text that is passed on byte for byte and shared without copying.
 ///
-/// It is kept as text on purpose: a customer's `1.0`, a number above 2^53 or the order of members reach the handler as
-/// they were sent. Texts enter only through [`crate::domain::json`] or a decoder that has checked them.
+/// It is kept as text on purpose: a customer's `1.0`, a number above 2^53 or the order of members reach the
+/// handler as they were sent. Texts enter only through [`crate::domain::json`] or a decoder that has checked
+/// them.
 pub type Json = std::sync::Arc<serde_json::value::RawValue>;
 
 /// The JSON text of a value.

@@ -1,5 +1,5 @@
-//! What things may be called. Every name from outside is parsed here, so that a queue, a path, a header or a log line can
-//! never be made from unchecked input.
+//! What things may be called. Every name from outside is parsed here, so that a queue, a path, a header or a
+//! log line can never be made from unchecked input.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,35 +10,9 @@ use uuid::Uuid;
 
 /// Names that can never be task types: paths of the API and parts of the broker's topology.
 pub const RESERVED_TASK_TYPES: &[&str] = &[
-    "api",
-    "audit",
-    "census",
-    "control",
-    "dashboard",
-    "dead",
-    "docs",
-    "endpoints",
-    "events",
-    "flamenco",
-    "groups",
-    "health",
-    "heartbeat",
-    "metrics",
-    "openapi",
-    "presence",
-    "queues",
-    "ready",
-    "requests",
-    "responses",
-    "rollouts",
-    "schedules",
-    "session",
-    "stats",
-    "tasks",
-    "tokens",
-    "trs",
-    "types",
-    "workers",
+    "api", "audit", "census", "control", "dashboard", "dead", "docs", "endpoints", "events", "flamenco",
+    "groups", "health", "heartbeat", "metrics", "openapi", "presence", "queues", "ready", "requests",
+    "responses", "rollouts", "schedules", "session", "stats", "tasks", "tokens", "trs", "types", "workers",
 ];
 
 /// Why a text is not a name.
@@ -57,7 +31,9 @@ pub enum InvalidName {
     #[error("an endpoint name is 1 to 128 characters out of A-Z a-z 0-9 . _ -")]
     Endpoint,
     /// The name of a stored selector.
-    #[error("the name of a group is 1 to 64 characters out of A-Z a-z 0-9 . _ -, the first a letter or a digit")]
+    #[error(
+        "the name of a group is 1 to 64 characters out of A-Z a-z 0-9 . _ -, the first a letter or a digit"
+    )]
     Group,
     /// The customer's own identifier.
     #[error("an identifier is 1 to 191 characters without control characters")]
@@ -200,8 +176,8 @@ name!(
 );
 
 name!(
-    /// The customer's name for a rollout: 1 to 128 letters, digits, dots, underscores and dashes. It stands in paths and in the identifiers
-    /// of the tasks of the rollout.
+    /// The customer's name for a rollout: 1 to 128 letters, digits, dots, underscores and dashes. It stands
+    /// in paths and in the identifiers of the tasks of the rollout.
     #[derive(utoipa::ToSchema)]
     #[schema(
         value_type = String, description = "The identifier of a rollout.",

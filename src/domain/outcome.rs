@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Json;
 
-/// How an attempt ended, as the handler sees it. Closed on purpose: everything else (a panic, a time limit, a missing
-/// handler) is turned into one of these by the executor.
+/// How an attempt ended, as the handler sees it. Closed on purpose: everything else (a panic, a time limit, a
+/// missing handler) is turned into one of these by the executor.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// It worked; the answer goes to the customer.
@@ -56,10 +56,11 @@ pub struct AttemptError {
     pub errmsg: String,
 }
 
-/// Error numbers given by the platform. They follow `sysexits.h` and the shell, so that they mean the same in Rust
-/// handlers and executables; a handler may use any other number.
+/// Error numbers given by the platform. They follow `sysexits.h` and the shell, so that they mean the same in
+/// Rust handlers and executables; a handler may use any other number.
 pub mod errnr {
-    /// The answer of the handler is not JSON that every reader takes although it has to be, or is too long (`EX_DATAERR`).
+    /// The answer of the handler is not JSON that every reader takes although it has to be, or is too long
+    /// (`EX_DATAERR`).
     pub const BAD_ANSWER: i32 = 65;
     /// The payload is not what the handler takes (`EX_DATAERR`): what the samples say.
     pub const BAD_PAYLOAD: i32 = 65;

@@ -28,16 +28,21 @@ pub(super) fn replaced(text: &str, name: &str, by: &str) -> String {
     parts(text, name).collect::<Vec<_>>().join(by)
 }
 
-/// The first place where a text has the name. What follows such a place begins with no letter or digit, so the
-/// rest of a text is looked through like a text of its own.
+/// The first place where a text has the name. What follows such a place begins with no letter or digit, so
+/// the rest of a text is looked through like a text of its own.
 fn place(text: &str, name: &str) -> Option<usize> {
     let first = name.bytes().next()?;
     let last = text.len().checked_sub(name.len())?;
     let mut from = 0;
     // Texts are short, and a search that is made for long ones takes longer to begin than this to end.
-    while let Some(at) = text.as_bytes()[from..=last].iter().position(|byte| *byte == first).map(|at| from + at) {
+    while let Some(at) =
+        text.as_bytes()[from..=last].iter().position(|byte| *byte == first).map(|at| from + at)
+    {
         let here = text.as_bytes()[at..].starts_with(name.as_bytes());
-        if here && !text[..at].ends_with(char::is_alphanumeric) && !text[at + name.len()..].starts_with(char::is_alphanumeric) {
+        if here
+            && !text[..at].ends_with(char::is_alphanumeric)
+            && !text[at + name.len()..].starts_with(char::is_alphanumeric)
+        {
             return Some(at);
         }
         from = at + 1;

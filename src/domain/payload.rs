@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::{Json, json};
 
-/// The payload with its strings - itself, or the members of an object - without white space at their ends. All else stays as it is to
-/// the byte: the order and repetition of members, numbers, and the space between.
+/// The payload with its strings - itself, or the members of an object - without white space at their ends.
+/// All else stays as it is to the byte: the order and repetition of members, numbers, and the space between.
 pub fn trimmed(payload: Json) -> Json {
     let text = payload.get();
     let values = match text.starts_with('"') {
@@ -73,9 +73,15 @@ mod tests {
     fn trimmed_strings_lose_their_ends_and_nothing_else() {
         for (before, after) in [
             (r#"{"b": " x\t", "a": 1.0, "c": {"d": " y "}}"#, r#"{"b": "x", "a": 1.0, "c": {"d": " y "}}"#),
-            (r#"{"a":" 1","b":1E2,"a":"2 ","\u0061":-0 ,"c":"d"}"#, r#"{"a":"1","b":1E2,"a":"2","\u0061":-0 ,"c":"d"}"#),
+            (
+                r#"{"a":" 1","b":1E2,"a":"2 ","\u0061":-0 ,"c":"d"}"#,
+                r#"{"a":"1","b":1E2,"a":"2","\u0061":-0 ,"c":"d"}"#,
+            ),
             (r#"{"b" : "x", "a": 12345678901234567890123}"#, r#"{"b" : "x", "a": 12345678901234567890123}"#),
-            (r#"{" a ":"\u2003\"é\" \\n","n":0.10000000000000000001}"#, r#"{" a ":"\"é\" \\n","n":0.10000000000000000001}"#),
+            (
+                r#"{" a ":"\u2003\"é\" \\n","n":0.10000000000000000001}"#,
+                r#"{" a ":"\"é\" \\n","n":0.10000000000000000001}"#,
+            ),
             (r#"" \u2003x y\n""#, r#""x y""#),
             (r#"" \" ""#, r#""\"""#),
             (r#""  ""#, r#""""#),

@@ -5,7 +5,8 @@ use super::{AttemptError, TaskId, Timestamp};
 /// The largest priority that a task may have; the least is its negative.
 pub const MAX_PRIORITY: i32 = 1_000_000;
 
-/// SHA-256 of a value in a payload, taken of its canonical JSON: two payloads with the same value have the same key.
+/// SHA-256 of a value in a payload, taken of its canonical JSON: two payloads with the same value have the
+/// same key.
 pub type PayloadKey = [u8; 32];
 
 /// Where a new task stands in its queue.
@@ -21,9 +22,11 @@ pub struct Place {
     pub limit_key: Option<PayloadKey>,
     /// Whether another task is to be queued after its success.
     pub chains: bool,
-    /// The task after whose success it was queued. Such a task yields to one with its key that waits already: that one is newer.
+    /// The task after whose success it was queued. Such a task yields to one with its key that waits already:
+    /// that one is newer.
     pub parent: Option<TaskId>,
-    /// Whether its time to live was asked for. If not, a task that replaces another has what was left to that one.
+    /// Whether its time to live was asked for. If not, a task that replaces another has what was left to that
+    /// one.
     pub renews: bool,
 }
 

@@ -10,7 +10,8 @@ use super::{EndpointName, TaskId, Timestamp, TokenName};
 /// Declares the codes with their words, so that none can be left out of [`ReasonCode::ALL`].
 macro_rules! codes {
     ($($(#[$meta:meta])* $code:ident = $word:literal,)+) => {
-        /// Why a task does not run, as a word that programs may branch on. `docs/api.md` says what to do about each.
+        /// Why a task does not run, as a word that programs may branch on. `docs/api.md` says what to do
+        /// about each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum ReasonCode {
@@ -165,7 +166,8 @@ pub struct Evidence {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
     pub by: Option<TokenName>,
-    /// Tasks that hold the limit key, or the task that has taken the place; some of them where there are many.
+    /// Tasks that hold the limit key, or the task that has taken the place; some of them where there are
+    /// many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<uuid::Uuid>, required = false)]
     pub tasks: Vec<TaskId>,
@@ -260,7 +262,10 @@ mod tests {
     #[test]
     fn trouble_begins_with_its_code() {
         let told = ReasonCode::JournalFull.told("no room: none at all");
-        assert_eq!((told.as_str(), ReasonCode::of_trouble(&told)), ("journal_full: no room: none at all", ReasonCode::JournalFull));
+        assert_eq!(
+            (told.as_str(), ReasonCode::of_trouble(&told)),
+            ("journal_full: no room: none at all", ReasonCode::JournalFull)
+        );
         for text in ["", "disk full", "what: ever", "journal_full"] {
             assert_eq!(ReasonCode::of_trouble(text), ReasonCode::EndpointTrouble, "{text}");
         }
@@ -270,9 +275,14 @@ mod tests {
     fn only_what_is_known_is_written() {
         let reason = Reason::new(ReasonCode::Done, "over");
         assert_eq!(serde_json::to_string(&reason).expect("JSON"), r#"{"code":"done","text":"over"}"#);
-        let reason = reason.with(Evidence { ahead: Some(10_000), more: true, ..Evidence::default() }).then(None, "this");
+        let reason = reason
+            .with(Evidence { ahead: Some(10_000), more: true, ..Evidence::default() })
+            .then(None, "this");
         let text = serde_json::to_string(&reason).expect("JSON");
-        assert_eq!(text, r#"{"code":"done","text":"over","evidence":{"ahead":10000,"more":true},"next":{"what":"this"}}"#);
+        assert_eq!(
+            text,
+            r#"{"code":"done","text":"over","evidence":{"ahead":10000,"more":true},"next":{"what":"this"}}"#
+        );
         assert_eq!(serde_json::from_str::<Reason>(&text).expect("reads what it writes"), reason);
     }
 }

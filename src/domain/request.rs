@@ -146,7 +146,8 @@ impl std::fmt::Display for RequestFault {
 pub fn faults_of_steps(steps: &[Step]) -> Vec<RequestFault> {
     let mut faults = Vec::new();
     let mut fault = |pointer: String, message: String| faults.push(RequestFault { pointer, message });
-    let named = |name: &str| (1..=MAX_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    let named =
+        |name: &str| (1..=MAX_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control);
     let name_rule = format!("must be a name of 1 to {MAX_NAME} characters without control characters");
     if steps.is_empty() {
         fault("/steps".into(), "must have at least one step".into());
@@ -163,18 +164,27 @@ pub fn faults_of_steps(steps: &[Step]) -> Vec<RequestFault> {
             fault(format!("/steps/{place}/name"), name_rule.clone());
         }
         if step.jobs.is_empty() {
-            fault(format!("/steps/{place}/jobs"), format!("must have at least one job (step `{}`)", step.name));
+            fault(
+                format!("/steps/{place}/jobs"),
+                format!("must have at least one job (step `{}`)", step.name),
+            );
         }
         if step.jobs.len() > MAX_STEP_JOBS {
             let count = step.jobs.len();
-            fault(format!("/steps/{place}/jobs"), format!("has {count} jobs; at most {MAX_STEP_JOBS} are allowed"));
+            fault(
+                format!("/steps/{place}/jobs"),
+                format!("has {count} jobs; at most {MAX_STEP_JOBS} are allowed"),
+            );
         }
         let mut seen = HashSet::new();
         for (at, job) in step.jobs.iter().enumerate() {
             if !named(job) {
                 fault(format!("/steps/{place}/jobs/{at}"), name_rule.clone());
             } else if !seen.insert(job) {
-                let message = format!("is the job `{job}` of step `{}` for the second time; a step has each job once", step.name);
+                let message = format!(
+                    "is the job `{job}` of step `{}` for the second time; a step has each job once",
+                    step.name
+                );
                 fault(format!("/steps/{place}/jobs/{at}"), message);
             }
         }
@@ -204,7 +214,8 @@ pub struct NewRequest {
 }
 
 impl NewRequest {
-    /// Checks a request. One with a client's name has the same token each time, so that recording it again finds it.
+    /// Checks a request. One with a client's name has the same token each time, so that recording it again
+    /// finds it.
     ///
     /// # Errors
     /// All that is wrong with it.
@@ -218,7 +229,9 @@ impl NewRequest {
     ) -> Result<Self, Vec<RequestFault>> {
         let mut faults = faults_of_steps(&steps);
         for (pointer, name) in [("/action", Some(&action)), ("/request_token", request_token.as_ref())] {
-            let bad = |name: &&String| !(1..=MAX_NAME).contains(&name.chars().count()) || name.chars().any(char::is_control);
+            let bad = |name: &&String| {
+                !(1..=MAX_NAME).contains(&name.chars().count()) || name.chars().any(char::is_control)
+            };
             if name.filter(bad).is_some() {
                 let message = format!("must have 1 to {MAX_NAME} characters, and no control characters");
                 faults.push(RequestFault { pointer: pointer.into(), message });
@@ -329,8 +342,9 @@ pub struct Job {
 /// All that is wrong with it, each as a sentence.
 pub fn read_steps(text: &str) -> Result<Vec<Step>, Vec<String>> {
     const LIKE: &str = r#"[{"name": "a", "jobs": ["b"]}]"#;
-    let steps: Vec<Step> = serde_json::from_str(text)
-        .map_err(|error| vec![format!("steps: not a list of steps with jobs such as {LIKE}: {}", json_check::in_words(&error))])?;
+    let steps: Vec<Step> = serde_json::from_str(text).map_err(|error| {
+        vec![format!("steps: not a list of steps with jobs such as {LIKE}: {}", json_check::in_words(&error))]
+    })?;
     let faults = faults_of_steps(&steps);
     if faults.is_empty() { Ok(steps) } else { Err(faults.iter().map(ToString::to_string).collect()) }
 }
@@ -353,7 +367,9 @@ pub fn read_params(text: String) -> Result<Json, String> {
 /// What is wrong with it, as a sentence.
 pub fn read_extras(text: Option<&str>) -> Result<BTreeMap<String, String>, String> {
     let extras = serde_json::from_str::<Option<BTreeMap<String, String>>>(text.unwrap_or("null"));
-    extras.map(Option::unwrap_or_default).map_err(|error| format!("extras: not an object of strings: {}", json_check::in_words(&error)))
+    extras
+        .map(Option::unwrap_or_default)
+        .map_err(|error| format!("extras: not an object of strings: {}", json_check::in_words(&error)))
 }
 
 /// The extras that a job has answered; none in an answer that is not an object.
@@ -361,14 +377,20 @@ pub fn read_extras(text: Option<&str>) -> Result<BTreeMap<String, String>, Strin
 /// # Errors
 /// What is wrong, as the rest of a sentence about the answer.
 pub fn answered_extras(answer: &RawValue) -> Result<BTreeMap<String, String>, String> {
-    let Some(extras) = value_at(answer, "/extras").filter(|extras| extras.get() != "null") else { return Ok(BTreeMap::new()) };
+    let Some(extras) = value_at(answer, "/extras").filter(|extras| extras.get() != "null") else {
+        return Ok(BTreeMap::new());
+    };
     if !extras.get().starts_with('{') {
         return Err("has `extras` that are no object; expected an object of strings".into());
     }
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(extras.get()).map_err(|error| error.to_string())?;
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(extras.get()).map_err(|error| error.to_string())?;
     let text = |(key, value): (String, &RawValue)| match serde_json::from_str(value.get()) {
         Ok(text) => Ok((key, text)),
-        Err(_) => Err(format!("has `extras` with {} under `{key}`; expected an object of strings", json_check::kind(value))),
+        Err(_) => Err(format!(
+            "has `extras` with {} under `{key}`; expected an object of strings",
+            json_check::kind(value)
+        )),
     };
     members.into_iter().map(text).collect()
 }
@@ -378,9 +400,12 @@ pub fn too_many_extras(extras: &BTreeMap<String, String>) -> Option<String> {
     let bytes: usize = extras.iter().map(|(key, text)| key.len() + text.len()).sum();
     let (count, most) = (extras.len(), MAX_EXTRAS);
     if count > most {
-        return Some(format!("the extras of the request would have {count} strings; at most {most} are allowed"));
+        return Some(format!(
+            "the extras of the request would have {count} strings; at most {most} are allowed"
+        ));
     }
-    let too_long = format!("the extras of the request would have {bytes} bytes; at most {MAX_EXTRAS_BYTES} are allowed");
+    let too_long =
+        format!("the extras of the request would have {bytes} bytes; at most {MAX_EXTRAS_BYTES} are allowed");
     (bytes > MAX_EXTRAS_BYTES).then_some(too_long)
 }
 
@@ -390,22 +415,34 @@ mod tests {
     use crate::domain::json;
 
     fn step(name: &str, jobs: &[&str]) -> Step {
-        Step { name: name.into(), jobs: jobs.iter().map(|job| (*job).to_owned()).collect(), when: When::AllOk }
+        Step {
+            name: name.into(),
+            jobs: jobs.iter().map(|job| (*job).to_owned()).collect(),
+            when: When::AllOk,
+        }
     }
 
     #[test]
     fn states_have_the_numbers_and_words_of_the_original() {
         let requests = RequestStatus::ALL.map(|state| (state.code(), state.as_str()));
-        assert_eq!(requests, [(0, "Queuing"), (1, "Inprogress"), (2, "Completed"), (3, "Failed"), (4, "Canceled")]);
+        assert_eq!(
+            requests,
+            [(0, "Queuing"), (1, "Inprogress"), (2, "Completed"), (3, "Failed"), (4, "Canceled")]
+        );
         let jobs = JobStatus::ALL.map(|state| (state.code(), state.as_str()));
-        assert_eq!(jobs, [(0, "new"), (1, "inprogress"), (2, "completed"), (3, "failed"), (4, "retry"), (5, "canceled")]);
+        assert_eq!(
+            jobs,
+            [(0, "new"), (1, "inprogress"), (2, "completed"), (3, "failed"), (4, "retry"), (5, "canceled")]
+        );
         assert_eq!((RequestStatus::from_code(5), JobStatus::from_code(6)), (None, None));
         assert_eq!(serde_json::to_string(&RequestStatus::Inprogress).expect("a word"), "\"Inprogress\"");
     }
 
     #[test]
     fn steps_that_cannot_run_are_told_by_pointer() {
-        let told = |steps: &[Step]| faults_of_steps(steps).into_iter().map(|fault| fault.pointer).collect::<Vec<_>>();
+        let told = |steps: &[Step]| {
+            faults_of_steps(steps).into_iter().map(|fault| fault.pointer).collect::<Vec<_>>()
+        };
         let many = |count: usize| (0..count).map(|at| at.to_string()).collect::<Vec<_>>();
         assert_eq!(told(&[step("a", &["x", "y"]), step("a", &["x"])]), Vec::<String>::new());
         assert_eq!(told(&[]), ["/steps"]);
@@ -422,13 +459,18 @@ mod tests {
         let made = |name: Option<&str>, action: &str, params: Json| {
             NewRequest::new(name.map(str::to_owned), action.into(), params, vec![step("a", &["x"])], at, at)
         };
-        let faults = made(Some(""), &"a".repeat(192), json(&"x".repeat(MAX_PARAMS))).expect_err("all of it is wrong");
+        let faults =
+            made(Some(""), &"a".repeat(192), json(&"x".repeat(MAX_PARAMS))).expect_err("all of it is wrong");
         let pointers: Vec<_> = faults.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/action", "/request_token", "/params"]);
-        let [one, again, other] = ["a", "a", "b"].map(|name| made(Some(name), "go", json(&1)).expect("right").token);
+        let [one, again, other] =
+            ["a", "a", "b"].map(|name| made(Some(name), "go", json(&1)).expect("right").token);
         assert_eq!(one, again);
         assert_ne!(one, other);
-        assert_ne!(made(None, "go", json(&1)).expect("right").token, made(None, "go", json(&1)).expect("right").token);
+        assert_ne!(
+            made(None, "go", json(&1)).expect("right").token,
+            made(None, "go", json(&1)).expect("right").token
+        );
     }
 
     #[test]
@@ -448,19 +490,31 @@ mod tests {
         let params = |text: &str| read_params(text.to_owned()).map(|params| params.get().to_owned());
         assert_eq!(params(r#"{"id": 333}"#), Ok(r#"{"id": 333}"#.to_owned()));
         assert!(params("id=333").is_err_and(|fault| fault.contains("not JSON")));
-        assert!(params(&format!("\"{}\"", "x".repeat(MAX_PARAMS))).is_err_and(|fault| fault.contains("262146 bytes")));
-        assert_eq!((read_extras(None), read_extras(Some("null"))), (Ok(BTreeMap::new()), Ok(BTreeMap::new())));
-        assert!(read_extras(Some(r#"{"a": 1}"#)).is_err_and(|fault| fault.contains("not an object of strings")));
+        assert!(
+            params(&format!("\"{}\"", "x".repeat(MAX_PARAMS)))
+                .is_err_and(|fault| fault.contains("262146 bytes"))
+        );
+        assert_eq!(
+            (read_extras(None), read_extras(Some("null"))),
+            (Ok(BTreeMap::new()), Ok(BTreeMap::new()))
+        );
+        assert!(
+            read_extras(Some(r#"{"a": 1}"#)).is_err_and(|fault| fault.contains("not an object of strings"))
+        );
     }
 
     #[test]
     fn extras_are_strings_within_bounds() {
         let read = |text: &str| answered_extras(serde_json::from_str(text).expect("JSON"));
-        for none in ["1", "\"\"", "{}", r#"{"extras": null}"#, r#"{"extras": {}}"#, "[]", "[1, 2]", r#"[{"a": "1"}]"#] {
+        for none in
+            ["1", "\"\"", "{}", r#"{"extras": null}"#, r#"{"extras": {}}"#, "[]", "[1, 2]", r#"[{"a": "1"}]"#]
+        {
             assert_eq!(read(none), Ok(BTreeMap::new()), "{none}");
         }
         assert_eq!(read(r#"{"extras": {"a": "1"}}"#), Ok(BTreeMap::from([("a".into(), "1".into())])));
-        for (bad, word) in [(r#"{"extras": [1]}"#, "no object"), (r#"{"extras": {"a": 1}}"#, "a number under `a`")] {
+        for (bad, word) in
+            [(r#"{"extras": [1]}"#, "no object"), (r#"{"extras": {"a": 1}}"#, "a number under `a`")]
+        {
             assert!(read(bad).is_err_and(|error| error.contains(word)), "{bad}");
         }
         let many: BTreeMap<_, _> = (0..=MAX_EXTRAS).map(|at| (at.to_string(), String::new())).collect();

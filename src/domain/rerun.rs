@@ -34,7 +34,8 @@ impl Fared {
         }
     }
 
-    /// Whether a response stands so. One that is still open never does: its endpoint may perform the task yet, and would then do so twice.
+    /// Whether a response stands so. One that is still open never does: its endpoint may perform the task
+    /// yet, and would then do so twice.
     pub const fn covers(self, status: ResponseStatus, errnr: Option<i32>, received: bool) -> bool {
         match (self, status) {
             (Self::Failed, ResponseStatus::Finished) => !matches!(errnr, None | Some(0)),
@@ -50,7 +51,10 @@ impl FromStr for Fared {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words = || Self::ALL.map(Self::as_str).join(", ");
-        Self::ALL.into_iter().find(|fared| fared.as_str() == text).ok_or_else(|| format!("expected one of {}", words()))
+        Self::ALL
+            .into_iter()
+            .find(|fared| fared.as_str() == text)
+            .ok_or_else(|| format!("expected one of {}", words()))
     }
 }
 
@@ -74,7 +78,8 @@ mod tests {
             (S::Expired, None, true, &[Expired]),
         ];
         for (status, errnr, received, covered) in table {
-            let found: Vec<Fared> = Fared::ALL.into_iter().filter(|fared| fared.covers(*status, *errnr, *received)).collect();
+            let found: Vec<Fared> =
+                Fared::ALL.into_iter().filter(|fared| fared.covers(*status, *errnr, *received)).collect();
             assert_eq!(found, *covered, "{status:?} {errnr:?} {received}");
         }
     }

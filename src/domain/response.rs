@@ -1,4 +1,5 @@
-//! What one endpoint did with one task: a row of the ledger, and the only function that may change its status.
+//! What one endpoint did with one task: a row of the ledger, and the only function that may change its
+//! status.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -6,7 +7,9 @@ use uuid::Uuid;
 use super::{AnswerDigest, AttemptError, EndpointName, Json, TaskId, Timestamp};
 
 /// Where a response stands. `docs/states.md` draws the arrows; [`ResponseStatus::next`] is the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ResponseStatus {
     /// The endpoint must answer and has not said anything yet.
@@ -64,7 +67,8 @@ impl ResponseStatus {
         Self::ALL.get(usize::from(code)).copied()
     }
 
-    /// The only place where a response's status may change. Monotonic: repeats and stragglers answer the status that is there.
+    /// The only place where a response's status may change. Monotonic: repeats and stragglers answer the
+    /// status that is there.
     #[must_use]
     pub const fn next(self, event: ResponseEvent) -> Self {
         match (self, event) {
@@ -108,12 +112,13 @@ pub struct Response {
     pub vanished: bool,
     /// Another answer, which came after the end and changed nothing.
     pub late: Option<LateAnswer>,
-    /// The group of equal answers that its answer belongs to; none until there is an answer, and for one that was given to a version that made no
-    /// groups.
+    /// The group of equal answers that its answer belongs to; none until there is an answer, and for one that
+    /// was given to a version that made no groups.
     pub answer: Option<AnswerDigest>,
 }
 
-/// An answer that came after the end of its response and tells something else. It changes nothing; the first is kept.
+/// An answer that came after the end of its response and tells something else. It changes nothing; the first
+/// is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LateAnswer {
     /// Whether an answer had come before. If not, the response had been given up or canceled by then.
@@ -149,7 +154,12 @@ mod tests {
 
     #[test]
     fn moves_forward_only() {
-        let events = [(E::Received, S::Created), (E::Finished, S::Finished), (E::Canceled, S::Canceled), (E::Expired, S::Expired)];
+        let events = [
+            (E::Received, S::Created),
+            (E::Finished, S::Finished),
+            (E::Canceled, S::Canceled),
+            (E::Expired, S::Expired),
+        ];
         for from in S::ALL {
             for (event, target) in events {
                 let next = from.next(event);

@@ -4,13 +4,14 @@
 //! expression = conjunction { "or" conjunction }
 //! conjunction = factor { ("and" | ",") factor }
 //! factor = "not" factor | "(" expression ")" | "!" key | "@" group | key [ test ]
-//! test = "=" value | "!=" value | "~" regex | "!~" regex | "in" "(" value { "," value } ")" | "notin" "(" value { "," value } ")"
+//! test = "=" value | "!=" value | "~" regex | "!~" regex
+//!      | "in" "(" value { "," value } ")" | "notin" "(" value { "," value } ")"
 //! key, value, regex = word | '"' characters, with \" for a quote and \\ for a backslash '"'
 //! ```
 //!
-//! A key alone asks whether the label is there. Values are globs: `*` stands for any characters, `?` for one. A regular expression
-//! matches anywhere in the value. `!=`, `!~` and `notin` also hold for endpoints without the label, as in Kubernetes. `@web` stands for
-//! the selector that is stored as the group `web`.
+//! A key alone asks whether the label is there. Values are globs: `*` stands for any characters, `?` for one.
+//! A regular expression matches anywhere in the value. `!=`, `!~` and `notin` also hold for endpoints without
+//! the label, as in Kubernetes. `@web` stands for the selector that is stored as the group `web`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +27,8 @@ use super::labels::check_key;
 const LENGTH: usize = 4096;
 /// How deep parentheses and `not` may be nested: the parser and the evaluation go down with them.
 const DEPTH: usize = 32;
-/// Bytes that a compiled regular expression may have. Those of this crate take time in proportion to the text.
+/// Bytes that a compiled regular expression may have. Those of this crate take time in proportion to the
+/// text.
 const REGEX_SIZE: usize = 256 << 10;
 
 /// Why a text is no selector.
@@ -99,7 +101,8 @@ impl Selector {
         self.0.with_groups(groups).map(Self)
     }
 
-    /// Whether an endpoint with these facts is meant. A group that was not replaced by its selector has no endpoints.
+    /// Whether an endpoint with these facts is meant. A group that was not replaced by its selector has no
+    /// endpoints.
     pub fn matches<'a>(&self, fact: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.holds(&fact)
     }
@@ -140,7 +143,8 @@ impl Expression {
 
     /// Groups name no groups, so this goes no deeper than two selectors do.
     fn with_groups(&self, groups: &Groups) -> Result<Self, GroupName> {
-        let each = |parts: &[Self]| parts.iter().map(|part| part.with_groups(groups)).collect::<Result<_, _>>();
+        let each =
+            |parts: &[Self]| parts.iter().map(|part| part.with_groups(groups)).collect::<Result<_, _>>();
         Ok(match self {
             Self::All(parts) => Self::All(each(parts)?),
             Self::Any(parts) => Self::Any(each(parts)?),
@@ -295,16 +299,22 @@ impl<'a> Parser<'a> {
 
     fn group(&mut self) -> Result<GroupName, InvalidSelector> {
         let start = self.at;
-        let name = self.word(|byte| byte.is_ascii_whitespace() || b"(),\"".contains(&byte), "the name of a group")?;
-        let invalid = |error| InvalidSelector { at: self.characters(start), message: format!("{} is no group: {error}", quoted(&name)) };
+        let name =
+            self.word(|byte| byte.is_ascii_whitespace() || b"(),\"".contains(&byte), "the name of a group")?;
+        let invalid = |error| InvalidSelector {
+            at: self.characters(start),
+            message: format!("{} is no group: {error}", quoted(&name)),
+        };
         name.parse().map_err(invalid)
     }
 
     fn key(&mut self) -> Result<String, InvalidSelector> {
         self.skip_space();
         let start = self.at;
-        let key = self.word(|byte| byte.is_ascii_whitespace() || b"(),\"!=~".contains(&byte), "the name of a label")?;
-        check_key(&key).map_err(|error| InvalidSelector { at: self.characters(start), message: error.to_string() })?;
+        let key = self
+            .word(|byte| byte.is_ascii_whitespace() || b"(),\"!=~".contains(&byte), "the name of a label")?;
+        check_key(&key)
+            .map_err(|error| InvalidSelector { at: self.characters(start), message: error.to_string() })?;
         Ok(key)
     }
 
@@ -322,7 +332,11 @@ impl<'a> Parser<'a> {
         let regex = RegexBuilder::new(&text).size_limit(REGEX_SIZE).build();
         let invalid = |error: regex::Error| InvalidSelector {
             at: self.characters(start),
-            message: format!("{} is no regular expression that can be used: {}", quoted(&text), one_line(&error.to_string())),
+            message: format!(
+                "{} is no regular expression that can be used: {}",
+                quoted(&text),
+                one_line(&error.to_string())
+            ),
         };
         Ok(Test::Matches(regex.map_err(invalid)?))
     }
@@ -460,7 +474,12 @@ impl Expression {
     }
 }
 
-fn write_list(out: &mut fmt::Formatter<'_>, parts: &[Expression], between: &str, inside: bool) -> fmt::Result {
+fn write_list(
+    out: &mut fmt::Formatter<'_>,
+    parts: &[Expression],
+    between: &str,
+    inside: bool,
+) -> fmt::Result {
     out.write_str(if inside { "(" } else { "" })?;
     for (index, part) in parts.iter().enumerate() {
         out.write_str(if index == 0 { "" } else { between })?;
@@ -500,7 +519,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FACTS: [(&str, &str); 5] = [("name", "web1"), ("site", "berlin"), ("role", "web"), ("version", "0.1.0"), ("in", "x y")];
+    const FACTS: [(&str, &str); 5] =
+        [("name", "web1"), ("site", "berlin"), ("role", "web"), ("version", "0.1.0"), ("in", "x y")];
 
     fn holds(text: &str) -> bool {
         let selector: Selector = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -610,7 +630,8 @@ mod tests {
     fn a_group_stands_for_its_selector() {
         let selector = |text: &str| text.parse::<Selector>().expect("valid");
         let name = |text: &str| text.parse::<GroupName>().expect("valid");
-        let groups: Groups = [(name("web"), selector("role=web or role=proxy")), (name("old"), selector("!site"))].into();
+        let groups: Groups =
+            [(name("web"), selector("role=web or role=proxy")), (name("old"), selector("!site"))].into();
         let asked = selector("@web and not @old, site=b*");
         assert_eq!(asked.groups(), [&name("web"), &name("old")]);
         let replaced = asked.with_groups(&groups).expect("both are there");
@@ -622,14 +643,29 @@ mod tests {
     #[test]
     fn all_of_several() {
         let selector = |text: &str| text.parse::<Selector>().expect("valid");
-        assert_eq!(Selector::all(vec![selector("a or b"), selector("c")]).expect("short").to_string(), "(a or b) and c");
+        assert_eq!(
+            Selector::all(vec![selector("a or b"), selector("c")]).expect("short").to_string(),
+            "(a or b) and c"
+        );
         assert_eq!(Selector::all(vec![selector("a or b")]).expect("short").to_string(), "a or b");
-        assert!(Selector::all(vec![selector(&format!("a={}", "b".repeat(3000))); 2]).expect_err("too long").message.contains("4096"));
+        assert!(
+            Selector::all(vec![selector(&format!("a={}", "b".repeat(3000))); 2])
+                .expect_err("too long")
+                .message
+                .contains("4096")
+        );
     }
 
     #[test]
     fn globs() {
-        for (glob, text) in [("*", ""), ("a*b", "ab"), ("a*b*c", "axxbyyc"), ("?", "ä"), ("**a", "xa"), ("web*.ber", "web1.x.ber")] {
+        for (glob, text) in [
+            ("*", ""),
+            ("a*b", "ab"),
+            ("a*b*c", "axxbyyc"),
+            ("?", "ä"),
+            ("**a", "xa"),
+            ("web*.ber", "web1.x.ber"),
+        ] {
             assert!(glob_matches(glob, text), "{glob} {text}");
         }
         for (glob, text) in [("?", ""), ("a*b", "a"), ("a*b", "abc"), ("", "a"), ("a?", "a")] {
@@ -639,7 +675,14 @@ mod tests {
 
     fn expressions() -> impl Strategy<Value = String> {
         let key = prop_oneof![Just("a"), Just("site"), Just("\"in\""), Just("x/y.z")];
-        let value = prop_oneof![Just("b"), Just("\"\""), Just("\"x y\""), Just("we*"), Just("\"\\\\\\\"\""), Just("a=b!~")];
+        let value = prop_oneof![
+            Just("b"),
+            Just("\"\""),
+            Just("\"x y\""),
+            Just("we*"),
+            Just("\"\\\\\\\"\""),
+            Just("a=b!~")
+        ];
         let term = (key, value, 0..9u8).prop_map(|(key, value, test)| match test {
             0 => format!("{key}={value}"),
             1 => format!("{key} != {value}"),

@@ -1,8 +1,9 @@
-//! How the endpoints of a task, or of the fleet, stand: four bits each, so that 50,000 of them are 25 KB, and the changes from one such
-//! vector to the next.
+//! How the endpoints of a task, or of the fleet, stand: four bits each, so that 50,000 of them are 25 KB, and
+//! the changes from one such vector to the next.
 //!
-//! A vector is read like a hexadecimal dump: the first endpoint is the high half of the first byte. `docs/api.md` describes both encodings
-//! for readers in other languages; `tests/fixtures/states.json` has examples that each of them must agree with.
+//! A vector is read like a hexadecimal dump: the first endpoint is the high half of the first byte.
+//! `docs/api.md` describes both encodings for readers in other languages; `tests/fixtures/states.json` has
+//! examples that each of them must agree with.
 
 use sha2::{Digest, Sha256};
 
@@ -95,9 +96,15 @@ impl PartState {
         }
     }
 
-    /// Where a response stands: `published` once the broker has confirmed its task, `runs` once its handler has said how far it is,
-    /// `vanished` while its endpoint has the task and is not there.
-    pub const fn of_response(status: ResponseStatus, errnr: Option<i32>, published: bool, runs: bool, vanished: bool) -> Self {
+    /// Where a response stands: `published` once the broker has confirmed its task, `runs` once its handler
+    /// has said how far it is, `vanished` while its endpoint has the task and is not there.
+    pub const fn of_response(
+        status: ResponseStatus,
+        errnr: Option<i32>,
+        published: bool,
+        runs: bool,
+        vanished: bool,
+    ) -> Self {
         match (status, errnr) {
             (ResponseStatus::Expected, _) if published => Self::Sent,
             (ResponseStatus::Expected, _) => Self::Waiting,
@@ -242,7 +249,8 @@ impl States {
 
     /// The vector in these bytes; `None` when they are more or fewer than so many states take.
     pub fn from_bytes(bytes: &[u8], count: usize) -> Option<Self> {
-        let fits = bytes.len() == count.div_ceil(2) && (count.is_multiple_of(2) || bytes.last().is_none_or(|last| last & 0xf == 0));
+        let fits = bytes.len() == count.div_ceil(2)
+            && (count.is_multiple_of(2) || bytes.last().is_none_or(|last| last & 0xf == 0));
         fits.then(|| Self { packed: bytes.to_vec(), count })
     }
 
@@ -293,9 +301,9 @@ pub fn generation(names: &[EndpointName]) -> String {
     hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Changes as bytes, in the order of their places. Each is one number: how many places lie between it and the change before, times 16,
-/// plus the code. A number is written in base 128, its lowest digit first; every byte but the last of a number has its high bit set
-/// (unsigned LEB128).
+/// Changes as bytes, in the order of their places. Each is one number: how many places lie between it and the
+/// change before, times 16, plus the code. A number is written in base 128, its lowest digit first; every
+/// byte but the last of a number has its high bit set (unsigned LEB128).
 pub fn encode_changes(changes: &[StateChange]) -> Vec<u8> {
     let (mut bytes, mut next) = (Vec::with_capacity(2 * changes.len()), 0);
     for change in changes {
@@ -327,7 +335,10 @@ pub fn decode_changes(bytes: &[u8], count: usize) -> Result<Vec<StateChange>, In
             number |= u64::from(byte & !MORE) << (BITS * read);
             read += 1;
         }
-        let place = usize::try_from(number >> 4).ok().and_then(|distance| distance.checked_add(next)).unwrap_or(usize::MAX);
+        let place = usize::try_from(number >> 4)
+            .ok()
+            .and_then(|distance| distance.checked_add(next))
+            .unwrap_or(usize::MAX);
         if place >= count {
             return Err(InvalidChanges::Place { place, count });
         }

@@ -1,4 +1,5 @@
-//! Whom a submission is for when it names no endpoints: which of those that are known for the type are chosen, and why others are not.
+//! Whom a submission is for when it names no endpoints: which of those that are known for the type are
+//! chosen, and why others are not.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,8 +25,9 @@ pub struct Target {
     /// The largest number of these endpoints that the task is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// The text that decides which endpoints `percent` and `limit` leave. The same seed chooses the same endpoints, and a larger part holds all endpoints of
-    /// a smaller one. Without it the identifier of the task decides.
+    /// The text that decides which endpoints `percent` and `limit` leave. The same seed chooses the same
+    /// endpoints, and a larger part holds all endpoints of a smaller one. Without it the identifier of the
+    /// task decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,
     /// Whether endpoints that are stopped are meant too. Without it the task type decides.
@@ -115,15 +117,24 @@ impl Target {
         self.groups.iter().chain(self.selectors.iter().chain(&self.exclude).flat_map(Selector::groups))
     }
 
-    /// Chooses among the endpoints that are known for a task type. `seed` and `expect` decide where the target says nothing of them.
+    /// Chooses among the endpoints that are known for a task type. `seed` and `expect` decide where the
+    /// target says nothing of them.
     ///
     /// # Errors
     /// The first group it names that is not among `groups`.
-    pub fn choose(&self, members: &[Member], groups: &Groups, expect: Expect, seed: &str) -> Result<Choice, GroupName> {
-        let replaced =
-            |selectors: &[Selector]| selectors.iter().map(|selector| selector.with_groups(groups)).collect::<Result<Vec<_>, _>>();
+    pub fn choose(
+        &self,
+        members: &[Member],
+        groups: &Groups,
+        expect: Expect,
+        seed: &str,
+    ) -> Result<Choice, GroupName> {
+        let replaced = |selectors: &[Selector]| {
+            selectors.iter().map(|selector| selector.with_groups(groups)).collect::<Result<Vec<_>, _>>()
+        };
         let (selectors, exclude) = (replaced(&self.selectors)?, replaced(&self.exclude)?);
-        let in_groups: Vec<&Selector> = self.groups.iter().map(|name| group(groups, name)).collect::<Result<_, _>>()?;
+        let in_groups: Vec<&Selector> =
+            self.groups.iter().map(|name| group(groups, name)).collect::<Result<_, _>>()?;
         let everybody = selectors.is_empty() && in_groups.is_empty();
         let expect = self.expect.unwrap_or(expect);
         let mut choice = Choice::default();
@@ -138,7 +149,9 @@ impl Target {
             } else {
                 match attendance {
                     Attendance::OtherTypes => choice.left_out.push((name.clone(), LeftOut::NoHandler)),
-                    Attendance::Away if expect == Expect::Subscribed => choice.left_out.push((name.clone(), LeftOut::NotSubscribed)),
+                    Attendance::Away if expect == Expect::Subscribed => {
+                        choice.left_out.push((name.clone(), LeftOut::NotSubscribed))
+                    }
                     Attendance::Away | Attendance::Subscribed => fit.push(name.clone()),
                 }
             }
@@ -157,7 +170,8 @@ impl Target {
 
     /// How many of so many endpoints may be chosen.
     fn most_of(&self, endpoints: usize) -> usize {
-        let share = self.percent.map_or(endpoints, |percent| (endpoints * usize::from(percent)).div_ceil(100));
+        let share =
+            self.percent.map_or(endpoints, |percent| (endpoints * usize::from(percent)).div_ceil(100));
         share.min(self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 }
@@ -215,8 +229,9 @@ mod tests {
     #[test]
     fn a_larger_part_holds_the_smaller_one() {
         let fleet = fleet(100);
-        let part =
-            |percent, limit, seed: &str| choose(&Target { percent, limit, seed: Some(seed.to_owned()), ..Target::default() }, &fleet, "x");
+        let part = |percent, limit, seed: &str| {
+            choose(&Target { percent, limit, seed: Some(seed.to_owned()), ..Target::default() }, &fleet, "x")
+        };
         let (small, large) = (part(Some(10), None, "a"), part(Some(50), None, "a"));
         assert_eq!((small.chosen.len(), large.chosen.len()), (9, 45), "of the 90 that are there");
         assert!(small.chosen.iter().all(|name| large.chosen.contains(name)));
@@ -233,9 +248,16 @@ mod tests {
     #[test]
     fn groups_and_selectors_add_up() {
         let name = |text: &str| text.parse::<GroupName>().expect("a name");
-        let groups: Groups = [(name("first"), selector("name in (web0, web1)")), (name("odd"), selector("rack=1"))].into();
-        let chosen = |target: Target| target.choose(&fleet(6), &groups, Expect::Subscribed, "x").map(|choice| choice.chosen);
-        let both = Target { groups: vec![name("first")], selectors: vec![selector("name=web4")], ..Target::default() };
+        let groups: Groups =
+            [(name("first"), selector("name in (web0, web1)")), (name("odd"), selector("rack=1"))].into();
+        let chosen = |target: Target| {
+            target.choose(&fleet(6), &groups, Expect::Subscribed, "x").map(|choice| choice.chosen)
+        };
+        let both = Target {
+            groups: vec![name("first")],
+            selectors: vec![selector("name=web4")],
+            ..Target::default()
+        };
         assert_eq!(names(&chosen(both).expect("known")), ["web0", "web1", "web4"]);
         let in_both = Target { selectors: vec![selector("@first and @odd")], ..Target::default() };
         assert_eq!(names(&chosen(in_both).expect("known")), ["web1"]);

@@ -12,7 +12,8 @@ pub enum TaskStatus {
     Created,
     /// The broker has confirmed it, an endpoint has answered, or a worker was given it.
     Sent,
-    /// The receive deadline passed and some expected endpoint has not received it. Not the end: a late endpoint turns it back.
+    /// The receive deadline passed and some expected endpoint has not received it. Not the end: a late
+    /// endpoint turns it back.
     Incomplete,
     /// Every expected endpoint finished, with or without errors. Final.
     Done,
@@ -53,7 +54,8 @@ pub struct IllegalMove {
 
 impl TaskStatus {
     /// All states, in the order of their codes.
-    pub const ALL: [Self; 6] = [Self::Created, Self::Sent, Self::Incomplete, Self::Done, Self::Canceled, Self::Expired];
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Sent, Self::Incomplete, Self::Done, Self::Canceled, Self::Expired];
 
     /// Whether nothing can change it any more.
     pub const fn is_final(self) -> bool {
@@ -82,7 +84,8 @@ impl TaskStatus {
         Self::ALL.get(usize::from(code)).copied()
     }
 
-    /// The only place where a task's status may change. Repeats are no moves: they answer the status that is there.
+    /// The only place where a task's status may change. Repeats are no moves: they answer the status that is
+    /// there.
     ///
     /// # Errors
     /// [`IllegalMove`] for the one thing a customer can ask in vain: to cancel what has ended otherwise.
@@ -107,7 +110,8 @@ impl TaskStatus {
     }
 }
 
-/// How the expected endpoints of a task stand. `finished + canceled + expired` never exceeds `expected`, and equals it once all is over.
+/// How the expected endpoints of a task stand. `finished + canceled + expired` never exceeds `expected`, and
+/// equals it once all is over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Endpoints that must answer.
@@ -156,7 +160,8 @@ pub struct NewTask {
     pub endpoints: Vec<EndpointName>,
     /// What the endpoints had to be, where they were not named.
     pub target: Option<Target>,
-    /// SHA-256 of what makes two submissions the same: the payload's value and the set of endpoints, or what they have to be.
+    /// SHA-256 of what makes two submissions the same: the payload's value and the set of endpoints, or what
+    /// they have to be.
     pub digest: [u8; 32],
     /// Where it stands in the work queue of its type; none for a task that endpoints perform.
     pub place: Option<Place>,
@@ -170,7 +175,8 @@ pub struct NewTask {
     pub submitted_by: Option<TokenName>,
     /// The task that it repeats for some of its endpoints.
     pub rerun_of: Option<TaskId>,
-    /// Whether something waits for its end. If so, the ledger notes the end for the process that has to go on.
+    /// Whether something waits for its end. If so, the ledger notes the end for the process that has to go
+    /// on.
     pub followed: bool,
     /// The rollout that it is a batch of.
     pub rollout: Option<uuid::Uuid>,

@@ -29,11 +29,13 @@ pub struct Throughput {
 
 impl Throughput {
     /// A task that was accepted.
-    pub const ACCEPTED: Self = Self { accepted: 1, done: 0, failed: 0, canceled: 0, expired: 0, answers: 0, errors: 0 };
+    pub const ACCEPTED: Self =
+        Self { accepted: 1, done: 0, failed: 0, canceled: 0, expired: 0, answers: 0, errors: 0 };
 
     /// A task that has come to this status; none while it goes on.
     pub fn of_end(status: TaskStatus, counts: &Counts) -> Option<Self> {
-        let ended = Self { answers: u64::from(counts.finished), errors: u64::from(counts.failed), ..Self::default() };
+        let ended =
+            Self { answers: u64::from(counts.finished), errors: u64::from(counts.failed), ..Self::default() };
         Some(match status {
             TaskStatus::Created | TaskStatus::Sent | TaskStatus::Incomplete => return None,
             TaskStatus::Done if counts.failed == 0 => Self { done: 1, ..ended },
@@ -58,7 +60,9 @@ impl AddAssign for Throughput {
 }
 
 /// The length of the spans that throughput is kept for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Grain {
     /// A minute, kept for seven days.
@@ -104,7 +108,8 @@ impl Grain {
 
     /// When the span began that a time is in: spans begin with the minutes and hours of UTC.
     pub fn beginning(self, time: Timestamp) -> Timestamp {
-        let (micros, length) = (time.as_micros(), i64::try_from(self.length().as_micros()).unwrap_or(i64::MAX));
+        let (micros, length) =
+            (time.as_micros(), i64::try_from(self.length().as_micros()).unwrap_or(i64::MAX));
         Timestamp::from_micros(micros - micros.rem_euclid(length))
     }
 }

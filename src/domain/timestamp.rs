@@ -1,7 +1,7 @@
 //! Points in time: UTC with microseconds, RFC 3339 on the wire, `DATETIME(6)` or an integer in the store.
 //!
-//! RFC 3339 has years of four digits, and so has `DATETIME`: a time outside the years 1 to 9999 cannot be written down. No value of
-//! [`Timestamp`] is outside, whatever it was made from.
+//! RFC 3339 has years of four digits, and so has `DATETIME`: a time outside the years 1 to 9999 cannot be
+//! written down. No value of [`Timestamp`] is outside, whatever it was made from.
 
 use std::fmt;
 use std::time::Duration;
@@ -118,7 +118,9 @@ mod tests {
         assert_eq!(Timestamp::LAST.to_string(), "9999-12-31T23:59:59.999999Z");
         assert_eq!(Timestamp::FIRST.to_string(), "0001-01-01T00:00:00.000000Z");
         // The year 10000 in UTC, and the year 0.
-        for (text, end) in [("9999-12-31T23:59:59-14:00", Timestamp::LAST), ("0000-12-31T23:59:59Z", Timestamp::FIRST)] {
+        for (text, end) in
+            [("9999-12-31T23:59:59-14:00", Timestamp::LAST), ("0000-12-31T23:59:59Z", Timestamp::FIRST)]
+        {
             assert_eq!(serde_json::from_value::<Timestamp>(text.into()).expect("RFC 3339"), end);
         }
         for end in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {

@@ -1,7 +1,7 @@
 //! Who may use the API, and for what.
 //!
-//! A token is known by a name and proved by a secret, of which nothing but its SHA-256 is kept: a secret is 256 random bits, so there is
-//! nothing a slow hash would protect, and every request has to be hashed.
+//! A token is known by a name and proved by a secret, of which nothing but its SHA-256 is kept: a secret is
+//! 256 random bits, so there is nothing a slow hash would protect, and every request has to be hashed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,7 +15,9 @@ use uuid::Uuid;
 use super::{EndpointName, TaskType, Timestamp, TokenName};
 
 /// What a token is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Submit and cancel tasks.
@@ -171,15 +173,25 @@ mod tests {
         assert!(Scope::ALL.into_iter().all(|scope| token(&[Scope::Admin], &[]).permits(scope)));
         let reader = token(&[Scope::Read], &["worker"]);
         assert_eq!(Scope::ALL.map(|scope| reader.permits(scope)), [false, true, false, false, false]);
-        assert!(reader.covers("worker") && !reader.covers("backup") && !reader.covers("") && !reader.is_unlimited());
+        assert!(
+            reader.covers("worker")
+                && !reader.covers("backup")
+                && !reader.covers("")
+                && !reader.is_unlimited()
+        );
         assert!(token(&[Scope::Read], &[]).covers("backup"));
-        assert!(reader.is_expired(Timestamp::from_micros(10)) && !reader.is_expired(Timestamp::from_micros(9)));
+        assert!(
+            reader.is_expired(Timestamp::from_micros(10)) && !reader.is_expired(Timestamp::from_micros(9))
+        );
     }
 
     #[test]
     fn a_hash_tells_secrets_apart_and_shows_nothing() {
         let hash = SecretHash::of(b"secret");
-        assert!(hash.matches(&SecretHash::from_bytes(*hash.as_bytes())) && !hash.matches(&SecretHash::of(b"Secret")));
+        assert!(
+            hash.matches(&SecretHash::from_bytes(*hash.as_bytes()))
+                && !hash.matches(&SecretHash::of(b"Secret"))
+        );
         let shown = format!("{:?}", token(&[Scope::Read], &[]));
         assert!(shown.contains("hash: ***"), "{shown}");
     }

@@ -1,7 +1,8 @@
 //! The user that executables run as, when it is not the one of this process.
 //!
-//! Looked up in `/etc/passwd` and `/etc/group`; users of a directory service go by their numbers. Only root can become somebody else here:
-//! another user with the right to do so would hand its own supplementary groups down.
+//! Looked up in `/etc/passwd` and `/etc/group`; users of a directory service go by their numbers. Only root
+//! can become somebody else here: another user with the right to do so would hand its own supplementary
+//! groups down.
 
 use std::fs;
 
@@ -22,7 +23,8 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// The account that `user` or `user:group` names, names or numbers, if this process can run handlers as it.
+    /// The account that `user` or `user:group` names, names or numbers, if this process can run handlers as
+    /// it.
     pub(super) fn usable(text: &str) -> Result<Self, String> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let account = Self::look_up(text, &read("/etc/passwd"), &read("/etc/group"))?;
@@ -34,25 +36,36 @@ impl Account {
             return Err(format!("tasker runs as user {own}, and only root can run handlers as `{text}`"));
         }
         let lacking = lacking(&read("/proc/self/status"));
-        if lacking.is_empty() { Ok(account) } else { Err(format!("to run handlers as `{text}`, tasker lacks {}", lacking.join(", "))) }
+        if lacking.is_empty() {
+            Ok(account)
+        } else {
+            Err(format!("to run handlers as `{text}`, tasker lacks {}", lacking.join(", ")))
+        }
     }
 
     fn look_up(text: &str, passwd: &str, groups: &str) -> Result<Self, String> {
         let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         let number: Option<u32> = user.parse().ok();
-        let of_user = |line: &Vec<&str>| line[0] == user || number.is_some() && line.get(2).and_then(|uid| uid.parse().ok()) == number;
+        let of_user = |line: &Vec<&str>| {
+            line[0] == user || number.is_some() && line.get(2).and_then(|uid| uid.parse().ok()) == number
+        };
         let line = passwd.lines().map(fields).find(of_user);
         let (uid, primary, name, home) = match (&line, number) {
             (Some(line), _) => {
                 let number = |at: usize| line.get(at).and_then(|field| field.parse::<u32>().ok());
-                let uid = number(2).ok_or_else(|| format!("/etc/passwd has no number for the user `{user}`"))?;
+                let uid =
+                    number(2).ok_or_else(|| format!("/etc/passwd has no number for the user `{user}`"))?;
                 (uid, number(3), line[0], line.get(5).copied().unwrap_or("/"))
             }
             (None, Some(uid)) => (uid, None, user, "/"),
-            (None, None) => return Err(format!("/etc/passwd has no user `{user}`: name one that is there, or a number")),
+            (None, None) => {
+                return Err(format!("/etc/passwd has no user `{user}`: name one that is there, or a number"));
+            }
         };
         let gid = match group {
-            None => primary.ok_or_else(|| format!("/etc/passwd has no user {uid}, so its group has to be said: `{uid}:GROUP`"))?,
+            None => primary.ok_or_else(|| {
+                format!("/etc/passwd has no user {uid}, so its group has to be said: `{uid}:GROUP`")
+            })?,
             Some(group) => match group.parse() {
                 Ok(gid) => gid,
                 Err(_) => groups
@@ -60,7 +73,9 @@ impl Account {
                     .map(fields)
                     .find(|line| line[0] == group)
                     .and_then(|line| line.get(2)?.parse().ok())
-                    .ok_or_else(|| format!("/etc/group has no group `{group}`: name one that is there, or a number"))?,
+                    .ok_or_else(|| {
+                        format!("/etc/group has no group `{group}`: name one that is there, or a number")
+                    })?,
             },
         };
         Ok(Self { user: uid, group: gid, name: name.to_owned(), home: home.to_owned() })
@@ -73,7 +88,10 @@ fn fields(line: &str) -> Vec<&str> {
 
 /// What is not among the effective capabilities of a `/proc/PID/status`.
 fn lacking(status: &str) -> Vec<&'static str> {
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     let mask = mask.unwrap_or(0);
     NEEDED.iter().filter(|(_, bit)| mask >> bit & 1 == 0).map(|(name, _)| *name).collect()
 }
@@ -82,12 +100,18 @@ fn lacking(status: &str) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbuilder:x:1001:1002:Builds:/srv/builder:/bin/sh\nodd:x:minus:1:::\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbuilder:x:1001:1002:Builds:/srv/builder:/bin/sh\nodd:x:minus:1:::\n";
     const GROUP: &str = "root:x:0:\ndocker:x:990:builder\nbuilder:x:1002:\n";
 
     #[test]
     fn users_and_groups_are_names_or_numbers() {
-        let account = |user, group, name: &str, home: &str| Account { user, group, name: name.into(), home: home.into() };
+        let account = |user, group, name: &str, home: &str| Account {
+            user,
+            group,
+            name: name.into(),
+            home: home.into(),
+        };
         let table = [
             ("builder", Ok(account(1001, 1002, "builder", "/srv/builder"))),
             ("builder:docker", Ok(account(1001, 990, "builder", "/srv/builder"))),

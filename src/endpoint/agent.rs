@@ -1,8 +1,9 @@
-//! The process on a server that performs tasks: puts the parts together, starts them in order and stops them in order.
+//! The process on a server that performs tasks: puts the parts together, starts them in order and stops them
+//! in order.
 //!
-//! Promises: a task whose delivery was acknowledged is performed and reported, whatever ends this process and however
-//! often; it is started once, unless the process itself ended while it ran. Gives up: tasks that expire meanwhile and are
-//! not asked for again.
+//! Promises: a task whose delivery was acknowledged is performed and reported, whatever ends this process and
+//! however often; it is started once, unless the process itself ended while it ran. Gives up: tasks that
+//! expire meanwhile and are not asked for again.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -60,7 +61,14 @@ pub struct AgentConfig {
 impl AgentConfig {
     /// With the usual time-outs.
     pub fn new(endpoint: EndpointName, task_types: Vec<TypePolicy>, settings: config::Endpoint) -> Self {
-        Self { endpoint, task_types, settings, welcome_timeout: Duration::from_secs(30), grace: GRACE, slots: None }
+        Self {
+            endpoint,
+            task_types,
+            settings,
+            welcome_timeout: Duration::from_secs(30),
+            grace: GRACE,
+            slots: None,
+        }
     }
 }
 
@@ -100,7 +108,8 @@ impl From<IntakeError> for AgentError {
 pub struct AgentState {
     /// Whether it is connected to the broker.
     pub connected: bool,
-    /// Whether the API has welcomed this connection: tasks arrive of every type whose queue can be consumed, and of one at least.
+    /// Whether the API has welcomed this connection: tasks arrive of every type whose queue can be consumed,
+    /// and of one at least.
     pub welcomed: bool,
     /// Whether there is room for tasks.
     pub journal: Health,
@@ -125,7 +134,11 @@ impl AgentHandle {
     /// How it is now.
     pub fn state(&self) -> AgentState {
         let session = self.session.borrow();
-        AgentState { connected: session.up, welcomed: session.is_welcomed(), journal: self.health.borrow().clone() }
+        AgentState {
+            connected: session.up,
+            welcomed: session.is_welcomed(),
+            journal: self.health.borrow().clone(),
+        }
     }
 
     /// The tasks that run now.
@@ -179,24 +192,32 @@ impl Agent {
         let dir = directory::of(&settings.data_dir, &endpoint, &names);
         let options = Options::new(settings.journal_limit, settings.remember);
         let of_endpoint = dir.parent().unwrap_or(&dir);
-        let home = home::of(of_endpoint).map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
+        let home = home::of(of_endpoint)
+            .map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
         // First, since its lock says that nobody else's handlers are in the way.
         let (journal, damages) = Journal::open(&dir, options, &names)?;
         for damage in damages {
-            let (path, offset, lost, places) = (damage.path.display(), damage.offset, damage.lost, damage.places);
+            let (path, offset, lost, places) =
+                (damage.path.display(), damage.offset, damage.lost, damage.places);
             match damage.torn {
-                true => tracing::info!(%path, offset, lost, "truncated an unfinished record at the end of the journal"),
+                true => {
+                    tracing::info!(%path, offset, lost, "truncated an unfinished record at the end of the journal")
+                }
                 false => {
                     tracing::error!(%path, offset, lost, places, "the journal is damaged: what lay at these places of the file is lost, the rest was read")
                 }
             }
         }
         let groups = dir.join(directory::RUNNING);
-        let (leftovers, ended) = Leftovers::sweep(groups.clone()).map_err(|source| AgentError::Directory { path: groups, source })?;
+        let (leftovers, ended) = Leftovers::sweep(groups.clone())
+            .map_err(|source| AgentError::Directory { path: groups, source })?;
         if ended > 0 {
             tracing::warn!(ended, "killed handlers that the last process left running");
         }
-        let executables = settings.handlers_dir.clone().map(|dir| Executables::new(dir, &settings, &task_types, leftovers).map(Arc::new));
+        let executables = settings
+            .handlers_dir
+            .clone()
+            .map(|dir| Executables::new(dir, &settings, &task_types, leftovers).map(Arc::new));
         let executables = executables.transpose().map_err(AgentError::RunAs)?;
         let shared = slots.map(|slots| Arc::new(Semaphore::new(usize::try_from(slots.max(1)).unwrap_or(1))));
         let lane = |policy: TypePolicy| (policy.name.clone(), Arc::new(Lane::new(policy, shared.clone())));
@@ -226,29 +247,42 @@ impl Agent {
 
     /// Tells how it is, from now until it has ended.
     pub fn handle(&self) -> AgentHandle {
-        AgentHandle { session: self.session.subscribe(), health: self.core.journal.health(), at_work: self.core.at_work.clone() }
+        AgentHandle {
+            session: self.session.subscribe(),
+            health: self.core.journal.health(),
+            at_work: self.core.at_work.clone(),
+        }
     }
 
-    /// Runs until `stop`, then ends in order within the configured time: takes nothing more, says goodbye, lets handlers
-    /// finish, sends the last reports. What did not finish is in the journal for the next start.
+    /// Runs until `stop`, then ends in order within the configured time: takes nothing more, says goodbye,
+    /// lets handlers finish, sends the last reports. What did not finish is in the journal for the next
+    /// start.
     ///
     /// # Errors
     /// When the broker or the journal are closed under it.
     pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
         let Self { core, broker, session, welcome_timeout, stop_timeout, look_every } = self;
-        // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped it.
+        // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped
+        // it.
         let all = CancellationToken::new();
         let _all = all.clone().drop_guard();
         recovery::recover(&core).await?;
         lookout::look(&core).await;
-        let subscriptions: Vec<_> = core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
+        let subscriptions: Vec<_> =
+            core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
         let mut consumer = broker.consume(Source::Tasks(subscriptions), PREFETCH).await?;
 
         let running = TaskTracker::new();
         let taking = all.child_token();
         let parts = TaskTracker::new();
         for lane in core.lanes.values() {
-            parts.spawn(performer::start_in_turn(core.clone(), lane.clone(), taking.clone(), running.clone(), all.clone()));
+            parts.spawn(performer::start_in_turn(
+                core.clone(),
+                lane.clone(),
+                taking.clone(),
+                running.clone(),
+                all.clone(),
+            ));
         }
         tokio::spawn(taking.clone().run_until_cancelled_owned(lookout::look_again(core.clone(), look_every)));
         let say_so = presence::say_so(core.clone(), broker.clone(), session.clone(), welcome_timeout);
@@ -259,7 +293,8 @@ impl Agent {
         let flushed = CancellationToken::new();
         let send_reports = reporter::send_reports(core.clone(), broker.clone(), flushed.clone());
         let mut reporter = tokio::spawn(all.clone().run_until_cancelled_owned(send_reports));
-        let send_lines = line_reporter::send_lines(core.clone(), broker.clone(), session.subscribe(), flushed.clone());
+        let send_lines =
+            line_reporter::send_lines(core.clone(), broker.clone(), session.subscribe(), flushed.clone());
         tokio::spawn(all.clone().run_until_cancelled_owned(send_lines));
 
         let sessions = session.subscribe();
@@ -274,7 +309,8 @@ impl Agent {
         parts.wait().await;
         running.close();
         if core.leases() {
-            // It may take long, so cancels are still heard. What else comes is let go: after the goodbye others are given it.
+            // It may take long, so cancels are still heard. What else comes is let go: after the goodbye
+            // others are given it.
             let finished = CancellationToken::new();
             let until_finished = async {
                 finish(&core, &running, deadline).await;
@@ -309,12 +345,14 @@ impl Agent {
     }
 }
 
-/// Waits for running handlers, and stops those that are not through in time, unless their type is to be waited for.
+/// Waits for running handlers, and stops those that are not through in time, unless their type is to be
+/// waited for.
 async fn finish(core: &Core, running: &TaskTracker, deadline: Instant) {
     if tokio::time::timeout_at(deadline - core.grace, running.wait()).await.is_err() {
         tracing::warn!(endpoint = %core.endpoint, tasks = running.len(), "handlers that still run are stopped; that is a failed attempt of each");
         core.stopping.cancel();
-        // Those ended within the grace, whatever they do; the others are what a type with `on_stop: wait` performs.
+        // Those ended within the grace, whatever they do; the others are what a type with `on_stop: wait`
+        // performs.
         while tokio::time::timeout(core.grace + WAITING, running.wait()).await.is_err() {
             tracing::warn!(endpoint = %core.endpoint, tasks = running.len(), ids = ?core.some_running(), "the stop waits for handlers, as `on_stop: wait` says; a second signal ends them");
         }

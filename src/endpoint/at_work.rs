@@ -1,4 +1,5 @@
-//! The tasks that an agent performs at the moment, and those that its stop has ended: for cancels, and for whoever waits for a stop.
+//! The tasks that an agent performs at the moment, and those that its stop has ended: for cancels, and for
+//! whoever waits for a stop.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

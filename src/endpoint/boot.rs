@@ -1,4 +1,5 @@
-//! The time since this machine was started. No setting of a clock moves it, and it goes on while the machine sleeps.
+//! The time since this machine was started. No setting of a clock moves it, and it goes on while the machine
+//! sleeps.
 
 use std::fs;
 use std::time::Duration;
@@ -23,7 +24,9 @@ impl Boot {
     pub(super) fn current() -> Self {
         let id = fs::read_to_string(ID).ok().and_then(|text| text.trim().parse().ok());
         if id.is_none() {
-            tracing::warn!("{ID} cannot be read: after each restart of this endpoint its tasks wait until the API asks for them");
+            tracing::warn!(
+                "{ID} cannot be read: after each restart of this endpoint its tasks wait until the API asks for them"
+            );
         }
         Self { id }
     }
@@ -34,7 +37,8 @@ impl Boot {
         self.id.map(|boot| Deadline { boot, micros })
     }
 
-    /// How long it is until then; nothing when that was measured from another start, and nobody knows how long ago that was.
+    /// How long it is until then; nothing when that was measured from another start, and nobody knows how
+    /// long ago that was.
     pub(super) fn left(self, deadline: Option<Deadline>) -> Option<Duration> {
         let deadline = deadline.filter(|deadline| Some(deadline.boot) == self.id)?;
         Some(Duration::from_micros(deadline.micros).saturating_sub(uptime()))

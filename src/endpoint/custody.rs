@@ -1,8 +1,9 @@
 //! Whether nobody but root and the user of this process can change what a path leads to.
 //!
-//! Looked at from the root of the file system downwards: each directory on the way, each link that is followed, and the file. Who cannot
-//! write to a directory cannot exchange what is in it, so all that was found good on the way stays good until root or we change it: there
-//! is no moment between this look and the use of the path in which others could.
+//! Looked at from the root of the file system downwards: each directory on the way, each link that is
+//! followed, and the file. Who cannot write to a directory cannot exchange what is in it, so all that was
+//! found good on the way stays good until root or we change it: there is no moment between this look and the
+//! use of the path in which others could.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -48,7 +49,10 @@ pub(super) fn objection(path: &Path) -> io::Result<Option<String>> {
         }
         links += 1;
         if links > LINKS {
-            return Ok(Some(format!("{} is one of more than {LINKS} links that lead to each other", next.display())));
+            return Ok(Some(format!(
+                "{} is one of more than {LINKS} links that lead to each other",
+                next.display()
+            )));
         }
         let target = fs::read_link(&next)?;
         if target.is_absolute() {
@@ -61,7 +65,9 @@ pub(super) fn objection(path: &Path) -> io::Result<Option<String>> {
 
 /// The names of a path, the first of them last.
 fn reversed(path: &Path) -> Vec<OsString> {
-    let names = path.components().filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir));
+    let names = path
+        .components()
+        .filter(|component| matches!(component, Component::Normal(_) | Component::ParentDir));
     names.rev().map(|component| component.as_os_str().to_owned()).collect()
 }
 
@@ -75,14 +81,20 @@ struct Entry {
 
 impl Entry {
     fn of(meta: &Metadata) -> Self {
-        Self { owner: meta.uid(), mode: meta.mode() & 0o7777, directory: meta.is_dir(), link: meta.is_symlink() }
+        Self {
+            owner: meta.uid(),
+            mode: meta.mode() & 0o7777,
+            directory: meta.is_dir(),
+            link: meta.is_symlink(),
+        }
     }
 }
 
 fn judge(entry: &Entry, own: u32) -> Option<String> {
     let Entry { owner, mode, directory, link } = *entry;
     if owner != 0 && owner != own {
-        let expected = if own == 0 { "root".to_owned() } else { format!("root or user {own}, which tasker runs as") };
+        let expected =
+            if own == 0 { "root".to_owned() } else { format!("root or user {own}, which tasker runs as") };
         return Some(format!("belongs to user {owner} instead of {expected}"));
     }
     // The mode of a link says nothing, and all that is in a sticky directory is looked at in its turn.
@@ -157,7 +169,10 @@ mod tests {
                 fs::set_permissions(&weak, fs::Permissions::from_mode(mode)).expect("changed");
                 let found = objection(&path).expect("looked at").unwrap_or_default();
                 let named = root.join(name).components().collect::<PathBuf>();
-                assert!(found.starts_with(&format!("{} may be written to", named.display())), "{name}: {found}");
+                assert!(
+                    found.starts_with(&format!("{} may be written to", named.display())),
+                    "{name}: {found}"
+                );
             }
             fs::set_permissions(&weak, before).expect("changed");
         }

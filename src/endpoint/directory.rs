@@ -10,7 +10,8 @@ const LONGEST: usize = 200;
 /// Within it: what executables run.
 pub(super) const RUNNING: &str = "running";
 
-/// `<data_dir>/<endpoint>/<types>`: the same for the same set of types in any order, and different for any other.
+/// `<data_dir>/<endpoint>/<types>`: the same for the same set of types in any order, and different for any
+/// other.
 pub(super) fn of(data_dir: &Path, endpoint: &EndpointName, task_types: &[&TaskType]) -> PathBuf {
     let mut names: Vec<_> = task_types.iter().map(|task_type| task_type.as_str()).collect();
     names.sort_unstable();

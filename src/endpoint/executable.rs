@@ -1,12 +1,13 @@
 //! Handlers in any language: executables named after their task type.
 //!
-//! The task comes as JSON on stdin, the answer goes to stdout as JSON or as text (see [`Output`]; nothing at all is `null`), the exit
-//! code is the error number, the last lines of stderr are the error text. Code 75 asks for another try. A line `progress: 40` on
-//! stderr says how far the work is; a line `restarting: {"done": true}` that this process or machine is about to be restarted by the
-//! executable, and what is answered then; all other lines become the response's log.
+//! The task comes as JSON on stdin, the answer goes to stdout as JSON or as text (see [`Output`]; nothing at
+//! all is `null`), the exit code is the error number, the last lines of stderr are the error text. Code 75
+//! asks for another try. A line `progress: 40` on stderr says how far the work is; a line
+//! `restarting: {"done": true}` that this process or machine is about to be restarted by the executable, and
+//! what is answered then; all other lines become the response's log.
 //!
-//! Each runs in a process group of its own that ends with it: what is to go on in the background needs a session or a
-//! unit of its own (`setsid`, `systemd-run`). Task data is never part of a command line.
+//! Each runs in a process group of its own that ends with it: what is to go on in the background needs a
+//! session or a unit of its own (`setsid`, `systemd-run`). Task data is never part of a command line.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -33,14 +34,16 @@ use super::{Context, Handler, Work};
 use crate::config::{self, Output, TypePolicy};
 use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType, errnr, json};
 
-/// From SIGTERM to SIGKILL: less than the executor's grace, so that a group is always ended here and its leader waited for.
+/// From SIGTERM to SIGKILL: less than the executor's grace, so that a group is always ended here and its
+/// leader waited for.
 const TERM_TO_KILL: Duration = Duration::from_secs(4);
 
-/// How long the rest of a group may hold the pipes once the leader has ended, before SIGKILL and after it. Only what has
-/// left the group survives that, and it is not waited for.
+/// How long the rest of a group may hold the pipes once the leader has ended, before SIGKILL and after it.
+/// Only what has left the group survives that, and it is not waited for.
 const PIPES: Duration = Duration::from_secs(1);
 
-/// How long an attempt waits until its executable can be started, when the reason that it cannot is one that passes.
+/// How long an attempt waits until its executable can be started, when the reason that it cannot is one that
+/// passes.
 const BEGIN_WITHIN: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -69,26 +72,60 @@ impl Executables {
     ///
     /// # Errors
     /// Why they cannot run as the configured user.
-    pub(super) fn new(dir: PathBuf, settings: &config::Endpoint, task_types: &[TypePolicy], leftovers: Leftovers) -> Result<Self, String> {
-        let usable = |whose: String, text: &str| Account::usable(text).map_err(|reason| format!("{whose} cannot be followed: {reason}"));
-        let account = settings.run_as.as_deref().map(|text| usable("endpoint.run_as".to_owned(), text)).transpose()?;
+    pub(super) fn new(
+        dir: PathBuf,
+        settings: &config::Endpoint,
+        task_types: &[TypePolicy],
+        leftovers: Leftovers,
+    ) -> Result<Self, String> {
+        let usable = |whose: String, text: &str| {
+            Account::usable(text).map_err(|reason| format!("{whose} cannot be followed: {reason}"))
+        };
+        let account =
+            settings.run_as.as_deref().map(|text| usable("endpoint.run_as".to_owned(), text)).transpose()?;
         let own_accounts = task_types.iter().filter_map(|policy| {
             let (name, text) = (&policy.name, policy.run_as.as_deref()?);
-            Some(usable(format!("run_as of the task type `{name}`"), text).map(|account| (name.clone(), account)))
+            Some(
+                usable(format!("run_as of the task type `{name}`"), text)
+                    .map(|account| (name.clone(), account)),
+            )
         });
         let accounts = own_accounts.collect::<Result<_, _>>()?;
-        let own = |name: &str, default: &str| (name.into(), std::env::var_os(name).unwrap_or_else(|| default.into()));
-        let mut env: Vec<(OsString, OsString)> =
-            vec![own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), own("HOME", "/"), own("LANG", "C.UTF-8")];
-        env.extend(settings.pass_env.iter().filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value))));
-        Ok(Self { dir: HandlersDir::new(&dir), env, output_limit: settings.output_limit, leftovers, account, accounts })
+        let own = |name: &str, default: &str| {
+            (name.into(), std::env::var_os(name).unwrap_or_else(|| default.into()))
+        };
+        let mut env: Vec<(OsString, OsString)> = vec![
+            own("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            own("HOME", "/"),
+            own("LANG", "C.UTF-8"),
+        ];
+        env.extend(
+            settings
+                .pass_env
+                .iter()
+                .filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value))),
+        );
+        Ok(Self {
+            dir: HandlersDir::new(&dir),
+            env,
+            output_limit: settings.output_limit,
+            leftovers,
+            account,
+            accounts,
+        })
     }
 
-    /// As [`HandlersDir::find`], for an async worker; that there is none any more passes, since there was one.
+    /// As [`HandlersDir::find`], for an async worker; that there is none any more passes, since there was
+    /// one.
     async fn look(self: Arc<Self>, task_type: &TaskType) -> Result<PathBuf, Unfit> {
         let task_type = task_type.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            let none = || Unfit::ForNow(format!("there is no handler `{task_type}` any more: {}", self.dir.why_none(&task_type)));
+            let none = || {
+                Unfit::ForNow(format!(
+                    "there is no handler `{task_type}` any more: {}",
+                    self.dir.why_none(&task_type)
+                ))
+            };
             self.dir.find(&task_type)?.ok_or_else(none)
         });
         looked.await.unwrap_or_else(|error| Err(Unfit::ForNow(error.to_string())))
@@ -120,9 +157,11 @@ impl Executable {
         Self { found, given, output }
     }
 
-    /// Starts it, or waits while that cannot be done for a reason that passes. An attempt is not spent on it before that has taken long.
+    /// Starts it, or waits while that cannot be done for a reason that passes. An attempt is not spent on it
+    /// before that has taken long.
     async fn begin(&self, work: &Work, context: &Context) -> Result<(PathBuf, Child, Group), Outcome> {
-        // The other half of the time is for the next attempt to be worth it: the time limit would end the task.
+        // The other half of the time is for the next attempt to be worth it: the time limit would end the
+        // task.
         let (since, patience) = (Instant::now(), BEGIN_WITHIN.min(context.remaining() / 2));
         let mut pause = FIRST_PAUSE;
         let mut found = self.found.clone();
@@ -131,7 +170,11 @@ impl Executable {
                 Ok(program) => match self.start(&program, work, context) {
                     Ok((child, group)) => return Ok((program, child, group)),
                     Err(error) => {
-                        let reason = format!("{} cannot be started: {}", program.display(), not_started(&program, &error));
+                        let reason = format!(
+                            "{} cannot be started: {}",
+                            program.display(),
+                            not_started(&program, &error)
+                        );
                         if !passes(&error, program.exists()) {
                             return Err(Outcome::failed(errnr::PANIC, reason));
                         }
@@ -203,7 +246,9 @@ impl Handler for Executable {
                 });
                 outcome(status, read, errmsg)
             }
-            Err(error) => Outcome::failed(errnr::PANIC, format!("{} cannot be waited for: {error}", program.display())),
+            Err(error) => {
+                Outcome::failed(errnr::PANIC, format!("{} cannot be waited for: {error}", program.display()))
+            }
         }
     }
 }
@@ -218,7 +263,8 @@ async fn attend(
     complaints: &mut Complaints<'_>,
 ) -> io::Result<ExitStatus> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    // All at once: an executable that writes before it reads, or reads nothing, must not wait for us for ever.
+    // All at once: an executable that writes before it reads, or reads nothing, must not wait for us for
+    // ever.
     let pumps = async move {
         let feed = async move {
             if let Some(mut stdin) = stdin {
@@ -227,7 +273,11 @@ async fn attend(
                 let _ = stdin.write_all(b"\n").await;
             }
         };
-        tokio::join!(feed, pump(stdout, |bytes| answer.push(bytes)), pump(stderr, |bytes| complaints.push(bytes)));
+        tokio::join!(
+            feed,
+            pump(stdout, |bytes| answer.push(bytes)),
+            pump(stderr, |bytes| complaints.push(bytes))
+        );
     };
     tokio::pin!(pumps);
     let mut pumped = false;
@@ -293,19 +343,21 @@ impl Answer {
         match serde_json::from_slice(&self.bytes) {
             Ok(answer) => Ok((Some(answer), None)),
             Err(_) if output == Output::Auto => Ok(text(&self.bytes)),
-            Err(error) => {
-                Err(format!("the answer is not JSON: {error}; with `output: auto` or `text` of the task type, text is an answer"))
-            }
+            Err(error) => Err(format!(
+                "the answer is not JSON: {error}; with `output: auto` or `text` of the task type, text is an answer"
+            )),
         }
     }
 }
 
-/// Why a program was not started. The system says "no such file" of an interpreter that is missing, as if the program itself were.
+/// Why a program was not started. The system says "no such file" of an interpreter that is missing, as if the
+/// program itself were.
 fn not_started(program: &Path, error: &io::Error) -> String {
     const NO_FORMAT: i32 = 8;
     let first = || -> Option<String> {
         let mut start = Vec::new();
-        io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(program).ok()?, 256), &mut start).ok()?;
+        io::Read::read_to_end(&mut io::Read::take(std::fs::File::open(program).ok()?, 256), &mut start)
+            .ok()?;
         let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
         Some(String::from_utf8_lossy(line).into_owned())
     };
@@ -327,14 +379,18 @@ fn not_started(program: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Text as a JSON string, without its last line's end, and what was lost of it: the work is done, so bytes that no JSON string can hold
-/// are no reason to call it failed.
+/// Text as a JSON string, without its last line's end, and what was lost of it: the work is done, so bytes
+/// that no JSON string can hold are no reason to call it failed.
 fn text(bytes: &[u8]) -> (Option<Json>, Option<String>) {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let broken = || bytes.utf8_chunks().filter(|chunk| !chunk.invalid().is_empty());
     let damage = std::str::from_utf8(bytes).err().map(|error| {
         let lost: usize = broken().map(|chunk| chunk.invalid().len()).sum();
-        let bytes = if lost == 1 { "1 byte of the answer is".to_owned() } else { format!("{lost} bytes of the answer are") };
+        let bytes = if lost == 1 {
+            "1 byte of the answer is".to_owned()
+        } else {
+            format!("{lost} bytes of the answer are")
+        };
         format!("{bytes} not UTF-8, from byte {} on, and kept as U+FFFD", error.valid_up_to())
     });
     (Some(json(&String::from_utf8_lossy(bytes))), damage)
@@ -373,7 +429,9 @@ impl Complaints<'_> {
     fn end_line(&mut self) {
         let line = String::from_utf8_lossy(&self.line).trim_end().to_owned();
         self.line.clear();
-        if let Some(percent) = line.strip_prefix("progress:").and_then(|rest| rest.trim().trim_end_matches('%').parse().ok()) {
+        if let Some(percent) =
+            line.strip_prefix("progress:").and_then(|rest| rest.trim().trim_end_matches('%').parse().ok())
+        {
             return self.context.progress(percent);
         }
         if let Some(answer) = line.strip_prefix("restarting:").map(str::trim) {
@@ -412,7 +470,11 @@ fn outcome(status: ExitStatus, answer: Result<Option<Json>, String>, errmsg: Str
             errmsg: or("asked for another try".to_owned()),
             payload: answer.ok().flatten(),
         },
-        (Some(code), _, answer) => Outcome::Failed { errnr: code, errmsg: or(format!("exit code {code}")), payload: answer.ok().flatten() },
+        (Some(code), _, answer) => Outcome::Failed {
+            errnr: code,
+            errmsg: or(format!("exit code {code}")),
+            payload: answer.ok().flatten(),
+        },
         (None, signal, answer) => {
             let signal = signal.unwrap_or(0);
             Outcome::Failed {

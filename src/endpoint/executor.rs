@@ -1,8 +1,9 @@
 //! One attempt at one task, from a handler to what is to be done next. Knows neither broker nor journal.
 //!
-//! A pipeline: [`run`] under a time limit -> [`normalise`] -> [`decide`]. A panic, a passed time limit, a missing handler
-//! and an answer that cannot be kept are ordinary outcomes with numbers of their own ([`errnr`]). A stop of the process is
-//! told apart from all of them, since what follows is for the type's policy to say.
+//! A pipeline: [`run`] under a time limit -> [`normalise`] -> [`decide`]. A panic, a passed time limit, a
+//! missing handler and an answer that cannot be kept are ordinary outcomes with numbers of their own
+//! ([`errnr`]). A stop of the process is told apart from all of them, since what follows is for the type's
+//! policy to say.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +28,8 @@ const LOG_TAIL: usize = 8 << 10;
 /// Bytes of an error text that are kept.
 const ERRMSG_LIMIT: usize = 4 << 10;
 
-/// Ends of the endpoint process while it ran a task after which the task is taken for the cause, whatever its policy says.
+/// Ends of the endpoint process while it ran a task after which the task is taken for the cause, whatever its
+/// policy says.
 const POISON: usize = 3;
 
 /// What an attempt may use up.
@@ -65,27 +67,43 @@ pub enum End {
 pub fn interrupted(on_stop: OnStop, errmsg: &str) -> Outcome {
     match on_stop {
         OnStop::Fail => Outcome::failed(errnr::INTERRUPTED, errmsg),
-        OnStop::Rerun | OnStop::Wait => Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: errmsg.to_owned(), payload: None },
+        OnStop::Rerun | OnStop::Wait => Outcome::Retry {
+            after: None,
+            errnr: errnr::INTERRUPTED,
+            errmsg: errmsg.to_owned(),
+            payload: None,
+        },
     }
 }
 
-/// How an attempt ended whose handler had said that it restarts the endpoint or the machine: a signal is part of that.
+/// How an attempt ended whose handler had said that it restarts the endpoint or the machine: a signal is part
+/// of that.
 pub fn restarted(end: End, answer: Json) -> End {
     const SIGNALS: std::ops::RangeInclusive<i32> = errnr::SIGNAL + 1..=errnr::SIGNAL + 64;
     match end {
         End::Stopped => End::Outcome(Outcome::Done(answer)),
-        End::Outcome(Outcome::Failed { errnr, .. }) if SIGNALS.contains(&errnr) => End::Outcome(Outcome::Done(answer)),
+        End::Outcome(Outcome::Failed { errnr, .. }) if SIGNALS.contains(&errnr) => {
+            End::Outcome(Outcome::Done(answer))
+        }
         other => other,
     }
 }
 
 /// Runs one attempt to its end. Whatever the handler does, this returns at the time limit and a grace.
-pub async fn run(handler: Arc<dyn Handler>, work: Work, limits: Limits, signals: &Signals, sink: Arc<dyn AttemptSink>) -> End {
+pub async fn run(
+    handler: Arc<dyn Handler>,
+    work: Work,
+    limits: Limits,
+    signals: &Signals,
+    sink: Arc<dyn AttemptSink>,
+) -> End {
     let started = Instant::now();
-    let deadline = started.checked_add(limits.time).unwrap_or_else(|| started + Duration::from_secs(u32::MAX.into()));
+    let deadline =
+        started.checked_add(limits.time).unwrap_or_else(|| started + Duration::from_secs(u32::MAX.into()));
     let told = CancellationToken::new();
     let context = Context::new(deadline, told.clone(), sink);
-    // A task of its own: a panic ends there, and a handler that blocks its thread cannot keep our timer from firing.
+    // A task of its own: a panic ends there, and a handler that blocks its thread cannot keep our timer from
+    // firing.
     let mut attempt = Attempt(tokio::spawn(async move { handler.run(&work, &context).await }));
     enum Cause {
         Canceled,
@@ -105,7 +123,10 @@ pub async fn run(handler: Arc<dyn Handler>, work: Work, limits: Limits, signals:
     match cause {
         // Whatever it says: an executable that is asked to end may well call that a success.
         Cause::Canceled => End::Canceled,
-        Cause::TimeLimit => End::Outcome(Outcome::failed(errnr::TIME_LIMIT, format!("the time limit of {:?} passed", limits.time))),
+        Cause::TimeLimit => End::Outcome(Outcome::failed(
+            errnr::TIME_LIMIT,
+            format!("the time limit of {:?} passed", limits.time),
+        )),
         Cause::Stopping => match late {
             Ok(Ok(done @ Outcome::Done(_))) => End::Outcome(done),
             _ => End::Stopped,
@@ -133,13 +154,18 @@ impl Drop for Attempt {
 fn outcome_of_panic(error: JoinError) -> Outcome {
     let text = error.try_into_panic().ok().map(|panic| match panic.downcast::<String>() {
         Ok(text) => *text,
-        Err(panic) => panic.downcast_ref::<&str>().map_or_else(|| "no text".to_owned(), |text| (*text).to_owned()),
+        Err(panic) => {
+            panic.downcast_ref::<&str>().map_or_else(|| "no text".to_owned(), |text| (*text).to_owned())
+        }
     });
-    Outcome::failed(errnr::PANIC, format!("the handler panicked: {}", text.unwrap_or_else(|| "it was aborted".to_owned())))
+    Outcome::failed(
+        errnr::PANIC,
+        format!("the handler panicked: {}", text.unwrap_or_else(|| "it was aborted".to_owned())),
+    )
 }
 
-/// Cuts an outcome down to what can be journaled, sent and shown. An answer has to be what a submission has to be: it becomes part of a
-/// document with the answers of others, which one bad text would make unreadable.
+/// Cuts an outcome down to what can be journaled, sent and shown. An answer has to be what a submission has
+/// to be: it becomes part of a document with the answers of others, which one bad text would make unreadable.
 pub fn normalise(outcome: Outcome, output_limit: usize) -> Outcome {
     match outcome {
         Outcome::Done(answer) => match objection(&answer, output_limit) {
@@ -161,7 +187,9 @@ pub fn normalise(outcome: Outcome, output_limit: usize) -> Outcome {
 fn showable(errmsg: String, payload: Option<Json>, output_limit: usize) -> (String, Option<Json>) {
     match payload.as_ref().and_then(|payload| objection(payload, output_limit)) {
         None => (shortened(errmsg, ERRMSG_LIMIT), payload),
-        Some(objection) => (format!("{}\n{objection}", shortened(errmsg, ERRMSG_LIMIT - objection.len() - 1)), None),
+        Some(objection) => {
+            (format!("{}\n{objection}", shortened(errmsg, ERRMSG_LIMIT - objection.len() - 1)), None)
+        }
     }
 }
 
@@ -208,7 +236,8 @@ pub struct Retries {
     pub time_left: Duration,
 }
 
-/// What follows from the outcome of an attempt. `run` names the execution, if there was one to its end. `chance` in `0.0..1.0` decides how much of the backoff is waited.
+/// What follows from the outcome of an attempt. `run` names the execution, if there was one to its end.
+/// `chance` in `0.0..1.0` decides how much of the backoff is waited.
 pub fn decide(
     outcome: Outcome,
     attempt: u32,
@@ -287,25 +316,37 @@ mod tests {
     }
 
     fn again(after: Option<u64>) -> Outcome {
-        Outcome::Retry { after: after.map(Duration::from_secs), errnr: 75, errmsg: "busy".into(), payload: Some(json(&"seen")) }
+        Outcome::Retry {
+            after: after.map(Duration::from_secs),
+            errnr: 75,
+            errmsg: "busy".into(),
+            payload: Some(json(&"seen")),
+        }
     }
 
     #[test]
     fn a_retry_follows_the_rules() {
         let earlier = vec![AttemptError { attempt: 1, errnr: 1, errmsg: "first".into() }];
-        let Step::Again { after, attempts } = decide(again(None), 2, None, earlier.clone(), None, &retries(3), 1.0) else {
+        let Step::Again { after, attempts } =
+            decide(again(None), 2, None, earlier.clone(), None, &retries(3), 1.0)
+        else {
             panic!("not tried again");
         };
         assert_eq!((after, attempts.len(), attempts[1].attempt), (Duration::from_secs(4), 2, 2));
-        for (outcome, attempt, number, shown) in
-            [(again(None), 3, 75, true), (again(Some(1000)), 1, 75, true), (Outcome::failed(32, "no"), 1, 32, false)]
-        {
+        for (outcome, attempt, number, shown) in [
+            (again(None), 3, 75, true),
+            (again(Some(1000)), 1, 75, true),
+            (Outcome::failed(32, "no"), 1, 32, false),
+        ] {
             let step = decide(outcome, attempt, None, earlier.clone(), None, &retries(3), 1.0);
             let Step::Final(ReportEvent::Finished { errnr, payload, .. }) = step else { panic!("{step:?}") };
             assert_eq!((errnr, payload.is_some()), (number, shown));
         }
         let step = decide(Outcome::Done(json(&1)), 2, None, earlier, Some("log".into()), &retries(3), 0.0);
-        let Step::Final(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, log: Some(_), .. }) = step else { panic!("{step:?}") };
+        let Step::Final(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, log: Some(_), .. }) = step
+        else {
+            panic!("{step:?}")
+        };
         assert_eq!(attempts.len(), 1);
     }
 
@@ -315,7 +356,10 @@ mod tests {
             let outcome = interrupted(on_stop, "it ended");
             assert!(matches!(decide(outcome, 1, None, vec![], None, &retries(2), 0.5), Step::Again { .. }));
             let step = decide(interrupted(on_stop, "it ended"), 1, None, vec![], None, &retries(1), 0.5);
-            assert!(matches!(step, Step::Final(ReportEvent::Finished { errnr: 71, attempt: 1, .. })), "{step:?}");
+            assert!(
+                matches!(step, Step::Final(ReportEvent::Finished { errnr: 71, attempt: 1, .. })),
+                "{step:?}"
+            );
         }
         let step = decide(interrupted(OnStop::Fail, "it ended"), 1, None, vec![], None, &retries(9), 0.5);
         assert!(matches!(step, Step::Final(ReportEvent::Finished { errnr: 71, attempt: 1, .. })), "{step:?}");
@@ -330,40 +374,76 @@ mod tests {
         };
         let failed = |number| End::Outcome(Outcome::failed(number, "no"));
         assert_eq!([End::Stopped, failed(143), failed(137), failed(129)].map(number), [Some(0); 4]);
-        assert_eq!([failed(1), failed(124), failed(128), failed(193), failed(255)].map(number), [1, 124, 128, 193, 255].map(Some));
+        assert_eq!(
+            [failed(1), failed(124), failed(128), failed(193), failed(255)].map(number),
+            [1, 124, 128, 193, 255].map(Some)
+        );
         assert_eq!([End::Canceled, End::Outcome(Outcome::Done(json(&"its own")))].map(number), [None, None]);
         assert_eq!(number(End::Outcome(again(None))), Some(75));
     }
 
     #[test]
     fn what_ends_the_process_again_and_again_is_poison() {
-        let crash = || Outcome::Retry { after: None, errnr: errnr::INTERRUPTED, errmsg: "it ended".into(), payload: None };
-        let earlier = |numbers: &[i32]| -> Vec<AttemptError> {
-            (1..).zip(numbers).map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() }).collect()
+        let crash = || Outcome::Retry {
+            after: None,
+            errnr: errnr::INTERRUPTED,
+            errmsg: "it ended".into(),
+            payload: None,
         };
-        for (numbers, poison) in [(&[][..], false), (&[71], false), (&[71, 75, 75], false), (&[71, 71], true), (&[71, 75, 71], true)] {
+        let earlier = |numbers: &[i32]| -> Vec<AttemptError> {
+            (1..)
+                .zip(numbers)
+                .map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() })
+                .collect()
+        };
+        for (numbers, poison) in [
+            (&[][..], false),
+            (&[71], false),
+            (&[71, 75, 75], false),
+            (&[71, 71], true),
+            (&[71, 75, 71], true),
+        ] {
             let attempt = u32::try_from(numbers.len()).expect("few") + 1;
             let step = decide(crash(), attempt, None, earlier(numbers), None, &retries(100), 0.5);
             match step {
-                Step::Final(ReportEvent::Finished { errnr: 71, errmsg, run: None, .. }) if poison => assert!(errmsg.starts_with("poison")),
+                Step::Final(ReportEvent::Finished { errnr: 71, errmsg, run: None, .. }) if poison => {
+                    assert!(errmsg.starts_with("poison"))
+                }
                 Step::Again { .. } if !poison => {}
                 other => panic!("{numbers:?}: {other:?}"),
             }
         }
         // Another failure after two crashes is no third crash.
-        assert!(matches!(decide(again(None), 3, None, earlier(&[71, 71]), None, &retries(100), 0.5), Step::Again { .. }));
+        assert!(matches!(
+            decide(again(None), 3, None, earlier(&[71, 71]), None, &retries(100), 0.5),
+            Step::Again { .. }
+        ));
     }
 
     #[test]
     fn what_cannot_be_kept_becomes_a_failure() {
-        let deep: Json = serde_json::from_str(&format!("{}{}", "[".repeat(129), "]".repeat(129))).expect("JSON");
+        let deep: Json =
+            serde_json::from_str(&format!("{}{}", "[".repeat(129), "]".repeat(129))).expect("JSON");
         for answer in [json(&"x".repeat(100)), deep] {
-            assert!(matches!(normalise(Outcome::Done(answer.clone()), 99), Outcome::Failed { errnr: errnr::BAD_ANSWER, .. }));
-            let failed = normalise(Outcome::Failed { errnr: 0, errmsg: "é".repeat(5000), payload: Some(answer.clone()) }, 99);
-            let Outcome::Failed { errnr: errnr::PANIC, errmsg, payload: None } = failed else { panic!("{failed:?}") };
-            assert!(errmsg.len() <= ERRMSG_LIMIT && errmsg.ends_with(&objection(&answer, 99).expect("an objection")), "{errmsg}");
+            assert!(matches!(
+                normalise(Outcome::Done(answer.clone()), 99),
+                Outcome::Failed { errnr: errnr::BAD_ANSWER, .. }
+            ));
+            let failed = normalise(
+                Outcome::Failed { errnr: 0, errmsg: "é".repeat(5000), payload: Some(answer.clone()) },
+                99,
+            );
+            let Outcome::Failed { errnr: errnr::PANIC, errmsg, payload: None } = failed else {
+                panic!("{failed:?}")
+            };
+            assert!(
+                errmsg.len() <= ERRMSG_LIMIT
+                    && errmsg.ends_with(&objection(&answer, 99).expect("an objection")),
+                "{errmsg}"
+            );
         }
-        let edge: Json = serde_json::from_str(&format!("{}\"[[\\\"[\"{}", "[".repeat(128), "]".repeat(128))).expect("JSON");
+        let edge: Json = serde_json::from_str(&format!("{}\"[[\\\"[\"{}", "[".repeat(128), "]".repeat(128)))
+            .expect("JSON");
         assert!(matches!(normalise(Outcome::Done(edge), 1000), Outcome::Done(_)));
     }
 
@@ -378,12 +458,16 @@ mod tests {
         ];
         for (text, reason) in table {
             let answer: Json = serde_json::from_str(text).expect("JSON to this reader");
-            let Outcome::Failed { errnr: errnr::BAD_ANSWER, errmsg, payload: None } = normalise(Outcome::Done(answer.clone()), 99) else {
+            let Outcome::Failed { errnr: errnr::BAD_ANSWER, errmsg, payload: None } =
+                normalise(Outcome::Done(answer.clone()), 99)
+            else {
                 panic!("{text} is taken")
             };
             assert_eq!(errmsg, format!("the answer is refused: {reason}"));
             let failed = Outcome::Failed { errnr: 3, errmsg: "full".into(), payload: Some(answer) };
-            let Outcome::Failed { errnr: 3, errmsg, payload: None } = normalise(failed, 99) else { panic!("{text} is taken") };
+            let Outcome::Failed { errnr: 3, errmsg, payload: None } = normalise(failed, 99) else {
+                panic!("{text} is taken")
+            };
             assert_eq!(errmsg, format!("full\nthe answer is refused: {reason}"));
         }
     }

@@ -1,8 +1,8 @@
 //! The process groups that the handlers of this process run in.
 //!
-//! All of them are known here, for two reasons. A process that ends at once can end them first: nobody would watch them afterwards.
-//! And a process that adopts orphans (as the first of a container does) can tell its handlers, whose end is awaited elsewhere, from
-//! orphans, whose end nobody else asks for.
+//! All of them are known here, for two reasons. A process that ends at once can end them first: nobody would
+//! watch them afterwards. And a process that adopts orphans (as the first of a container does) can tell its
+//! handlers, whose end is awaited elsewhere, from orphans, whose end nobody else asks for.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,7 +13,10 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, child_subreaper, getpid, kill_process_group, waitid, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, child_subreaper, getpid, kill_process_group, waitid,
+    waitpid,
+};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -104,8 +107,9 @@ pub(super) fn all_end() -> bool {
     ENDING.load(Ordering::SeqCst)
 }
 
-/// Waits for the orphans that this process adopts, if it does: as the first process of a container, or as a "subreaper". Without that
-/// each of them stays in the table of processes until it is full. Ends only when dropped.
+/// Waits for the orphans that this process adopts, if it does: as the first process of a container, or as a
+/// "subreaper". Without that each of them stays in the table of processes until it is full. Ends only when
+/// dropped.
 ///
 /// # Errors
 /// When ends of children cannot be heard of.

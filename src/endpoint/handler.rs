@@ -10,8 +10,9 @@ use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType};
 
 /// Performs the tasks of one type. One value serves all attempts of all tasks, several at a time.
 ///
-/// A panic is caught and becomes a failed response. An attempt whose time limit passes, or that is canceled, has its
-/// future dropped a short grace after [`Context::canceled`] fires: hold nothing across an `.await` that a drop would spoil.
+/// A panic is caught and becomes a failed response. An attempt whose time limit passes, or that is canceled,
+/// has its future dropped a short grace after [`Context::canceled`] fires: hold nothing across an `.await`
+/// that a drop would spoil.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// One attempt.
@@ -59,7 +60,8 @@ pub trait AttemptSink: Send + Sync {
     fn progress(&self, percent: u8);
     /// One line for people.
     fn log(&self, line: &str);
-    /// The handler is about to end this process or this machine, and this is its answer. Completes when that is on disk.
+    /// The handler is about to end this process or this machine, and this is its answer. Completes when that
+    /// is on disk.
     fn restarting(&self, _answer: Json) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -81,9 +83,10 @@ impl Context {
         self.sink.log(line.as_ref());
     }
 
-    /// Says that this handler is about to restart the endpoint or the machine, and what its answer is. If the process ends before the
-    /// handler does, the response is finished with this answer, and the handler is not run again. A handler that ends by itself
-    /// nevertheless has the outcome that it returns. Wait for the future before the restart: then the answer is on disk.
+    /// Says that this handler is about to restart the endpoint or the machine, and what its answer is. If the
+    /// process ends before the handler does, the response is finished with this answer, and the handler is
+    /// not run again. A handler that ends by itself nevertheless has the outcome that it returns. Wait for
+    /// the future before the restart: then the answer is on disk.
     pub fn restarting(&self, answer: Json) -> impl Future<Output = ()> + Send + 'static {
         self.sink.restarting(answer)
     }

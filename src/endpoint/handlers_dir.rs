@@ -1,7 +1,7 @@
 //! The directory of executables: which of its files performs a task type, and why the others perform none.
 //!
-//! Looks at names, rights and owners, each time anew: a handler can be added, replaced and removed while an endpoint runs. Asks the
-//! system about files: nothing here is for an async worker.
+//! Looks at names, rights and owners, each time anew: a handler can be added, replaced and removed while an
+//! endpoint runs. Asks the system about files: nothing here is for an async worker.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,7 +46,9 @@ impl HandlersDir {
         match fs::metadata(&self.path) {
             Ok(meta) if meta.is_dir() => None,
             Ok(_) => Some(format!("{path} is not a directory")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!("the directory {path} does not exist")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("the directory {path} does not exist"))
+            }
             Err(error) => Some(format!("{path} cannot be looked at: {error}")),
         }
     }
@@ -56,7 +58,8 @@ impl HandlersDir {
         matches!(self.find(task_type), Ok(Some(_)))
     }
 
-    /// All that it has. Files whose name begins with a dot, and directories, are not meant to be handlers and are passed over.
+    /// All that it has. Files whose name begins with a dot, and directories, are not meant to be handlers and
+    /// are passed over.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -65,7 +68,8 @@ impl HandlersDir {
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             // Followed: a link to an executable is one.
-            if !name.starts_with('.') && !fs::metadata(self.path.join(&name)).is_ok_and(|meta| meta.is_dir()) {
+            if !name.starts_with('.') && !fs::metadata(self.path.join(&name)).is_ok_and(|meta| meta.is_dir())
+            {
                 names.insert(name);
             }
         }
@@ -87,7 +91,8 @@ impl HandlersDir {
             Some(_) => return Err(NO_EXTENSION.to_owned()),
             None => name,
         };
-        let task_type: TaskType = stem.parse().map_err(|invalid: crate::domain::InvalidName| format!("`{stem}`: {invalid}"))?;
+        let task_type: TaskType =
+            stem.parse().map_err(|invalid: crate::domain::InvalidName| format!("`{stem}`: {invalid}"))?;
         match self.find(&task_type) {
             Ok(Some(found)) if found == self.path.join(name) => Ok(task_type),
             Ok(Some(found)) => Err(format!("{} performs `{task_type}`", found.display())),
@@ -96,10 +101,11 @@ impl HandlersDir {
         }
     }
 
-    /// The executable of a type: the file `backup`, or else the one that is called `backup.sh` or the like. Asks the system about files: not
-    /// for an async worker.
+    /// The executable of a type: the file `backup`, or else the one that is called `backup.sh` or the like.
+    /// Asks the system about files: not for an async worker.
     ///
-    /// The names are asked for one by one, since a list of the directory may lack one that is just being replaced.
+    /// The names are asked for one by one, since a list of the directory may lack one that is just being
+    /// replaced.
     pub(super) fn find(&self, task_type: &TaskType) -> Result<Option<PathBuf>, Unfit> {
         if let Some(path) = self.usable(task_type.as_str().to_owned())? {
             return Ok(Some(path));
@@ -114,7 +120,10 @@ impl HandlersDir {
             _ => {
                 let names: Vec<_> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
                 let dir = self.path.display();
-                Err(Unfit::ForNow(format!("`{task_type}` may be any of {} in {dir}: leave one of them there", names.join(", "))))
+                Err(Unfit::ForNow(format!(
+                    "`{task_type}` may be any of {} in {dir}: leave one of them there",
+                    names.join(", ")
+                )))
             }
         }
     }
@@ -126,7 +135,8 @@ impl HandlersDir {
             let reason = format!("{} cannot be looked at: {error}", path.display());
             if passes(&error, true) { Unfit::ForNow(reason) } else { Unfit::UntilMended(reason) }
         };
-        // Followed: a link is how a handler is commonly switched to another version. One that leads nowhere is none.
+        // Followed: a link is how a handler is commonly switched to another version. One that leads nowhere
+        // is none.
         match fs::metadata(&path) {
             Ok(meta) if meta.is_file() && meta.permissions().mode() & 0o111 != 0 => {}
             Ok(_) => return Ok(None),
@@ -135,7 +145,9 @@ impl HandlersDir {
         }
         match custody::objection(&path) {
             Ok(None) => Ok(Some(path)),
-            Ok(Some(objection)) => Err(Unfit::UntilMended(format!("{} is not run: {objection}", path.display()))),
+            Ok(Some(objection)) => {
+                Err(Unfit::UntilMended(format!("{} is not run: {objection}", path.display())))
+            }
             // Removed since.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unreadable(error)),
@@ -148,10 +160,17 @@ impl HandlersDir {
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.strip_prefix(task_type.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '~', '-'])))
-            .map(|name| match name.strip_prefix(task_type.as_str()).map(|rest| rest.trim_start_matches('.')) {
-                Some(rest) if rest.is_empty() || EXTENSIONS.contains(&rest) => format!("`{name}` {NOT_EXECUTABLE}"),
-                _ => format!("`{name}` {NO_EXTENSION}"),
+            .filter(|name| {
+                name.strip_prefix(task_type.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '~', '-']))
+            })
+            .map(|name| {
+                match name.strip_prefix(task_type.as_str()).map(|rest| rest.trim_start_matches('.')) {
+                    Some(rest) if rest.is_empty() || EXTENSIONS.contains(&rest) => {
+                        format!("`{name}` {NOT_EXECUTABLE}")
+                    }
+                    _ => format!("`{name}` {NO_EXTENSION}"),
+                }
             })
             .collect();
         near.sort_unstable();
@@ -161,12 +180,12 @@ impl HandlersDir {
     }
 }
 
-/// What a handler's name may end with. Not just anything: tools and people leave copies beside a file (`.bak`, `.new`, `.rpmsave`,
-/// `.20261128`), and those must neither run nor stand in the way.
+/// What a handler's name may end with. Not just anything: tools and people leave copies beside a file
+/// (`.bak`, `.new`, `.rpmsave`, `.20261128`), and those must neither run nor stand in the way.
 const EXTENSIONS: [&str; 42] = [
-    "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "nu", "ps1", "py", "py2", "py3", "pyz", "pl", "rb", "php",
-    "lua", "tcl", "js", "mjs", "cjs", "ts", "mts", "awk", "sed", "jq", "r", "R", "jl", "raku", "groovy", "kts", "exs", "swift", "jar",
-    "exe", "bin", "run", "AppImage",
+    "sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh", "nu", "ps1", "py", "py2",
+    "py3", "pyz", "pl", "rb", "php", "lua", "tcl", "js", "mjs", "cjs", "ts", "mts", "awk", "sed", "jq", "r",
+    "R", "jl", "raku", "groovy", "kts", "exs", "swift", "jar", "exe", "bin", "run", "AppImage",
 ];
 
 /// Files that are named when there is no handler.

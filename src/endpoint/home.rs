@@ -1,7 +1,8 @@
 //! The name of an endpoint's memory: made once for its data directory and kept in a file there.
 //!
-//! Two processes of one endpoint that know nothing of each other's tasks - on two servers by mistake, or before and after the
-//! disk was lost - have the same name and different homes. The ledger tells them apart by it.
+//! Two processes of one endpoint that know nothing of each other's tasks - on two servers by mistake, or
+//! before and after the disk was lost - have the same name and different homes. The ledger tells them apart
+//! by it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +13,8 @@ use uuid::Uuid;
 
 const FILE: &str = "home";
 
-/// The home of this directory, which is made if it is not there. Processes that start at the same time get the same one.
+/// The home of this directory, which is made if it is not there. Processes that start at the same time get
+/// the same one.
 ///
 /// # Errors
 /// When the directory cannot be used, or holds a file of this name that is none of ours.
@@ -24,7 +26,8 @@ pub(super) fn of(dir: &Path) -> io::Result<Uuid> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // Written in full under another name, then given its own unless somebody was faster: never seen half-written.
+    // Written in full under another name, then given its own unless somebody was faster: never seen
+    // half-written.
     let home = Uuid::new_v4();
     let draft = dir.join(format!("{FILE}.{home}"));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
@@ -35,7 +38,9 @@ pub(super) fn of(dir: &Path) -> io::Result<Uuid> {
     File::open(dir)?.sync_all()?;
     match linked {
         Ok(()) => Ok(home),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::read_to_string(&path)?.trim().parse().map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::read_to_string(&path)?.trim().parse().map_err(io::Error::other)
+        }
         Err(error) => Err(error),
     }
 }

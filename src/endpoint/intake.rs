@@ -1,8 +1,8 @@
 //! Takes deliveries: journal first, then the acknowledgement, then everything else.
 //!
-//! What is ready at the same time shares one write to the journal and one acknowledgement. Until the welcome of the
-//! present connection has come, tasks are dropped: they were published when this endpoint may not have been expected, and
-//! the API asks again for everything it owes.
+//! What is ready at the same time shares one write to the journal and one acknowledgement. Until the welcome
+//! of the present connection has come, tasks are dropped: they were published when this endpoint may not have
+//! been expected, and the API asks again for everything it owes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -43,7 +43,8 @@ struct Wanted {
     parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>,
     /// To be journaled in any case.
     tombstones: Vec<Record>,
-    /// Stopped once they are: tasks that nobody here has heard of, by the type through whose queue the cancel came.
+    /// Stopped once they are: tasks that nobody here has heard of, by the type through whose queue the cancel
+    /// came.
     cancels: Vec<(TaskId, TaskType)>,
     /// The same for tasks that wait or run, if they are of that type.
     known_cancels: Vec<(TaskId, TaskType)>,
@@ -63,7 +64,11 @@ impl Intake {
     ///
     /// # Errors
     /// When broker or journal are closed under it.
-    pub(super) async fn run(&self, consumer: &mut Consumer, stop: &CancellationToken) -> Result<(), IntakeError> {
+    pub(super) async fn run(
+        &self,
+        consumer: &mut Consumer,
+        stop: &CancellationToken,
+    ) -> Result<(), IntakeError> {
         let Consumer { deliveries, link, refused } = consumer;
         let mut batch = Vec::with_capacity(BATCH);
         let mut unperformed = self.core.unperformed.subscribe();
@@ -80,8 +85,8 @@ impl Intake {
                     if taken == 0 {
                         return Err(IntakeError::Broker(BrokerError::Closed));
                     }
-                    // These may be the first of a new connection, or of a queue that was refused until now, and nothing counts there
-                    // before its welcome.
+                    // These may be the first of a new connection, or of a queue that was refused until now,
+                    // and nothing counts there before its welcome.
                     self.follow(*link.borrow_and_update(), &refused.borrow_and_update());
                     // Cut short by a stop, it is not acknowledged and comes again.
                     let work = self.take(std::mem::take(&mut batch));
@@ -93,13 +98,21 @@ impl Intake {
     }
 
     fn follow(&self, link: Link, refused: &Refusals) {
-        let told = |Refusal { held, reason }: &Refusal| Refusal { held: *held, reason: ReasonCode::BrokerRefused.told(reason) };
-        let mut refused: BTreeMap<_, _> = refused.iter().map(|((task_type, _), refusal)| (task_type.clone(), told(refusal))).collect();
+        let told = |Refusal { held, reason }: &Refusal| Refusal {
+            held: *held,
+            reason: ReasonCode::BrokerRefused.told(reason),
+        };
+        let mut refused: BTreeMap<_, _> =
+            refused.iter().map(|((task_type, _), refusal)| (task_type.clone(), told(refusal))).collect();
         // Their queues may be had, but what comes through them is not asked for, and dropped.
         for (task_type, reason) in &*self.core.unperformed.borrow() {
-            refused.insert(task_type.clone(), Refusal { held: false, reason: ReasonCode::HandlerMissing.told(reason) });
+            refused.insert(
+                task_type.clone(),
+                Refusal { held: false, reason: ReasonCode::HandlerMissing.told(reason) },
+            );
         }
-        let types: BTreeSet<_> = self.core.lanes.keys().filter(|task_type| !refused.contains_key(*task_type)).cloned().collect();
+        let types: BTreeSet<_> =
+            self.core.lanes.keys().filter(|task_type| !refused.contains_key(*task_type)).cloned().collect();
         self.session.send_if_modified(|session| {
             if !link.up {
                 if session.up {
@@ -134,13 +147,17 @@ impl Intake {
             }
         }
         if wanted.dropped > 0 {
-            tracing::debug!(tasks = wanted.dropped, "dropped what came before the welcome, or after the last task was taken");
+            tracing::debug!(
+                tasks = wanted.dropped,
+                "dropped what came before the welcome, or after the last task was taken"
+            );
         }
         if !wanted.known_cancels.is_empty() {
             let ours = self.of_their_type(std::mem::take(&mut wanted.known_cancels)).await?;
             wanted.cancels.extend(ours);
         }
-        let held = if wanted.withdrawals.is_empty() { Vec::new() } else { self.withdraw(&mut wanted).await? };
+        let held =
+            if wanted.withdrawals.is_empty() { Vec::new() } else { self.withdraw(&mut wanted).await? };
         for (id, task_type) in &wanted.cancels {
             let report = self.core.report(*id, task_type.clone(), ReportEvent::Canceled);
             wanted.tombstones.push(Record::Canceled { id: *id, report });
@@ -192,7 +209,14 @@ impl Intake {
         }
     }
 
-    fn sort_task(&self, task: TaskMessage, item: Bytes, origin: &Origin, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
+    fn sort_task(
+        &self,
+        task: TaskMessage,
+        item: Bytes,
+        origin: &Origin,
+        wanted: &mut Wanted,
+        seen: &mut HashSet<TaskId>,
+    ) {
         let (id, task_type) = (task.work.id, task.work.task_type.clone());
         // Who may write to the queue of one type need not be let write to that of another.
         if !matches!(origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task_type) {
@@ -210,7 +234,8 @@ impl Intake {
         }
         match self.core.journal.state(id) {
             Some(State::Pending { .. }) => wanted.received.push((id, task_type)),
-            // The broker has the full report, so it is on its way: what is left of it here must not overtake it.
+            // The broker has the full report, so it is on its way: what is left of it here must not overtake
+            // it.
             Some(State::Digest | State::Unknown) if !task.received => {
                 self.core.journal.ask(id);
                 wanted.received.push((id, task_type));
@@ -238,7 +263,13 @@ impl Intake {
     }
 
     /// From now on it is worth starting for as long as the message says.
-    fn to_start(&self, task: TaskMessage, message: Bytes, attempts: Vec<AttemptError>, lane: Arc<Lane>) -> ToStart {
+    fn to_start(
+        &self,
+        task: TaskMessage,
+        message: Bytes,
+        attempts: Vec<AttemptError>,
+        lane: Arc<Lane>,
+    ) -> ToStart {
         let now = self.core.clock.now();
         let (expires_at, deadline) = (now.after(task.expires_in), self.core.boot.deadline(task.expires_in));
         let stored = StoredTask {
@@ -257,7 +288,9 @@ impl Intake {
     /// Parked tasks go on where they were, at once: whatever they waited for, they have been away for longer.
     async fn renew(&self, parked: Vec<(TaskMessage, Bytes, Arc<Lane>)>) -> Result<Vec<ToStart>, IntakeError> {
         let journal = self.core.journal.clone();
-        let read = move || parked.into_iter().map(|one| (journal.read_attempts(one.0.work.id), one)).collect::<Vec<_>>();
+        let read = move || {
+            parked.into_iter().map(|one| (journal.read_attempts(one.0.work.id), one)).collect::<Vec<_>>()
+        };
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
         let mut tasks = Vec::new();
         for (attempts, (task, message, lane)) in read {
@@ -265,12 +298,15 @@ impl Intake {
                 Ok(Some(attempts)) => {
                     tracing::info!(task = %task.work.id, "a parked task was asked for and resumes");
                     // A work queue counts attempts that this worker does not know to have failed.
-                    let attempts = if task.attempts.len() > attempts.len() { task.attempts.clone() } else { attempts };
+                    let attempts =
+                        if task.attempts.len() > attempts.len() { task.attempts.clone() } else { attempts };
                     tasks.push(self.to_start(task, message, attempts, lane));
                 }
                 // Canceled in the same breath, or forgotten for want of room: the next ask finds it so.
                 Ok(None) => {}
-                Err(error) => tracing::error!(task = %task.work.id, %error, "a task in the journal cannot be read"),
+                Err(error) => {
+                    tracing::error!(task = %task.work.id, %error, "a task in the journal cannot be read")
+                }
             }
         }
         Ok(tasks)
@@ -280,7 +316,9 @@ impl Intake {
     fn sort_cancel(&self, id: TaskId, unless_begun: bool, origin: &Origin, wanted: &mut Wanted) {
         let (by_name, task_type) = match origin {
             Origin::Control(task_type, _) => (true, task_type),
-            Origin::All(task_type, _) | Origin::Named(task_type, _) => (self.session.borrow().welcomed.contains(task_type), task_type),
+            Origin::All(task_type, _) | Origin::Named(task_type, _) => {
+                (self.session.borrow().welcomed.contains(task_type), task_type)
+            }
             Origin::Responses | Origin::Presence => return,
         };
         match self.core.journal.state(id) {
@@ -289,29 +327,42 @@ impl Intake {
                 wanted.ended.push(id);
             }
             Some(State::Unknown) => self.lose(id, task_type.clone(), wanted),
-            // A tombstone for a task that may still come. Not for what lay in the queue before the welcome: it will not.
+            // A tombstone for a task that may still come. Not for what lay in the queue before the welcome:
+            // it will not.
             None if !by_name => wanted.dropped += 1,
             None => wanted.cancels.push((id, task_type.clone())),
-            Some(State::Pending { started: 1.. }) if unless_begun => wanted.received.push((id, task_type.clone())),
-            Some(State::Pending { .. } | State::Parked) if unless_begun => wanted.withdrawals.push((id, task_type.clone())),
+            Some(State::Pending { started: 1.. }) if unless_begun => {
+                wanted.received.push((id, task_type.clone()))
+            }
+            Some(State::Pending { .. } | State::Parked) if unless_begun => {
+                wanted.withdrawals.push((id, task_type.clone()))
+            }
             Some(State::Pending { .. } | State::Parked) => wanted.known_cancels.push((id, task_type.clone())),
         }
     }
 
-    /// Sorts withdrawals: a task that has not begun is canceled, and held back until its tombstone is on disk. Answers the tasks that are held
-    /// back.
+    /// Sorts withdrawals: a task that has not begun is canceled, and held back until its tombstone is on
+    /// disk. Answers the tasks that are held back.
     async fn withdraw(&self, wanted: &mut Wanted) -> Result<Vec<TaskId>, IntakeError> {
-        let (held, begun): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut wanted.withdrawals).into_iter().partition(|(id, _)| self.core.at_work.hold_back(*id));
+        let (held, begun): (Vec<_>, Vec<_>) = std::mem::take(&mut wanted.withdrawals)
+            .into_iter()
+            .partition(|(id, _)| self.core.at_work.hold_back(*id));
         wanted.received.extend(begun);
         let ids: Vec<TaskId> = held.iter().map(|(id, _)| *id).collect();
-        // Before the look at the journal: what begins after that is seen there, and what would begin now is held.
+        // Before the look at the journal: what begins after that is seen there, and what would begin now is
+        // held.
         let journal = self.core.journal.clone();
         let has_begun = move |id| match journal.state(id) {
-            Some(State::Pending { started: 0 }) => journal.read_task(id).map(|task| task.is_some_and(|task| !task.attempts.is_empty())),
-            Some(State::Parked) => journal.read_attempts(id).map(|attempts| attempts.is_some_and(|attempts| !attempts.is_empty())),
+            Some(State::Pending { started: 0 }) => {
+                journal.read_task(id).map(|task| task.is_some_and(|task| !task.attempts.is_empty()))
+            }
+            Some(State::Parked) => journal
+                .read_attempts(id)
+                .map(|attempts| attempts.is_some_and(|attempts| !attempts.is_empty())),
             // It has ended in the same breath: a tombstone changes nothing of that.
-            None | Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown) => Ok(false),
+            None | Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown) => {
+                Ok(false)
+            }
             Some(State::Pending { .. }) => Ok(true),
         };
         let read = move || held.into_iter().map(|one| (has_begun(one.0), one)).collect::<Vec<_>>();
@@ -336,10 +387,16 @@ impl Intake {
         Ok(kept.into_iter().collect())
     }
 
-    /// The cancels for tasks of the type through whose queue they came. Who may cancel tasks of one type need not be let cancel others.
-    async fn of_their_type(&self, cancels: Vec<(TaskId, TaskType)>) -> Result<Vec<(TaskId, TaskType)>, IntakeError> {
+    /// The cancels for tasks of the type through whose queue they came. Who may cancel tasks of one type need
+    /// not be let cancel others.
+    async fn of_their_type(
+        &self,
+        cancels: Vec<(TaskId, TaskType)>,
+    ) -> Result<Vec<(TaskId, TaskType)>, IntakeError> {
         let journal = self.core.journal.clone();
-        let read = move || cancels.into_iter().map(|cancel| (journal.read_task(cancel.0), cancel)).collect::<Vec<_>>();
+        let read = move || {
+            cancels.into_iter().map(|cancel| (journal.read_task(cancel.0), cancel)).collect::<Vec<_>>()
+        };
         let read = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
         let ours = read.into_iter().filter_map(|(stored, (id, through))| {
             let task_type = match stored.as_ref().map(|stored| stored.as_ref().map(|stored| wire::decode_command(&stored.message))) {
@@ -364,7 +421,8 @@ impl Intake {
                 return false;
             }
             // A word every few milliseconds, or none at all, would be a mistake on the other side.
-            let interval = interval.clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(3600));
+            let interval =
+                interval.clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(3600));
             let fresh = session.welcomed.insert(task_type.clone()) || session.interval != interval;
             session.interval = interval;
             fresh
@@ -387,7 +445,9 @@ impl Intake {
                     crate::failpoint::INTAKE_JOURNALED.reach();
                     // At once, not with the last of the batch: only what ends makes room for that one.
                     for (_, lane, assignment) in tasks.drain(..now) {
-                        self.core.outbox.received(assignment.task.work.id, assignment.task.work.task_type.clone());
+                        self.core
+                            .outbox
+                            .received(assignment.task.work.id, assignment.task.work.task_type.clone());
                         lane.push(assignment);
                     }
                     continue;

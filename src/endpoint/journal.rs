@@ -1,12 +1,13 @@
 //! The endpoint's memory on disk: what it was asked to do and what came of it.
 //!
-//! Owns a directory of append-only segments, two threads (one writes, one synchronises) and an index in memory. Promises:
-//! what [`Journal::take`] and [`Journal::keep`] have answered survives `kill -9` and the loss of power; opening it never
-//! fails because of what a crash left behind; memory does not grow with messages or reports. Gives up: what a disk
-//! destroys behind our back (it is noticed, said and left out; what lies behind it in the same file is read).
+//! Owns a directory of append-only segments, two threads (one writes, one synchronises) and an index in
+//! memory. Promises: what [`Journal::take`] and [`Journal::keep`] have answered survives `kill -9` and the
+//! loss of power; opening it never fails because of what a crash left behind; memory does not grow with
+//! messages or reports. Gives up: what a disk destroys behind our back (it is noticed, said and left out;
+//! what lies behind it in the same file is read).
 //!
-//! Writing and synchronising overlap: while one `fdatasync` runs the next records are written, and all who wait are
-//! answered together by the next one.
+//! Writing and synchronising overlap: while one `fdatasync` runs the next records are written, and all who
+//! wait are answered together by the next one.
 
 mod adopt;
 mod error;
@@ -52,10 +53,12 @@ const GROUP: usize = 1024;
 /// How often old segments are looked for while there is room.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
 
-/// How often everything is moved forward while tasks that have ended leave no room: it copies all that is there.
+/// How often everything is moved forward while tasks that have ended leave no room: it copies all that is
+/// there.
 const RENEW: Duration = Duration::from_secs(300);
 
-/// From one run of the disk to the next, under load: each serves what came within this time, or there would be one for every other record.
+/// From one run of the disk to the next, under load: each serves what came within this time, or there would
+/// be one for every other record.
 const SYNC_PACE: Duration = Duration::from_millis(2);
 /// How far ahead of that pace runs may be: those of a task that comes alone wait for nothing.
 const SYNC_SLACK: Duration = Duration::from_millis(8);
@@ -71,7 +74,8 @@ pub enum Health {
     Room,
     /// No more tasks are taken; those that were taken go on.
     Full,
-    /// No more tasks are taken, since those that have ended leave no room: each must be remembered for its time, or it could run twice.
+    /// No more tasks are taken, since those that have ended leave no room: each must be remembered for its
+    /// time, or it could run twice.
     Crowded {
         /// For how long.
         remember: Duration,
@@ -93,7 +97,9 @@ impl Health {
         let full = |text: String| Some(ReasonCode::JournalFull.told(text));
         match self {
             Self::Room => None,
-            Self::Full | Self::Over => full("the journal is full: no tasks are taken until reports have gone out".to_owned()),
+            Self::Full | Self::Over => {
+                full("the journal is full: no tasks are taken until reports have gone out".to_owned())
+            }
             Self::Crowded { remember, number: false } => full(format!(
                 "the journal is full of ended tasks, which are remembered for {remember:?} so that none runs twice: no tasks are taken; raise \
                  endpoint.journal_limit"
@@ -102,7 +108,9 @@ impl Health {
                 "more tasks have ended than can be remembered for {remember:?}, which none may run twice in: no tasks are taken for some \
                  minutes; perform fewer tasks with this endpoint, or let them expire sooner and lower endpoint.remember"
             )),
-            Self::Failing { reason } => Some(ReasonCode::JournalFailing.told(format!("the journal cannot be written: {reason}"))),
+            Self::Failing { reason } => {
+                Some(ReasonCode::JournalFailing.told(format!("the journal cannot be written: {reason}")))
+            }
         }
     }
 }
@@ -152,12 +160,16 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal in a directory, for this process alone, and takes over what is left of these types in
-    /// the directories beside it. With no types it minds its own.
+    /// Opens or creates the journal in a directory, for this process alone, and takes over what is left of
+    /// these types in the directories beside it. With no types it minds its own.
     ///
     /// # Errors
     /// [`JournalError::InUse`] and [`JournalError::Open`].
-    pub fn open(dir: &Path, options: Options, types: &[&TaskType]) -> Result<(Self, Vec<Damage>), JournalError> {
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        types: &[&TaskType],
+    ) -> Result<(Self, Vec<Damage>), JournalError> {
         let failed = JournalError::open(dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(&failed)?;
         let _alone = (!types.is_empty()).then(|| adopt::alone(dir)).transpose()?;
@@ -185,7 +197,10 @@ impl Journal {
             orders: orders.downgrade(),
             probing: false,
         };
-        thread::Builder::new().name("journal".into()).spawn(move || writer.run(queue, lock)).map_err(&failed)?;
+        thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(queue, lock))
+            .map_err(&failed)?;
         Ok((Self { dir: dir.into(), index, orders, health }, damages))
     }
 
@@ -197,7 +212,8 @@ impl Journal {
         self.order(records, Wish::Take).await
     }
 
-    /// Puts on disk what must not be lost, however long it takes, and whether or not there is room for more tasks.
+    /// Puts on disk what must not be lost, however long it takes, and whether or not there is room for more
+    /// tasks.
     ///
     /// # Errors
     /// [`JournalError::Closed`] alone.
@@ -240,7 +256,9 @@ impl Journal {
 
     /// Tasks that have ended without the broker knowing, oldest first.
     pub fn unreported(&self) -> Vec<TaskId> {
-        self.index().ids(|state| matches!(state, State::Finished { reported: false } | State::Canceled { reported: false }))
+        self.index().ids(|state| {
+            matches!(state, State::Finished { reported: false } | State::Canceled { reported: false })
+        })
     }
 
     /// A task that is to be performed. Reads from disk: not for an async worker.
@@ -255,7 +273,8 @@ impl Journal {
         }))
     }
 
-    /// What earlier attempts of a parked task died of; `None` for a task that is not parked. Reads from disk: not for an async worker.
+    /// What earlier attempts of a parked task died of; `None` for a task that is not parked. Reads from disk:
+    /// not for an async worker.
     ///
     /// # Errors
     /// [`JournalError::Read`].
@@ -276,7 +295,9 @@ impl Journal {
         let record = self.read(id)?;
         Ok(record.and_then(|(record, state)| match record {
             Record::Outcome { report, .. } | Record::Canceled { report, .. } => Some(Ended::Report(report)),
-            Record::Digest(digest) if !matches!(state, State::Parked | State::Unknown) => Some(Ended::Digest(digest)),
+            Record::Digest(digest) if !matches!(state, State::Parked | State::Unknown) => {
+                Some(Ended::Digest(digest))
+            }
             _ => None,
         }))
     }
@@ -287,7 +308,8 @@ impl Journal {
     }
 
     fn read(&self, id: TaskId) -> Result<Option<(Record, State)>, JournalError> {
-        // Its segment may be dropped between the look at the index and the look at the file: it has moved then.
+        // Its segment may be dropped between the look at the index and the look at the file: it has moved
+        // then.
         let mut tries = 0;
         loop {
             let Some((at, state)) = ({
@@ -346,7 +368,8 @@ impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Order>, lock: File) {
         let (waits, to_sync) = blocking::sync_channel::<Wait>(ORDERS);
         let state = self.sync.clone();
-        let syncer = thread::Builder::new().name("journal-sync".into()).spawn(move || synchronise(&to_sync, &state));
+        let syncer =
+            thread::Builder::new().name("journal-sync".into()).spawn(move || synchronise(&to_sync, &state));
         let Ok(syncer) = syncer else { return };
         self.maintain();
         while let Some(first) = queue.blocking_recv() {
@@ -403,11 +426,13 @@ impl Writer {
             // Nothing was asked of the disk: if it takes nothing, that is still so.
             return !matches!(*self.health.borrow(), Health::Failing { .. });
         }
-        // That an attempt has begun is not waited for, but it is not left lying either: a handler may bring the machine down.
+        // That an attempt has begun is not waited for, but it is not left lying either: a handler may bring
+        // the machine down.
         let sync_anyway = records.iter().any(|record| matches!(record, Record::Started { .. }));
         match self.segments.append(&records, &self.index) {
             Ok(active) => {
-                let (noted, waiting): (Vec<_>, Vec<_>) = orders.into_iter().partition(|order| order.wish == Wish::Note);
+                let (noted, waiting): (Vec<_>, Vec<_>) =
+                    orders.into_iter().partition(|order| order.wish == Wish::Note);
                 for order in noted {
                     let _ = order.done.send(Ok(()));
                 }
@@ -443,7 +468,9 @@ impl Writer {
             }
         }
         let mut health = self.health_now();
-        if matches!(health, Health::Crowded { .. }) && self.renewed.elapsed() > RENEW.min(self.options.remember / 4) {
+        if matches!(health, Health::Crowded { .. })
+            && self.renewed.elapsed() > RENEW.min(self.options.remember / 4)
+        {
             self.renewed = Instant::now();
             if let Err(error) = self.segments.renew(&self.index) {
                 return self.fail(&error);
@@ -468,7 +495,9 @@ impl Writer {
             // With nothing to report, only starting what waits can make room.
             _ if bytes >= limit && unreported > 0 => Health::Over,
             true if remembered > remember_at_most => Health::Crowded { remember, number: true },
-            true if digested > live && bytes > self.options.crowded_limit() => Health::Crowded { remember, number: false },
+            true if digested > live && bytes > self.options.crowded_limit() => {
+                Health::Crowded { remember, number: false }
+            }
             true if digested <= live && bytes > limit / 4 * 3 => Health::Full,
             _ => Health::Room,
         }
@@ -478,13 +507,18 @@ impl Writer {
         self.say(Health::Failing { reason: error.to_string() });
     }
 
-    /// An endpoint with nothing to do must not say for ever that there is no room: nobody else would look again.
+    /// An endpoint with nothing to do must not say for ever that there is no room: nobody else would look
+    /// again.
     fn probe_later(&mut self) {
         let orders = self.orders.clone();
         let probe = move || {
             thread::sleep(RETRY.max);
             if let Some(orders) = orders.upgrade() {
-                let _ = orders.blocking_send(Order { records: vec![PROBE], wish: Wish::Probe, done: oneshot::channel().0 });
+                let _ = orders.blocking_send(Order {
+                    records: vec![PROBE],
+                    wish: Wish::Probe,
+                    done: oneshot::channel().0,
+                });
             }
         };
         self.probing = thread::Builder::new().name("journal-probe".into()).spawn(probe).is_ok();
@@ -499,7 +533,9 @@ impl Writer {
             if changed {
                 match &health {
                     Health::Room => tracing::info!("the journal has room again"),
-                    Health::Failing { reason } => tracing::error!(reason, "the journal cannot be written: no tasks are accepted"),
+                    Health::Failing { reason } => {
+                        tracing::error!(reason, "the journal cannot be written: no tasks are accepted")
+                    }
                     other => tracing::warn!("{}", other.trouble().unwrap_or_default()),
                 }
                 *current = health;
@@ -518,7 +554,8 @@ struct SyncState {
     error: Mutex<Option<String>>,
 }
 
-/// The synchronising thread: everyone who came while the last run was under way, or soon after it began, is served by the next.
+/// The synchronising thread: everyone who came while the last run was under way, or soon after it began, is
+/// served by the next.
 fn synchronise(waits: &blocking::Receiver<Wait>, state: &SyncState) {
     let mut due = Instant::now();
     while let Ok((mut active, mut waiting)) = waits.recv() {
@@ -541,7 +578,8 @@ fn answer(active: &Active, waiting: Vec<oneshot::Sender<Result<(), JournalError>
     if outcome.is_err() {
         state.failed_segment.store(active.number, Ordering::Release);
     }
-    *state.error.lock().unwrap_or_else(PoisonError::into_inner) = outcome.as_ref().err().map(ToString::to_string);
+    *state.error.lock().unwrap_or_else(PoisonError::into_inner) =
+        outcome.as_ref().err().map(ToString::to_string);
     for done in waiting {
         let _ = done.send(outcome.clone().map_err(JournalError::Write));
     }

@@ -1,4 +1,5 @@
-//! The labels of this endpoint: those of its configuration, and those of a file that is read again at every sign of life.
+//! The labels of this endpoint: those of its configuration, and those of a file that is read again at every
+//! sign of life.
 
 use std::fs::File;
 use std::io::Read;
@@ -31,8 +32,9 @@ impl OwnLabels {
         Arc::new(Self { configured, file, read: Mutex::default() })
     }
 
-    /// The labels as they are now. Those of the file come first: it is what the programs of the server write. A file that cannot be used leaves those that
-    /// were read last in force, since an endpoint that lost its labels would be missed by tasks that are meant for it.
+    /// The labels as they are now. Those of the file come first: it is what the programs of the server write.
+    /// A file that cannot be used leaves those that were read last in force, since an endpoint that lost its
+    /// labels would be missed by tasks that are meant for it.
     pub(super) async fn current(self: &Arc<Self>) -> Labels {
         let labels = self.configured.clone();
         let labels = match self.file.clone() {
@@ -83,7 +85,8 @@ fn labels_in(file: &Path) -> Result<Labels, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (key, value) = line.split_once('=').ok_or_else(|| format!("line {}: expected `name=value`", index + 1))?;
+        let (key, value) =
+            line.split_once('=').ok_or_else(|| format!("line {}: expected `name=value`", index + 1))?;
         labels.push((key.trim().to_owned(), value.trim().to_owned()));
     }
     Labels::of(labels).map_err(|invalid| invalid.to_string())
@@ -97,19 +100,29 @@ mod tests {
     async fn the_file_is_read_again_and_comes_first() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("labels");
-        let configured = Labels::of([("site", "berlin"), ("role", "web")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+        let configured = Labels::of(
+            [("site", "berlin"), ("role", "web")].map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
         let own = OwnLabels::new(configured.expect("labels"), Some(file.clone()));
         let platform = format!("arch={} os={}", std::env::consts::ARCH, std::env::consts::OS);
         let now = async || {
             let labels = own.current().await;
-            labels.iter().filter(|(key, _)| !matches!(*key, "os" | "arch")).map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>()
+            labels
+                .iter()
+                .filter(|(key, _)| !matches!(*key, "os" | "arch"))
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
         };
         assert_eq!(now().await, ["role=web", "site=berlin"], "a file may come later");
         std::fs::write(&file, "# written by the update\n\n release = 7 \nrole=db\n").expect("writes");
         assert_eq!(now().await, ["release=7", "role=db", "site=berlin"]);
         for broken in ["release", "na me=1", "name=other", &"x".repeat(70_000)] {
             std::fs::write(&file, broken).expect("writes");
-            assert_eq!(now().await, ["release=7", "role=db", "site=berlin"], "{broken:.20}: those read last stay");
+            assert_eq!(
+                now().await,
+                ["release=7", "role=db", "site=berlin"],
+                "{broken:.20}: those read last stay"
+            );
         }
         std::fs::write(&file, "").expect("writes");
         assert_eq!(now().await, ["role=web", "site=berlin"]);

@@ -1,7 +1,7 @@
 //! The tasks of one type that wait for their turn.
 //!
-//! The journal knows them all; here are their ids in order, and in full only the next few, so that a long queue costs
-//! little memory and a short one no reading back.
+//! The journal knows them all; here are their ids in order, and in full only the next few, so that a long
+//! queue costs little memory and a short one no reading back.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

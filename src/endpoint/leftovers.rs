@@ -1,8 +1,9 @@
 //! What executables a process left running when it was killed.
 //!
-//! A killed endpoint cannot end its handlers. So each process group is noted in a file while it runs, and the next start
-//! ends those that are still there: they would do the same work beside the attempt that follows. The bare number may have gone to somebody
-//! else meanwhile, so a group is known by the start of its leader, or by the task's id in the environment of its members.
+//! A killed endpoint cannot end its handlers. So each process group is noted in a file while it runs, and the
+//! next start ends those that are still there: they would do the same work beside the attempt that follows.
+//! The bare number may have gone to somebody else meanwhile, so a group is known by the start of its leader,
+//! or by the task's id in the environment of its members.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -30,7 +31,11 @@ impl Leftovers {
         let mut ended = 0;
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();
-            let group = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            let group = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| name.parse().ok())
+                .and_then(Pid::from_raw);
             if let (Some(group), Ok(note)) = (group, fs::read_to_string(&path))
                 && is_running(group, &note)
             {
@@ -87,7 +92,8 @@ fn is_running(group: Pid, note: &str) -> bool {
     let wanted = format!("TASKER_TASK_ID={task}");
     processes.filter_map(Result::ok).map(|entry| entry.path()).any(|process| {
         Stat::of(&process).is_some_and(|stat| stat.group == group.as_raw_pid())
-            && fs::read(process.join("environ")).is_ok_and(|env| env.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes()))
+            && fs::read(process.join("environ"))
+                .is_ok_and(|env| env.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes()))
     })
 }
 
@@ -99,7 +105,10 @@ mod tests {
     fn a_group_is_known_by_the_start_of_its_leader() {
         let dir = tempfile::TempDir::new().expect("a directory");
         let mut child = std::process::Command::new("sleep");
-        let mut child = std::os::unix::process::CommandExt::process_group(&mut child, 0).arg("1000").spawn().expect("starts");
+        let mut child = std::os::unix::process::CommandExt::process_group(&mut child, 0)
+            .arg("1000")
+            .spawn()
+            .expect("starts");
         let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a number");
         // Nothing in its environment says so.
         let text = note(TaskId::new(), leader);

@@ -1,7 +1,8 @@
 //! The lines that running handlers log, on their way to the API while they run.
 //!
-//! They are worth less than answers: what finds no room, or cannot be sent at once, is dropped, and its number shows that. Nothing of them
-//! is journaled. A handler that logs nothing costs nothing, and one that ends before its first lines were sent tells them with its answer alone.
+//! They are worth less than answers: what finds no room, or cannot be sent at once, is dropped, and its
+//! number shows that. Nothing of them is journaled. A handler that logs nothing costs nothing, and one that
+//! ends before its first lines were sent tells them with its answer alone.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,7 +81,11 @@ impl Lines {
     }
 
     /// Takes some lines of each task, up to so many bytes, and forgets the tasks that do not run any more.
-    pub(super) fn take(&self, most: usize, runs: impl Fn(TaskId) -> bool) -> Vec<(TaskId, TaskType, LogPiece)> {
+    pub(super) fn take(
+        &self,
+        most: usize,
+        runs: impl Fn(TaskId) -> bool,
+    ) -> Vec<(TaskId, TaskType, LogPiece)> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         let mut piles = self.lock();
         for (id, pile) in piles.iter_mut().filter(|(_, pile)| !pile.text.is_empty()) {
@@ -89,7 +94,11 @@ impl Lines {
             }
             bytes += pile.text.len();
             let text = std::mem::take(&mut pile.text);
-            taken.push((*id, pile.task_type.clone(), LogPiece { attempt: pile.attempt, first: pile.first, text }));
+            taken.push((
+                *id,
+                pile.task_type.clone(),
+                LogPiece { attempt: pile.attempt, first: pile.first, text },
+            ));
             (pile.first, pile.sent) = (pile.next, true);
         }
         self.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -158,11 +167,17 @@ mod tests {
     }
 
     fn pieces(lines: &Lines, most: usize) -> Vec<(u32, u64, String)> {
-        lines.take(most, |_| true).into_iter().map(|(_, _, piece)| (piece.attempt, piece.first, piece.text)).collect()
+        lines
+            .take(most, |_| true)
+            .into_iter()
+            .map(|(_, _, piece)| (piece.attempt, piece.first, piece.text))
+            .collect()
     }
 
     fn is_empty(lines: &Lines) -> bool {
-        lines.lock().is_empty() && lines.held.load(Ordering::Relaxed) == 0 && lines.tasks.load(Ordering::Relaxed) == 0
+        lines.lock().is_empty()
+            && lines.held.load(Ordering::Relaxed) == 0
+            && lines.tasks.load(Ordering::Relaxed) == 0
     }
 
     #[test]
@@ -206,7 +221,12 @@ mod tests {
             lines.push(id, &worker(), 1, &format!("line {number:04}"));
         }
         let (_, first, text) = pieces(&lines, BATCH).pop().expect("a piece");
-        assert!(text.len() <= OF_TASK && text.starts_with(&format!("line {first:04}\n")) && text.ends_with("line 2999\n"), "{first}");
+        assert!(
+            text.len() <= OF_TASK
+                && text.starts_with(&format!("line {first:04}\n"))
+                && text.ends_with("line 2999\n"),
+            "{first}"
+        );
         lines.push(id, &worker(), 1, &"x".repeat(2 * OF_TASK));
         let (_, first, text) = pieces(&lines, BATCH).pop().expect("a piece");
         assert_eq!((first, text.len()), (3000, OF_TASK));

@@ -1,8 +1,8 @@
 //! Which of its types an endpoint has a handler for.
 //!
-//! A type without one is not subscribed to: its tasks would fail here, and those of a work queue would be missing elsewhere. When its
-//! handler is there, the endpoint subscribes. One that is removed later is not noticed here: tasks that come meanwhile fail (127), and its
-//! presence tells the trouble.
+//! A type without one is not subscribed to: its tasks would fail here, and those of a work queue would be
+//! missing elsewhere. When its handler is there, the endpoint subscribes. One that is removed later is not
+//! noticed here: tasks that come meanwhile fail (127), and its presence tells the trouble.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! What has still to be told to the API: one note for each task.
 //!
-//! A later note about a task replaces an earlier one, so that a broker that is away for hours finds one report for each
-//! task and not all that ever happened, and that repeats asked for in a burst are answered once. Large reports stay in
-//! the journal until they are sent. So memory is bounded by the number of tasks in the journal, at a few dozen bytes each.
+//! A later note about a task replaces an earlier one, so that a broker that is away for hours finds one
+//! report for each task and not all that ever happened, and that repeats asked for in a burst are answered
+//! once. Large reports stay in the journal until they are sent. So memory is bounded by the number of tasks
+//! in the journal, at a few dozen bytes each.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,8 @@
 //! From a journaled task to its journaled outcome.
 //!
-//! Owns what all parts of an agent share, and the way of one task: wait for a slot -> note the start -> attempt -> journal
-//! what came of it -> leave a note in the outbox. Whatever ends this process on the way, the journal tells the next one
-//! where to go on.
+//! Owns what all parts of an agent share, and the way of one task: wait for a slot -> note the start ->
+//! attempt -> journal what came of it -> leave a note in the outbox. Whatever ends this process on the way,
+//! the journal tells the next one where to go on.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,10 @@ use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::config::OnStop;
-use crate::domain::{Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, TaskId, TaskType, WireVersion, errnr, json};
+use crate::domain::{
+    Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, TaskId, TaskType, WireVersion,
+    errnr, json,
+};
 
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -119,15 +122,23 @@ impl Core {
 
     /// The bytes of a report about a task.
     pub(super) fn report(&self, task_id: TaskId, task_type: TaskType, event: ReportEvent) -> Bytes {
-        wire::encode_report(&Report { task_id, task_type, endpoint: self.endpoint.clone(), home: self.home, event })
+        wire::encode_report(&Report {
+            task_id,
+            task_type,
+            endpoint: self.endpoint.clone(),
+            home: self.home,
+            event,
+        })
     }
 
-    /// What the API reads, as far as its last word says. Reports that an API process could not read would be lost until it asks again.
+    /// What the API reads, as far as its last word says. Reports that an API process could not read would be
+    /// lost until it asks again.
     pub(super) fn api_reads(&self) -> WireVersion {
         if self.lists.load(Ordering::Relaxed) { WireVersion::Two } else { WireVersion::One }
     }
 
-    /// Notes what the API process reads that was heard of last: another one may have been started in its place.
+    /// Notes what the API process reads that was heard of last: another one may have been started in its
+    /// place.
     pub(super) fn note_api_reads(&self, version: WireVersion) {
         self.lists.store(version >= WireVersion::Two, Ordering::Relaxed);
     }
@@ -138,7 +149,8 @@ impl Core {
         tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)?
     }
 
-    /// Whether what this process has received is a lease: it may be given to another one when this one is not heard of.
+    /// Whether what this process has received is a lease: it may be given to another one when this one is not
+    /// heard of.
     pub(super) const fn leases(&self) -> bool {
         self.slots.is_some()
     }
@@ -153,19 +165,26 @@ impl Core {
         *self.lease_until.lock().unwrap_or_else(PoisonError::into_inner) = end;
     }
 
-    /// Whether another worker may have what this one is given or has. Asked where a task is taken and where it is started: a process that was
-    /// stopped for a while goes on there before anything tells it of the time that has passed.
+    /// Whether another worker may have what this one is given or has. Asked where a task is taken and where
+    /// it is started: a process that was stopped for a while goes on there before anything tells it of the
+    /// time that has passed.
     pub(super) fn lease_is_over(&self) -> bool {
-        self.leases() && self.lease_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|end| end <= Instant::now())
+        self.leases()
+            && self
+                .lease_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some_and(|end| end <= Instant::now())
     }
 
-    /// Stops what runs and parks what this worker has: nobody knows whether it is still its own. It goes on when the API asks
-    /// for it again. Answers whether there was anything.
+    /// Stops what runs and parks what this worker has: nobody knows whether it is still its own. It goes on
+    /// when the API asks for it again. Answers whether there was anything.
     pub(super) async fn let_go(&self) -> Result<bool, JournalError> {
         std::mem::take(&mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner)).cancel();
         // Those that run park themselves once they have been stopped.
         let (waiting, any): (Vec<TaskId>, bool) = {
-            // In this order: one that ends in between has its outcome in the journal, and must not be parked on top of it.
+            // In this order: one that ends in between has its outcome in the journal, and must not be parked
+            // on top of it.
             let running: HashSet<TaskId> = self.at_work.ids().into_iter().collect();
             let pending = self.journal.pending();
             let any = !pending.is_empty();
@@ -188,11 +207,17 @@ impl Core {
                 core.lanes.keys().filter(|task_type| !unperformed.contains_key(*task_type)).collect()
             };
             types.sort_unstable();
-            let troubles = types.into_iter().filter_map(|task_type| core.registry.trouble(task_type, core.executables.as_deref()));
+            let troubles = types
+                .into_iter()
+                .filter_map(|task_type| core.registry.trouble(task_type, core.executables.as_deref()));
             troubles.map(|trouble| ReasonCode::HandlerMissing.told(trouble)).collect::<Vec<_>>()
         };
         // Without a directory there is nothing to look at.
-        let handlers = if self.executables.is_none() { look() } else { tokio::task::spawn_blocking(look).await.unwrap_or_default() };
+        let handlers = if self.executables.is_none() {
+            look()
+        } else {
+            tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        };
         let all: Vec<String> = journal.into_iter().chain(handlers).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
@@ -218,15 +243,21 @@ impl Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("endpoint", &self.endpoint).field("lanes", &self.lanes.keys()).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("endpoint", &self.endpoint)
+            .field("lanes", &self.lanes.keys())
+            .finish_non_exhaustive()
     }
 }
 
 pub(super) fn assignment_of(stored: &StoredTask) -> Option<Assignment> {
     match wire::decode_command(&stored.message) {
-        Ok(Command::Task(task)) => {
-            Some(Assignment { task, expires_at: stored.expires_at, attempts: stored.attempts.clone(), deadline: stored.deadline })
-        }
+        Ok(Command::Task(task)) => Some(Assignment {
+            task,
+            expires_at: stored.expires_at,
+            attempts: stored.attempts.clone(),
+            deadline: stored.deadline,
+        }),
         _ => None,
     }
 }
@@ -235,7 +266,8 @@ fn retries(lane: &Lane, time_left: Duration) -> Retries {
     Retries { attempts: lane.policy.attempts, backoff: lane.policy.backoff, time_left }
 }
 
-/// Starts the tasks of a lane, each as soon as there is a slot for it, until `stop`. `abandon` drops those that run.
+/// Starts the tasks of a lane, each as soon as there is a slot for it, until `stop`. `abandon` drops those
+/// that run.
 pub(super) async fn start_in_turn(
     core: Arc<Core>,
     lane: Arc<Lane>,
@@ -248,7 +280,8 @@ pub(super) async fn start_in_turn(
         let next = async {
             // Not the slot before there is a task: other lanes may share it.
             lane.ready().await;
-            // The slot before the task is taken out of the queue: until then it can be canceled without having been started.
+            // The slot before the task is taken out of the queue: until then it can be canceled without
+            // having been started.
             let slot = lane.slots.clone().acquire_owned().await.ok()?;
             // What ends now could not be journaled for long.
             health.wait_for(|health| *health != Health::Over).await.ok()?;
@@ -259,15 +292,22 @@ pub(super) async fn start_in_turn(
             Some(Some(None)) => continue,
             Some(Some(Some(turn))) => turn,
         };
-        running.spawn(abandon.clone().run_until_cancelled_owned(perform(core.clone(), lane.clone(), turn, slot)));
+        running.spawn(abandon.clone().run_until_cancelled_owned(perform(
+            core.clone(),
+            lane.clone(),
+            turn,
+            slot,
+        )));
     }
 }
 
 async fn perform(core: Arc<Core>, lane: Arc<Lane>, turn: Turn, slot: OwnedSemaphorePermit) {
     let id = turn.id;
     let waited_for = lane.policy.on_stop == OnStop::Wait;
-    // Before the look at the journal: a cancel writes there first and looks here second, so one of us sees the other.
-    let task = RunningTask { id, task_type: lane.policy.name.clone(), endpoint: core.endpoint.clone(), waited_for };
+    // Before the look at the journal: a cancel writes there first and looks here second, so one of us sees
+    // the other.
+    let task =
+        RunningTask { id, task_type: lane.policy.name.clone(), endpoint: core.endpoint.clone(), waited_for };
     let Some(canceled) = core.at_work.begin(task) else {
         // It is being withdrawn. If it turns out that it has begun before, it goes on.
         return lane.push_at(Instant::now() + HELD_BACK, id);
@@ -304,7 +344,8 @@ async fn attempt(
     stopped: &mut bool,
 ) -> Result<After, JournalError> {
     let id = turn.id;
-    // Before the look at the journal: what was let go before is parked there, and what is let go from here on fires this.
+    // Before the look at the journal: what was let go before is parked there, and what is let go from here on
+    // fires this.
     let lost = core.lost();
     if !matches!(core.journal.state(id), Some(State::Pending { .. })) {
         return Ok(After::Nothing);
@@ -312,7 +353,9 @@ async fn attempt(
     let assignment = match turn.assignment {
         Some(assignment) => assignment,
         None => {
-            let Some(assignment) = core.stored(id).await?.as_ref().and_then(assignment_of) else { return Ok(After::Nothing) };
+            let Some(assignment) = core.stored(id).await?.as_ref().and_then(assignment_of) else {
+                return Ok(After::Nothing);
+            };
             assignment
         }
     };
@@ -330,8 +373,10 @@ async fn attempt(
     crate::failpoint::PERFORMER_STARTED.reach();
     let run = Uuid::new_v4();
     let log = Arc::new(LogTail::default());
-    // What is to be waited for has a token of its own: nothing fires it but a handler that waits for us in turn.
-    let stopping = if lane.policy.on_stop == OnStop::Wait { CancellationToken::new() } else { core.stopping.clone() };
+    // What is to be waited for has a token of its own: nothing fires it but a handler that waits for us in
+    // turn.
+    let stopping =
+        if lane.policy.on_stop == OnStop::Wait { CancellationToken::new() } else { core.stopping.clone() };
     let sink = Arc::new(Sink {
         core: core.clone(),
         id,
@@ -342,7 +387,11 @@ async fn attempt(
         waited_for: (lane.policy.on_stop == OnStop::Wait).then(|| stopping.clone()),
         restart: Mutex::default(),
     });
-    let end = match core.registry.find(&assignment.task.work.task_type, core.executables.as_ref(), lane.policy.output).await {
+    let end = match core
+        .registry
+        .find(&assignment.task.work.task_type, core.executables.as_ref(), lane.policy.output)
+        .await
+    {
         Ok(handler) => {
             let work = Work {
                 id,
@@ -388,8 +437,13 @@ async fn attempt(
         }
         Step::Again { after, attempts } => {
             let Some(stored) = core.stored(id).await? else { return Ok(After::Nothing) };
-            let mut records =
-                vec![Record::Task(StoredTask { not_before: now.after(after), started: 0, attempts, restarting: None, ..stored })];
+            let mut records = vec![Record::Task(StoredTask {
+                not_before: now.after(after),
+                started: 0,
+                attempts,
+                restarting: None,
+                ..stored
+            })];
             // Another worker may have it by the time this one is back.
             let parked = *stopped && core.leases();
             records.extend(parked.then_some(Record::Parked { id }));
@@ -455,7 +509,9 @@ impl Sink {
 /// Puts on disk that a handler is about to end this process.
 async fn note_restart(core: &Core, id: TaskId, answer: Bytes) -> Result<(), JournalError> {
     let journal = core.journal.clone();
-    let task = tokio::task::spawn_blocking(move || journal.read_task(id)).await.map_err(|_| JournalError::Closed)??;
+    let task = tokio::task::spawn_blocking(move || journal.read_task(id))
+        .await
+        .map_err(|_| JournalError::Closed)??;
     let Some(task) = task else { return Ok(()) };
     core.journal.keep(vec![Record::Task(StoredTask { restarting: Some(answer), ..task })]).await
 }

@@ -1,8 +1,9 @@
 //! Says who is here, for as long as the agent runs.
 //!
-//! Each connection is a session with a name of its own. Each of its types is joined, and said to be so again until its welcome has
-//! come through its task queue: that is the proof that this endpoint consumes it. From then on it is alive. A type whose queue cannot
-//! be had is told with the reason, and takes nothing away from the others.
+//! Each connection is a session with a name of its own. Each of its types is joined, and said to be so again
+//! until its welcome has come through its task queue: that is the proof that this endpoint consumes it. From
+//! then on it is alive. A type whose queue cannot be had is told with the reason, and takes nothing away from
+//! the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::domain::{Presence, PresenceState, RefusedType, TaskType, WireVersion}
 /// How long the last word may take.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// How many intervals without a word an endpoint is thought gone after; a word that lies longer in a queue says nothing.
+/// How many intervals without a word an endpoint is thought gone after; a word that lies longer in a queue
+/// says nothing.
 const MISSED: u32 = 3;
 
 /// The consuming connection as the intake sees it.
@@ -55,9 +57,13 @@ impl Session {
         self.up && !self.types.is_empty() && self.types == self.welcomed
     }
 
-    /// Takes up what can be consumed now. A type that comes back needs a welcome of its own: what lies in its queue may be stale.
-    /// Answers whether anything changed.
-    pub(super) fn consume(&mut self, types: BTreeSet<TaskType>, refused: BTreeMap<TaskType, Refusal>) -> bool {
+    /// Takes up what can be consumed now. A type that comes back needs a welcome of its own: what lies in its
+    /// queue may be stale. Answers whether anything changed.
+    pub(super) fn consume(
+        &mut self,
+        types: BTreeSet<TaskType>,
+        refused: BTreeMap<TaskType, Refusal>,
+    ) -> bool {
         if self.types == types && self.refused == refused {
             return false;
         }
@@ -80,15 +86,21 @@ struct Joined {
 }
 
 /// Says so for as long as it is polled.
-pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, shared: watch::Sender<Session>, welcome_timeout: Duration) {
+pub(super) async fn say_so(
+    core: Arc<Core>,
+    broker: SharedBroker,
+    shared: watch::Sender<Session>,
+    welcome_timeout: Duration,
+) {
     let mut sessions = shared.subscribe();
     // A patience that grows: an API that is away for hours is not asked every few seconds by thousands.
     let patience = Backoff { first: welcome_timeout, max: welcome_timeout.saturating_mul(10) };
     let mut joined: Option<Joined> = None;
     let (mut asked, mut failures) = (0u32, 0u32);
     let mut health = core.journal.health();
-    // When what was heard of this worker last was sent: nobody counts its lease from before that. A type that it consumed and cannot
-    // consume now is not told, so its lease is not renewed, and it may hold tasks of that type.
+    // When what was heard of this worker last was sent: nobody counts its lease from before that. A type that
+    // it consumed and cannot consume now is not told, so its lease is not renewed, and it may hold tasks of
+    // that type.
     let (mut heard, mut consumed) = (Instant::now(), BTreeSet::new());
     loop {
         health.mark_unchanged();
@@ -97,11 +109,14 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, shared: watch:
         let drains = core.draining.is_cancelled();
         if session.up {
             let unwelcomed = session.unwelcomed();
-            let said = joined.as_ref().filter(|joined| joined.session == session.id && joined.types.is_superset(&unwelcomed));
+            let said = joined
+                .as_ref()
+                .filter(|joined| joined.session == session.id && joined.types.is_superset(&unwelcomed));
             if said.is_none() {
                 asked = 0;
             }
-            let due = !unwelcomed.is_empty() && said.is_none_or(|joined| joined.since.elapsed() >= patience.ceiling(asked));
+            let due = !unwelcomed.is_empty()
+                && said.is_none_or(|joined| joined.since.elapsed() >= patience.ceiling(asked));
             let begun = Instant::now();
             let mut words = Vec::new();
             if due {
@@ -118,12 +133,21 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, shared: watch:
                     }
                     failures = 0;
                     if due {
-                        joined = Some(Joined { session: session.id, types: unwelcomed.clone(), since: Instant::now() });
+                        joined = Some(Joined {
+                            session: session.id,
+                            types: unwelcomed.clone(),
+                            since: Instant::now(),
+                        });
                         asked = asked.saturating_add(1);
                     }
-                    let until_due =
-                        joined.as_ref().map_or(Duration::ZERO, |joined| patience.ceiling(asked).saturating_sub(joined.since.elapsed()));
-                    wait = if unwelcomed.is_empty() { session.interval } else { session.interval.min(until_due) };
+                    let until_due = joined.as_ref().map_or(Duration::ZERO, |joined| {
+                        patience.ceiling(asked).saturating_sub(joined.since.elapsed())
+                    });
+                    wait = if unwelcomed.is_empty() {
+                        session.interval
+                    } else {
+                        session.interval.min(until_due)
+                    };
                 }
                 false => {
                     failures = failures.saturating_add(1);
@@ -131,13 +155,17 @@ pub(super) async fn say_so(core: Arc<Core>, broker: SharedBroker, shared: watch:
                 }
             }
         }
-        let lease = core.leases().then(|| heard + session.interval.saturating_mul(MISSED).saturating_sub(core.grace.min(session.interval)));
+        let lease = core.leases().then(|| {
+            heard + session.interval.saturating_mul(MISSED).saturating_sub(core.grace.min(session.interval))
+        });
         core.lease_until(lease);
         tokio::select! {
-            // First: of a process that was stopped for a while everything is due at the same time, and a word would hide that its lease is over.
+            // First: of a process that was stopped for a while everything is due at the same time, and a word
+            // would hide that its lease is over.
             biased;
             () = over(lease) => {
-                // What lies in the queue may have been given to another worker meanwhile: a session of its own begins, whose welcome comes behind that.
+                // What lies in the queue may have been given to another worker meanwhile: a session of its
+                // own begins, whose welcome comes behind that.
                 shared.send_modify(|session| {
                     session.id = Uuid::new_v4();
                     session.welcomed.clear();
@@ -169,17 +197,31 @@ async fn over(lease: Option<Instant>) {
 }
 
 /// A change that must be told now. A welcome alone is not: the next word in turn tells that all is well.
-async fn worth_saying(sessions: &mut watch::Receiver<Session>, said: &Session) -> Result<(), watch::error::RecvError> {
-    let differs = |now: &Session| (now.id, now.up, &now.types, &now.refused) != (said.id, said.up, &said.types, &said.refused);
+async fn worth_saying(
+    sessions: &mut watch::Receiver<Session>,
+    said: &Session,
+) -> Result<(), watch::error::RecvError> {
+    let differs = |now: &Session| {
+        (now.id, now.up, &now.types, &now.refused) != (said.id, said.up, &said.types, &said.refused)
+    };
     sessions.wait_for(|now| differs(now) || now.interval < said.interval).await.map(drop)
 }
 
 /// Says that this endpoint goes on purpose. Not said when the broker is away: silence says it, only later.
 pub(super) async fn say_goodbye(core: &Arc<Core>, broker: &SharedBroker, session: &Session) {
-    let _ = tokio::time::timeout(LEAVE, say(core, broker, session, vec![(PresenceState::Leaving, session.types.clone())])).await;
+    let _ = tokio::time::timeout(
+        LEAVE,
+        say(core, broker, session, vec![(PresenceState::Leaving, session.types.clone())]),
+    )
+    .await;
 }
 
-async fn say(core: &Arc<Core>, broker: &SharedBroker, session: &Session, words: Vec<(PresenceState, BTreeSet<TaskType>)>) -> bool {
+async fn say(
+    core: &Arc<Core>,
+    broker: &SharedBroker,
+    session: &Session,
+    words: Vec<(PresenceState, BTreeSet<TaskType>)>,
+) -> bool {
     let refused = session.refused.iter().map(|(task_type, Refusal { held, reason })| RefusedType {
         task_type: task_type.clone(),
         held: *held,

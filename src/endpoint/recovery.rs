@@ -1,10 +1,11 @@
 //! Takes up what an earlier process did not finish.
 //!
-//! The clock that the last process went by may have been set since, by years, so no time of day in the journal says whether a task is still
-//! worth starting. What does is the time since the machine was started. When the machine was started anew, or the task's time is over, the
-//! task is *parked*, which is neither run nor forgotten. The next time the API asks for it, it says how long the task is still worth
-//! starting, and it goes on (`intake`). If nobody asks, it is forgotten as what has ended is. And nothing waits longer for its next attempt
-//! than its policy lets it.
+//! The clock that the last process went by may have been set since, by years, so no time of day in the
+//! journal says whether a task is still worth starting. What does is the time since the machine was started.
+//! When the machine was started anew, or the task's time is over, the task is *parked*, which is neither run
+//! nor forgotten. The next time the API asks for it, it says how long the task is still worth starting, and
+//! it goes on (`intake`). If nobody asks, it is forgotten as what has ended is. And nothing waits longer for
+//! its next attempt than its policy lets it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,11 @@ const READ: usize = 256;
 pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
     let (pending, unreported) = (core.journal.pending(), core.journal.unreported());
     if !pending.is_empty() || !unreported.is_empty() {
-        tracing::info!(pending = pending.len(), unreported = unreported.len(), "resuming the tasks in the journal");
+        tracing::info!(
+            pending = pending.len(),
+            unreported = unreported.len(),
+            "resuming the tasks in the journal"
+        );
     }
     for id in unreported {
         core.outbox.ended(id, None);
@@ -43,7 +48,11 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
                 Err(error) => tracing::error!(task = %id, %error, "a task in the journal cannot be read"),
             }
         }
-        let ended: Vec<TaskId> = records.iter().filter(|record| matches!(record, Record::Outcome { .. })).map(Record::id).collect();
+        let ended: Vec<TaskId> = records
+            .iter()
+            .filter(|record| matches!(record, Record::Outcome { .. }))
+            .map(Record::id)
+            .collect();
         parked += records.iter().filter(|record| matches!(record, Record::Parked { .. })).count();
         if !records.is_empty() {
             core.journal.keep(records).await?;
@@ -53,15 +62,19 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
         }
     }
     if parked > 0 {
-        tracing::info!(parked, "tasks that may have expired while the machine was down wait until the API asks for them");
+        tracing::info!(
+            parked,
+            "tasks that may have expired while the machine was down wait until the API asks for them"
+        );
     }
     Ok(())
 }
 
 fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     let id = stored.id;
-    let known =
-        assignment_of(&stored).and_then(|assignment| core.lanes.get(&assignment.task.work.task_type).map(|lane| (assignment, lane)));
+    let known = assignment_of(&stored).and_then(|assignment| {
+        core.lanes.get(&assignment.task.work.task_type).map(|lane| (assignment, lane))
+    });
     let Some((assignment, lane)) = known else {
         tracing::error!(task = %id, "parked a journal entry of a kind that this version does not know");
         return records.push(Record::Parked { id });
@@ -70,10 +83,14 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     let (assignment, stored) = match interrupted(&stored, &lane.policy, fastrand::f64()) {
         None => (assignment, stored),
         Some(Step::Final(event)) => {
-            return records.push(Record::Outcome { id, report: core.report(id, assignment.task.work.task_type, event) });
+            return records.push(Record::Outcome {
+                id,
+                report: core.report(id, assignment.task.work.task_type, event),
+            });
         }
         Some(Step::Again { after, attempts }) => {
-            let stored = StoredTask { started: 0, not_before: now.after(after), attempts: attempts.clone(), ..stored };
+            let stored =
+                StoredTask { started: 0, not_before: now.after(after), attempts: attempts.clone(), ..stored };
             records.push(Record::Task(stored.clone()));
             (Assignment { attempts, ..assignment }, stored)
         }
@@ -89,14 +106,15 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
     }
 }
 
-/// What follows from the attempt that ran when the process ended, and may be why; `None` when none did. Nobody can tell how much time
-/// is left, so only the number of attempts can make it the last.
+/// What follows from the attempt that ran when the process ended, and may be why; `None` when none did.
+/// Nobody can tell how much time is left, so only the number of attempts can make it the last.
 fn interrupted(stored: &StoredTask, policy: &TypePolicy, chance: f64) -> Option<Step> {
     if stored.started == 0 {
         return None;
     }
     // The handler has said that it would, and what it answers.
-    let restarted = stored.restarting.as_ref().map(|answer| serde_json::from_slice(answer).unwrap_or_else(|_| json(&())));
+    let restarted =
+        stored.restarting.as_ref().map(|answer| serde_json::from_slice(answer).unwrap_or_else(|_| json(&())));
     let outcome = match restarted {
         Some(answer) => Outcome::Done(answer),
         None => executor::interrupted(policy.on_stop, "the endpoint process ended while the handler ran"),
@@ -105,10 +123,15 @@ fn interrupted(stored: &StoredTask, policy: &TypePolicy, chance: f64) -> Option<
     Some(executor::decide(outcome, stored.started, None, stored.attempts.clone(), None, &retries, chance))
 }
 
-/// How long until the next attempt; `None` for what has no time left, or nobody knows how much. A wait that is longer than the policy's
-/// longest is that of a clock that was set back, or what a handler asked for: the two cannot be told apart, and too early is better than
-/// never.
-fn wait(stored: &StoredTask, left: Option<Duration>, policy: &TypePolicy, now: Timestamp) -> Option<Duration> {
+/// How long until the next attempt; `None` for what has no time left, or nobody knows how much. A wait that
+/// is longer than the policy's longest is that of a clock that was set back, or what a handler asked for: the
+/// two cannot be told apart, and too early is better than never.
+fn wait(
+    stored: &StoredTask,
+    left: Option<Duration>,
+    policy: &TypePolicy,
+    now: Timestamp,
+) -> Option<Duration> {
     left.filter(|left| !left.is_zero()).map(|_| stored.not_before.since(now).min(policy.backoff.max))
 }
 
@@ -121,7 +144,9 @@ mod tests {
     use crate::broker::wire;
     use crate::clock::Clock;
     use crate::config::{OnStop, Output};
-    use crate::domain::{AttemptError, Command, Labels, ReportEvent, TaskMessage, WireVersion, WorkPart, errnr};
+    use crate::domain::{
+        AttemptError, Command, Labels, ReportEvent, TaskMessage, WireVersion, WorkPart, errnr,
+    };
     use crate::endpoint::Registry;
     use crate::endpoint::boot::Boot;
     use crate::endpoint::journal::{Deadline, Journal, Options, State};
@@ -159,9 +184,21 @@ mod tests {
     }
 
     fn left(not_before: i64, started: u32, earlier: &[i32]) -> StoredTask {
-        let attempts = (1..).zip(earlier).map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() }).collect();
+        let attempts = (1..)
+            .zip(earlier)
+            .map(|(attempt, errnr)| AttemptError { attempt, errnr: *errnr, errmsg: String::new() })
+            .collect();
         let (id, expires_at, not_before) = (TaskId::new(), at(THEN + DAY), at(not_before));
-        StoredTask { id, expires_at, not_before, started, attempts, deadline: None, restarting: None, message: Bytes::new() }
+        StoredTask {
+            id,
+            expires_at,
+            not_before,
+            started,
+            attempts,
+            deadline: None,
+            restarting: None,
+            message: Bytes::new(),
+        }
     }
 
     #[test]
@@ -183,9 +220,17 @@ mod tests {
         ];
         for (not_before, now, expected) in table {
             let stored = left(not_before, 0, &[]);
-            assert_eq!(wait(&stored, seconds(1), &policy(), at(now)), expected, "not before {not_before}, now {now}");
+            assert_eq!(
+                wait(&stored, seconds(1), &policy(), at(now)),
+                expected,
+                "not before {not_before}, now {now}"
+            );
             for over in [seconds(0), None] {
-                assert_eq!(wait(&stored, over, &policy(), at(now)), None, "not before {not_before}, now {now}");
+                assert_eq!(
+                    wait(&stored, over, &policy(), at(now)),
+                    None,
+                    "not before {not_before}, now {now}"
+                );
             }
         }
     }
@@ -201,11 +246,21 @@ mod tests {
             not_after: None,
             payload: json(&1),
         };
-        let task = TaskMessage { work, expires_in: Duration::from_secs(60), received: false, attempts: vec![] };
+        let task =
+            TaskMessage { work, expires_in: Duration::from_secs(60), received: false, attempts: vec![] };
         let message = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
         // By the clock it has a day, whatever was done to that.
         let expires_at = now.after(Duration::from_secs(24 * 3600));
-        StoredTask { id, expires_at, not_before: now, started: 0, attempts: vec![], deadline, restarting: None, message }
+        StoredTask {
+            id,
+            expires_at,
+            not_before: now,
+            started: 0,
+            attempts: vec![],
+            deadline,
+            restarting: None,
+            message,
+        }
     }
 
     #[tokio::test]
@@ -223,16 +278,32 @@ mod tests {
             // An earlier version has written it.
             left_behind(None),
         ];
-        let (journal, _) = Journal::open(dir.path(), Options::new(1 << 20, Duration::from_secs(60)), &[]).expect("opens");
+        let (journal, _) =
+            Journal::open(dir.path(), Options::new(1 << 20, Duration::from_secs(60)), &[]).expect("opens");
         journal.take(tasks.iter().cloned().map(Record::Task).collect()).await.expect("taken");
         let lane = Arc::new(Lane::new(policy(), None));
         let (name, lanes) = ("console1".parse().expect("a name"), [(policy().name, lane.clone())].into());
         let (home, grace, clock) = (uuid::Uuid::nil(), Duration::from_secs(1), Clock::system());
         let labels = OwnLabels::new(Labels::default(), None);
-        let core = Arc::new(Core::new(name, home, journal, lanes, Registry::new(), None, 1000, grace, None, labels, clock));
+        let core = Arc::new(Core::new(
+            name,
+            home,
+            journal,
+            lanes,
+            Registry::new(),
+            None,
+            1000,
+            grace,
+            None,
+            labels,
+            clock,
+        ));
         recover(&core).await.expect("recovers");
         let states = tasks.each_ref().map(|task| core.journal.state(task.id).expect("known"));
-        assert_eq!(states, [State::Pending { started: 0 }, State::Parked, State::Parked, State::Parked, State::Parked]);
+        assert_eq!(
+            states,
+            [State::Pending { started: 0 }, State::Parked, State::Parked, State::Parked, State::Parked]
+        );
         assert_eq!(lane.next().map(|turn| turn.id), Some(tasks[0].id));
         assert!(lane.next().is_none());
     }
@@ -241,29 +312,53 @@ mod tests {
     fn an_interrupted_attempt_counts_whatever_the_time_is() {
         assert!(interrupted(&left(THEN, 0, &[75]), &policy(), 1.0).is_none(), "nothing ran");
         for (started, earlier, seconds) in [(1, &[][..], 2), (2, &[75], 4)] {
-            let Some(Step::Again { after, attempts }) = interrupted(&left(THEN, started, earlier), &policy(), 1.0) else {
+            let Some(Step::Again { after, attempts }) =
+                interrupted(&left(THEN, started, earlier), &policy(), 1.0)
+            else {
                 panic!("attempt {started} is not followed by another");
             };
             assert_eq!((after, attempts.len()), (Duration::from_secs(seconds), earlier.len() + 1));
-            assert_eq!(attempts.last().map(|last| (last.attempt, last.errnr)), Some((started, errnr::INTERRUPTED)));
+            assert_eq!(
+                attempts.last().map(|last| (last.attempt, last.errnr)),
+                Some((started, errnr::INTERRUPTED))
+            );
         }
         for (started, earlier) in [(3, &[75, 75][..]), (3, &[71, 71])] {
             let step = interrupted(&left(THEN, started, earlier), &policy(), 1.0);
-            let Some(Step::Final(ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 3, .. })) = step else { panic!("{step:?}") };
+            let Some(Step::Final(ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 3, .. })) = step
+            else {
+                panic!("{step:?}")
+            };
         }
         let fail = TypePolicy { on_stop: OnStop::Fail, ..policy() };
         let step = interrupted(&left(THEN, 1, &[]), &fail, 1.0);
-        let Some(Step::Final(ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 1, .. })) = step else { panic!("{step:?}") };
+        let Some(Step::Final(ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 1, .. })) = step
+        else {
+            panic!("{step:?}")
+        };
     }
 
     #[test]
     fn a_handler_that_restarted_us_has_ended_with_that() {
-        let said = StoredTask { restarting: Some(Bytes::from_static(b"{\"version\":2}")), ..left(THEN, 3, &[71, 71]) };
+        let said = StoredTask {
+            restarting: Some(Bytes::from_static(b"{\"version\":2}")),
+            ..left(THEN, 3, &[71, 71])
+        };
         let step = interrupted(&said, &TypePolicy { on_stop: OnStop::Fail, ..policy() }, 1.0);
-        let Some(Step::Final(ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 3, attempts, .. })) = step else {
+        let Some(Step::Final(ReportEvent::Finished {
+            errnr: 0,
+            payload: Some(answer),
+            attempt: 3,
+            attempts,
+            ..
+        })) = step
+        else {
             panic!("{step:?}")
         };
         assert_eq!((answer.get(), attempts.len()), ("{\"version\":2}", 2));
-        assert!(interrupted(&StoredTask { started: 0, ..said }, &policy(), 1.0).is_none(), "it was said of an attempt that is over");
+        assert!(
+            interrupted(&StoredTask { started: 0, ..said }, &policy(), 1.0).is_none(),
+            "it was said of an attempt that is over"
+        );
     }
 }

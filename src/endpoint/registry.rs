@@ -33,12 +33,12 @@ impl Registry {
         self.builtin.keys()
     }
 
-    /// The handler for a task that is about to start, or why there is none. Looked up each time, so that an executable can
-    /// be added, replaced and removed while the endpoint runs.
+    /// The handler for a task that is about to start, or why there is none. Looked up each time, so that an
+    /// executable can be added, replaced and removed while the endpoint runs.
     ///
-    /// An executable wins over a handler that is compiled in: the directory is in the hands of whoever runs this server
-    /// and can change without a new program, so what lies there is the later word. It is also the only way to mend a
-    /// compiled-in handler on a server at once.
+    /// An executable wins over a handler that is compiled in: the directory is in the hands of whoever runs
+    /// this server and can change without a new program, so what lies there is the later word. It is also the
+    /// only way to mend a compiled-in handler on a server at once.
     ///
     /// `output` says what an executable writes.
     pub(super) async fn find(
@@ -64,8 +64,8 @@ impl Registry {
         }
     }
 
-    /// Why there is nothing that performs a type until somebody changes that. What passes by itself is no reason. Asks the system about files:
-    /// not for an async worker.
+    /// Why there is nothing that performs a type until somebody changes that. What passes by itself is no
+    /// reason. Asks the system about files: not for an async worker.
     pub(super) fn lacks(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<String> {
         match self.unfit(task_type, executables)? {
             Unfit::ForNow(_) => None,
@@ -73,7 +73,8 @@ impl Registry {
         }
     }
 
-    /// Why the tasks of a type cannot be performed as things are. Asks the system about files: not for an async worker.
+    /// Why the tasks of a type cannot be performed as things are. Asks the system about files: not for an
+    /// async worker.
     pub(super) fn trouble(&self, task_type: &TaskType, executables: Option<&Executables>) -> Option<String> {
         self.unfit(task_type, executables).map(|unfit| unfit.reason().to_owned())
     }

@@ -1,7 +1,8 @@
 //! Sends what the outbox holds, for as long as it takes.
 //!
-//! A note leaves the outbox only for the time of one publish: without the broker's confirm it goes back. A final report
-//! that was confirmed is noted in the journal; if that note is lost, the report is sent once more, which changes nothing.
+//! A note leaves the outbox only for the time of one publish: without the broker's confirm it goes back. A
+//! final report that was confirmed is noted in the journal; if that note is lost, the report is sent once
+//! more, which changes nothing.
 
 use std::sync::Arc;
 
@@ -75,13 +76,17 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
 }
 
 /// Makes messages of notes; what does not fit into one publish is handed back.
-async fn resolve(core: &Arc<Core>, taken: Vec<(TaskId, Note)>) -> (Vec<(TaskId, Note, Message)>, Vec<(TaskId, Note)>) {
+async fn resolve(
+    core: &Arc<Core>,
+    taken: Vec<(TaskId, Note)>,
+) -> (Vec<(TaskId, Note, Message)>, Vec<(TaskId, Note)>) {
     let in_journal = taken.iter().any(|(_, note)| matches!(note, Note::Ended(None)));
     if !in_journal {
         return read(core, taken);
     }
     let from = core.clone();
-    // A task of the blocking pool that fails has lost its notes; the journal still has them for the next start.
+    // A task of the blocking pool that fails has lost its notes; the journal still has them for the next
+    // start.
     tokio::task::spawn_blocking(move || read(&from, taken)).await.unwrap_or_default()
 }
 
@@ -97,7 +102,9 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
         }
         let body = match &note {
             Note::Received(task_type) => core.report(id, task_type.clone(), ReportEvent::Received),
-            Note::Progress(task_type, percent) => core.report(id, task_type.clone(), ReportEvent::Progress { percent: *percent }),
+            Note::Progress(task_type, percent) => {
+                core.report(id, task_type.clone(), ReportEvent::Progress { percent: *percent })
+            }
             Note::Ended(Some(report)) => report.clone(),
             Note::Ended(None) => match core.journal.read_end(id) {
                 Ok(Some(Ended::Report(report))) => report,
@@ -116,7 +123,11 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
         // Progress is worth nothing when it is late.
         let persistent = !matches!(note, Note::Progress(..));
         let about = About::Task { id, asked: None };
-        ready.push((id, note, Message { persistent, reads, about, ..Message::new(Address::Responses, body) }));
+        ready.push((
+            id,
+            note,
+            Message { persistent, reads, about, ..Message::new(Address::Responses, body) },
+        ));
     }
     (ready, rest)
 }

@@ -44,8 +44,17 @@ mod tests {
 
     #[test]
     fn what_passes_is_told_from_what_does_not() {
-        let passing =
-            [Errno::TXTBSY, Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::INTR, Errno::STALE, Errno::BUSY];
+        let passing = [
+            Errno::TXTBSY,
+            Errno::AGAIN,
+            Errno::NOMEM,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::INTR,
+            Errno::STALE,
+            Errno::BUSY,
+        ];
         let lasting = [
             Errno::ACCESS,
             Errno::NOEXEC,

@@ -29,7 +29,8 @@ pub struct FailureVerdict {
     pub status: TaskStatus,
     /// Whether the worker is barred from this type of this job.
     pub bars_worker: bool,
-    /// Whether the worker's other tasks of this type that wait for another worker are given up: there is none.
+    /// Whether the worker's other tasks of this type that wait for another worker are given up: there is
+    /// none.
     pub fails_others: bool,
 }
 
@@ -39,7 +40,8 @@ impl Failing<'_> {
         let bars_worker = self.failures >= limits.blacklist_threshold;
         let tried = u32::try_from(self.failed_by.len()).unwrap_or(u32::MAX);
         let left = self.others.iter().any(|other| !self.failed_by.contains(other));
-        let status = if tried < limits.task_fail_after && left { TaskStatus::SoftFailed } else { TaskStatus::Failed };
+        let status =
+            if tried < limits.task_fail_after && left { TaskStatus::SoftFailed } else { TaskStatus::Failed };
         FailureVerdict { status, bars_worker, fails_others: bars_worker && self.others.is_empty() }
     }
 }
@@ -53,8 +55,13 @@ mod tests {
         let id = |number: u8| ObjectId::from_bytes(&[number; 12]).expect("twelve bytes");
         let (a, b, c) = (id(1), id(2), id(3));
         let limits = FailureLimits { blacklist_threshold: 3, task_fail_after: 3 };
-        let soft = |bars_worker| FailureVerdict { status: TaskStatus::SoftFailed, bars_worker, fails_others: false };
-        let hard = |bars_worker, fails_others| FailureVerdict { status: TaskStatus::Failed, bars_worker, fails_others };
+        let soft =
+            |bars_worker| FailureVerdict { status: TaskStatus::SoftFailed, bars_worker, fails_others: false };
+        let hard = |bars_worker, fails_others| FailureVerdict {
+            status: TaskStatus::Failed,
+            bars_worker,
+            fails_others,
+        };
         for (others, failures, failed_by, expected) in [
             (&[b][..], 1, &[a][..], soft(false)),
             (&[b], 3, &[a], soft(true)),
@@ -64,7 +71,11 @@ mod tests {
             (&[a, c], 1, &[a, b], soft(false)),
             (&[id(4)], 1, &[a, b, c], hard(false, false)),
         ] {
-            assert_eq!(Failing { others, failures, failed_by }.judge(limits), expected, "{others:?} {failures} {failed_by:?}");
+            assert_eq!(
+                Failing { others, failures, failed_by }.judge(limits),
+                expected,
+                "{others:?} {failures} {failed_by:?}"
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::Timestamp;
 
-/// Twelve bytes, written as 24 hexadecimal digits. The first four are seconds since 1970, so that older ids come first.
+/// Twelve bytes, written as 24 hexadecimal digits. The first four are seconds since 1970, so that older ids
+/// come first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId([u8; 12]);
 
@@ -57,7 +58,9 @@ impl FromStr for ObjectId {
         if text.len() != 24 {
             return Err(InvalidObjectId);
         }
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or(InvalidObjectId);
+        let digit = |byte: u8| {
+            char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or(InvalidObjectId)
+        };
         let mut bytes = [0; 12];
         for (byte, pair) in bytes.iter_mut().zip(text.chunks(2)) {
             *byte = digit(pair[0])? * 16 + digit(pair[1])?;
@@ -129,7 +132,8 @@ mod tests {
 
     #[test]
     fn older_ids_come_first() {
-        let ids = [1u64, 2, 1_800_000_000].map(|second| ObjectId::new(Timestamp::from_micros(second as i64 * 1_000_000)));
+        let ids = [1u64, 2, 1_800_000_000]
+            .map(|second| ObjectId::new(Timestamp::from_micros(second as i64 * 1_000_000)));
         assert!(ids.is_sorted());
         assert_ne!(ObjectId::new(Timestamp::from_micros(0)), ObjectId::new(Timestamp::from_micros(0)));
     }

@@ -22,9 +22,14 @@ mod tests {
 
     #[test]
     fn keeps_the_last_ten_lines() {
-        let lines = |range: std::ops::RangeInclusive<u32>| range.map(|line| line.to_string()).collect::<Vec<_>>().join("\n");
+        let lines = |range: std::ops::RangeInclusive<u32>| {
+            range.map(|line| line.to_string()).collect::<Vec<_>>().join("\n")
+        };
         assert_eq!(log_tail(&lines(1..=15)).as_deref(), Some(&*format!("{}\n", lines(6..=15))));
-        assert_eq!(log_tail(&format!("{}\n\n", lines(1..=10))).as_deref(), Some(&*format!("{}\n", lines(1..=10))));
+        assert_eq!(
+            log_tail(&format!("{}\n\n", lines(1..=10))).as_deref(),
+            Some(&*format!("{}\n", lines(1..=10)))
+        );
         assert_eq!(log_tail(" one ").as_deref(), Some("one\n"));
         for empty in ["", "\n", " \n\t"] {
             assert_eq!(log_tail(empty), None);

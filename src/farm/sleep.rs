@@ -32,7 +32,8 @@ impl Serialize for DayTime {
 impl<'de> Deserialize<'de> for DayTime {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("expected a time such as 22:30, got {text:?}")))
+        Self::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("expected a time such as 22:30, got {text:?}")))
     }
 }
 
@@ -46,15 +47,27 @@ pub struct SleepSchedule {
     #[serde(default, rename = "days_of_week", skip_serializing_if = "String::is_empty")]
     pub days: String,
     /// From when; the begin of the day when absent.
-    #[serde(default, rename = "time_start", skip_serializing_if = "Option::is_none", deserialize_with = "optional_time")]
+    #[serde(
+        default,
+        rename = "time_start",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_time"
+    )]
     pub start: Option<DayTime>,
     /// Until when; the end of the day when absent.
-    #[serde(default, rename = "time_end", skip_serializing_if = "Option::is_none", deserialize_with = "optional_time")]
+    #[serde(
+        default,
+        rename = "time_end",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_time"
+    )]
     pub end: Option<DayTime>,
 }
 
 fn optional_time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<DayTime>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     let wrong = || serde::de::Error::custom(format!("expected a time such as 22:30, got {text:?}"));
     DayTime::parse(&text).map(Some).ok_or_else(wrong)
 }
@@ -63,7 +76,8 @@ impl SleepSchedule {
     /// The same with its days as they are compared: two letters, in lower case.
     #[must_use]
     pub fn tidied(mut self) -> Self {
-        let days = self.days.split_whitespace().map(|day| day.to_lowercase().chars().take(2).collect::<String>());
+        let days =
+            self.days.split_whitespace().map(|day| day.to_lowercase().chars().take(2).collect::<String>());
         self.days = days.collect::<Vec<_>>().join(" ");
         self
     }

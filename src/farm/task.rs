@@ -116,7 +116,10 @@ impl FromStr for TaskStatus {
     type Err = UnknownTaskStatus;
 
     fn from_str(text: &str) -> Result<Self, UnknownTaskStatus> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| UnknownTaskStatus(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| UnknownTaskStatus(text.to_owned()))
     }
 }
 
@@ -252,7 +255,11 @@ mod tests {
             }
             let canceled = if from == S::Active { S::CancelRequested } else { S::Canceled };
             assert_eq!(from.canceled_by_server(), canceled);
-            assert_eq!(from.is_schedulable(), from.code() < S::Active.code(), "the database asks for small codes");
+            assert_eq!(
+                from.is_schedulable(),
+                from.code() < S::Active.code(),
+                "the database asks for small codes"
+            );
         }
     }
 }

@@ -56,7 +56,8 @@ pub struct Update {
     /// The end of its log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
-    /// The worker that said so: nobody for what the manager says, `-` when the task was taken from its worker.
+    /// The worker that said so: nobody for what the manager says, `-` when the task was taken from its
+    /// worker.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub worker: String,
     /// All workers on which it has failed, when one came to them.
@@ -85,8 +86,16 @@ impl Update {
     }
 
     /// What the manager itself has to say, with the line that goes into the log.
-    pub fn of_manager(task: ObjectId, now: Timestamp, status: Option<TaskStatus>, activity: &str) -> (Self, Arc<str>) {
+    pub fn of_manager(
+        task: ObjectId,
+        now: Timestamp,
+        status: Option<TaskStatus>,
+        activity: &str,
+    ) -> (Self, Arc<str>) {
         let line: Arc<str> = format!("{now}: {activity}\n").into();
-        (Self { status, activity: activity.to_owned(), log_tail: log_tail(&line), ..Self::new(task, now) }, line)
+        (
+            Self { status, activity: activity.to_owned(), log_tail: log_tail(&line), ..Self::new(task, now) },
+            line,
+        )
     }
 }

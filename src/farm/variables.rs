@@ -57,19 +57,21 @@ impl Variables {
     /// The value of a variable for workers of a platform: the last one.
     fn for_workers(&self, name: &str, platform: &str) -> Option<&str> {
         let values = &self.0.get(name)?.values;
-        let meant = values.iter().rfind(|value| value.audience != Audience::Users && value.platform == platform);
+        let meant =
+            values.iter().rfind(|value| value.audience != Audience::Users && value.platform == platform);
         meant.map(|value| &*value.value)
     }
 
-    /// A text with the variables of a platform in it. What a value brings is not looked at again, so that the order of the
-    /// variables does not matter.
+    /// A text with the variables of a platform in it. What a value brings is not looked at again, so that the
+    /// order of the variables does not matter.
     pub fn expand(&self, text: &str, platform: &str) -> String {
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             expanded.push_str(&rest[..open]);
             rest = &rest[open..];
-            let named = rest.find('}').and_then(|close| Some((self.for_workers(&rest[1..close], platform)?, close)));
+            let named =
+                rest.find('}').and_then(|close| Some((self.for_workers(&rest[1..close], platform)?, close)));
             match named {
                 Some((value, close)) => {
                     expanded.push_str(value);
@@ -105,7 +107,8 @@ mod tests {
         let mut variables = Variables::default();
         for (name, audience, platform, value) in entries {
             let fresh = || Variable { direction: Direction::Oneway, values: Vec::new() };
-            let value = VariableValue { audience: *audience, platform: (*platform).into(), value: (*value).into() };
+            let value =
+                VariableValue { audience: *audience, platform: (*platform).into(), value: (*value).into() };
             variables.0.entry((*name).into()).or_insert_with(fresh).values.push(value);
         }
         variables

@@ -79,10 +79,15 @@ impl Worker {
 
     /// How logs and updates name it.
     pub fn identifier(&self) -> String {
-        if self.nickname.is_empty() { self.address.clone() } else { format!("{} ({})", self.address, self.nickname) }
+        if self.nickname.is_empty() {
+            self.address.clone()
+        } else {
+            format!("{} ({})", self.address, self.nickname)
+        }
     }
 
-    /// It has sent a request. One that has just been seen in the same place is not noted again: each note is a write.
+    /// It has sent a request. One that has just been seen in the same place is not noted again: each note is
+    /// a write.
     pub fn seen(&mut self, seen: &Seen) {
         let known = self.address == seen.address && self.software == seen.software;
         if known && self.last_activity.is_some_and(|last| seen.at.since(last) < SEEN_EVERY) {
@@ -93,7 +98,8 @@ impl Worker {
         self.software.clone_from(&seen.software);
     }
 
-    /// It has shown that it has its task, and perhaps called the task something. Noted again no more often than that it was seen.
+    /// It has shown that it has its task, and perhaps called the task something. Noted again no more often
+    /// than that it was seen.
     pub fn shows_task(&mut self, called: &str, now: Timestamp) {
         const LONGEST: usize = 64;
         let called = &called[..called.floor_char_boundary(LONGEST)];
@@ -149,9 +155,12 @@ impl Worker {
         (self.requested, self.lazy) = (Some(request), lazy);
     }
 
-    /// It was silent for too long. When it is back it is to become what it was, unless it is to become something already.
+    /// It was silent for too long. When it is back it is to become what it was, unless it is to become
+    /// something already.
     pub fn time_out(&mut self) {
-        let before = Request::ALL.into_iter().find(|request| request.status() == self.status && *request != Request::Shutdown);
+        let before = Request::ALL
+            .into_iter()
+            .find(|request| request.status() == self.status && *request != Request::Shutdown);
         if self.requested.is_none() {
             self.request(before.unwrap_or(Request::Awake), false);
         }
@@ -189,7 +198,12 @@ mod tests {
     use crate::farm::DayTime;
 
     fn worker(status: WorkerStatus, requested: Option<Request>) -> Worker {
-        let worker = Worker::new(ObjectId::new(Timestamp::from_micros(0)), "node".into(), "linux".into(), vec!["sleep".into()]);
+        let worker = Worker::new(
+            ObjectId::new(Timestamp::from_micros(0)),
+            "node".into(),
+            "linux".into(),
+            vec!["sleep".into()],
+        );
         Worker { status, requested, address: "10.0.0.1".into(), ..worker }
     }
 
@@ -202,11 +216,17 @@ mod tests {
                     change(&mut worker);
                     (worker.status, worker.requested)
                 };
-                assert_eq!(after(|worker| _ = worker.sign_on(vec![], String::new())), (S::Starting, requested));
+                assert_eq!(
+                    after(|worker| _ = worker.sign_on(vec![], String::new())),
+                    (S::Starting, requested)
+                );
                 let working = if status == S::Testing { S::Testing } else { S::Awake };
                 assert_eq!(after(Worker::works), (working, requested));
                 assert_eq!(after(|worker| worker.acknowledge(S::Asleep)), (S::Asleep, None));
-                assert_eq!(after(|worker| worker.request(Request::Asleep, true)), (status, Some(Request::Asleep)));
+                assert_eq!(
+                    after(|worker| worker.request(Request::Asleep, true)),
+                    (status, Some(Request::Asleep))
+                );
                 let sleeps = status == S::Asleep && matches!(requested, None | Some(Request::Shutdown));
                 assert_eq!(after(Worker::sign_off), (S::Offline, sleeps.then_some(Request::Asleep)));
                 let before = match status {
@@ -214,7 +234,11 @@ mod tests {
                     S::Error => Request::Error,
                     _ => Request::Awake,
                 };
-                assert_eq!(after(Worker::time_out), (S::Timeout, Some(requested.unwrap_or(before))), "{status:?}");
+                assert_eq!(
+                    after(Worker::time_out),
+                    (S::Timeout, Some(requested.unwrap_or(before))),
+                    "{status:?}"
+                );
                 let acknowledged = if status == S::Timeout { S::Offline } else { status };
                 assert_eq!(after(|worker| _ = worker.acknowledge_timeout()), (acknowledged, requested));
             }
@@ -234,7 +258,11 @@ mod tests {
         ] {
             worker.shows_task(called, at(now));
             let (status, second) = expected;
-            assert_eq!((&*worker.current_task_status, worker.current_task_updated), (status, Some(at(second))), "{called} {now}");
+            assert_eq!(
+                (&*worker.current_task_status, worker.current_task_updated),
+                (status, Some(at(second))),
+                "{called} {now}"
+            );
         }
         worker.shows_task(&"é".repeat(100), at(20));
         assert_eq!(worker.current_task_status, "é".repeat(32));
@@ -258,7 +286,10 @@ mod tests {
     fn signing_on_changes_only_what_is_said() {
         let mut worker = worker(S::Offline, None);
         assert!(!worker.sign_on(vec!["sleep".into()], String::new()) && worker.nickname == "node");
-        assert!(worker.sign_on(vec!["sleep".into(), "debug".into()], "other".into()) && worker.nickname == "other");
+        assert!(
+            worker.sign_on(vec!["sleep".into(), "debug".into()], "other".into())
+                && worker.nickname == "other"
+        );
         assert!(worker.sign_on(vec!["debug".into(), "sleep".into()], String::new()), "the order counts");
         assert_eq!(worker.identifier(), "10.0.0.1 (other)");
         worker.nickname.clear();
@@ -267,7 +298,12 @@ mod tests {
 
     #[test]
     fn a_schedule_asks_once() {
-        let sleep = SleepSchedule { active: true, start: DayTime::parse("22:00"), end: DayTime::parse("23:00"), ..Default::default() };
+        let sleep = SleepSchedule {
+            active: true,
+            start: DayTime::parse("22:00"),
+            end: DayTime::parse("23:00"),
+            ..Default::default()
+        };
         let mut awake = Worker { sleep, ..worker(S::Awake, None) };
         awake.follow_schedule("mo", 10 * 60);
         assert_eq!(awake.requested, None);

@@ -36,7 +36,8 @@ pub struct UnknownWorkerStatus(String);
 
 impl WorkerStatus {
     /// All of them.
-    pub const ALL: [Self; 8] = [S::Registered, S::Starting, S::Awake, S::Testing, S::Asleep, S::Error, S::Timeout, S::Offline];
+    pub const ALL: [Self; 8] =
+        [S::Registered, S::Starting, S::Awake, S::Testing, S::Asleep, S::Error, S::Timeout, S::Offline];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
@@ -57,7 +58,10 @@ impl FromStr for WorkerStatus {
     type Err = UnknownWorkerStatus;
 
     fn from_str(text: &str) -> Result<Self, UnknownWorkerStatus> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| UnknownWorkerStatus(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or_else(|| UnknownWorkerStatus(text.to_owned()))
     }
 }
 
@@ -95,7 +99,8 @@ impl Request {
     /// For any other word.
     pub fn by_people(text: &str) -> Result<Self, String> {
         let known = [Self::Awake, Self::Asleep, Self::Shutdown];
-        let refused = || format!("workers cannot be told to become {text:?} (expected: awake, asleep, shutdown)");
+        let refused =
+            || format!("workers cannot be told to become {text:?} (expected: awake, asleep, shutdown)");
         known.into_iter().find(|request| request.as_str() == text).ok_or_else(refused)
     }
 
@@ -114,7 +119,10 @@ impl FromStr for Request {
     type Err = UnknownWorkerStatus;
 
     fn from_str(text: &str) -> Result<Self, UnknownWorkerStatus> {
-        Self::ALL.into_iter().find(|request| request.as_str() == text).ok_or_else(|| UnknownWorkerStatus(text.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|request| request.as_str() == text)
+            .ok_or_else(|| UnknownWorkerStatus(text.to_owned()))
     }
 }
 

@@ -77,7 +77,12 @@ pub(super) async fn answer(site: Arc<Site>, admitted: Admitted, body: Body) -> R
 }
 
 /// Does something for an answer in time; or answers that there is trouble.
-async fn within<T>(site: &Site, limit: Duration, call: Call, done: impl Future<Output = Result<T>>) -> Result<T, Reply> {
+async fn within<T>(
+    site: &Site,
+    limit: Duration,
+    call: Call,
+    done: impl Future<Output = Result<T>>,
+) -> Result<T, Reply> {
     match timeout(limit, done).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
@@ -94,7 +99,8 @@ async fn within<T>(site: &Site, limit: Duration, call: Call, done: impl Future<O
 /// The answer to a request whose body cannot be had.
 pub(super) fn without_body(call: Call, error: &BodyError) -> Reply {
     let status = match error {
-        // A worker drops what gets this answer; anything else it would send again for ever, and all later reports would wait.
+        // A worker drops what gets this answer; anything else it would send again for ever, and all later
+        // reports would wait.
         BodyError::TooLong { .. } if matches!(call, Call::Worker(WorkerCall::Update(_))) => 409,
         BodyError::TooLong { .. } => 413,
         BodyError::Late => 408,
@@ -104,8 +110,8 @@ pub(super) fn without_body(call: Call, error: &BodyError) -> Reply {
     in_trouble(call, status, &error.to_string())
 }
 
-/// The answer while the manager itself is in trouble. A worker that asks whether it may go on does so; one that gets no JSON here never
-/// asks again.
+/// The answer while the manager itself is in trouble. A worker that asks whether it may go on does so; one
+/// that gets no JSON here never asks again.
 fn in_trouble(call: Call, status: u16, why: &str) -> Reply {
     match call {
         Call::Worker(WorkerCall::MayRun(_)) => Reply::json(200, &json!({"may_keep_running": true})),

@@ -93,8 +93,8 @@ impl Downloader {
         Ok(())
     }
 
-    /// How many tasks to ask for: one for each worker. Workers that stay without a task find only tasks of other types in front, and look
-    /// further each time.
+    /// How many tasks to ask for: one for each worker. Workers that stay without a task find only tasks of
+    /// other types in front, and look further each time.
     async fn chunk(&self) -> Result<usize> {
         let workers = self.site.farm.workers().await?.len().max(1);
         Ok(chunk_size(workers, self.hungry))
@@ -102,7 +102,8 @@ impl Downloader {
 }
 
 fn chunk_size(workers: usize, hungry: u32) -> usize {
-    let further = 1_usize.checked_shl(hungry.saturating_sub(1)).filter(|_| hungry < 32).unwrap_or(LARGEST_CHUNK);
+    let further =
+        1_usize.checked_shl(hungry.saturating_sub(1)).filter(|_| hungry < 32).unwrap_or(LARGEST_CHUNK);
     workers.saturating_mul(further).min(LARGEST_CHUNK.max(workers))
 }
 
@@ -112,7 +113,8 @@ mod tests {
 
     #[test]
     fn hungry_workers_look_further() {
-        let sizes: Vec<_> = [0, 1, 2, 3, 20, 40, u32::MAX].into_iter().map(|hungry| chunk_size(3, hungry)).collect();
+        let sizes: Vec<_> =
+            [0, 1, 2, 3, 20, 40, u32::MAX].into_iter().map(|hungry| chunk_size(3, hungry)).collect();
         assert_eq!(sizes, [3, 3, 6, 12, 10_000, 10_000, 10_000]);
         assert_eq!(chunk_size(20_000, 5), 20_000);
     }

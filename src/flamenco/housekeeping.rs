@@ -34,9 +34,12 @@ impl Housekeeping {
             tokio::join!(
                 every(soon, READ_EVERY, "the database's clock could not be read", || self.read_clock()),
                 every(times.grace, times.timeouts, "timeouts could not be looked for", || self.time_out()),
-                every(times.grace, times.removals, "old workers could not be removed", || self.remove_workers()),
-                every(times.cleanup.0, times.cleanup.1, "old tasks could not be deleted", || self.delete_tasks()),
-                every(times.sleep.0, times.sleep.1, "sleep schedules could not be followed", || self.follow_schedules()),
+                every(times.grace, times.removals, "old workers could not be removed", || self
+                    .remove_workers()),
+                every(times.cleanup.0, times.cleanup.1, "old tasks could not be deleted", || self
+                    .delete_tasks()),
+                every(times.sleep.0, times.sleep.1, "sleep schedules could not be followed", || self
+                    .follow_schedules()),
             )
         };
         stop.run_until_cancelled(all).await;
@@ -82,7 +85,9 @@ impl Housekeeping {
         let (site, now) = (&self.site, self.site.clock.now());
         let Some((age, statuses)) = &site.settings.worker_cleanup else { return Ok(()) };
         for worker in site.farm.workers_silent_since(statuses, now.before(*age)).await? {
-            let Some(lines) = site.farm.remove_worker(worker, Some(now.before(*age)), now).await? else { continue };
+            let Some(lines) = site.farm.remove_worker(worker, Some(now.before(*age)), now).await? else {
+                continue;
+            };
             site.logs.append(lines).await;
             tracing::info!(%worker, "an old worker was removed");
         }
@@ -92,14 +97,22 @@ impl Housekeeping {
     async fn follow_schedules(&self) -> Result<()> {
         let (day, minute) = local_time::day_and_minute(self.site.clock.now(), local_time::zone());
         for worker in self.site.farm.workers().await?.into_iter().filter(|worker| worker.sleep.active) {
-            self.site.farm.change_worker(worker.id, move |worker| worker.follow_schedule(day, minute)).await?;
+            self.site
+                .farm
+                .change_worker(worker.id, move |worker| worker.follow_schedule(day, minute))
+                .await?;
         }
         Ok(())
     }
 }
 
 /// Does something again and again, and tells when it failed.
-async fn every<F: Future<Output = Result<()>>>(first: Duration, period: Duration, failed: &'static str, run: impl Fn() -> F) {
+async fn every<F: Future<Output = Result<()>>>(
+    first: Duration,
+    period: Duration,
+    failed: &'static str,
+    run: impl Fn() -> F,
+) {
     let mut ticks = interval_at(Instant::now() + first, period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

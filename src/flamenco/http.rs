@@ -36,7 +36,12 @@ const STOP: u64 = 5;
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub async fn serve(site: Arc<Site>, listener: TcpListener, tls: Option<ServerConfig>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    site: Arc<Site>,
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let desk = Desk { site, runtime: Handle::current(), bodies: Arc::new(Semaphore::new(BODIES)) };
     let app = move || {
         let desk = desk.clone();
@@ -97,13 +102,21 @@ impl Desk {
     }
 
     /// Does something to its end, whether or not the worker waits for it.
-    async fn to_its_end<T: Send + 'static>(&self, done: impl Future<Output = T> + Send + 'static) -> Result<T, Reply> {
-        self.runtime.spawn(done).await.map_err(|_| Reply::text(500, "the manager has a defect; its log says more"))
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        done: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Reply> {
+        self.runtime
+            .spawn(done)
+            .await
+            .map_err(|_| Reply::text(500, "the manager has a defect; its log says more"))
     }
 }
 
 fn head(request: &HttpRequest) -> Request {
-    let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let header = |name: HeaderName| {
+        request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
     let peer = request.peer_addr();
     Request {
         method: request.method().as_str().to_owned(),

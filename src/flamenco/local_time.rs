@@ -41,6 +41,9 @@ mod tests {
         let now = Timestamp::from_micros((23 * 60 + 30) * 60_000_000);
         assert_eq!(day_and_minute(now, Tz::UTC), ("th", 23 * 60 + 30));
         assert_eq!(day_and_minute(now, Tz::Europe__Berlin), ("fr", 30));
-        assert_eq!(zoneinfo(Path::new("/usr/share/zoneinfo/Europe/Berlin")), Some(Path::new("/usr/share/zoneinfo")));
+        assert_eq!(
+            zoneinfo(Path::new("/usr/share/zoneinfo/Europe/Berlin")),
+            Some(Path::new("/usr/share/zoneinfo"))
+        );
     }
 }

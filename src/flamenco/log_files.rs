@@ -41,14 +41,18 @@ impl LogFiles {
         self.directory.join(format!("job-{}", &job[..4])).join(&job).join(format!("task-{task}.txt"))
     }
 
-    /// Appends lines to the logs of their tasks. A log that cannot be written does not keep a task from going on.
+    /// Appends lines to the logs of their tasks. A log that cannot be written does not keep a task from going
+    /// on.
     pub async fn append(&self, lines: Vec<LogLine>) {
-        let lines: Vec<LogLine> = lines.into_iter().filter(|line| line.job.is_some() && !line.text.is_empty()).collect();
+        let lines: Vec<LogLine> =
+            lines.into_iter().filter(|line| line.job.is_some() && !line.text.is_empty()).collect();
         if lines.is_empty() {
             return;
         }
         let files = self.clone();
-        let written = tokio::task::spawn_blocking(move || lines.iter().try_for_each(|line| files.append_one(line))).await;
+        let written =
+            tokio::task::spawn_blocking(move || lines.iter().try_for_each(|line| files.append_one(line)))
+                .await;
         if let Ok(Err(error)) = written {
             tracing::error!(%error, "cannot write the log of a task");
         }
@@ -93,7 +97,9 @@ impl LogFiles {
     /// The log of a task as it is sent to the Server: compressed, and kept so.
     pub async fn compress(&self, job: ObjectId, task: ObjectId) -> io::Result<Vec<u8>> {
         let path = self.file(job, task);
-        tokio::task::spawn_blocking(move || compress(&path)).await.unwrap_or_else(|died| Err(io::Error::other(died)))
+        tokio::task::spawn_blocking(move || compress(&path))
+            .await
+            .unwrap_or_else(|died| Err(io::Error::other(died)))
     }
 }
 
@@ -147,7 +153,9 @@ fn read(path: &Path, whole: bool) -> io::Result<Vec<u8>> {
     let mut end = Vec::new();
     file.read_to_end(&mut end)?;
     let line = end.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    text.extend_from_slice(b"\n\n... the middle of the log is left out; fetch all of it with curl or wget ...\n\n");
+    text.extend_from_slice(
+        b"\n\n... the middle of the log is left out; fetch all of it with curl or wget ...\n\n",
+    );
     text.extend_from_slice(&end[line..]);
     Ok(text)
 }
@@ -189,7 +197,8 @@ mod tests {
     async fn logs_grow_and_are_put_aside() {
         let directory = tempfile::tempdir().expect("a directory");
         let files = LogFiles::new(directory.path());
-        let (job, task) = (ObjectId::new(Timestamp::from_micros(0)), ObjectId::new(Timestamp::from_micros(0)));
+        let (job, task) =
+            (ObjectId::new(Timestamp::from_micros(0)), ObjectId::new(Timestamp::from_micros(0)));
         let line = |text: &str| vec![LogLine { job: Some(job), task, text: text.into() }];
         let path = files.file(job, task);
         for run in ["one", "two", "three"] {
@@ -210,15 +219,23 @@ mod tests {
     async fn long_logs_are_shown_in_parts() {
         let directory = tempfile::tempdir().expect("a directory");
         let files = LogFiles::new(directory.path());
-        let (job, task) = (ObjectId::new(Timestamp::from_micros(0)), ObjectId::new(Timestamp::from_micros(0)));
+        let (job, task) =
+            (ObjectId::new(Timestamp::from_micros(0)), ObjectId::new(Timestamp::from_micros(0)));
         assert!(files.read(job, task, false).await.expect("no trouble").is_none());
         let text: String = (0..4000).map(|line| format!("line {line}\n")).collect();
         files.append(vec![LogLine { job: Some(job), task, text: text.clone().into() }]).await;
         let Some(Log::Text(all)) = files.read(job, task, true).await.expect("a log") else { panic!("text") };
         assert_eq!(all, text.as_bytes());
-        let Some(Log::Text(parts)) = files.read(job, task, false).await.expect("a log") else { panic!("text") };
+        let Some(Log::Text(parts)) = files.read(job, task, false).await.expect("a log") else {
+            panic!("text")
+        };
         let parts = String::from_utf8(parts).expect("text");
-        assert!(parts.len() < 16_000 && parts.starts_with("line 0\n") && parts.ends_with("line 3999\n") && parts.contains("left out"));
+        assert!(
+            parts.len() < 16_000
+                && parts.starts_with("line 0\n")
+                && parts.ends_with("line 3999\n")
+                && parts.contains("left out")
+        );
         let _ = files.compress(job, task).await.expect("compressed");
         fs::remove_file(files.file(job, task)).expect("removed");
         assert!(matches!(files.read(job, task, false).await.expect("a log"), Some(Log::Compressed(_))));

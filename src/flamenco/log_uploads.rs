@@ -37,7 +37,11 @@ impl LogUploads {
     /// Runs until told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut waiting = Vec::new();
-        while stop.run_until_cancelled(self.wanted.recv_many(&mut waiting, WAITING)).await.is_some_and(|count| count > 0) {
+        while stop
+            .run_until_cancelled(self.wanted.recv_many(&mut waiting, WAITING))
+            .await
+            .is_some_and(|count| count > 0)
+        {
             // The Server has asked again for those that still wait.
             waiting.sort_unstable_by_key(|wanted| (wanted.job, wanted.task));
             waiting.dedup();
@@ -56,7 +60,9 @@ impl LogUploads {
         };
         match self.site.upstream.attach_log(task, &log).await {
             Ok(()) => tracing::info!(%task, bytes = log.len(), "the Server has the log of a task"),
-            Err(error) => tracing::warn!(%task, %error, "the log of a task could not be uploaded; the Server will ask again"),
+            Err(error) => {
+                tracing::warn!(%task, %error, "the log of a task could not be uploaded; the Server will ask again")
+            }
         }
     }
 }

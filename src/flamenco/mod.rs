@@ -1,11 +1,13 @@
 //! Flamenco Manager: the protocol of Flamenco 2.x in front of the [`crate::farm`].
 //!
-//! Workers call the manager, and the manager calls the Server; it never connects to a worker. `answers` has workers (`worker_side`) and people
-//! (`people_side`) answered; `route` says which path is which call, `http` is the listener, `wire` the JSON, [`Site`] what all share. Towards the Server,
-//! `upstream` makes the calls; `downloader`, `pusher`, `notifier` and `log_uploads` decide when. `housekeeping` looks at the clock: timeouts,
-//! clean-up, sleep schedules. `settings` reads `flamenco-manager.yaml`.
+//! Workers call the manager, and the manager calls the Server; it never connects to a worker. `answers` has
+//! workers (`worker_side`) and people (`people_side`) answered; `route` says which path is which call, `http`
+//! is the listener, `wire` the JSON, [`Site`] what all share. Towards the Server, `upstream` makes the calls;
+//! `downloader`, `pusher`, `notifier` and `log_uploads` decide when. `housekeeping` looks at the clock:
+//! timeouts, clean-up, sleep schedules. `settings` reads `flamenco-manager.yaml`.
 //!
-//! Promise: each request of a worker is answered within three seconds, whatever the Server does, since workers wait no longer.
+//! Promise: each request of a worker is answered within three seconds, whatever the Server does, since
+//! workers wait no longer.
 
 mod answers;
 mod downloader;
@@ -59,10 +61,21 @@ pub mod fuzzing {
         Ok(wire::task_out(&task).to_string())
     }
 
-    /// Has every other reader look at bytes from outside: what workers, people and the Server send, heads of requests, and the file of settings.
+    /// Has every other reader look at bytes from outside: what workers, people and the Server send, heads of
+    /// requests, and the file of settings.
     pub fn read_all(bytes: &[u8]) {
-        _ = (wire::report_in(bytes), wire::pushed_in(bytes), wire::download_in(bytes), wire::chunk_in(bytes), wire::sleep_in(bytes));
-        _ = (wire::object::<wire::Registration>(bytes), wire::object::<wire::SignOn>(bytes), wire::object::<wire::Output>(bytes));
+        _ = (
+            wire::report_in(bytes),
+            wire::pushed_in(bytes),
+            wire::download_in(bytes),
+            wire::chunk_in(bytes),
+            wire::sleep_in(bytes),
+        );
+        _ = (
+            wire::object::<wire::Registration>(bytes),
+            wire::object::<wire::SignOn>(bytes),
+            wire::object::<wire::Output>(bytes),
+        );
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         _ = (secrets::basic(Some(text)), registration_token::is_valid(Some(text), "shared", 0.0));
         for method in ["GET", "POST"] {

@@ -42,10 +42,14 @@ impl Notifier {
                     let notice = wire::notice_out(&settings.own_url, &settings.variables, &workers);
                     match self.site.upstream.notify(call, &notice).await {
                         Ok(()) => return,
-                        Err(error) => tracing::warn!(call, %error, ?pause, "the Server could not be told of this manager"),
+                        Err(error) => {
+                            tracing::warn!(call, %error, ?pause, "the Server could not be told of this manager")
+                        }
                     }
                 }
-                Err(error) => tracing::warn!(call, %error, ?pause, "the workers to tell the Server of cannot be read"),
+                Err(error) => {
+                    tracing::warn!(call, %error, ?pause, "the workers to tell the Server of cannot be read")
+                }
             }
             tokio::time::sleep(pause).await;
         }

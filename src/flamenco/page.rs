@@ -1,4 +1,5 @@
-//! The page for people: workers, queue and backlog. It works without scripts, and shows nothing of others' sites.
+//! The page for people: workers, queue and backlog. It works without scripts, and shows nothing of others'
+//! sites.
 
 use std::fmt::Write;
 
@@ -34,14 +35,21 @@ pub(super) fn render(overview: &Overview, now: Timestamp) -> Reply {
             current_task(worker),
             worker.last_activity.map_or_else(|| "never".to_owned(), |at| ago(now.since(at).as_secs())),
             escaped(&worker.task_types.join(", ")),
-            if barred.is_empty() { String::new() } else { format!("<br><small>barred from {} job and task types</small>", barred.len()) },
+            if barred.is_empty() {
+                String::new()
+            } else {
+                format!("<br><small>barred from {} job and task types</small>", barred.len())
+            },
         );
     }
     page += "</tbody></table></body></html>\n";
     let headers = vec![
         ("Content-Type", "text/html; charset=utf-8".to_owned()),
         ("Cache-Control", "no-cache".to_owned()),
-        ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'".to_owned()),
+        (
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'".to_owned(),
+        ),
         ("X-Content-Type-Options", "nosniff".to_owned()),
     ];
     Reply { status: 200, headers, body: page.into_bytes() }
@@ -75,7 +83,11 @@ fn ago(seconds: u64) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 #[cfg(test)]
@@ -85,11 +97,25 @@ mod tests {
 
     #[test]
     fn names_of_workers_are_no_markup() {
-        let worker = Worker::new(ObjectId::new(Timestamp::from_micros(0)), "<script>'&\"".into(), String::new(), vec!["<b>".into()]);
-        let overview = Overview { name: "<i>".into(), server: "http://s/".into(), workers: vec![(worker, vec![])], tasks: 3, updates: 2 };
+        let worker = Worker::new(
+            ObjectId::new(Timestamp::from_micros(0)),
+            "<script>'&\"".into(),
+            String::new(),
+            vec!["<b>".into()],
+        );
+        let overview = Overview {
+            name: "<i>".into(),
+            server: "http://s/".into(),
+            workers: vec![(worker, vec![])],
+            tasks: 3,
+            updates: 2,
+        };
         let page = String::from_utf8(render(&overview, Timestamp::from_micros(0)).body).expect("text");
         assert!(!page.contains("<script") && !page.contains("<b>") && !page.contains("<i>"), "{page}");
-        assert!(page.contains("&lt;script&gt;&#39;&amp;&quot;") && page.contains("1 workers, 3 tasks, 2 updates"), "{page}");
+        assert!(
+            page.contains("&lt;script&gt;&#39;&amp;&quot;") && page.contains("1 workers, 3 tasks, 2 updates"),
+            "{page}"
+        );
     }
 
     #[test]

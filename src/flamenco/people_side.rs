@@ -1,7 +1,8 @@
 //! What people call, and programs that look after the farm.
 //!
-//! From this machine, by its local names, everybody may; from others only if `user_authentication.disableSecurity` says so. A browser that was sent here by a page
-//! of somebody else's may not.
+//! From this machine, by its local names, everybody may; from others only if
+//! `user_authentication.disableSecurity` says so. A browser that was sent here by a page of somebody else's
+//! may not.
 
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -19,7 +20,8 @@ use crate::request_body::Body;
 use crate::store::Result;
 
 /// What people may have done to a worker.
-const ACTIONS: &str = "set-status, shutdown, ack-timeout, forget-worker, forget-blacklist-line, send-test-job";
+const ACTIONS: &str =
+    "set-status, shutdown, ack-timeout, forget-worker, forget-blacklist-line, send-test-job";
 
 /// Answers people.
 pub(super) async fn answer(site: &Site, call: PersonCall, request: &Request, body: Body) -> Result<Reply> {
@@ -27,7 +29,9 @@ pub(super) async fn answer(site: &Site, call: PersonCall, request: &Request, bod
         PersonCall::Page => Ok(page::render(&overview::take(site).await?, site.clock.now())),
         PersonCall::AsJson => {
             let overview = overview::take(site).await?;
-            Ok(Reply::json(200, &as_json(site, &overview)).with("Cache-Control", "no-cache").with("Connection", "close"))
+            Ok(Reply::json(200, &as_json(site, &overview))
+                .with("Cache-Control", "no-cache")
+                .with("Connection", "close"))
         }
         PersonCall::Kick => {
             site.download.notify_one();
@@ -45,15 +49,19 @@ pub(super) fn refused(site: &Site, call: PersonCall, request: &Request) -> Optio
     if let PersonCall::RedirectToServer(_) = call {
         return None;
     }
-    // By name as well: a page may have its own name resolved to this machine, and a proxy here sends what comes from everywhere.
-    let local_name = request.host.is_empty() || Authority::parse(request.host.as_bytes()).is_some_and(|host| host.is_local());
+    // By name as well: a page may have its own name resolved to this machine, and a proxy here sends what
+    // comes from everywhere.
+    let local_name = request.host.is_empty()
+        || Authority::parse(request.host.as_bytes()).is_some_and(|host| host.is_local());
     let here = local_name && request.peer.is_some_and(|peer| peer.to_canonical().is_loopback());
     if !here && !site.settings.open_to_people {
-        let why =
-            "only this machine may look, as localhost; set user_authentication.disableSecurity to true to let everybody in your network";
+        let why = "only this machine may look, as localhost; set user_authentication.disableSecurity to true to let everybody in your network";
         return Some(Reply::text(401, why));
     }
-    let elsewhere = request.origin.as_ref().is_some_and(|origin| origin.split_once("://").is_none_or(|(_, host)| host != request.host));
+    let elsewhere = request
+        .origin
+        .as_ref()
+        .is_some_and(|origin| origin.split_once("://").is_none_or(|(_, host)| host != request.host));
     elsewhere.then(|| Reply::text(403, "a page of another site sent this request"))
 }
 
@@ -81,15 +89,26 @@ fn as_json(site: &Site, overview: &Overview) -> Value {
 
 fn redirect(site: &Site, task: Option<ObjectId>) -> Reply {
     match task {
-        Some(task) => Reply::empty(307).with("Location", site.upstream.address(&format!("/flamenco/tasks/{task}"))),
+        Some(task) => {
+            Reply::empty(307).with("Location", site.upstream.address(&format!("/flamenco/tasks/{task}")))
+        }
         None => Reply::text(404, InvalidObjectId.to_string()),
     }
 }
 
-async fn log_file(site: &Site, job: Option<ObjectId>, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
+async fn log_file(
+    site: &Site,
+    job: Option<ObjectId>,
+    task: Option<ObjectId>,
+    request: &Request,
+) -> Result<Reply> {
     let (Some(job), Some(task)) = (job, task) else { return Ok(Reply::text(404, "there is no such log")) };
     let whole = ["Wget/", "curl/"].iter().any(|program| request.user_agent.starts_with(program));
-    let reply = |body| Reply { status: 200, headers: vec![("Content-Type", "text/plain; charset=utf-8".to_owned())], body };
+    let reply = |body| Reply {
+        status: 200,
+        headers: vec![("Content-Type", "text/plain; charset=utf-8".to_owned())],
+        body,
+    };
     Ok(match site.logs.read(job, task, whole).await {
         Ok(Some(Log::Text(text))) => reply(text),
         Ok(Some(Log::Compressed(bytes))) => reply(bytes).with("Content-Encoding", "gzip"),
@@ -106,7 +125,8 @@ async fn action(site: &Site, worker: Option<ObjectId>, body: &Body) -> Result<Re
     let Some(status) = site.farm.worker(worker).await?.map(|worker| worker.status) else {
         return Ok(Reply::text(404, format!("there is no worker {worker}")));
     };
-    let fields: std::collections::HashMap<String, String> = form_urlencoded::parse(&body.bytes).into_owned().collect();
+    let fields: std::collections::HashMap<String, String> =
+        form_urlencoded::parse(&body.bytes).into_owned().collect();
     let field = |name: &str| fields.get(name).map_or("", |value| &**value);
     let lazy = field("lazy") == "true";
     match field("action") {
@@ -137,7 +157,10 @@ async fn action(site: &Site, worker: Option<ObjectId>, body: &Body) -> Result<Re
         "send-test-job" => {
             let task = test_job::task(site.clock.now());
             site.farm.download(std::slice::from_ref(&task)).await?;
-            Ok(Reply::text(200, format!("task {} waits for a worker that supports {}", task.id, task.task_type)))
+            Ok(Reply::text(
+                200,
+                format!("task {} waits for a worker that supports {}", task.id, task.task_type),
+            ))
         }
         other => Ok(Reply::text(400, format!("unknown action {other:?} (expected: {ACTIONS})"))),
     }
@@ -152,7 +175,12 @@ fn no_worker_id() -> Reply {
     Reply::text(400, format!("the path ends with the id of a worker: {InvalidObjectId}"))
 }
 
-async fn sleep_schedule(site: &Site, worker: Option<ObjectId>, request: &Request, body: &Body) -> Result<Reply> {
+async fn sleep_schedule(
+    site: &Site,
+    worker: Option<ObjectId>,
+    request: &Request,
+    body: &Body,
+) -> Result<Reply> {
     let Some(worker) = worker else { return Ok(no_worker_id()) };
     if request.content_type != "application/json" {
         return Ok(Reply::text(406, "the Content-Type must be application/json"));
@@ -162,5 +190,9 @@ async fn sleep_schedule(site: &Site, worker: Option<ObjectId>, request: &Request
         Err(error) => return Ok(Reply::text(400, error.to_string())),
     };
     let changed = site.farm.change_worker(worker, move |worker| worker.sleep = schedule.clone()).await?;
-    Ok(if changed.is_some() { Reply::empty(204) } else { Reply::text(404, format!("there is no worker {worker}")) })
+    Ok(if changed.is_some() {
+        Reply::empty(204)
+    } else {
+        Reply::text(404, format!("there is no worker {worker}"))
+    })
 }

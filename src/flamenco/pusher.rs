@@ -1,7 +1,7 @@
 //! Pushes updates to the Server, and learns which tasks to cancel.
 //!
-//! Promise: each update reaches the Server once at least, and those of one task in their order; what it has not acknowledged is sent again.
-//! Of several managers on one database one pushes at a time.
+//! Promise: each update reaches the Server once at least, and those of one task in their order; what it has
+//! not acknowledged is sent again. Of several managers on one database one pushes at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +31,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Whether to push, so long after the last push that succeeded: updates wait for one time at most, and the Server is asked for tasks
-    /// to cancel after another.
+    /// Whether to push, so long after the last push that succeeded: updates wait for one time at most, and
+    /// the Server is asked for tasks to cancel after another.
     fn is_due(self, since_last: Duration, push: Duration, cancel: Duration) -> bool {
         self.many || self.any && since_last >= push || since_last >= cancel
     }
@@ -158,6 +158,9 @@ mod tests {
             let is_due = waiting.is_due(since_last, Duration::from_secs(5), Duration::from_secs(10));
             assert_eq!(is_due, due, "{waiting:?} after {seconds} s");
         }
-        assert!(nothing.is_due(Duration::MAX, Duration::from_secs(5), Duration::from_secs(10)), "nothing was ever pushed");
+        assert!(
+            nothing.is_due(Duration::MAX, Duration::from_secs(5), Duration::from_secs(10)),
+            "nothing was ever pushed"
+        );
     }
 }

@@ -21,7 +21,9 @@ struct Claims {
 
 /// Whether an `Authorization` header shows a token that is signed with the secret and valid now.
 pub(super) fn is_valid(header: Option<&str>, secret: &str, now: f64) -> bool {
-    let token = header.and_then(|header| header.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token = header
+        .and_then(|header| header.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     token.and_then(|(_, token)| check(token.trim(), secret, now)).is_some()
 }
 
@@ -36,7 +38,8 @@ fn check(token: &str, secret: &str, now: f64) -> Option<()> {
         "HS512" => hmac::HMAC_SHA512,
         _ => return None,
     };
-    hmac::verify(&hmac::Key::new(algorithm, secret.as_bytes()), signed.as_bytes(), &decode(signature)?).ok()?;
+    hmac::verify(&hmac::Key::new(algorithm, secret.as_bytes()), signed.as_bytes(), &decode(signature)?)
+        .ok()?;
     let claims: Claims = serde_json::from_slice(&decode(claims)?).ok()?;
     let early = |time: Option<f64>| time.is_some_and(|time| time > now);
     let over = claims.exp.is_some_and(|time| time <= now);

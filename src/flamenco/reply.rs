@@ -46,7 +46,11 @@ impl Reply {
 
     /// JSON.
     pub fn json(status: u16, value: &Value) -> Self {
-        Self { status, headers: vec![("Content-Type", "application/json".to_owned())], body: value.to_string().into_bytes() }
+        Self {
+            status,
+            headers: vec![("Content-Type", "application/json".to_owned())],
+            body: value.to_string().into_bytes(),
+        }
     }
 
     /// A line for people.

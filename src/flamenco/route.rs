@@ -94,13 +94,21 @@ fn call(path: &str) -> Option<(Call, &'static [&'static str])> {
         ["may-i-run", task] if !task.is_empty() => (Call::Worker(WorkerCall::MayRun(id(task))), GET),
         ["status-change"] => (Call::Worker(WorkerCall::StatusChange), GET),
         ["ack-status-change", "shutdown"] => (Call::Worker(WorkerCall::AcknowledgeShutdown), POST),
-        ["ack-status-change", status] if !status.is_empty() => (Call::Worker(WorkerCall::Acknowledge(status.parse().ok())), POST),
+        ["ack-status-change", status] if !status.is_empty() => {
+            (Call::Worker(WorkerCall::Acknowledge(status.parse().ok())), POST)
+        }
         ["output-produced"] => (Call::Worker(WorkerCall::OutputProduced), POST),
         ["kick"] => (Call::Person(PersonCall::Kick), ANY),
-        ["logfile", job, task] if !task.is_empty() => (Call::Person(PersonCall::LogFile { job: id(job), task: id(task) }), ANY),
+        ["logfile", job, task] if !task.is_empty() => {
+            (Call::Person(PersonCall::LogFile { job: id(job), task: id(task) }), ANY)
+        }
         ["as-json"] => (Call::Person(PersonCall::AsJson), GET),
-        ["worker-action", worker] if !worker.is_empty() => (Call::Person(PersonCall::WorkerAction(id(worker))), POST),
-        ["set-sleep-schedule", worker] if !worker.is_empty() => (Call::Person(PersonCall::SleepSchedule(id(worker))), POST),
+        ["worker-action", worker] if !worker.is_empty() => {
+            (Call::Person(PersonCall::WorkerAction(id(worker))), POST)
+        }
+        ["set-sleep-schedule", worker] if !worker.is_empty() => {
+            (Call::Person(PersonCall::SleepSchedule(id(worker))), POST)
+        }
         _ => return None,
     })
 }
@@ -125,7 +133,11 @@ mod tests {
             ("GET", "/may-i-run/1", Route::To(Call::Worker(WorkerCall::MayRun(None)))),
             ("GET", "/may-i-run/1/", Route::Elsewhere("/may-i-run/1")),
             ("GET", "/may-i-run/", Route::Unknown),
-            ("POST", "/ack-status-change/asleep", Route::To(Call::Worker(WorkerCall::Acknowledge(Some(WorkerStatus::Asleep))))),
+            (
+                "POST",
+                "/ack-status-change/asleep",
+                Route::To(Call::Worker(WorkerCall::Acknowledge(Some(WorkerStatus::Asleep)))),
+            ),
             ("POST", "/ack-status-change/odd", Route::To(Call::Worker(WorkerCall::Acknowledge(None)))),
             ("POST", "/ack-status-change/shutdown", Route::To(Call::Worker(WorkerCall::AcknowledgeShutdown))),
             ("GET", "/", Route::To(Call::Person(PersonCall::Page))),

@@ -39,7 +39,8 @@ fn fits(kept: &[u8], secret: &str) -> bool {
     pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt, secret.as_bytes(), hash).is_ok()
 }
 
-/// Secrets that have fitted. Workers send theirs with every request; the slow hash protects against a stolen database only.
+/// Secrets that have fitted. Workers send theirs with every request; the slow hash protects against a stolen
+/// database only.
 #[derive(Debug, Default)]
 pub(super) struct Secrets {
     fitted: Mutex<HashMap<ObjectId, (Vec<u8>, SecretHash)>>,
@@ -86,7 +87,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_secret_fits_what_was_kept_of_it() {
-        let (kept, other) = (hashed("s3cr3t").expect("random bytes"), hashed("s3cr3t").expect("random bytes"));
+        let (kept, other) =
+            (hashed("s3cr3t").expect("random bytes"), hashed("s3cr3t").expect("random bytes"));
         assert_ne!(kept, other, "each has its salt");
         assert!(!kept.windows(6).any(|part| part == b"s3cr3t"));
         let (secrets, worker) = (Secrets::default(), ObjectId::new(Timestamp::from_micros(0)));
@@ -94,7 +96,10 @@ mod tests {
             assert!(secrets.fits(worker, kept.clone(), "s3cr3t".into()).await);
             assert!(!secrets.fits(worker, kept.clone(), "S3cr3t".into()).await);
         }
-        assert!(!secrets.fits(worker, hashed("new").expect("random bytes"), "s3cr3t".into()).await, "it registered anew");
+        assert!(
+            !secrets.fits(worker, hashed("new").expect("random bytes"), "s3cr3t".into()).await,
+            "it registered anew"
+        );
         assert!(!secrets.fits(worker, vec![1], "s3cr3t".into()).await);
     }
 
@@ -102,10 +107,18 @@ mod tests {
     fn reads_the_header() {
         let id = "5e90aa11bb22cc33dd44ee00";
         let header = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        assert_eq!(basic(Some(&header(&format!("{id}:a:b")))), Some((id.parse().expect("an id"), "a:b".to_owned())));
-        for wrong in
-            [None, Some(header("x:y")), Some(header(id)), Some("Basic ???".to_owned()), Some("Bearer x".to_owned()), Some(String::new())]
-        {
+        assert_eq!(
+            basic(Some(&header(&format!("{id}:a:b")))),
+            Some((id.parse().expect("an id"), "a:b".to_owned()))
+        );
+        for wrong in [
+            None,
+            Some(header("x:y")),
+            Some(header(id)),
+            Some("Basic ???".to_owned()),
+            Some("Bearer x".to_owned()),
+            Some(String::new()),
+        ] {
             assert_eq!(basic(wrong.as_deref()), None, "{wrong:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! What the manager is told by `flamenco-manager.yaml`, in today's spelling and in the one of the first version: there spans of time are
-//! whole seconds under names that end in `_seconds`.
+//! What the manager is told by `flamenco-manager.yaml`, in today's spelling and in the one of the first
+//! version: there spans of time are whole seconds under names that end in `_seconds`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,7 +74,8 @@ pub struct Times {
     pub push: Duration,
     /// The wait between tries to tell the Server of the start, and of changed task types.
     pub notify: (Duration, Duration),
-    /// How long the Server may take to say whether a task has changed, for one question and for all of one request.
+    /// How long the Server may take to say whether a task has changed, for one question and for all of one
+    /// request.
     pub check: (Duration, Duration),
     /// How long any other call of the Server may take.
     pub upstream: Duration,
@@ -244,7 +245,8 @@ impl Settings {
     /// # Errors
     /// What is wrong with it.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
-        let text = fs::read_to_string(path).map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
         Self::parse(path, &text)
     }
 
@@ -261,10 +263,13 @@ impl Settings {
             return Reader { path, file }.settings(variables, warnings);
         }
         let mut file: File<BTreeMap<String, String>> = yaml(path, text)?;
-        let (plain, paths) = (std::mem::take(&mut file.variables), std::mem::take(&mut file.path_replacement));
+        let (plain, paths) =
+            (std::mem::take(&mut file.variables), std::mem::take(&mut file.path_replacement));
         let reader = Reader { path, file };
         if let Some(both) = plain.keys().find(|name| paths.contains_key(*name)) {
-            return Err(reader.wrong("variables", format!("{both:?} is in path_replacement too; keep one of them")));
+            return Err(
+                reader.wrong("variables", format!("{both:?} is in path_replacement too; keep one of them"))
+            );
         }
         let mut variables = first_variables(plain, Direction::Oneway);
         variables.extend(first_variables(paths, Direction::Twoway));
@@ -311,15 +316,25 @@ fn current_variables(raw: BTreeMap<String, RawVariable>, warnings: &mut Vec<Stri
                     continue;
                 }
             };
-            let platforms: Vec<String> = Some(value.platform).into_iter().chain(value.platforms).filter(|name| !name.is_empty()).collect();
+            let platforms: Vec<String> = Some(value.platform)
+                .into_iter()
+                .chain(value.platforms)
+                .filter(|name| !name.is_empty())
+                .collect();
             if platforms.is_empty() {
                 warnings.push(format!("variables.{name}: a value without a platform is ignored"));
             }
             let text = tidied(&value.value, direction);
             if direction == Direction::Twoway && text.contains('\\') {
-                warnings.push(format!("variables.{name}: {text:?} has a backslash; paths are compared with forward slashes"));
+                warnings.push(format!(
+                    "variables.{name}: {text:?} has a backslash; paths are compared with forward slashes"
+                ));
             }
-            values.extend(platforms.into_iter().map(|platform| VariableValue { audience, platform, value: text.clone() }));
+            values.extend(platforms.into_iter().map(|platform| VariableValue {
+                audience,
+                platform,
+                value: text.clone(),
+            }));
         }
         variables.0.insert(name, Variable { direction, values });
     }
@@ -327,9 +342,18 @@ fn current_variables(raw: BTreeMap<String, RawVariable>, warnings: &mut Vec<Stri
 }
 
 /// Variables as the first version of the file has them.
-fn first_variables(raw: BTreeMap<String, BTreeMap<String, String>>, direction: Direction) -> BTreeMap<String, Variable> {
-    let value = |(platform, value): (String, String)| VariableValue { audience: Audience::All, platform, value: tidied(&value, direction) };
-    raw.into_iter().map(|(name, values)| (name, Variable { direction, values: values.into_iter().map(value).collect() })).collect()
+fn first_variables(
+    raw: BTreeMap<String, BTreeMap<String, String>>,
+    direction: Direction,
+) -> BTreeMap<String, Variable> {
+    let value = |(platform, value): (String, String)| VariableValue {
+        audience: Audience::All,
+        platform,
+        value: tidied(&value, direction),
+    };
+    raw.into_iter()
+        .map(|(name, values)| (name, Variable { direction, values: values.into_iter().map(value).collect() }))
+        .collect()
 }
 
 fn tidied(value: &str, direction: Direction) -> String {
@@ -358,14 +382,22 @@ impl<V> Reader<'_, V> {
         default: u64,
     ) -> Result<Option<Duration>, SettingsError> {
         match (text, seconds) {
-            (Some(_), Some(_)) => Err(self.wrong(key, format!("it is given twice, also as {key}_seconds; keep one of them"))),
+            (Some(_), Some(_)) => {
+                Err(self.wrong(key, format!("it is given twice, also as {key}_seconds; keep one of them")))
+            }
             (Some(text), None) => span::parse(text).map_err(|reason| self.wrong(key, reason)),
             (None, Some(seconds)) => Ok(u64::try_from(seconds).ok().map(Duration::from_secs)),
             (None, None) => Ok(Some(Duration::from_secs(default))),
         }
     }
 
-    fn span(&self, key: &'static str, text: Option<&String>, seconds: Option<i64>, default: u64) -> Result<Duration, SettingsError> {
+    fn span(
+        &self,
+        key: &'static str,
+        text: Option<&String>,
+        seconds: Option<i64>,
+        default: u64,
+    ) -> Result<Duration, SettingsError> {
         let negative = || self.wrong(key, "expected a span of time that is not negative");
         self.signed(key, text, seconds, default)?.ok_or_else(negative)
     }
@@ -378,32 +410,43 @@ impl<V> Reader<'_, V> {
 
     fn settings(self, variables: Variables, mut warnings: Vec<String>) -> Result<Settings, SettingsError> {
         let file = &self.file;
-        let given = |text: &Option<String>| text.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let given = |text: &Option<String>| {
+            text.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
         let required = |key, text: &Option<String>| {
-            given(text).ok_or_else(|| self.wrong(key, "it is needed: create a manager on the Server and copy what it shows"))
+            given(text).ok_or_else(|| {
+                self.wrong(key, "it is needed: create a manager on the Server and copy what it shows")
+            })
         };
         let mode = given(&file.mode).unwrap_or_else(|| "production".to_owned());
         if !["production", "develop"].contains(&&*mode) {
             return Err(self.wrong("mode", format!("unknown mode {mode:?} (expected: production, develop)")));
         }
         let manager_id = required("manager_id", &file.manager_id)?;
-        let manager_id = manager_id.parse().map_err(|error| self.wrong("manager_id", format!("{error}, got {manager_id:?}")))?;
+        let manager_id = manager_id
+            .parse()
+            .map_err(|error| self.wrong("manager_id", format!("{error}, got {manager_id:?}")))?;
         let server = given(&file.flamenco).unwrap_or_else(|| "https://cloud.blender.org/".to_owned());
         let http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-        let server = Url::parse(&server)
-            .ok()
-            .filter(http)
-            .ok_or_else(|| self.wrong("flamenco", "expected the address of the Server, such as https://flamenco.example/"))?;
+        let server = Url::parse(&server).ok().filter(http).ok_or_else(|| {
+            self.wrong("flamenco", "expected the address of the Server, such as https://flamenco.example/")
+        })?;
         let tls = match (given(&file.tlscert), given(&file.tlskey)) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.into(), key: key.into() }),
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate: certificate.into(), key: key.into() })
+            }
             (None, None) => None,
             _ => return Err(self.wrong("tlscert", "tlscert and tlskey are needed together")),
         };
         if given(&file.acme_domain_name).is_some() {
-            warnings.push("acme_domain_name: certificates are not fetched; name one with tlscert and tlskey".to_owned());
+            warnings.push(
+                "acme_domain_name: certificates are not fetched; name one with tlscert and tlskey".to_owned(),
+            );
         }
         let listen = match tls {
-            Some(_) => given(&file.listen_https).or_else(|| given(&file.listen)).unwrap_or_else(|| ":8433".to_owned()),
+            Some(_) => given(&file.listen_https)
+                .or_else(|| given(&file.listen))
+                .unwrap_or_else(|| ":8433".to_owned()),
             None => given(&file.listen).unwrap_or_else(|| ":8080".to_owned()),
         };
         let listen = if listen.starts_with(':') { format!("0.0.0.0{listen}") } else { listen };
@@ -415,11 +458,18 @@ impl<V> Reader<'_, V> {
         let fetch = match given(&file.task_fetch).as_deref() {
             None | Some("depsgraph") => Fetch::Depsgraph,
             Some("chunks") => Fetch::Chunks,
-            Some(other) => return Err(self.wrong("task_fetch", format!("unknown way {other:?} (expected: depsgraph, chunks)"))),
+            Some(other) => {
+                return Err(
+                    self.wrong("task_fetch", format!("unknown way {other:?} (expected: depsgraph, chunks)"))
+                );
+            }
         };
         let database = match given(&file.database_url) {
             Some(url) if url.starts_with("mongodb") => {
-                warnings.push("database_url: MongoDB is not used; tasks are kept in SQLite, see docs/flamenco.md".to_owned());
+                warnings.push(
+                    "database_url: MongoDB is not used; tasks are kept in SQLite, see docs/flamenco.md"
+                        .to_owned(),
+                );
                 None
             }
             other => other,
@@ -427,12 +477,15 @@ impl<V> Reader<'_, V> {
         if given(&file.database_path).is_some() {
             warnings.push("database_path is not used; database_url says where tasks are kept".to_owned());
         }
-        let worker_age = self.span("worker_cleanup_max_age", file.worker_cleanup_max_age.as_ref(), None, 0)?;
-        let worker_statuses = file.worker_cleanup_status.clone().unwrap_or_else(|| vec!["offline".to_owned()]);
+        let worker_age =
+            self.span("worker_cleanup_max_age", file.worker_cleanup_max_age.as_ref(), None, 0)?;
+        let worker_statuses =
+            file.worker_cleanup_status.clone().unwrap_or_else(|| vec!["offline".to_owned()]);
         Ok(Settings {
             name: given(&file.manager_name).unwrap_or_else(|| "Flamenco Manager".to_owned()),
             mode,
-            own_url: own_url.unwrap_or_else(|| format!("{scheme}://{}/", listen.replacen("0.0.0.0", "localhost", 1))),
+            own_url: own_url
+                .unwrap_or_else(|| format!("{scheme}://{}/", listen.replacen("0.0.0.0", "localhost", 1))),
             listen,
             tls,
             server,
@@ -441,7 +494,12 @@ impl<V> Reader<'_, V> {
             database: Secret::new(database.unwrap_or_else(|| "sqlite://flamenco-manager.sqlite".to_owned())),
             task_logs: given(&file.task_logs_path).unwrap_or_else(|| "./task-logs".to_owned()).into(),
             fetch,
-            download_sleep: self.span("download_task_sleep", file.download_task_sleep.as_ref(), file.download_task_sleep_seconds, 600)?,
+            download_sleep: self.span(
+                "download_task_sleep",
+                file.download_task_sleep.as_ref(),
+                file.download_task_sleep_seconds,
+                600,
+            )?,
             recheck_throttle: self.signed(
                 "download_task_recheck_throttle",
                 file.download_task_recheck_throttle.as_ref(),
@@ -474,11 +532,21 @@ impl<V> Reader<'_, V> {
                 file.active_worker_timeout_interval_seconds,
                 60,
             )?,
-            cleanup_age: self.span("task_cleanup_max_age", file.task_cleanup_max_age.as_ref(), None, 14 * 24 * 3600)?,
-            worker_cleanup: (!worker_age.is_zero() && !worker_statuses.is_empty()).then_some((worker_age, worker_statuses)),
+            cleanup_age: self.span(
+                "task_cleanup_max_age",
+                file.task_cleanup_max_age.as_ref(),
+                None,
+                14 * 24 * 3600,
+            )?,
+            worker_cleanup: (!worker_age.is_zero() && !worker_statuses.is_empty())
+                .then_some((worker_age, worker_statuses)),
             failures: FailureLimits {
                 blacklist_threshold: self.count("blacklist_threshold", file.blacklist_threshold, 3)?,
-                task_fail_after: self.count("task_fail_after_softfail_count", file.task_fail_after_softfail_count, 3)?,
+                task_fail_after: self.count(
+                    "task_fail_after_softfail_count",
+                    file.task_fail_after_softfail_count,
+                    3,
+                )?,
             },
             registration_secret: given(&file.worker_registration_secret).map(Secret::new),
             open_to_people: file.user_authentication.disable_security,
@@ -493,7 +561,8 @@ impl<V> Reader<'_, V> {
 mod tests {
     use super::*;
 
-    const NEEDED: &str = "manager_id: 123456789012345678901234\nmanager_secret: 0123\nflamenco: http://127.0.0.1:1/\n";
+    const NEEDED: &str =
+        "manager_id: 123456789012345678901234\nmanager_secret: 0123\nflamenco: http://127.0.0.1:1/\n";
 
     fn parse(text: &str) -> Result<Settings, String> {
         Settings::parse(Path::new(FILE), &format!("{NEEDED}{text}")).map_err(|error| error.to_string())
@@ -508,9 +577,17 @@ mod tests {
             (settings.push_count, settings.push_interval, settings.cancel_interval),
             (3000, Duration::from_secs(5), Duration::from_secs(10))
         );
-        assert_eq!((settings.task_timeout, settings.worker_timeout), (Duration::from_secs(600), Duration::from_secs(60)));
-        assert_eq!((settings.listen.as_str(), settings.own_url.as_str()), ("0.0.0.0:8080", "http://localhost:8080/"));
-        assert!(settings.warnings.is_empty() && settings.worker_cleanup.is_none() && !settings.open_to_people);
+        assert_eq!(
+            (settings.task_timeout, settings.worker_timeout),
+            (Duration::from_secs(600), Duration::from_secs(60))
+        );
+        assert_eq!(
+            (settings.listen.as_str(), settings.own_url.as_str()),
+            ("0.0.0.0:8080", "http://localhost:8080/")
+        );
+        assert!(
+            settings.warnings.is_empty() && settings.worker_cleanup.is_none() && !settings.open_to_people
+        );
     }
 
     #[test]
@@ -551,7 +628,8 @@ mod tests {
         let second = "_meta: {version: 2}\nvariables:\n  blender: {direction: oneway, values: [{platform: linux, value: /opt/blender}]}\n  \
                       render: {direction: twoway, values: [{audience: all, platforms: [linux], value: /render/}, {platform: windows, value: 'R:'}]}\n";
         assert_eq!(parse(first).expect("the first").variables, parse(second).expect("the second").variables);
-        let twice = parse("variables: {a: {linux: b}}\npath_replacement: {a: {linux: b}}").expect_err("twice");
+        let twice =
+            parse("variables: {a: {linux: b}}\npath_replacement: {a: {linux: b}}").expect_err("twice");
         assert!(twice.contains("path_replacement"), "{twice}");
         let odd = parse("_meta: {version: 2}\nvariables: {a: {direction: up, values: [{audience: x, platform: linux}, {value: y}]}}")
             .expect("told of");
@@ -570,13 +648,15 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.contains(expected), "{error}");
         }
-        for (text, key) in
-            [("manager_id: a\nmanager_secret: s3cr3t", "manager_id"), ("manager_id: 5e90aa11bb22cc33dd44ee00", "manager_secret")]
-        {
+        for (text, key) in [
+            ("manager_id: a\nmanager_secret: s3cr3t", "manager_id"),
+            ("manager_id: 5e90aa11bb22cc33dd44ee00", "manager_secret"),
+        ] {
             let error = Settings::parse(Path::new(FILE), text).expect_err(text).to_string();
             assert!(error.contains(key) && !error.contains("s3cr3t"), "{error}");
         }
-        let broken = Settings::parse(Path::new(FILE), "manager_secret: [s3cr3t").expect_err("no YAML").to_string();
+        let broken =
+            Settings::parse(Path::new(FILE), "manager_secret: [s3cr3t").expect_err("no YAML").to_string();
         assert!(!broken.contains("s3cr3t"), "{broken}");
     }
 

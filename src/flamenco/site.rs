@@ -45,14 +45,20 @@ pub struct Site {
     pub(super) types_changed: Notify,
     /// When an idle worker last wanted a download.
     last_kick: Mutex<Option<Instant>>,
-    /// What this manager is called where only one may do something. It has the same name again when it is restarted, so that it need not
-    /// wait for what it held when it was killed.
+    /// What this manager is called where only one may do something. It has the same name again when it is
+    /// restarted, so that it need not wait for what it held when it was killed.
     pub(super) holder: String,
 }
 
 impl Site {
     /// A site on a farm, which is reached at an address.
-    pub fn new(settings: Arc<Settings>, address: SocketAddr, farm: Farm, clock: Clock, upstream: Arc<Upstream>) -> Arc<Self> {
+    pub fn new(
+        settings: Arc<Settings>,
+        address: SocketAddr,
+        farm: Farm,
+        clock: Clock,
+        upstream: Arc<Upstream>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             logs: LogFiles::new(&settings.task_logs),
             holder: format!("{} {address}", rustix::system::uname().nodename().to_string_lossy()),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// Units with their length in seconds; `ms` before `m`, since the longest that fits is taken.
-const UNITS: [(&str, f64); 6] = [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+const UNITS: [(&str, f64); 6] =
+    [("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
 
 /// Reads a span; `None` for a negative one, which switches something off.
 pub(super) fn parse(text: &str) -> Result<Option<Duration>, String> {

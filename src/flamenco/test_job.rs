@@ -19,7 +19,10 @@ pub(super) fn task(now: Timestamp) -> Task {
     Task {
         job: Some(ObjectId::new(now)),
         name: "Test of a worker".to_owned(),
-        commands: vec![command("echo", "message", "This worker is to render a frame with {blender}"), command("exec", "cmd", RENDER)],
+        commands: vec![
+            command("echo", "message", "This worker is to render a frame with {blender}"),
+            command("exec", "cmd", RENDER),
+        ],
         last_updated: Some(now),
         ..Task::new(ObjectId::new(now), MANAGER_LOCAL, TYPE)
     }

@@ -68,7 +68,11 @@ impl Upstream {
     /// # Errors
     /// When no client can be made.
     pub fn new(settings: Arc<Settings>) -> Result<Self, reqwest::Error> {
-        let configured = || https::client().connect_timeout(Duration::from_secs(10)).redirect(reqwest::redirect::Policy::none());
+        let configured = || {
+            https::client()
+                .connect_timeout(Duration::from_secs(10))
+                .redirect(reqwest::redirect::Policy::none())
+        };
         let client = https::build(configured)?;
         let compress = AtomicBool::new(settings.compress_pushes);
         Ok(Self { settings, client, compress })
@@ -93,7 +97,8 @@ impl Upstream {
 
     /// Asks whether a task has changed.
     pub(super) async fn check(&self, task: &Task, within: Duration) -> Check {
-        let mut request = self.request(Method::GET, &format!("/api/flamenco/tasks/{}", task.id)).timeout(within);
+        let mut request =
+            self.request(Method::GET, &format!("/api/flamenco/tasks/{}", task.id)).timeout(within);
         if !task.etag.is_empty() {
             request = request.header(header::IF_NONE_MATCH, &task.etag);
         }
@@ -131,33 +136,43 @@ impl Upstream {
         if status != StatusCode::OK {
             return Err(UpstreamError::Refused(status));
         }
-        let last_updated = response.headers().get("X-Flamenco-Last-Updated").and_then(|value| value.to_str().ok());
+        let last_updated =
+            response.headers().get("X-Flamenco-Last-Updated").and_then(|value| value.to_str().ok());
         let last_updated = last_updated.filter(|value| !value.is_empty()).map(str::to_owned);
-        let (tasks, wrong) = wire::download_in(&body(response).await?).map_err(|error| UpstreamError::Answer(error.to_string()))?;
+        let (tasks, wrong) = wire::download_in(&body(response).await?)
+            .map_err(|error| UpstreamError::Answer(error.to_string()))?;
         Ok(Download { tasks, wrong, last_updated })
     }
 
     /// Fetches some tasks, the way of old.
     pub(super) async fn chunk(&self, size: usize) -> Result<Download, UpstreamError> {
         let path = format!("/flamenco/scheduler/tasks/{}", self.settings.manager_id);
-        let response = self.request(Method::GET, &path).query(&[("chunk_size", size)]).send().await.map_err(away)?;
+        let response =
+            self.request(Method::GET, &path).query(&[("chunk_size", size)]).send().await.map_err(away)?;
         match response.status() {
             StatusCode::NO_CONTENT => Ok(Download::default()),
             StatusCode::OK => {
-                let (tasks, wrong) = wire::chunk_in(&body(response).await?).map_err(|error| UpstreamError::Answer(error.to_string()))?;
+                let (tasks, wrong) = wire::chunk_in(&body(response).await?)
+                    .map_err(|error| UpstreamError::Answer(error.to_string()))?;
                 Ok(Download { tasks, wrong, last_updated: None })
             }
             other => Err(UpstreamError::Refused(other)),
         }
     }
 
-    /// Pushes updates. A compressed push that the Server does not take is sent again as it is, and so are all later ones.
+    /// Pushes updates. A compressed push that the Server does not take is sent again as it is, and so are all
+    /// later ones.
     pub(super) async fn push(&self, updates: Value) -> Result<Pushed, UpstreamError> {
         let plain = updates.to_string().into_bytes();
         let mut response = None;
         if self.compress.load(Ordering::Relaxed) {
             let packed = gzip(&plain).map_err(|error| UpstreamError::Answer(error.to_string()))?;
-            let sent = self.post("task-update-batch", packed).header(header::CONTENT_ENCODING, "gzip").send().await.map_err(away)?;
+            let sent = self
+                .post("task-update-batch", packed)
+                .header(header::CONTENT_ENCODING, "gzip")
+                .send()
+                .await
+                .map_err(away)?;
             if matches!(sent.status().as_u16(), 400 | 415) {
                 tracing::warn!(status = %sent.status(), "the Server takes no compressed updates: they are sent as they are from now on");
                 self.compress.store(false, Ordering::Relaxed);
@@ -194,7 +209,9 @@ impl Upstream {
         );
         let body = [head.as_bytes(), log, format!("\r\n--{boundary}--\r\n").as_bytes()].concat();
         let request = self.of_manager(Method::POST, &format!("attach-task-log/{task}"));
-        let request = request.header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}")).body(body);
+        let request = request
+            .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .body(body);
         let response = request.send().await.map_err(away)?;
         if response.status().is_success() { Ok(()) } else { Err(UpstreamError::Refused(response.status())) }
     }

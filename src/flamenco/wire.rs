@@ -1,4 +1,5 @@
-//! The JSON of Flamenco 2.x. Unknown keys are ignored, and what is missing or `null` is empty, as its other programs have it.
+//! The JSON of Flamenco 2.x. Unknown keys are ignored, and what is missing or `null` is empty, as its other
+//! programs have it.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +7,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use crate::farm::{
-    Command, FailedBy, ObjectId, Progress, SleepSchedule, Task, TaskStatus, Timing, UNKNOWN_TYPE, Update, Variables, Worker, WorkerReport,
-    optional_id,
+    Command, FailedBy, ObjectId, Progress, SleepSchedule, Task, TaskStatus, Timing, UNKNOWN_TYPE, Update,
+    Variables, Worker, WorkerReport, optional_id,
 };
 use crate::store::farm::Barred;
 
@@ -85,8 +86,8 @@ struct ReportIn {
     metrics: Option<MetricsIn>,
 }
 
-/// What a worker says about a task. A status that nobody knows is left out: a report that is refused would keep all later ones of the
-/// worker waiting.
+/// What a worker says about a task. A status that nobody knows is left out: a report that is refused would
+/// keep all later ones of the worker waiting.
 pub(super) fn report_in(body: &[u8]) -> serde_json::Result<WorkerReport> {
     let mut report: ReportIn = object(body)?;
     if !report.log.is_empty() && !report.log.ends_with('\n') {
@@ -167,7 +168,10 @@ fn read_task(task: TaskIn) -> serde_json::Result<Task> {
     let status: TaskStatus = task.status.parse().map_err(serde_json::Error::custom)?;
     for (key, text) in [("task_type", &task.task_type), ("job_type", &task.job_type)] {
         if text.len() > LONGEST_TYPE {
-            return Err(serde_json::Error::custom(format!("{key} has {} bytes; at most {LONGEST_TYPE} can be kept", text.len())));
+            return Err(serde_json::Error::custom(format!(
+                "{key} has {} bytes; at most {LONGEST_TYPE} can be kept",
+                text.len()
+            )));
         }
     }
     let commands = task.commands.into_iter().map(|command| {
@@ -206,11 +210,15 @@ fn whole(value: Value) -> Value {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => {
-            let fraction = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT);
+            let fraction = number
+                .as_f64()
+                .filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT);
             fraction.map_or(Value::Number(number), |float| Value::from(float as i64))
         }
         Value::Array(items) => Value::Array(items.into_iter().map(whole).collect()),
-        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, whole(value))).collect()),
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, whole(value))).collect())
+        }
         other => other,
     }
 }
@@ -280,7 +288,11 @@ fn id_out(id: Option<ObjectId>) -> Value {
 
 /// A task as a worker gets it.
 pub(super) fn task_out(task: &Task) -> Value {
-    let commands: Vec<Value> = task.commands.iter().map(|command| json!({"name": command.name, "settings": command.settings})).collect();
+    let commands: Vec<Value> = task
+        .commands
+        .iter()
+        .map(|command| json!({"name": command.name, "settings": command.settings}))
+        .collect();
     let out = json!({
         "_id": task.id,
         "job": id_out(task.job),
@@ -393,9 +405,13 @@ pub(super) fn sleep_in(body: &[u8]) -> serde_json::Result<SleepSchedule> {
 
 /// What the Server is told of this manager.
 pub(super) fn notice_out(own_url: &str, variables: &Variables, workers: &[Worker]) -> Value {
-    let types: std::collections::BTreeSet<&String> = workers.iter().flat_map(|worker| &worker.task_types).collect();
-    let variables: BTreeMap<&String, Value> =
-        variables.0.iter().map(|(name, variable)| (name, json!({"direction": variable.direction, "values": variable.values}))).collect();
+    let types: std::collections::BTreeSet<&String> =
+        workers.iter().flat_map(|worker| &worker.task_types).collect();
+    let variables: BTreeMap<&String, Value> = variables
+        .0
+        .iter()
+        .map(|(name, variable)| (name, json!({"direction": variable.direction, "values": variable.values})))
+        .collect();
     json!({
         "_meta": {"version": 2},
         "manager_url": own_url,
@@ -435,15 +451,19 @@ mod tests {
         assert_eq!(bare.task_type, "unknown");
         let out = task_out(&bare);
         let keys: Vec<_> = out.as_object().expect("a map").keys().cloned().collect();
-        let expected =
-            ["_id", "commands", "job", "job_priority", "job_type", "manager", "name", "priority", "project", "status", "task_type", "user"];
+        let expected = [
+            "_id", "commands", "job", "job_priority", "job_type", "manager", "name", "priority", "project",
+            "status", "task_type", "user",
+        ];
         assert_eq!(keys, expected);
         assert_eq!(out["job"], "");
     }
 
     #[test]
     fn what_cannot_be_a_task_is_refused_alone() {
-        for wrong in [r#", "job": "x""#, r#", "priority": "high""#, r#", "parents": ["x"]"#, r#", "commands": [3]"#] {
+        for wrong in
+            [r#", "job": "x""#, r#", "priority": "high""#, r#", "parents": ["x"]"#, r#", "commands": [3]"#]
+        {
             assert!(task_in(task(wrong).as_bytes()).is_err(), "{wrong}");
         }
         assert!(task_in(format!("{{\"_id\": \"{ID}\", \"status\": \"running\"}}").as_bytes()).is_err());
@@ -457,7 +477,9 @@ mod tests {
     fn updates_say_only_what_there_is() {
         let id: ObjectId = ID.parse().expect("an id");
         let mut update = Update::new(id, Timestamp::from_micros(0));
-        let keys = |update: &Update| update_out(update).as_object().expect("a map").keys().cloned().collect::<Vec<_>>();
+        let keys = |update: &Update| {
+            update_out(update).as_object().expect("a map").keys().cloned().collect::<Vec<_>>()
+        };
         let always = [
             "_id",
             "command_progress_percentage",
@@ -475,11 +497,19 @@ mod tests {
 
     #[test]
     fn answers_of_the_server_are_read() {
-        let pushed =
-            pushed_in(format!("{{\"modified_count\": 1, \"handled_update_ids\": [\"{ID}\"], \"cancel_task_ids\": null}}").as_bytes())
-                .expect("an answer");
+        let pushed = pushed_in(
+            format!(
+                "{{\"modified_count\": 1, \"handled_update_ids\": [\"{ID}\"], \"cancel_task_ids\": null}}"
+            )
+            .as_bytes(),
+        )
+        .expect("an answer");
         assert_eq!((pushed.handled.len(), pushed.cancel.len(), pushed.logs.len()), (1, 0, 0));
-        assert!(pushed_in(b"{\"handled_update_ids\": [\"x\"]}").is_err() && pushed_in(b"").is_err() && pushed_in(b" []").is_err());
+        assert!(
+            pushed_in(b"{\"handled_update_ids\": [\"x\"]}").is_err()
+                && pushed_in(b"").is_err()
+                && pushed_in(b" []").is_err()
+        );
     }
 
     proptest! {

@@ -20,7 +20,13 @@ use crate::store::farm::{Asked, Reported};
 const ROUNDS: usize = 3;
 
 /// Answers a worker.
-pub(super) async fn answer(site: &Site, worker: ObjectId, call: WorkerCall, request: &Request, body: Body) -> Result<Reply> {
+pub(super) async fn answer(
+    site: &Site,
+    worker: ObjectId,
+    call: WorkerCall,
+    request: &Request,
+    body: Body,
+) -> Result<Reply> {
     match call {
         WorkerCall::SignOn => sign_on(site, worker, request, &body).await,
         WorkerCall::SignOff => sign_off(site, worker).await,
@@ -73,7 +79,11 @@ fn bad_json(error: &serde_json::Error) -> Reply {
 /// The answer to a worker that may not register.
 pub(super) fn refused_newcomer(site: &Site, request: &Request) -> Option<Reply> {
     let secret = site.settings.registration_secret.as_ref()?;
-    let valid = registration_token::is_valid(request.authorization.as_deref(), secret.reveal(), seconds(site.clock.now()));
+    let valid = registration_token::is_valid(
+        request.authorization.as_deref(),
+        secret.reveal(),
+        seconds(site.clock.now()),
+    );
     (!valid).then(|| Reply::text(403, "a token signed with the worker_registration_secret is needed"))
 }
 
@@ -92,10 +102,15 @@ pub(super) async fn register(site: &Site, request: &Request, body: Body) -> Resu
         registration.supported_task_types,
     );
     // Until its next call it is known by its port too.
-    worker.address = request.peer.map(|peer| std::net::SocketAddr::new(peer, request.peer_port).to_string()).unwrap_or_default();
+    worker.address = request
+        .peer
+        .map(|peer| std::net::SocketAddr::new(peer, request.peer_port).to_string())
+        .unwrap_or_default();
     worker.software = short(&request.user_agent, 1000);
     let secret = tokio::task::spawn_blocking(move || hashed(&registration.secret)).await;
-    let Ok(Ok(secret)) = secret else { return Ok(Reply::text(500, "the secret cannot be hashed: the system has no random bytes")) };
+    let Ok(Ok(secret)) = secret else {
+        return Ok(Reply::text(500, "the secret cannot be hashed: the system has no random bytes"));
+    };
     site.farm.register(&worker, &secret).await?;
     tracing::info!(worker = %worker.id, nickname = %worker.nickname, "a worker has registered");
     Ok(Reply::json(200, &wire::worker_out(&worker)))
@@ -115,7 +130,9 @@ async fn sign_on(site: &Site, worker: ObjectId, request: &Request, body: &Body) 
         worker.seen(&seen);
         worker.sign_on(sign_on.supported_task_types.clone(), sign_on.nickname.clone())
     };
-    let Some((worker, types_changed)) = site.farm.change_worker(worker, change).await? else { return Ok(gone(WorkerCall::SignOn)) };
+    let Some((worker, types_changed)) = site.farm.change_worker(worker, change).await? else {
+        return Ok(gone(WorkerCall::SignOn));
+    };
     tracing::info!(worker = %worker.identifier(), "a worker has signed on");
     if types_changed {
         site.types_changed.notify_one();
@@ -124,7 +141,9 @@ async fn sign_on(site: &Site, worker: ObjectId, request: &Request, body: &Body) 
 }
 
 async fn sign_off(site: &Site, worker: ObjectId) -> Result<Reply> {
-    let Some(lines) = site.farm.sign_off(worker, site.clock.now()).await? else { return Ok(gone(WorkerCall::SignOff)) };
+    let Some(lines) = site.farm.sign_off(worker, site.clock.now()).await? else {
+        return Ok(gone(WorkerCall::SignOff));
+    };
     site.logs.append(lines).await;
     Ok(Reply::empty(204))
 }
@@ -135,7 +154,9 @@ async fn task(site: &Site, worker: ObjectId, request: &Request) -> Result<Reply>
     for _ in 0..ROUNDS {
         let (worker, mut task) = match site.farm.ask(worker, &site.seen(request)).await? {
             Asked::Gone => return Ok(gone(WorkerCall::Task)),
-            Asked::Told(request) => return Ok(Reply::json(423, &json!({"status_requested": request.as_str()}))),
+            Asked::Told(request) => {
+                return Ok(Reply::json(423, &json!({"status_requested": request.as_str()})));
+            }
             Asked::NoTypes => return Ok(Reply::text(406, "this worker supports no type of task")),
             Asked::Nothing => {
                 site.kick_for_idle();
@@ -143,7 +164,9 @@ async fn task(site: &Site, worker: ObjectId, request: &Request) -> Result<Reply>
             }
             Asked::Offered(offered) => *offered,
         };
-        if !task.is_local() && has_changed(site, &task, each.min(until.saturating_duration_since(Instant::now()))).await? {
+        if !task.is_local()
+            && has_changed(site, &task, each.min(until.saturating_duration_since(Instant::now()))).await?
+        {
             continue;
         }
         // The log of an earlier run is put aside before anything of this one comes.
@@ -158,7 +181,8 @@ async fn task(site: &Site, worker: ObjectId, request: &Request) -> Result<Reply>
         site.settings.variables.expand_task(&mut task, &worker.platform);
         return Ok(Reply::json(200, &wire::task_out(&task)));
     }
-    // The Server changes tasks faster than they can be looked at. It may want them canceled, and it has newer ones.
+    // The Server changes tasks faster than they can be looked at. It may want them canceled, and it has newer
+    // ones.
     site.push.notify_one();
     site.download.notify_one();
     Ok(Reply::empty(204))
@@ -189,7 +213,13 @@ async fn has_changed(site: &Site, task: &Task, within: std::time::Duration) -> R
     }
 }
 
-async fn update(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request, mut body: Body) -> Result<Reply> {
+async fn update(
+    site: &Site,
+    worker: ObjectId,
+    task: Option<ObjectId>,
+    request: &Request,
+    mut body: Body,
+) -> Result<Reply> {
     let Some(task) = task else { return Ok(Reply::text(404, "there is no such task")) };
     let report = match wire::report_in(&body.bytes) {
         Ok(report) => report,
@@ -217,7 +247,12 @@ async fn update(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: 
     }
 }
 
-async fn give_back(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
+async fn give_back(
+    site: &Site,
+    worker: ObjectId,
+    task: Option<ObjectId>,
+    request: &Request,
+) -> Result<Reply> {
     let unknown = || Reply::json(404, &json!({"message": "there is no such task"}));
     let Some(task) = task else { return Ok(unknown()) };
     let Some((known, lines)) = site.farm.give_back(worker, task, &site.seen(request)).await? else {
@@ -229,14 +264,19 @@ async fn give_back(site: &Site, worker: ObjectId, task: Option<ObjectId>, reques
 
 async fn may_run(site: &Site, worker: ObjectId, task: Option<ObjectId>, request: &Request) -> Result<Reply> {
     let Some(task) = task else { return Ok(Reply::json(404, &may_not("unknown task"))) };
-    let Some(may_run) = site.farm.may_run(worker, task, &site.seen(request)).await? else { return Ok(gone(WorkerCall::MayRun(None))) };
+    let Some(may_run) = site.farm.may_run(worker, task, &site.seen(request)).await? else {
+        return Ok(gone(WorkerCall::MayRun(None)));
+    };
     let mut body = json!({"may_keep_running": may_run.refused.is_none()});
     if let Some(reason) = &may_run.refused {
         body["reason"] = json!(reason);
     }
-    // A worker that is refused and told to be awake would fetch tasks twice from then on; its next request for a task tells it too.
+    // A worker that is refused and told to be awake would fetch tasks twice from then on; its next request
+    // for a task tells it too.
     let awake = Some(crate::farm::Request::Awake);
-    if let Some(requested) = may_run.requested.filter(|_| may_run.refused.is_none() || may_run.requested != awake) {
+    if let Some(requested) =
+        may_run.requested.filter(|_| may_run.refused.is_none() || may_run.requested != awake)
+    {
         body["status_requested"] = json!(requested.as_str());
     }
     Ok(Reply::json(200, &body))

@@ -1,7 +1,8 @@
 //! What became of a task, on its way back from the worker.
 //!
-//! Errors keep their structure, so that a caller can tell what it could tell of a task of its own process; reasons from below (of the
-//! operating system, of TLS) come back as their texts. The one body there can be follows the head.
+//! Errors keep their structure, so that a caller can tell what it could tell of a task of its own process;
+//! reasons from below (of the operating system, of TLS) come back as their texts. The one body there can be
+//! follows the head.
 
 use std::error::Error;
 use std::io;
@@ -16,8 +17,8 @@ use url::Url;
 use super::frame::{self, Frame, FrameError, headers};
 use crate::broker::wire::millis;
 use crate::http_tasks::{
-    AttemptFailure, AttemptOutcome, AttemptSummary, CanceledBy, Carried, Completion, Last, Phase, RemoteError, Response, StatusCode,
-    TaskError, Timings, Trust, Version,
+    AttemptFailure, AttemptOutcome, AttemptSummary, CanceledBy, Carried, Completion, Last, Phase,
+    RemoteError, Response, StatusCode, TaskError, Timings, Trust, Version,
 };
 
 /// The kind of the message.
@@ -146,8 +147,8 @@ enum Trouble {
     BrokerDown,
 }
 
-/// The bytes of what became of a task. A response that is more than a message can carry becomes [`RemoteError::TooLarge`]; of one that
-/// comes with an error, less of the body is sent.
+/// The bytes of what became of a task. A response that is more than a message can carry becomes
+/// [`RemoteError::TooLarge`]; of one that comes with an error, less of the body is sent.
 pub fn encode(worker: &str, done: &Completion) -> Bytes {
     let head = |outcome| Head {
         worker: worker.to_owned(),
@@ -167,7 +168,8 @@ pub fn encode(worker: &str, done: &Completion) -> Bytes {
     }
     if done.result.is_err() {
         let cut = head(Outcome::of(&done.result, true));
-        let room = frame::LIMIT.saturating_sub(frame::encode(KIND, &cut, &[]).map_or(frame::LIMIT, |alone| alone.len()));
+        let room = frame::LIMIT
+            .saturating_sub(frame::encode(KIND, &cut, &[]).map_or(frame::LIMIT, |alone| alone.len()));
         if let Some(bytes) = frame::encode(KIND, &cut, &body[..room.min(body.len())]) {
             return bytes;
         }
@@ -179,7 +181,14 @@ pub fn encode(worker: &str, done: &Completion) -> Bytes {
 pub fn refuse(worker: &str, attempts: u32, error: RemoteError) -> Bytes {
     let timings = Spans { queued_us: 0, connect_us: 0, headers_us: 0, body_us: 0, waited_us: 0 };
     let outcome = Outcome::Remote(Trouble::of(error));
-    let head = Head { worker: worker.to_owned(), attempts, history: Vec::new(), timings, trust: Known::Plain, outcome };
+    let head = Head {
+        worker: worker.to_owned(),
+        attempts,
+        history: Vec::new(),
+        timings,
+        trust: Known::Plain,
+        outcome,
+    };
     frame::encode(KIND, &head, &[]).expect("a name and a number are short")
 }
 
@@ -226,7 +235,13 @@ impl Attempt {
             AttemptOutcome::Status(status) => (Some(status.as_u16()), None),
             AttemptOutcome::Failed(kind) => (None, Some(kind.to_owned())),
         };
-        Self { status, failed, took_us: micros(summary.took), reused: summary.reused, wait_us: summary.wait.map(micros) }
+        Self {
+            status,
+            failed,
+            took_us: micros(summary.took),
+            reused: summary.reused,
+            wait_us: summary.wait.map(micros),
+        }
     }
 
     fn into_summary(self) -> Result<AttemptSummary, FrameError> {
@@ -267,7 +282,9 @@ impl Outcome {
     fn of(result: &Result<Response, TaskError>, cut: bool) -> Self {
         match result {
             Ok(response) => Self::Ok(Answered::of(response, cut)),
-            Err(TaskError::Invalid { field, why }) => Self::Invalid { field: (*field).to_owned(), why: why.clone() },
+            Err(TaskError::Invalid { field, why }) => {
+                Self::Invalid { field: (*field).to_owned(), why: why.clone() }
+            }
             Err(TaskError::Timeout { phase, attempts, last }) => {
                 let last = last.as_ref().map(|last| LastOne::of(last, cut));
                 Self::Timeout { phase: phase.as_str().to_owned(), attempts: *attempts, last }
@@ -291,7 +308,10 @@ impl Outcome {
             Self::Ok(answered) => return Ok(Ok(answered.into_response(body)?)),
             Self::Invalid { field, why } => {
                 let known = ["url", "header", "method", "service", "timeout"];
-                TaskError::Invalid { field: known.into_iter().find(|known| *known == field).unwrap_or("task"), why }
+                TaskError::Invalid {
+                    field: known.into_iter().find(|known| *known == field).unwrap_or("task"),
+                    why,
+                }
             }
             Self::Timeout { phase, attempts, last } => {
                 let last = last.map(|last| last.into_last(body)).transpose()?;
@@ -299,7 +319,9 @@ impl Outcome {
             }
             // Not by the caller, who would not have waited for this.
             Self::Canceled => TaskError::Canceled { by: CanceledBy::Runtime },
-            Self::RetriesExhausted { attempts, last } => TaskError::RetriesExhausted { attempts, last: last.into_last(body)? },
+            Self::RetriesExhausted { attempts, last } => {
+                TaskError::RetriesExhausted { attempts, last: last.into_last(body)? }
+            }
             Self::Failed(failure) => TaskError::Failed(failure.into_failure()?),
             Self::BodyTooLarge { limit, partial } => {
                 let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -365,15 +387,23 @@ impl Failure {
         match failure.clone() {
             AttemptFailure::Dns { host, source } => Self::Dns { host, reason: Reason::of(&source) },
             AttemptFailure::Refused { host, address, why } => Self::Refused { host, address, why },
-            AttemptFailure::Connect { target, source } => Self::Connect { target, reason: Reason::of(&source) },
+            AttemptFailure::Connect { target, source } => {
+                Self::Connect { target, reason: Reason::of(&source) }
+            }
             AttemptFailure::Proxy { target, status } => Self::Proxy { target, status },
             AttemptFailure::Tls { target, source } => Self::Tls { target, reason: Reason::of(&source) },
-            AttemptFailure::Certificate { target, source } => Self::Certificate { target, reason: Reason::of(&source) },
-            AttemptFailure::Exchange { target, phase, source } => {
-                Self::Exchange { target, phase: phase.as_str().to_owned(), reason: Reason { os: None, text: texts(&*source) } }
+            AttemptFailure::Certificate { target, source } => {
+                Self::Certificate { target, reason: Reason::of(&source) }
             }
+            AttemptFailure::Exchange { target, phase, source } => Self::Exchange {
+                target,
+                phase: phase.as_str().to_owned(),
+                reason: Reason { os: None, text: texts(&*source) },
+            },
             AttemptFailure::Head { target, why } => Self::Head { target, why },
-            AttemptFailure::Inflate { target, source } => Self::Inflate { target, reason: Reason::of(&source) },
+            AttemptFailure::Inflate { target, source } => {
+                Self::Inflate { target, reason: Reason::of(&source) }
+            }
             AttemptFailure::Slow { target, phase, limit } => {
                 Self::Slow { target, phase: phase.as_str().to_owned(), limit_ms: millis(limit) }
             }
@@ -385,18 +415,26 @@ impl Failure {
         Ok(match self {
             Self::Dns { host, reason } => AttemptFailure::Dns { host, source: reason.into_source() },
             Self::Refused { host, address, why } => AttemptFailure::Refused { host, address, why },
-            Self::Connect { target, reason } => AttemptFailure::Connect { target, source: reason.into_source() },
+            Self::Connect { target, reason } => {
+                AttemptFailure::Connect { target, source: reason.into_source() }
+            }
             Self::Proxy { target, status } => AttemptFailure::Proxy { target, status },
             Self::Tls { target, reason } => AttemptFailure::Tls { target, source: reason.into_source() },
-            Self::Certificate { target, reason } => AttemptFailure::Certificate { target, source: reason.into_source() },
+            Self::Certificate { target, reason } => {
+                AttemptFailure::Certificate { target, source: reason.into_source() }
+            }
             Self::Exchange { target, phase, reason } => {
                 AttemptFailure::Exchange { target, phase: phase_of(&phase)?, source: reason.into_source() }
             }
             Self::Head { target, why } => AttemptFailure::Head { target, why },
-            Self::Inflate { target, reason } => AttemptFailure::Inflate { target, source: reason.into_source() },
-            Self::Slow { target, phase, limit_ms } => {
-                AttemptFailure::Slow { target, phase: phase_of(&phase)?, limit: Duration::from_millis(limit_ms) }
+            Self::Inflate { target, reason } => {
+                AttemptFailure::Inflate { target, source: reason.into_source() }
             }
+            Self::Slow { target, phase, limit_ms } => AttemptFailure::Slow {
+                target,
+                phase: phase_of(&phase)?,
+                limit: Duration::from_millis(limit_ms),
+            },
             Self::Redirect { why } => AttemptFailure::Redirect { why },
         })
     }
@@ -444,7 +482,9 @@ impl Trouble {
         match self {
             Self::Unroutable => RemoteError::Unroutable,
             Self::Rejected => RemoteError::Rejected,
-            Self::TooLarge { limit } => RemoteError::TooLarge { limit: usize::try_from(limit).unwrap_or(usize::MAX) },
+            Self::TooLarge { limit } => {
+                RemoteError::TooLarge { limit: usize::try_from(limit).unwrap_or(usize::MAX) }
+            }
             Self::Expired => RemoteError::Expired,
             Self::WorkerLost { deliveries } => RemoteError::WorkerLost { deliveries },
             Self::BadFrame => RemoteError::BadFrame,
@@ -484,10 +524,28 @@ mod tests {
         let task = Task::template(Method::GET);
         let span = Duration::from_micros;
         let (queued, connect, headers, body, waited) = (span(1), span(2), span(3), span(4), span(5));
-        let timings = Timings { created: task.created(), queued, connect, headers, body, waited, total: Duration::ZERO };
+        let timings = Timings {
+            created: task.created(),
+            queued,
+            connect,
+            headers,
+            body,
+            waited,
+            total: Duration::ZERO,
+        };
         let history = vec![
-            AttemptSummary { outcome: AttemptOutcome::Failed("slow"), took: span(7), reused: true, wait: Some(span(8)) },
-            AttemptSummary { outcome: AttemptOutcome::Status(StatusCode::OK), took: span(9), reused: false, wait: None },
+            AttemptSummary {
+                outcome: AttemptOutcome::Failed("slow"),
+                took: span(7),
+                reused: true,
+                wait: Some(span(8)),
+            },
+            AttemptSummary {
+                outcome: AttemptOutcome::Status(StatusCode::OK),
+                took: span(9),
+                reused: false,
+                wait: None,
+            },
         ];
         let (id, trust) = (task.id(), Trust::InsecureFallback);
         Completion { index: 0, id, tag: (), result, attempts: 2, history, timings, trust, worker: None }
@@ -504,7 +562,11 @@ mod tests {
         let target = || "a:1".to_owned();
         let failures = [
             AttemptFailure::Dns { host: "a".to_owned(), source: other() },
-            AttemptFailure::Refused { host: "a".to_owned(), address: [127, 0, 0, 1].into(), why: "no".to_owned() },
+            AttemptFailure::Refused {
+                host: "a".to_owned(),
+                address: [127, 0, 0, 1].into(),
+                why: "no".to_owned(),
+            },
             AttemptFailure::Connect { target: target(), source: refused() },
             AttemptFailure::Proxy { target: target(), status: 407 },
             AttemptFailure::Tls { target: target(), source: other() },
@@ -555,12 +617,21 @@ mod tests {
                 (Ok(read), Ok(sent)) => assert_eq!((&read.body, &read.headers), (&sent.body, &sent.headers)),
                 (Err(read), Err(sent)) => {
                     assert_eq!(read.explain(), sent.explain());
-                    assert_eq!((read.is_retryable(), read.is_timeout()), (sent.is_retryable(), sent.is_timeout()));
-                    assert_eq!(read.last_response().map(|last| &last.body), sent.last_response().map(|last| &last.body));
+                    assert_eq!(
+                        (read.is_retryable(), read.is_timeout()),
+                        (sent.is_retryable(), sent.is_timeout())
+                    );
+                    assert_eq!(
+                        read.last_response().map(|last| &last.body),
+                        sent.last_response().map(|last| &last.body)
+                    );
                 }
                 _ => panic!("compared above"),
             }
-            assert_eq!((carried.attempts, carried.history, carried.timings), (done.attempts, done.history, done.timings));
+            assert_eq!(
+                (carried.attempts, carried.history, carried.timings),
+                (done.attempts, done.history, done.timings)
+            );
             assert_eq!((carried.trust, carried.worker.as_deref()), (Trust::InsecureFallback, Some("w")));
         }
     }
@@ -573,7 +644,10 @@ mod tests {
         let partial = Box::new(response(&long));
         let bytes = encode("w", &completion(Err(TaskError::BodyTooLarge { limit: frame::LIMIT, partial })));
         assert_eq!(bytes.len(), frame::LIMIT, "as much as fits");
-        let carried = decode(&frame::decode(&bytes).expect("a frame"), std::time::SystemTime::UNIX_EPOCH).expect("an answer");
-        assert!(carried.result.is_err_and(|error| error.last_response().is_some_and(|partial| partial.truncated)));
+        let carried = decode(&frame::decode(&bytes).expect("a frame"), std::time::SystemTime::UNIX_EPOCH)
+            .expect("an answer");
+        assert!(
+            carried.result.is_err_and(|error| error.last_response().is_some_and(|partial| partial.truncated))
+        );
     }
 }

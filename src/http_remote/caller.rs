@@ -1,7 +1,7 @@
 //! The side that has tasks performed.
 //!
-//! Owns what is on its way: each run of a task has a name of its own, under which its answer, its return by the broker and its loss
-//! with a worker arrive; whichever comes first ends it, and all else is ignored.
+//! Owns what is on its way: each run of a task has a name of its own, under which its answer, its return by
+//! the broker and its loss with a worker arrive; whichever comes first ends it, and all else is ignored.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,7 +88,12 @@ impl Caller {
         let (post, mut returned) = Post::start(options)?;
         let post = Arc::new(post);
         let (cancels, canceled) = mpsc::unbounded_channel();
-        let table = Arc::new(Table { runs: Mutex::default(), workers: Mutex::default(), cancels, warned: Mutex::default() });
+        let table = Arc::new(Table {
+            runs: Mutex::default(),
+            workers: Mutex::default(),
+            cancels,
+            warned: Mutex::default(),
+        });
         let (closing, farewell, tasks) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
 
         let answers = post.consume(Inbox::Replies, PREFETCH);
@@ -111,8 +116,11 @@ impl Carrier for Caller {
         let class = Class::of(&parcel);
         if class == Class::AtLeastOnce && parcel.timeout > LONGEST_HELD {
             let most = LONGEST_HELD.as_secs();
-            let why = format!("what may be performed twice can take {most} s at most where a worker performs it");
-            return Box::pin(async move { Carried::failed(parcel.created, TaskError::Invalid { field: "timeout", why }) });
+            let why =
+                format!("what may be performed twice can take {most} s at most where a worker performs it");
+            return Box::pin(async move {
+                Carried::failed(parcel.created, TaskError::Invalid { field: "timeout", why })
+            });
         }
         let deadline = Instant::now() + parcel.timeout;
         let shipment = Shipment {
@@ -131,7 +139,11 @@ impl Carrier for Caller {
     fn health(&self) -> CarrierHealth {
         let workers = self.table.workers();
         let heard = workers.values().max().map(Instant::elapsed);
-        CarrierHealth { connected: self.post.link().borrow().up && self.listening.borrow().up, workers: workers.len(), heard }
+        CarrierHealth {
+            connected: self.post.link().borrow().up && self.listening.borrow().up,
+            workers: workers.len(),
+            heard,
+        }
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -173,7 +185,8 @@ impl Shipment {
         let created = self.parcel.created;
         let (answer, answered) = oneshot::channel();
         let (class, started, returned) = (self.class, Some(started), Arc::new(Notify::new()));
-        let run = Run { created, class, answer, started, worker: None, sent: Sent::No, returned: returned.clone() };
+        let run =
+            Run { created, class, answer, started, worker: None, sent: Sent::No, returned: returned.clone() };
         self.table.runs().insert(self.run, run);
         // From here on, however this ends, it is forgotten, and canceled unless it was answered.
         let _entry = Entry { table: &self.table, run: self.run, until: self.until };
@@ -188,8 +201,8 @@ impl Shipment {
         carried.await.unwrap_or_else(|_| self.table.late(created, self.run))
     }
 
-    /// Sends it until the broker has taken it, and again when it comes back; ends only when it can never be sent. What may be performed once
-    /// only is not sent again when it may have arrived.
+    /// Sends it until the broker has taken it, and again when it comes back; ends only when it can never be
+    /// sent. What may be performed once only is not sent again when it may have arrived.
     async fn send(&self, returned: &Notify) -> RemoteError {
         let mut link = self.post.link();
         // How often the broker did not take it, and what that means when no time is left.
@@ -284,7 +297,9 @@ impl Table {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|at| at.elapsed() > Duration::from_secs(60)) {
             *warned = Some(Instant::now());
-            warn!("the work queue is full, has no leader or is missing: HTTP tasks are sent again until their time is over");
+            warn!(
+                "the work queue is full, has no leader or is missing: HTTP tasks are sent again until their time is over"
+            );
         }
     }
 
@@ -310,14 +325,18 @@ impl Table {
     }
 
     fn fail(&self, run: Uuid, error: RemoteError) {
-        self.end(run, |run| Carried { worker: run.worker.clone(), ..Carried::failed(run.created, TaskError::Remote(error)) });
+        self.end(run, |run| Carried {
+            worker: run.worker.clone(),
+            ..Carried::failed(run.created, TaskError::Remote(error))
+        });
     }
 
     /// Whether a worker that was heard is one more.
     fn heard(&self, worker: &Arc<str>) -> bool {
         let mut workers = self.workers();
         // Whoever can send to all callers could send any number of names.
-        (workers.len() < WORKERS || workers.contains_key(worker)) && workers.insert(worker.clone(), Instant::now()).is_none()
+        (workers.len() < WORKERS || workers.contains_key(worker))
+            && workers.insert(worker.clone(), Instant::now()).is_none()
     }
 
     fn started(&self, worker: &Arc<str>, runs: &[Uuid]) {
@@ -338,7 +357,9 @@ impl Table {
         let (error, worker) = match self.runs().get(&run) {
             Some(Run { sent: Sent::No | Sent::Perhaps, .. }) => (RemoteError::BrokerDown, None),
             // It would have come back if no worker had taken it.
-            Some(Run { class: Class::AtMostOnce, worker, .. }) => (RemoteError::WorkerLost { deliveries: 1 }, worker.clone()),
+            Some(Run { class: Class::AtMostOnce, worker, .. }) => {
+                (RemoteError::WorkerLost { deliveries: 1 }, worker.clone())
+            }
             Some(Run { worker, .. }) => (RemoteError::Expired, worker.clone()),
             None => (RemoteError::Expired, None),
         };
@@ -348,7 +369,8 @@ impl Table {
     /// Ends what a lost worker had and nobody else will perform. All else is given out again by the broker.
     fn lose(&self, lost: &Arc<str>) {
         let is_lost = |run: &Run| run.class == Class::AtMostOnce && run.worker.as_ref() == Some(lost);
-        let ended: Vec<Uuid> = self.runs().iter().filter(|(_, run)| is_lost(run)).map(|(name, _)| *name).collect();
+        let ended: Vec<Uuid> =
+            self.runs().iter().filter(|(_, run)| is_lost(run)).map(|(name, _)| *name).collect();
         warn!(worker = %lost, tasks = ended.len(), "a worker of HTTP tasks is lost");
         for run in ended {
             self.fail(run, RemoteError::WorkerLost { deliveries: 1 });
@@ -436,7 +458,11 @@ async fn watch_workers(table: Arc<Table>, mut control: Incoming) {
 }
 
 /// Tells the workers what nobody waits for any more, many at once.
-async fn send_cancels(post: Arc<Post>, mut canceled: mpsc::UnboundedReceiver<Canceled>, closing: CancellationToken) {
+async fn send_cancels(
+    post: Arc<Post>,
+    mut canceled: mpsc::UnboundedReceiver<Canceled>,
+    closing: CancellationToken,
+) {
     let mut gathered = Vec::new();
     loop {
         let last = tokio::select! {

@@ -1,8 +1,8 @@
-//! The bytes of a message: the length of a head in four bytes (big-endian), the head as JSON with a version and a kind as all messages have ([`wire`]), and then
-//! the body of a request or response as it is.
+//! The bytes of a message: the length of a head in four bytes (big-endian), the head as JSON with a version
+//! and a kind as all messages have ([`wire`]), and then the body of a request or response as it is.
 //!
-//! Not one JSON document: bodies are bytes, and would be a third longer in base64. Members that a version does not know are
-//! ignored, so that a newer side may add some; another version is refused, not guessed at.
+//! Not one JSON document: bodies are bytes, and would be a third longer in base64. Members that a version
+//! does not know are ignored, so that a newer side may add some; another version is refused, not guessed at.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
@@ -64,7 +64,10 @@ pub fn encode(kind: &str, members: &impl Serialize, body: &[u8]) -> Option<Bytes
 /// # Errors
 /// See [`FrameError`]; never panics, whatever the bytes.
 pub fn decode(bytes: &Bytes) -> Result<Frame, FrameError> {
-    let length = bytes.first_chunk::<LENGTH>().map(|length| u32::from_be_bytes(*length) as usize).ok_or(FrameError::Cut)?;
+    let length = bytes
+        .first_chunk::<LENGTH>()
+        .map(|length| u32::from_be_bytes(*length) as usize)
+        .ok_or(FrameError::Cut)?;
     let end = LENGTH.checked_add(length).filter(|end| *end <= bytes.len()).ok_or(FrameError::Cut)?;
     let head = bytes.slice(LENGTH..end);
     Ok(Frame { kind: wire::kind(&head)?, head, body: bytes.slice(end..) })
@@ -85,8 +88,8 @@ impl Frame {
     }
 }
 
-/// Headers as they travel: pairs in their order. A value is bytes, of which each becomes the character of its number, since JSON has no
-/// bytes and most values are plain text.
+/// Headers as they travel: pairs in their order. A value is bytes, of which each becomes the character of its
+/// number, since JSON has no bytes and most values are plain text.
 pub(super) mod headers {
     use super::FrameError;
     use crate::http_tasks::{HeaderMap, HeaderName, HeaderValue};
@@ -98,7 +101,10 @@ pub(super) mod headers {
 
     /// The bytes of a value.
     pub fn bytes_of(value: &str) -> Result<Vec<u8>, FrameError> {
-        let wrong = |_| FrameError::Member { member: "headers", why: "a value has characters that are no bytes".to_owned() };
+        let wrong = |_| FrameError::Member {
+            member: "headers",
+            why: "a value has characters that are no bytes".to_owned(),
+        };
         value.chars().map(u8::try_from).collect::<Result<_, _>>().map_err(wrong)
     }
 
@@ -108,7 +114,8 @@ pub(super) mod headers {
         let mut headers = HeaderMap::with_capacity(pairs.len());
         for (name, value) in pairs {
             let name = HeaderName::try_from(name).map_err(|_| wrong("a name is none"))?;
-            let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes_of(&value)?)).map_err(|_| wrong("a value is none"))?;
+            let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes_of(&value)?))
+                .map_err(|_| wrong("a value is none"))?;
             headers.try_append(name, value).map_err(|_| wrong("there are too many"))?;
         }
         Ok(headers)
@@ -141,7 +148,9 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(matches!(decode(&bytes.slice(..length)), Err(FrameError::Cut)), "{length}");
         }
-        for wrong in [&[255, 255, 255, 255][..], &[0, 0, 0, 0], &[0, 0, 0, 2, b'{', b'}'], &[0, 0, 0, 1, b'x']] {
+        for wrong in
+            [&[255, 255, 255, 255][..], &[0, 0, 0, 0], &[0, 0, 0, 2, b'{', b'}'], &[0, 0, 0, 1, b'x']]
+        {
             assert!(decode(&Bytes::copy_from_slice(wrong)).is_err(), "{wrong:?}");
         }
         let head = br#"{"v":2,"kind":"order"}"#;

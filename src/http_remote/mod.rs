@@ -12,14 +12,18 @@
 //! # }
 //! ```
 //!
-//! The `caller` sends each task as an `order` to the work queue of a pool and waits for its `answer`; a `worker` (`tasker http-worker`) takes as many
-//! as it has room for, performs them with a local runner, and answers to the caller that the broker took the task from. `notice` is what both say in
-//! between; `frame` the bytes of all of it; `setup` what both are told. Exchanges and queues are declared by the `broker` (its `Post`).
+//! The `caller` sends each task as an `order` to the work queue of a pool and waits for its `answer`; a
+//! `worker` (`tasker http-worker`) takes as many as it has room for, performs them with a local runner, and
+//! answers to the caller that the broker took the task from. `notice` is what both say in between; `frame`
+//! the bytes of all of it; `setup` what both are told. Exchanges and queues are declared by the `broker` (its
+//! `Post`).
 //!
-//! Promises: a caller's task ends by its time-out and [`RemoteConfig::grace`], whatever the broker and the workers do. A task that may be performed
-//! twice is performed again when its worker is lost, at most three times; one that may not (POST and PATCH, see
-//! [`crate::http_tasks::RetryMethods`]) is performed at most once, and ends as [`RemoteError::WorkerLost`] when it is not known whether it was. What is
-//! given up: a worker that starts after a task was canceled, and takes it before its time is over, performs it all the same.
+//! Promises: a caller's task ends by its time-out and [`RemoteConfig::grace`], whatever the broker and the
+//! workers do. A task that may be performed twice is performed again when its worker is lost, at most three
+//! times; one that may not (POST and PATCH, see [`crate::http_tasks::RetryMethods`]) is performed at most
+//! once, and ends as [`RemoteError::WorkerLost`] when it is not known whether it was. What is given up: a
+//! worker that starts after a task was canceled, and takes it before its time is over, performs it all the
+//! same.
 //!
 //! [`RemoteError::WorkerLost`]: crate::http_tasks::RemoteError::WorkerLost
 
@@ -41,12 +45,15 @@ pub use self::worker::{Worker, WorkerConfig};
 use crate::http_tasks::{RunnerBuilder, TaskRunner};
 
 impl TaskRunner {
-    /// Begins a runner whose tasks are performed by workers elsewhere. `service` is the `User-Agent` of its requests. It connects in the background,
-    /// and for ever.
+    /// Begins a runner whose tasks are performed by workers elsewhere. `service` is the `User-Agent` of its
+    /// requests. It connects in the background, and for ever.
     ///
     /// # Errors
     /// When the settings make no sense, or this is not called on a tokio runtime.
-    pub fn remote(service: impl Into<String>, config: RemoteConfig) -> Result<RunnerBuilder, RemoteSetupError> {
+    pub fn remote(
+        service: impl Into<String>,
+        config: RemoteConfig,
+    ) -> Result<RunnerBuilder, RemoteSetupError> {
         if Handle::try_current().is_err() {
             return Err(RemoteSetupError::NoRuntime);
         }

@@ -1,5 +1,5 @@
-//! What callers and workers tell each other besides tasks and answers. All of it may be lost: it makes things sooner known, and nothing
-//! depends on it but that.
+//! What callers and workers tell each other besides tasks and answers. All of it may be lost: it makes things
+//! sooner known, and nothing depends on it but that.
 
 use std::time::Duration;
 
@@ -64,8 +64,12 @@ impl Notice {
     pub fn encode(self) -> Bytes {
         let bytes = match self {
             Self::Started { worker, runs } => frame::encode("started", &Started { worker, runs }, &[]),
-            Self::Heartbeat { worker, leaving } => frame::encode("heartbeat", &Heartbeat { worker, leaving }, &[]),
-            Self::Cancel { runs, remember } => frame::encode("cancel", &Cancel { runs, remember_ms: millis(remember) }, &[]),
+            Self::Heartbeat { worker, leaving } => {
+                frame::encode("heartbeat", &Heartbeat { worker, leaving }, &[])
+            }
+            Self::Cancel { runs, remember } => {
+                frame::encode("cancel", &Cancel { runs, remember_ms: millis(remember) }, &[])
+            }
         };
         bytes.expect("notices are short, see RUNS")
     }
@@ -83,10 +87,13 @@ impl Notice {
     pub fn decode(frame: &Frame) -> Result<Self, FrameError> {
         match frame.kind.as_str() {
             "started" => frame.members().map(|Started { worker, runs }| Self::Started { worker, runs }),
-            "heartbeat" => frame.members().map(|Heartbeat { worker, leaving }| Self::Heartbeat { worker, leaving }),
-            "cancel" => {
-                frame.members().map(|Cancel { runs, remember_ms }| Self::Cancel { runs, remember: Duration::from_millis(remember_ms) })
+            "heartbeat" => {
+                frame.members().map(|Heartbeat { worker, leaving }| Self::Heartbeat { worker, leaving })
             }
+            "cancel" => frame.members().map(|Cancel { runs, remember_ms }| Self::Cancel {
+                runs,
+                remember: Duration::from_millis(remember_ms),
+            }),
             _ => Err(frame.misplaced()),
         }
     }

@@ -1,6 +1,7 @@
 //! A task on its way to a worker, with everything that decides how it is performed.
 //!
-//! Credentials that the request carries travel with it; keys and certificates never do, they belong to the worker.
+//! Credentials that the request carries travel with it; keys and certificates never do, they belong to the
+//! worker.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,8 @@ use crate::http_tasks::{Jitter, Method, Parcel, RetryMethods, RetryPolicy, Task,
 
 /// The kind of the message.
 pub const KIND: &str = "order";
-/// RabbitMQ closes a channel on which a delivery is held for half an hour; what may be performed again is held until it is answered.
+/// RabbitMQ closes a channel on which a delivery is held for half an hour; what may be performed again is
+/// held until it is answered.
 pub const LONGEST_HELD: Duration = Duration::from_secs(25 * 60);
 
 /// Attempts that a worker makes for a task, whatever it says: each is remembered until the task has ended.
@@ -110,7 +112,8 @@ pub fn encode(parcel: &Parcel, remaining: Duration, now: SystemTime) -> Option<B
 pub fn decode(frame: &Frame, now: SystemTime) -> Result<Order, FrameError> {
     let head: Head = frame.members()?;
     let wrong = |member, why: String| FrameError::Member { member, why };
-    let method = Method::from_bytes(head.method.as_bytes()).map_err(|_| wrong("method", "it is none".to_owned()))?;
+    let method =
+        Method::from_bytes(head.method.as_bytes()).map_err(|_| wrong("method", "it is none".to_owned()))?;
     let mut task = Task::new(method, &head.url).map_err(|error| wrong("url", error.why))?.named(head.id);
     for (name, value) in &head.headers {
         task.add_header(name, &headers::bytes_of(value)?).map_err(|error| wrong("headers", error.why))?;
@@ -140,10 +143,14 @@ pub fn decode(frame: &Frame, now: SystemTime) -> Result<Order, FrameError> {
     Ok(Order { task, class: head.class, remaining, body_limit })
 }
 
-/// How much time is left by a clock that need not agree with the sender's. The broker hands out nothing whose time is over: a clock by
-/// which it is, or by which the message comes from the future, is a wrong one and says nothing.
+/// How much time is left by a clock that need not agree with the sender's. The broker hands out nothing whose
+/// time is over: a clock by which it is, or by which the message comes from the future, is a wrong one and
+/// says nothing.
 fn remaining(remaining_ms: u64, sent_ms: u64, now_ms: u64) -> Duration {
-    let left = now_ms.checked_sub(sent_ms).and_then(|passed| remaining_ms.checked_sub(passed)).filter(|left| *left > 0);
+    let left = now_ms
+        .checked_sub(sent_ms)
+        .and_then(|passed| remaining_ms.checked_sub(passed))
+        .filter(|left| *left > 0);
     // Zero would be the runner's default.
     Duration::from_millis(left.unwrap_or(remaining_ms).max(1))
 }

@@ -11,7 +11,8 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 pub(super) const SILENCE: Duration = Duration::from_secs(15);
 /// Before what the broker has refused is sent again: an election takes tenths of a second, a full queue
 /// longer.
-pub(super) const REFUSED: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
+pub(super) const REFUSED: Backoff =
+    Backoff { first: Duration::from_millis(100), max: Duration::from_secs(2) };
 /// The pool, when nobody names one.
 pub const POOL: &str = "default";
 
@@ -32,7 +33,9 @@ pub struct RemoteConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteSetupError {
     /// Everybody on the way could read along.
-    #[error("requests may carry credentials, and the broker at {host} is reached without TLS: set `message_queue.tls`, or allow it")]
+    #[error(
+        "requests may carry credentials, and the broker at {host} is reached without TLS: set `message_queue.tls`, or allow it"
+    )]
     Plaintext {
         /// Where the broker is.
         host: String,
@@ -54,19 +57,30 @@ pub enum RemoteSetupError {
 impl RemoteConfig {
     /// The usual settings.
     pub fn new(message_queue: MessageQueue) -> Self {
-        Self { message_queue, pool: POOL.to_owned(), grace: Duration::from_secs(5), allow_plaintext_broker: false }
+        Self {
+            message_queue,
+            pool: POOL.to_owned(),
+            grace: Duration::from_secs(5),
+            allow_plaintext_broker: false,
+        }
     }
 }
 
 /// What both sides look at before they connect.
 pub(super) fn check(queue: &MessageQueue, pool: &str, allow_plaintext: bool) -> Result<(), RemoteSetupError> {
-    let is_name = (1..=64).contains(&pool.len()) && pool.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    let is_name = (1..=64).contains(&pool.len())
+        && pool.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     if !is_name {
         return Err(RemoteSetupError::Pool { pool: pool.to_owned() });
     }
     // What does not leave this machine needs no TLS.
-    let here = queue.host == "localhost" || queue.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-    if queue.tls || here || allow_plaintext { Ok(()) } else { Err(RemoteSetupError::Plaintext { host: queue.host.clone() }) }
+    let here = queue.host == "localhost"
+        || queue.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    if queue.tls || here || allow_plaintext {
+        Ok(())
+    } else {
+        Err(RemoteSetupError::Plaintext { host: queue.host.clone() })
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +118,9 @@ mod tests {
     #[test]
     fn pools_have_names_without_dots() {
         let queue = queue("localhost", false);
-        for (pool, fine) in [("default", true), ("a-1_B", true), ("", false), ("a.b", false), ("*", false), ("a b", false)] {
+        for (pool, fine) in
+            [("default", true), ("a-1_B", true), ("", false), ("a.b", false), ("*", false), ("a b", false)]
+        {
             assert_eq!(check(&queue, pool, false).is_ok(), fine, "{pool}");
         }
         assert!(check(&queue, &"a".repeat(65), false).is_err());

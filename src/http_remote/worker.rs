@@ -1,7 +1,7 @@
 //! The side that performs tasks of others.
 //!
-//! Owns which runs it has and which were canceled before they came. Takes no more than it has room for; answers to the caller's queue,
-//! and gives a delivery up only when the broker has the answer.
+//! Owns which runs it has and which were canceled before they came. Takes no more than it has room for;
+//! answers to the caller's queue, and gives a delivery up only when the broker has the answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -112,25 +112,28 @@ struct Way {
 }
 
 impl Worker {
-    /// Connects in the background; tasks are performed with this runner, whose settings say what may be reached and how. To be called on a
-    /// tokio runtime.
+    /// Connects in the background; tasks are performed with this runner, whose settings say what may be
+    /// reached and how. To be called on a tokio runtime.
     ///
     /// # Errors
     /// When the settings make no sense.
     pub fn start(config: WorkerConfig, runner: TaskRunner) -> Result<Self, RemoteSetupError> {
         check(&config.message_queue, &config.pool, config.allow_plaintext_broker)?;
-        let options = AmqpOptions::new(config.message_queue.clone(), Role::HttpWorker { pool: config.pool.clone() });
+        let options =
+            AmqpOptions::new(config.message_queue.clone(), Role::HttpWorker { pool: config.pool.clone() });
         // An answer that no queue takes is for a caller that is gone.
         let (post, _) = Post::start(options)?;
         Ok(Self { post: Arc::new(post), runner, config })
     }
 
-    /// Works until told to stop. Then it takes no more, lets tasks go on for the configured time, and gives back what has not ended.
+    /// Works until told to stop. Then it takes no more, lets tasks go on for the configured time, and gives
+    /// back what has not ended.
     pub async fn run(self, stop: CancellationToken) {
         let Self { post, runner, config } = self;
         let WorkerConfig { pool, name, max_in_flight, stop_timeout, .. } = config;
         let (begun, beginnings) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { post: post.clone(), runner, name, pool, desk: Mutex::default(), begun });
+        let shared =
+            Arc::new(Shared { post: post.clone(), runner, name, pool, desk: Mutex::default(), begun });
         let control = post.consume(Inbox::Control, max_in_flight);
         let mut work = post.consume(Inbox::Work, max_in_flight.max(1));
         let (tasks, ending, notices) = (TaskTracker::new(), CancellationToken::new(), TaskTracker::new());
@@ -139,7 +142,8 @@ impl Worker {
         notices.spawn(shared.clone().show_life(ending.clone()));
         info!(worker = %shared.name, pool = %shared.pool, broker = post.safe_url(), "performing HTTP tasks");
 
-        let (room, mut answering) = (Arc::new(Semaphore::new(usize::from(max_in_flight.max(1)))), post.link());
+        let (room, mut answering) =
+            (Arc::new(Semaphore::new(usize::from(max_in_flight.max(1)))), post.link());
         loop {
             let next = async {
                 // First: what is taken without room would wait here, past workers that have some.
@@ -219,7 +223,8 @@ impl Shared {
             Class::AtMostOnce if !receipt.ack().await => return,
             Class::AtMostOnce => None,
         };
-        // Nobody else will perform it: its caller knows who had it before anything is done. The others are told of when there is time.
+        // Nobody else will perform it: its caller knows who had it before anything is done. The others are
+        // told of when there is time.
         let began = match order.class {
             Class::AtMostOnce => {
                 let notice = Notice::Started { worker: self.name.clone(), runs: vec![run] };
@@ -234,8 +239,8 @@ impl Shared {
         drop(permit);
     }
 
-    /// A task may come again that runs here: a new connection, and the same worker. Then the new delivery is the one to acknowledge: at the
-    /// end, or now if the acknowledgement from before did not arrive.
+    /// A task may come again that runs here: a new connection, and the same worker. Then the new delivery is
+    /// the one to acknowledge: at the end, or now if the acknowledgement from before did not arrive.
     async fn unless_it_runs(&self, run: Uuid, receipt: Receipt) -> Option<Receipt> {
         match self.desk().running.get_mut(&run) {
             None => return Some(receipt),
@@ -255,7 +260,9 @@ impl Shared {
         let mut list = TaskList::new();
         list.push(task, ());
         // Shut down: nothing has been done.
-        let Ok(mut batch) = self.runner.launch(list) else { return self.give_back(way, id, class, receipt, body, deadline).await };
+        let Ok(mut batch) = self.runner.launch(list) else {
+            return self.give_back(way, id, class, receipt, body, deadline).await;
+        };
         {
             let mut desk = self.desk();
             let cancel = batch.cancel_token();
@@ -276,8 +283,8 @@ impl Shared {
             };
             self.deliver(&way, id, answer, deadline + ANSWER_TIME).await;
         }
-        // Only now: should the broker not have got the acknowledgement and give the task out again, it is known here until its caller
-        // has the answer.
+        // Only now: should the broker not have got the acknowledgement and give the task out again, it is
+        // known here until its caller has the answer.
         let receipt = self.desk().running.remove(&run).and_then(|running| running.receipt);
         if untouched && !unwanted {
             self.give_back(way, id, class, receipt, body, deadline).await;
@@ -287,12 +294,21 @@ impl Shared {
     }
 
     /// Somebody else is to perform it.
-    async fn give_back(&self, way: Way, task: Uuid, class: Class, receipt: Option<Receipt>, body: bytes::Bytes, deadline: Instant) {
+    async fn give_back(
+        &self,
+        way: Way,
+        task: Uuid,
+        class: Class,
+        receipt: Option<Receipt>,
+        body: bytes::Bytes,
+        deadline: Instant,
+    ) {
         if let Some(receipt) = receipt {
             return receipt.give_back().await;
         }
         debug_assert_eq!(class, Class::AtMostOnce, "only those are acknowledged before they are performed");
-        // Acknowledged, and not begun: a message of its own, which nobody takes for one that was given out before.
+        // Acknowledged, and not begun: a message of its own, which nobody takes for one that was given out
+        // before.
         let letter = Letter {
             to: To::Work { pool: self.pool.clone(), caller: way.caller },
             id: way.run,
@@ -313,7 +329,15 @@ impl Shared {
         match (read(&body), id, caller) {
             (Ok(order), Some(run), Some(caller)) if order.class == Class::AtMostOnce && deliveries == 1 => {
                 let id = order.task.id().uuid();
-                self.give_back(Way { run, caller }, id, order.class, None, body, Instant::now() + order.remaining).await;
+                self.give_back(
+                    Way { run, caller },
+                    id,
+                    order.class,
+                    None,
+                    body,
+                    Instant::now() + order.remaining,
+                )
+                .await;
                 receipt.ack().await;
             }
             _ => receipt.give_back().await,
@@ -321,13 +345,15 @@ impl Shared {
     }
 
     async fn refuse(&self, way: &Way, error: RemoteError, attempts: u32) {
-        self.deliver(way, way.run, answer::refuse(&self.name, attempts, error), Instant::now() + ANSWER_TIME).await;
+        self.deliver(way, way.run, answer::refuse(&self.name, attempts, error), Instant::now() + ANSWER_TIME)
+            .await;
     }
 
     /// Sends an answer until the broker has it, or nobody can be waiting for it.
     async fn deliver(&self, way: &Way, task: Uuid, body: bytes::Bytes, until: Instant) {
         let expires_in = Some(until.saturating_duration_since(Instant::now()));
-        let letter = Letter { to: To::Replies(way.caller), id: way.run, task, expires_in, persistent: true, body };
+        let letter =
+            Letter { to: To::Replies(way.caller), id: way.run, task, expires_in, persistent: true, body };
         if let Err(error) = self.send(letter, until, Repeat::Always).await {
             warn!(run = %way.run, "an answer to an HTTP task could not be sent: {error}");
         }
@@ -341,7 +367,9 @@ impl Shared {
             loop {
                 match self.post.publish(letter.clone()).await {
                     Err(error @ (BrokerError::Closed | BrokerError::Refused { .. })) => return Err(error),
-                    Err(error @ BrokerError::Unconfirmed { .. }) if repeat == Repeat::Once => return Err(error),
+                    Err(error @ BrokerError::Unconfirmed { .. }) if repeat == Repeat::Once => {
+                        return Err(error);
+                    }
                     Err(error) => last = error,
                     Ok(()) => return Ok(()),
                 }
@@ -375,7 +403,11 @@ impl Shared {
     }
 
     /// Tells callers what has begun: as many at once as came while the last one was sent.
-    async fn say_what_began(self: Arc<Self>, mut beginnings: mpsc::UnboundedReceiver<Way>, ending: CancellationToken) {
+    async fn say_what_began(
+        self: Arc<Self>,
+        mut beginnings: mpsc::UnboundedReceiver<Way>,
+        ending: CancellationToken,
+    ) {
         let mut gathered = Vec::new();
         loop {
             tokio::select! {

@@ -105,7 +105,10 @@ impl<T> Batch<T> {
         }
         completions.sort_by_key(|completion: &Completion<T>| completion.index);
         let skipped = self.core.tasks.iter().zip(&mut self.tags).enumerate();
-        let skipped = skipped.filter(|(_, (task, _))| task.skip).filter_map(|(index, (_, tag))| Some((index, tag.take()?))).collect();
+        let skipped = skipped
+            .filter(|(_, (task, _))| task.skip)
+            .filter_map(|(index, (_, tag))| Some((index, tag.take()?)))
+            .collect();
         Finished { completions, skipped, core: self.core.clone() }
     }
 
@@ -131,7 +134,17 @@ impl<T> Batch<T> {
             let Some(tag) = self.tags.get_mut(index).and_then(Option::take) else { continue };
             let Record { attempts, history, timings, trust, worker } = record;
             let id = self.core.tasks[index].id;
-            return Poll::Ready(Some(Completion { index, id, tag, result, attempts, history, timings, trust, worker }));
+            return Poll::Ready(Some(Completion {
+                index,
+                id,
+                tag,
+                result,
+                attempts,
+                history,
+                timings,
+                trust,
+                worker,
+            }));
         }
         Poll::Ready(None)
     }
@@ -213,8 +226,12 @@ impl<T> Finished<T> {
 
     /// The list once more, with the same names, bodies and tags.
     pub fn into_list(self, which: Relaunch) -> TaskList<T> {
-        let ended = self.completions.into_iter().map(|one| (one.index, one.tag, which == Relaunch::FailedOnly && one.result.is_ok()));
-        let mut tags: Vec<_> = ended.chain(self.skipped.into_iter().map(|(index, tag)| (index, tag, true))).collect();
+        let ended = self
+            .completions
+            .into_iter()
+            .map(|one| (one.index, one.tag, which == Relaunch::FailedOnly && one.result.is_ok()));
+        let mut tags: Vec<_> =
+            ended.chain(self.skipped.into_iter().map(|(index, tag)| (index, tag, true))).collect();
         tags.sort_by_key(|(index, ..)| *index);
         let mut list = TaskList::new();
         for (index, tag, skip) in tags {

@@ -15,7 +15,8 @@ use super::room::Place;
 /// What is read of a body that nobody wants, to keep its connection.
 const DRAIN_BYTES: usize = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_millis(100);
-/// From this size on a body keeps the buffer it was read into; smaller ones would keep a much larger buffer alive.
+/// From this size on a body keeps the buffer it was read into; smaller ones would keep a much larger buffer
+/// alive.
 const WORTH_KEEPING: usize = 4096;
 
 /// A body, or its beginning.
@@ -32,7 +33,12 @@ pub(super) enum Unread {
 }
 
 /// Reads at most `limit` bytes, and no more than there is place for.
-pub(super) async fn read(mut body: Incoming, limit: usize, gzip: bool, mut place: Place) -> Result<Content, Unread> {
+pub(super) async fn read(
+    mut body: Incoming,
+    limit: usize,
+    gzip: bool,
+    mut place: Place,
+) -> Result<Content, Unread> {
     if gzip {
         return inflate(body, limit, place).await;
     }

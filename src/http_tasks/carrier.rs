@@ -1,7 +1,7 @@
 //! Who has tasks performed elsewhere, when the calls are not made in this process.
 //!
-//! The runner keeps what it promises whoever makes the calls: slots, progress, cancel and one completion a task. A carrier takes one
-//! task at a time and answers once.
+//! The runner keeps what it promises whoever makes the calls: slots, progress, cancel and one completion a
+//! task. A carrier takes one task at a time and answers once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use super::tls::TlsMode;
 
 /// Takes tasks to where they are performed.
 pub trait Carrier: Send + Sync {
-    /// Has a task performed, tells when somebody has begun, and answers when it has ended, by its time-out and a bounded grace at the latest.
-    /// Dropping the future cancels the task wherever it is.
+    /// Has a task performed, tells when somebody has begun, and answers when it has ended, by its time-out
+    /// and a bounded grace at the latest. Dropping the future cancels the task wherever it is.
     fn carry(&self, parcel: Parcel, started: oneshot::Sender<()>) -> BoxFuture<'static, Carried>;
 
     /// Whether tasks can be taken anywhere now.
@@ -132,6 +132,13 @@ pub struct Carried {
 impl Carried {
     /// One that nobody has performed, as far as is known here.
     pub const fn failed(created: SystemTime, error: TaskError) -> Self {
-        Self { result: Err(error), attempts: 0, history: Vec::new(), timings: Timings::new(created), trust: Trust::Plain, worker: None }
+        Self {
+            result: Err(error),
+            attempts: 0,
+            history: Vec::new(),
+            timings: Timings::new(created),
+            trust: Trust::Plain,
+            worker: None,
+        }
     }
 }

@@ -90,6 +90,7 @@ pub enum Trust {
     Verified,
     /// TLS without a look at the certificate, as the task asked for.
     InsecureRequested,
-    /// TLS without a look at the certificate, since it did not pass and [`super::InsecureFallback`] allows this host.
+    /// TLS without a look at the certificate, since it did not pass and [`super::InsecureFallback`] allows
+    /// this host.
     InsecureFallback,
 }

@@ -60,13 +60,19 @@ pub(super) async fn run(network: Arc<Network>, mut ticket: Ticket, slot: Slot<Ti
     let slot = course.slot.take();
     drop(course);
     ticket.record.timings.total = began.elapsed();
-    // Before the completion: whoever launches the next list when this one has ended finds its connections and slots.
+    // Before the completion: whoever launches the next list when this one has ended finds its connections and
+    // slots.
     drop(slot);
     ticket.finish(result);
 }
 
 /// Has a task performed elsewhere. It counts as queued until somebody there has begun.
-pub(super) async fn run_elsewhere(network: Arc<Network>, carrier: Arc<dyn Carrier>, mut ticket: Ticket, slot: Slot<Ticket>) {
+pub(super) async fn run_elsewhere(
+    network: Arc<Network>,
+    carrier: Arc<dyn Carrier>,
+    mut ticket: Ticket,
+    slot: Slot<Ticket>,
+) {
     let began = Instant::now();
     let batch = ticket.batch().clone();
     let task = &batch.tasks[ticket.index() as usize];
@@ -89,7 +95,12 @@ pub(super) async fn run_elsewhere(network: Arc<Network>, carrier: Arc<dyn Carrie
             let Carried { result, attempts, history, timings, trust, worker } = carried;
             let host = task.url.as_ref().and_then(Url::host_str).unwrap_or_default();
             for (attempt, summary) in (1..).zip(&history) {
-                network.settings.tell(&Event::Attempt { id: task.id, attempt, host, outcome: summary.outcome });
+                network.settings.tell(&Event::Attempt {
+                    id: task.id,
+                    attempt,
+                    host,
+                    outcome: summary.outcome,
+                });
             }
             if trust == Trust::InsecureFallback {
                 network.count_fallback();
@@ -116,8 +127,8 @@ struct Course<'a> {
     wire: Option<Wire>,
     reused: bool,
     last: Option<Last>,
-    /// Whether a redirect has taken the request for done: what follows only fetches the outcome, so that doing all of it again would
-    /// do it twice.
+    /// Whether a redirect has taken the request for done: what follows only fetches the outcome, so that
+    /// doing all of it again would do it twice.
     acted: bool,
     /// The host whose certificate is not looked at any more.
     fell_back: Option<String>,
@@ -139,7 +150,8 @@ impl Wire {
         self.traffic.read() == self.read
     }
 
-    /// Headers are a hundred bytes at least: more than the body means all of it, as far as can be seen from here.
+    /// Headers are a hundred bytes at least: more than the body means all of it, as far as can be seen from
+    /// here.
     fn sent(&self) -> bool {
         self.traffic.written() - self.written > self.body
     }
@@ -168,8 +180,8 @@ impl Course<'_> {
             self.wire = None;
             self.acted = false;
             let began = Instant::now();
-            // Boxed, as is the reading of the body below: a future has room for each of its states side by side, and thousands of
-            // them wait for an answer at the same time.
+            // Boxed, as is the reading of the body below: a future has room for each of its states side by
+            // side, and thousands of them wait for an answer at the same time.
             let attempt = Box::pin(self.attempt(&policy));
             let end = match limit {
                 None => attempt.await,
@@ -183,11 +195,18 @@ impl Course<'_> {
             let left = attempts < policy.attempts();
             let (method, headers) = (&self.task.method, &self.task.headers);
             let repeatable = |done: bool| {
-                self.task.repeatable || if done { policy.may_ask_again(method, headers) } else { policy.may_repeat(method, headers) }
+                self.task.repeatable
+                    || if done {
+                        policy.may_ask_again(method, headers)
+                    } else {
+                        policy.may_repeat(method, headers)
+                    }
             };
             let (last, again, asked) = match end {
                 End::Invalid(error) => return Err(error),
-                End::TooLong(partial, limit) => return Err(TaskError::BodyTooLarge { limit, partial: Box::new(partial) }),
+                End::TooLong(partial, limit) => {
+                    return Err(TaskError::BodyTooLarge { limit, partial: Box::new(partial) });
+                }
                 End::Response(response) if !is_transient(response.status) => return Ok(response),
                 End::Response(response) => {
                     let again = repeatable(self.acted) || did_nothing(response.status) && !self.acted;
@@ -195,7 +214,9 @@ impl Course<'_> {
                     (Last::Response(Box::new(response)), again, asked)
                 }
                 End::Failure { failure, untouched, answered } => {
-                    if !failure.is_retryable() || !(untouched && !self.acted || repeatable(answered || self.acted)) {
+                    if !failure.is_retryable()
+                        || !(untouched && !self.acted || repeatable(answered || self.acted))
+                    {
                         return Err(TaskError::Failed(failure));
                     }
                     (Last::Failure(failure), true, None)
@@ -230,7 +251,8 @@ impl Course<'_> {
         Box::pin(tokio::time::sleep(wait)).await;
         self.ticket.record.timings.waited += began.elapsed();
         self.phase = Phase::Queue;
-        self.slot = Some(Box::pin(self.ticket.batch().scheduler.slot_again(lane)).await.ok_or(TaskError::ShutDown)?);
+        self.slot =
+            Some(Box::pin(self.ticket.batch().scheduler.slot_again(lane)).await.ok_or(TaskError::ShutDown)?);
         self.ticket.move_to(Stage::Running);
         Ok(())
     }
@@ -270,11 +292,19 @@ impl Course<'_> {
         let target = self.task.url.as_ref().map(|url| Key::of(url, true, 0).target()).unwrap_or_default();
         let untouched = self.wire.as_ref().is_none_or(Wire::untouched);
         let answered = self.wire.as_ref().is_some_and(|wire| !wire.unanswered());
-        End::Failure { failure: AttemptFailure::Slow { target, phase: self.phase(), limit }, untouched, answered }
+        End::Failure {
+            failure: AttemptFailure::Slow { target, phase: self.phase(), limit },
+            untouched,
+            answered,
+        }
     }
 
     fn out_of_time(&mut self) -> TaskError {
-        TaskError::Timeout { phase: self.phase(), attempts: self.ticket.record.attempts, last: self.last.take() }
+        TaskError::Timeout {
+            phase: self.phase(),
+            attempts: self.ticket.record.attempts,
+            last: self.last.take(),
+        }
     }
 
     /// One attempt, with the redirects it leads to.
@@ -296,18 +326,22 @@ impl Course<'_> {
                 }
                 Err(failure) => return End::Failure { failure, untouched: true, answered: false },
             };
-            self.ticket.record.timings.connect = if connection.used { Duration::ZERO } else { connecting.elapsed() };
+            self.ticket.record.timings.connect =
+                if connection.used { Duration::ZERO } else { connecting.elapsed() };
             self.reused = connection.used;
             let sending = Instant::now();
             let head = match self.head(&ask, &mut connection).await {
                 Ok(head) => head,
                 Err(Lost::Unusable(error)) => return End::Invalid(error),
                 Err(Lost::Failure(failure)) => {
-                    let (untouched, unanswered) = self.wire.as_ref().map_or((true, true), |wire| (wire.untouched(), wire.unanswered()));
-                    let repeatable = self.task.repeatable || policy.may_repeat(&ask.method, &self.task.headers);
+                    let (untouched, unanswered) =
+                        self.wire.as_ref().map_or((true, true), |wire| (wire.untouched(), wire.unanswered()));
+                    let repeatable =
+                        self.task.repeatable || policy.may_repeat(&ask.method, &self.task.headers);
                     let stale = connection.used && unanswered && !failure.is_timeout();
                     if stale && !replayed && (untouched || repeatable) {
-                        // The server had closed it before it saw the request: no fault of the task's, so no attempt is spent.
+                        // The server had closed it before it saw the request: no fault of the task's, so no
+                        // attempt is spent.
                         replayed = true;
                         continue;
                     }
@@ -380,9 +414,9 @@ impl Course<'_> {
     fn may_fall_back(&self, url: &Url) -> bool {
         let allowed = match &self.network.settings.fallback {
             InsecureFallback::Never => false,
-            InsecureFallback::OnCertificateError { hosts, .. } => {
-                url.host_str().is_some_and(|host| hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)))
-            }
+            InsecureFallback::OnCertificateError { hosts, .. } => url
+                .host_str()
+                .is_some_and(|host| hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host))),
         };
         allowed && !self.has_fallen_back(url)
     }
@@ -397,11 +431,17 @@ impl Course<'_> {
     }
 
     /// Sends the request and waits for the head of the response.
-    async fn head(&mut self, ask: &Ask, connection: &mut Connection) -> Result<hyper::Response<hyper::body::Incoming>, Lost> {
+    async fn head(
+        &mut self,
+        ask: &Ask,
+        connection: &mut Connection,
+    ) -> Result<hyper::Response<hyper::body::Incoming>, Lost> {
         let settings = &self.network.settings;
-        let keeps_secrets = !matches!(settings.fallback, InsecureFallback::OnCertificateError { send_credentials: true, .. });
+        let keeps_secrets =
+            !matches!(settings.fallback, InsecureFallback::OnCertificateError { send_credentials: true, .. });
         let bare = self.has_fallen_back(&ask.url) && keeps_secrets;
-        let via = if connection.key.https { None } else { settings.proxy.way_to(false, &connection.key.host) };
+        let via =
+            if connection.key.https { None } else { settings.proxy.way_to(false, &connection.key.host) };
         let service = self.task.service.as_deref().unwrap_or(&settings.service);
         let request = ask.request(service, settings.transport.gzip, via, bare).map_err(Lost::Unusable)?;
         self.phase = Phase::Send;
@@ -418,7 +458,8 @@ impl Course<'_> {
             Some(limit) => match timeout(limit, answered).await {
                 Ok(answered) => answered,
                 Err(_) => {
-                    let failure = AttemptFailure::Slow { target: connection.key.target(), phase: self.phase(), limit };
+                    let failure =
+                        AttemptFailure::Slow { target: connection.key.target(), phase: self.phase(), limit };
                     return Err(Lost::Failure(failure));
                 }
             },
@@ -426,7 +467,9 @@ impl Course<'_> {
         answered.map_err(|error| {
             let (target, phase) = (connection.key.target(), self.phase());
             Lost::Failure(if is_too_large(&error) {
-                let why = format!("its head has more than {HEADERS_LIMIT} headers, or is longer than {HEAD_LIMIT} bytes");
+                let why = format!(
+                    "its head has more than {HEADERS_LIMIT} headers, or is longer than {HEAD_LIMIT} bytes"
+                );
                 AttemptFailure::Head { target, why }
             } else {
                 AttemptFailure::Exchange { target, phase, source: Arc::new(error) }
@@ -454,7 +497,9 @@ impl Course<'_> {
             Err(unread) => {
                 let target = connection.key.target();
                 return failed(match unread {
-                    Unread::Broken(error) => AttemptFailure::Exchange { target, phase: Phase::Body, source: Arc::new(error) },
+                    Unread::Broken(error) => {
+                        AttemptFailure::Exchange { target, phase: Phase::Body, source: Arc::new(error) }
+                    }
                     Unread::NotGzip(error) => AttemptFailure::Inflate { target, source: Arc::new(error) },
                 });
             }
@@ -475,7 +520,11 @@ impl Course<'_> {
             truncated: content.cut,
             url: ask.url,
         };
-        if content.cut && !self.task.truncate { End::TooLong(response, limit) } else { End::Response(response) }
+        if content.cut && !self.task.truncate {
+            End::TooLong(response, limit)
+        } else {
+            End::Response(response)
+        }
     }
 }
 
@@ -495,8 +544,8 @@ fn failed(failure: AttemptFailure) -> End {
     End::Failure { failure, untouched: false, answered: true }
 }
 
-/// The same headers in memory of their own. What hyper gives are slices of the connection's read buffer: a completion that is kept
-/// would keep all of that, and the connection would have to get another.
+/// The same headers in memory of their own. What hyper gives are slices of the connection's read buffer: a
+/// completion that is kept would keep all of that, and the connection would have to get another.
 fn compact(headers: &HeaderMap) -> HeaderMap {
     let mut values = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     let mut own = HeaderMap::with_capacity(headers.keys_len());
@@ -512,10 +561,8 @@ fn compact(headers: &HeaderMap) -> HeaderMap {
 }
 
 fn keeps_alive(head: &hyper::http::response::Parts) -> bool {
-    let close = head
-        .headers
-        .get_all(hyper::header::CONNECTION)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|text| text.split(',').any(|word| word.trim().eq_ignore_ascii_case("close"))));
+    let close = head.headers.get_all(hyper::header::CONNECTION).iter().any(|value| {
+        value.to_str().is_ok_and(|text| text.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
+    });
     head.version == hyper::Version::HTTP_11 && !close
 }

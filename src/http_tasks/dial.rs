@@ -21,27 +21,39 @@ use super::tls::TlsContext;
 
 /// The answer of a proxy may be this long.
 const PROXY_HEAD: usize = 8 << 10;
-/// How long to wait when the system has no file left, which other programs or parts of this one may have taken.
+/// How long to wait when the system has no file left, which other programs or parts of this one may have
+/// taken.
 const OUT_OF_FILES: Duration = Duration::from_millis(20);
 
 /// Makes a connection. `phase` says where it is, for whoever runs out of time.
-pub(super) async fn dial(network: &Network, key: Arc<Key>, tls: &TlsContext, phase: &mut Phase) -> Result<Connection, AttemptFailure> {
+pub(super) async fn dial(
+    network: &Network,
+    key: Arc<Key>,
+    tls: &TlsContext,
+    phase: &mut Phase,
+) -> Result<Connection, AttemptFailure> {
     *phase = Phase::Queue;
     let permit = permit(network).await;
     let settings = &network.settings.transport;
     let via = network.settings.proxy.way_to(key.https, &key.host);
     let limit = settings.connect_timeout;
     let connected = timeout(limit, connect(network, &key, via, permit, phase)).await;
-    let (stream, permit) = connected.unwrap_or_else(|_| Err(AttemptFailure::Slow { target: key.target(), phase: *phase, limit }))?;
+    let (stream, permit) = connected
+        .unwrap_or_else(|_| Err(AttemptFailure::Slow { target: key.target(), phase: *phase, limit }))?;
     network.count_dial();
-    let begun = |source| AttemptFailure::Exchange { target: key.target(), phase: Phase::Connect, source: Arc::new(source) };
+    let begun = |source| AttemptFailure::Exchange {
+        target: key.target(),
+        phase: Phase::Connect,
+        source: Arc::new(source),
+    };
     if !key.https {
         return Connection::begin(key.clone(), stream, permit).await.map_err(begun);
     }
     *phase = Phase::Tls;
     let limit = settings.tls_handshake_timeout;
     let shaken = timeout(limit, shake_hands(&key, tls, stream)).await;
-    let stream = shaken.unwrap_or_else(|_| Err(AttemptFailure::Slow { target: key.target(), phase: Phase::Tls, limit }))?;
+    let stream = shaken
+        .unwrap_or_else(|_| Err(AttemptFailure::Slow { target: key.target(), phase: Phase::Tls, limit }))?;
     Connection::begin(key.clone(), stream, permit).await.map_err(begun)
 }
 
@@ -107,11 +119,20 @@ async fn connect(
 }
 
 fn no_permit(key: &Key) -> AttemptFailure {
-    AttemptFailure::Connect { target: key.target(), source: Arc::new(io::Error::other("the runner has ended")) }
+    AttemptFailure::Connect {
+        target: key.target(),
+        source: Arc::new(io::Error::other("the runner has ended")),
+    }
 }
 
 /// The addresses of a host that may be reached. What is checked here is what is connected to.
-async fn addresses(network: &Network, host: &str, port: u16, insecure: bool, phase: &mut Phase) -> Result<Vec<IpAddr>, AttemptFailure> {
+async fn addresses(
+    network: &Network,
+    host: &str,
+    port: u16,
+    insecure: bool,
+    phase: &mut Phase,
+) -> Result<Vec<IpAddr>, AttemptFailure> {
     let found: Arc<[IpAddr]> = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(address) => Arc::new([address]),
         Err(_) => {
@@ -139,7 +160,8 @@ async fn addresses(network: &Network, host: &str, port: u16, insecure: bool, pha
 /// Opens a way through a proxy.
 async fn ask_proxy(stream: &mut Box<dyn Stream>, key: &Key, via: &Via) -> Result<(), AttemptFailure> {
     let target = key.target();
-    let broken = |source: io::Error| AttemptFailure::Connect { target: key.target(), source: Arc::new(source) };
+    let broken =
+        |source: io::Error| AttemptFailure::Connect { target: key.target(), source: Arc::new(source) };
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
     if let Some(credentials) = &via.credentials {
         request.extend_from_slice(b"Proxy-Authorization: ");
@@ -156,7 +178,10 @@ async fn ask_proxy(stream: &mut Box<dyn Stream>, key: &Key, via: &Via) -> Result
         }
         head.push(stream.read_u8().await.map_err(broken)?);
     }
-    let status = head.split(|byte| *byte == b' ').nth(1).and_then(|status| std::str::from_utf8(status).ok()?.parse::<u16>().ok());
+    let status = head
+        .split(|byte| *byte == b' ')
+        .nth(1)
+        .and_then(|status| std::str::from_utf8(status).ok()?.parse::<u16>().ok());
     match status {
         Some(200..=299) => Ok(()),
         other => Err(AttemptFailure::Proxy { target, status: other.unwrap_or_default() }),
@@ -175,17 +200,22 @@ fn shake_hands(
             Some(lacking) => io::Error::new(source.kind(), format!("{source}: {lacking}")),
             None => source,
         });
-        if certificate { AttemptFailure::Certificate { target, source } } else { AttemptFailure::Tls { target, source } }
+        if certificate {
+            AttemptFailure::Certificate { target, source }
+        } else {
+            AttemptFailure::Tls { target, source }
+        }
     };
     let target = key.target();
     let config = tls.client(key.verify).map_err(|error| failed(io::Error::other(error), key.target()));
-    let name =
-        ServerName::try_from(key.host.trim_matches(['[', ']']).to_owned()).map_err(|error| failed(io::Error::other(error), key.target()));
+    let name = ServerName::try_from(key.host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| failed(io::Error::other(error), key.target()));
     async move { TlsConnector::from(config?).connect(name?, stream).await.map_err(|error| failed(error, target)) }
 }
 
-/// What a server would have to offer, when the handshake failed because the two sides have nothing in common. An alert does not say what the
-/// server has: old controllers often have TLS 1.0, RSA key exchange or certificates of other curves alone.
+/// What a server would have to offer, when the handshake failed because the two sides have nothing in common.
+/// An alert does not say what the server has: old controllers often have TLS 1.0, RSA key exchange or
+/// certificates of other curves alone.
 fn lacking(error: &rustls::Error) -> Option<&'static str> {
     use rustls::{AlertDescription, CertificateError, Error};
     match error {

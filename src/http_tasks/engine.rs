@@ -1,4 +1,5 @@
-//! The local engine: what a runner does, put together from the scheduler, the network and the tasks in between.
+//! The local engine: what a runner does, put together from the scheduler, the network and the tasks in
+//! between.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -46,7 +47,9 @@ impl Start<Ticket> for Starter {
         let (batch, index) = (ticket.batch().clone(), ticket.index());
         let running = match &self.carrier {
             None => self.handle.spawn(course::run(self.network.clone(), ticket, slot)),
-            Some(carrier) => self.handle.spawn(course::run_elsewhere(self.network.clone(), carrier.clone(), ticket, slot)),
+            Some(carrier) => {
+                self.handle.spawn(course::run_elsewhere(self.network.clone(), carrier.clone(), ticket, slot))
+            }
         };
         batch.started(index, running.abort_handle());
     }
@@ -60,7 +63,8 @@ impl Engine {
         runtime: TaskRuntime,
     ) -> Self {
         let network = Arc::new(network);
-        let starter = Starter { network: network.clone(), carrier: carrier.clone(), handle: runtime.handle().clone() };
+        let starter =
+            Starter { network: network.clone(), carrier: carrier.clone(), handle: runtime.handle().clone() };
         let scheduler = Scheduler::new(schedule, Box::new(starter), network.clone(), runtime);
         Self { network, scheduler, carrier, batches: Mutex::default() }
     }

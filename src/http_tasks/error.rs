@@ -30,7 +30,16 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 8] = [Self::Queue, Self::Dns, Self::Connect, Self::Tls, Self::Send, Self::Headers, Self::Body, Self::Backoff];
+    const ALL: [Self; 8] = [
+        Self::Queue,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Send,
+        Self::Headers,
+        Self::Body,
+        Self::Backoff,
+    ];
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
@@ -126,7 +135,8 @@ pub enum AttemptFailure {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
-    /// The server has answered, and the answer is more than is taken in. Not repeated: it has done what it was asked for.
+    /// The server has answered, and the answer is more than is taken in. Not repeated: it has done what it
+    /// was asked for.
     #[error("the answer of {target} is refused: {why}")]
     Head {
         /// Host and port.
@@ -164,7 +174,14 @@ pub enum AttemptFailure {
 impl AttemptFailure {
     /// Whether another try could help, if the method allows one.
     pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::Certificate { .. } | Self::Redirect { .. } | Self::Inflate { .. } | Self::Head { .. })
+        !matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Certificate { .. }
+                | Self::Redirect { .. }
+                | Self::Inflate { .. }
+                | Self::Head { .. }
+        )
     }
 
     /// Whether time was what was lacking.
@@ -174,8 +191,10 @@ impl AttemptFailure {
 
     /// The kind of this name; `unknown` when there is none.
     pub fn known_kind(name: &str) -> &'static str {
-        const KINDS: [&str; 12] =
-            ["dns", "refused", "connect", "proxy", "tls", "certificate", "exchange", "head", "inflate", "slow", "redirect", "invalid"];
+        const KINDS: [&str; 12] = [
+            "dns", "refused", "connect", "proxy", "tls", "certificate", "exchange", "head", "inflate",
+            "slow", "redirect", "invalid",
+        ];
         KINDS.into_iter().find(|kind| *kind == name).unwrap_or("unknown")
     }
 
@@ -342,7 +361,9 @@ impl TaskError {
     pub const fn is_timeout(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Remote(RemoteError::Expired) => true,
-            Self::Failed(failure) | Self::RetriesExhausted { last: Last::Failure(failure), .. } => failure.is_timeout(),
+            Self::Failed(failure) | Self::RetriesExhausted { last: Last::Failure(failure), .. } => {
+                failure.is_timeout()
+            }
             _ => false,
         }
     }
@@ -374,7 +395,8 @@ impl TaskError {
     }
 }
 
-/// Why nothing was launched. Tasks that are not valid are no reason: they complete with [`TaskError::Invalid`].
+/// Why nothing was launched. Tasks that are not valid are no reason: they complete with
+/// [`TaskError::Invalid`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
     /// The list has no task.
@@ -397,7 +419,9 @@ pub enum LaunchError {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The files this process may still open do not leave a single socket.
-    #[error("no socket left: {open} of {limit} open files are in use (raise the limit with ulimit -n or LimitNOFILE)")]
+    #[error(
+        "no socket left: {open} of {limit} open files are in use (raise the limit with ulimit -n or LimitNOFILE)"
+    )]
     NoSockets {
         /// The soft limit.
         limit: usize,

@@ -1,9 +1,9 @@
 //! Thousands of HTTP calls at once: a library of its own that needs no store, no broker and no API.
 //!
-//! A list of tasks is made from one source, customised, launched, and comes back as a stream of completions, exactly one for each
-//! task that was not left out. The engine repeats what failed for a passing reason, keeps connections for the next task, never
-//! opens more sockets than the limit on files leaves room for, and serves hosts in turn, so that one that does not answer
-//! keeps nobody waiting.
+//! A list of tasks is made from one source, customised, launched, and comes back as a stream of completions,
+//! exactly one for each task that was not left out. The engine repeats what failed for a passing reason,
+//! keeps connections for the next task, never opens more sockets than the limit on files leaves room for, and
+//! serves hosts in turn, so that one that does not answer keeps nobody waiting.
 //!
 //! ```
 //! use std::time::Duration;
@@ -13,7 +13,10 @@
 //! let runner = TaskRunner::local("my-service").build()?;
 //!
 //! // What all tasks have in common: 10 seconds each, 5 retries, at most 6 seconds between them.
-//! let source = Task::template(Method::GET).timeout(Duration::from_secs(10)).retries(5).backoff_max(Duration::from_secs(6));
+//! let source = Task::template(Method::GET)
+//!     .timeout(Duration::from_secs(10))
+//!     .retries(5)
+//!     .backoff_max(Duration::from_secs(6));
 //!
 //! // What is particular to each of them.
 //! let mut list: TaskList<String> = runner.task_list(&source, hosts.len());
@@ -40,21 +43,24 @@
 //! #         for mut client in server.incoming().flatten() {
 //! #             let mut request = [0; 1024];
 //! #             let _ = client.read(&mut request);
-//! #             let _ = client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+//! #             let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n";
+//! #             let _ = client.write_all(format!("{head}ok").as_bytes());
 //! #         }
 //! #     });
 //! #     tokio::runtime::Runtime::new()?.block_on(sample(vec![host; 100]))
 //! # }
 //! ```
 //!
-//! Where to look: `runner` is the way in and takes the `settings`, `task` and `task_list` are what is to be done, `batch` and `completion`
-//! what comes of it, with the `response`. Inside, a launched task is a `ticket`. `engine` joins the `scheduler`, which gives out slots (`schedule` says
-//! who is next), and the `network`: `sockets` (the budget), `pool` (idle connections), names and TLS. `course` is the way of one task, `ask` its
-//! request, `dial` and `connection` its connection and `key` what that is good for, `body` what it reads and `room` how much of that. A [`Carrier`]
-//! takes tasks to other processes instead.
+//! Where to look: `runner` is the way in and takes the `settings`, `task` and `task_list` are what is to be
+//! done, `batch` and `completion` what comes of it, with the `response`. Inside, a launched task is a
+//! `ticket`. `engine` joins the `scheduler`, which gives out slots (`schedule` says who is next), and the
+//! `network`: `sockets` (the budget), `pool` (idle connections), names and TLS. `course` is the way of one
+//! task, `ask` its request, `dial` and `connection` its connection and `key` what that is good for, `body`
+//! what it reads and `room` how much of that. A [`Carrier`] takes tasks to other processes instead.
 //!
-//! Promises: every task completes once, whatever happens to it; bodies are complete and owned, and bounded; no text and no log shows a
-//! body, or a header or part of a URL that carries credentials; a server has to prove who it is unless the task says otherwise.
+//! Promises: every task completes once, whatever happens to it; bodies are complete and owned, and bounded;
+//! no text and no log shows a body, or a header or part of a URL that carries credentials; a server has to
+//! prove who it is unless the task says otherwise.
 
 mod ask;
 mod batch;

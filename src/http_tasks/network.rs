@@ -22,9 +22,23 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(settings: Settings, sockets: Arc<Sockets>, pool: Arc<Pool>, resolver: Resolver, tls: TlsContext) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        sockets: Arc<Sockets>,
+        pool: Arc<Pool>,
+        resolver: Resolver,
+        tls: TlsContext,
+    ) -> Self {
         let (dialled, fallbacks) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { settings: Arc::new(settings), sockets, pool, resolver, tls: RwLock::new(Arc::new(tls)), dialled, fallbacks }
+        Self {
+            settings: Arc::new(settings),
+            sockets,
+            pool,
+            resolver,
+            tls: RwLock::new(Arc::new(tls)),
+            dialled,
+            fallbacks,
+        }
     }
 
     pub(super) fn tls(&self) -> Arc<TlsContext> {
@@ -39,7 +53,9 @@ impl Network {
     /// Whether a connection serves a task.
     pub(super) fn fits(&self, connection: &Connection, task: &Task) -> bool {
         let generation = self.tls.read().unwrap_or_else(PoisonError::into_inner).generation;
-        task.url.as_ref().is_some_and(|url| connection.key.fits(url, task.tls_mode == TlsMode::Verify, generation))
+        task.url
+            .as_ref()
+            .is_some_and(|url| connection.key.fits(url, task.tls_mode == TlsMode::Verify, generation))
     }
 
     /// Puts a connection to rest, unless its socket is wanted for another host.

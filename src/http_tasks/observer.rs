@@ -41,7 +41,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Is told what happens. Called by the task itself: be quick. A panic ends the task as [`super::TaskError::Panicked`].
+/// Is told what happens. Called by the task itself: be quick. A panic ends the task as
+/// [`super::TaskError::Panicked`].
 pub trait Observer: Send + Sync {
     /// Something happened.
     fn event(&self, event: &Event<'_>);

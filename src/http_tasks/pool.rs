@@ -1,7 +1,8 @@
-//! Connections that wait for their next request. The youngest is used first, so that the others can age and go.
+//! Connections that wait for their next request. The youngest is used first, so that the others can age and
+//! go.
 //!
-//! Only tasks that succeeded in reading a whole response put one here; an error, a time-out or a cancel drops exactly the
-//! connection it concerns. Nothing closes all idle connections but the shutdown.
+//! Only tasks that succeeded in reading a whole response put one here; an error, a time-out or a cancel drops
+//! exactly the connection it concerns. Nothing closes all idle connections but the shutdown.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -93,7 +94,8 @@ impl Pool {
         while idle.by_age.len() > self.limits.total {
             surplus.extend(idle.oldest());
         }
-        let sweep = self.limits.age.is_some() && !std::mem::replace(&mut idle.sweeping, self.limits.age.is_some());
+        let sweep =
+            self.limits.age.is_some() && !std::mem::replace(&mut idle.sweeping, self.limits.age.is_some());
         drop(idle);
         drop(surplus);
         if sweep && let Some(age) = self.limits.age {
@@ -156,8 +158,11 @@ async fn sweep_when_old(pool: Weak<Pool>, age: Duration) {
             let now = Instant::now();
             let next = loop {
                 let Some((turn, key)) = idle.by_age.first_key_value() else { break None };
-                let since =
-                    idle.by_key.get(key).and_then(|same| same.iter().find(|resting| resting.turn == *turn)).map(|resting| resting.since);
+                let since = idle
+                    .by_key
+                    .get(key)
+                    .and_then(|same| same.iter().find(|resting| resting.turn == *turn))
+                    .map(|resting| resting.since);
                 match since.map(|since| since + age) {
                     Some(due) if due > now => break Some(due),
                     _ => old.extend(idle.oldest()),

@@ -47,7 +47,9 @@ impl Proxy {
     }
 
     fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidTask> {
-        let read = |name: &str| variable(&name.to_lowercase()).or_else(|| variable(name)).filter(|text| !text.is_empty());
+        let read = |name: &str| {
+            variable(&name.to_lowercase()).or_else(|| variable(name)).filter(|text| !text.is_empty())
+        };
         let direct = read("NO_PROXY").unwrap_or_default();
         Ok(Self {
             http: read("HTTP_PROXY").as_deref().map(via).transpose()?,
@@ -72,8 +74,11 @@ impl Proxy {
     }
 
     pub(super) fn way_to(&self, https: bool, host: &str) -> Option<&Via> {
-        let direct =
-            |name: &String| name == "*" || host == name || host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        let direct = |name: &String| {
+            name == "*"
+                || host == name
+                || host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.'))
+        };
         if self.direct.iter().any(direct) {
             return None;
         }
@@ -88,7 +93,8 @@ fn via(url: &str) -> Result<Via, InvalidTask> {
         return Err(wrong("expected an http URL"));
     }
     let credentials = take_credentials(&mut url);
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("there is no host"))?.to_owned();
+    let host =
+        url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("there is no host"))?.to_owned();
     Ok(Via { host, port: url.port_or_known_default().unwrap_or(80), credentials })
 }
 
@@ -104,7 +110,8 @@ mod tests {
             ("HTTPS_PROXY", "http://secure:3"),
             ("NO_PROXY", " .example.org, localhost"),
         ];
-        let variable = |name: &str| given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let variable =
+            |name: &str| given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let proxy = Proxy::read(variable).expect("proxies");
         let way = |https, host| proxy.way_to(https, host).map(|via| (via.host.as_str(), via.port));
         assert_eq!((way(false, "bmc1"), way(true, "bmc1")), (Some(("small", 1)), Some(("secure", 3))));
@@ -116,7 +123,9 @@ mod tests {
     #[test]
     fn exceptions_hold_for_what_lies_below() {
         let proxy = Proxy::at("http://user:secret@proxy:3128").expect("a proxy").except("example.org");
-        assert!(proxy.way_to(true, "bmc.example.org").is_none() && proxy.way_to(true, "example.org").is_none());
+        assert!(
+            proxy.way_to(true, "bmc.example.org").is_none() && proxy.way_to(true, "example.org").is_none()
+        );
         assert!(proxy.way_to(true, "badexample.org").is_some_and(|via| via.port == 3128));
         assert!(!format!("{proxy:?}").contains("secret") && !format!("{proxy:?}").contains("dXNl"));
     }

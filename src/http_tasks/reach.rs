@@ -1,14 +1,16 @@
 //! Where tasks may go: an allow-list of hosts, held against every address that is about to be connected to.
 //!
-//! A host that is named may resolve to anything that lies outside the own machine and its surroundings. Addresses that lead
-//! inside - loopback, link-local and with it the metadata services of clouds, carrier-grade NAT, and IPv6 forms that carry an
-//! IPv4 address - have to be listed themselves: a name's owner decides what it resolves to.
+//! A host that is named may resolve to anything that lies outside the own machine and its surroundings.
+//! Addresses that lead inside - loopback, link-local and with it the metadata services of clouds,
+//! carrier-grade NAT, and IPv6 forms that carry an IPv4 address - have to be listed themselves: a name's
+//! owner decides what it resolves to.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Says whether a connection may be made. Asked for each address, right before it is connected to; redirects included.
+/// Says whether a connection may be made. Asked for each address, right before it is connected to; redirects
+/// included.
 pub trait Guard: Send + Sync {
     /// `Err` has the reason, and what would have to change.
     ///
@@ -16,7 +18,8 @@ pub trait Guard: Send + Sync {
     /// When the address may not be reached.
     fn check(&self, host: &str, port: u16, address: IpAddr) -> Result<(), String>;
 
-    /// Says whether TLS may be spoken there without a look at the certificate, as a task asks for. Unless said otherwise it may.
+    /// Says whether TLS may be spoken there without a look at the certificate, as a task asks for. Unless
+    /// said otherwise it may.
     ///
     /// # Errors
     /// When it may not.
@@ -35,7 +38,8 @@ pub struct Reach {
     verified: Option<String>,
 }
 
-/// One entry: `bmc1.example.org`, `*.example.org`, `*`, `10.1.2.3`, `10.0.0.0/8`, `[fd00::]/8`; each may end in `:port`.
+/// One entry: `bmc1.example.org`, `*.example.org`, `*`, `10.1.2.3`, `10.0.0.0/8`, `[fd00::]/8`; each may end
+/// in `:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowed {
     what: What,
@@ -58,7 +62,8 @@ impl Reach {
         Self { allowed: allowed.into_iter().collect(), key: key.into(), verified: None }
     }
 
-    /// Whatever a task asks for, certificates are looked at but on loopback addresses; `key` is where that would be set otherwise.
+    /// Whatever a task asks for, certificates are looked at but on loopback addresses; `key` is where that
+    /// would be set otherwise.
     #[must_use]
     pub fn verified(mut self, key: impl Into<String>) -> Self {
         self.verified = Some(key.into());
@@ -83,7 +88,9 @@ impl Guard for Reach {
         let key = &self.key;
         match (named, inside(address)) {
             (true, None) => Ok(()),
-            (true, Some(kind)) => Err(format!("it is {kind}; list the address itself under {key} if that is meant")),
+            (true, Some(kind)) => {
+                Err(format!("it is {kind}; list the address itself under {key} if that is meant"))
+            }
             (false, _) => Err(format!("neither the host nor the address is listed under {key}")),
         }
     }
@@ -104,7 +111,9 @@ impl What {
             (Self::Net(IpAddr::V4(net), length), IpAddr::V4(address)) => {
                 same_beginning(u128::from(net.to_bits()) << 96, u128::from(address.to_bits()) << 96, *length)
             }
-            (Self::Net(IpAddr::V6(net), length), IpAddr::V6(address)) => same_beginning(net.to_bits(), address.to_bits(), *length),
+            (Self::Net(IpAddr::V6(net), length), IpAddr::V6(address)) => {
+                same_beginning(net.to_bits(), address.to_bits(), *length)
+            }
             _ => false,
         }
     }
@@ -165,14 +174,18 @@ impl FromStr for Allowed {
             return Ok(Self { what, port: None });
         }
         let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?)),
+            Some((host, port)) => {
+                (host, Some(port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?))
+            }
             None => (text, None),
         };
         let what = match net(host) {
             Some(what) => what,
             None if host == "*" => What::Any,
             None => match host.strip_prefix('*') {
-                Some(suffix) if suffix.starts_with('.') && is_name(&suffix[1..]) => What::Below(suffix.to_ascii_lowercase()),
+                Some(suffix) if suffix.starts_with('.') && is_name(&suffix[1..]) => {
+                    What::Below(suffix.to_ascii_lowercase())
+                }
                 None if is_name(host) => What::Host(host.to_ascii_lowercase()),
                 _ => return Err(wrong()),
             },
@@ -186,7 +199,12 @@ fn net(text: &str) -> Option<What> {
         Some((address, length)) => (address, Some(length.parse::<u8>().ok()?)),
         None => (text, None),
     };
-    let address: IpAddr = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address).parse().ok()?;
+    let address: IpAddr = address
+        .strip_prefix('[')
+        .and_then(|inner| inner.strip_suffix(']'))
+        .unwrap_or(address)
+        .parse()
+        .ok()?;
     let whole = if address.is_ipv4() { 32 } else { 128 };
     length.is_none_or(|length| length <= whole).then(|| What::Net(address, length.unwrap_or(whole)))
 }
@@ -236,39 +254,32 @@ mod tests {
         assert!(allows(&["*.example.org"], "bmc2.example.org", 443, "10.0.0.1"));
         assert!(!allows(&["*.example.org"], "example.org", 443, "10.0.0.1"));
         assert!(!allows(&["*.example.org"], "evilexample.org", 443, "10.0.0.1"));
-        assert!(allows(&["bmc1:8443"], "bmc1", 8443, "10.0.0.1") && !allows(&["bmc1:8443"], "bmc1", 443, "10.0.0.1"));
-        assert!(allows(&["10.0.0.0/8"], "anything", 80, "10.255.0.1") && !allows(&["10.0.0.0/8"], "anything", 80, "11.0.0.1"));
-        assert!(allows(&["10.1.2.3:80"], "10.1.2.3", 80, "10.1.2.3") && !allows(&["10.1.2.3:80"], "10.1.2.3", 81, "10.1.2.3"));
-        assert!(allows(&["[fd00::]/8"], "[fd12::1]", 80, "fd12::1") && allows(&["fd12::1"], "[fd12::1]", 80, "fd12::1"));
+        assert!(
+            allows(&["bmc1:8443"], "bmc1", 8443, "10.0.0.1")
+                && !allows(&["bmc1:8443"], "bmc1", 443, "10.0.0.1")
+        );
+        assert!(
+            allows(&["10.0.0.0/8"], "anything", 80, "10.255.0.1")
+                && !allows(&["10.0.0.0/8"], "anything", 80, "11.0.0.1")
+        );
+        assert!(
+            allows(&["10.1.2.3:80"], "10.1.2.3", 80, "10.1.2.3")
+                && !allows(&["10.1.2.3:80"], "10.1.2.3", 81, "10.1.2.3")
+        );
+        assert!(
+            allows(&["[fd00::]/8"], "[fd12::1]", 80, "fd12::1")
+                && allows(&["fd12::1"], "[fd12::1]", 80, "fd12::1")
+        );
         assert!(allows(&["0.0.0.0/0"], "x", 80, "127.0.0.1") && !allows(&["0.0.0.0/0"], "x", 80, "::1"));
     }
 
     #[test]
     fn what_leads_inside_needs_an_entry_of_its_own() {
         let addresses = [
-            "127.0.0.1",
-            "127.8.8.8",
-            "169.254.169.254",
-            "100.64.0.1",
-            "100.100.100.200",
-            "168.63.129.16",
-            "192.0.0.192",
-            "0.0.0.0",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "::ffff:127.0.0.1",
-            "::ffff:8.8.8.8",
-            "::7f00:1",
-            "2002:7f00:1::",
-            "64:ff9b::7f00:1",
-            "64:ff9b:1::a00:1",
-            "2001:0:1::1",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-            "fd00:ec2::254",
+            "127.0.0.1", "127.8.8.8", "169.254.169.254", "100.64.0.1", "100.100.100.200", "168.63.129.16",
+            "192.0.0.192", "0.0.0.0", "224.0.0.1", "255.255.255.255", "::1", "::", "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8", "::7f00:1", "2002:7f00:1::", "64:ff9b::7f00:1", "64:ff9b:1::a00:1",
+            "2001:0:1::1", "fe80::1", "fec0::1", "ff02::1", "fd00:ec2::254",
         ];
         for address in addresses {
             assert!(!allows(&["*"], "host", 80, address), "{address}");
@@ -282,7 +293,10 @@ mod tests {
 
     #[test]
     fn entries_are_read_or_refused() {
-        for wrong in ["", "*x", "*.", "host:", "host:0", "host:99999", "10.0.0.0/33", "10.0.0", "a b", "http://host", "ho/st", "*.a*"] {
+        for wrong in [
+            "", "*x", "*.", "host:", "host:0", "host:99999", "10.0.0.0/33", "10.0.0", "a b", "http://host",
+            "ho/st", "*.a*",
+        ] {
             assert!(wrong.parse::<Allowed>().is_err(), "{wrong}");
         }
         for right in ["*", "host", "*.example.org", "10.0.0.0/8:80", "[fd00::]/8:443"] {

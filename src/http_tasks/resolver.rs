@@ -1,6 +1,7 @@
 //! Names to addresses: few look-ups at a time, one for each name, remembered for a short while.
 //!
-//! The system's resolver blocks a thread for each look-up. Sixteen thousand tasks for one name are one look-up here.
+//! The system's resolver blocks a thread for each look-up. Sixteen thousand tasks for one name are one
+//! look-up here.
 
 use std::collections::HashMap;
 use std::io;

@@ -40,7 +40,14 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<_> = self.headers.iter().filter(|(name, _)| !is_credential(name)).collect();
         let mut shown = f.debug_struct("Response");
-        shown.field("status", &self.status.as_u16()).field("version", &self.version).field("url", &self.url.as_str());
-        shown.field("headers", &headers).field("body_bytes", &self.body.len()).field("truncated", &self.truncated).finish()
+        shown
+            .field("status", &self.status.as_u16())
+            .field("version", &self.version)
+            .field("url", &self.url.as_str());
+        shown
+            .field("headers", &headers)
+            .field("body_bytes", &self.body.len())
+            .field("truncated", &self.truncated)
+            .finish()
     }
 }

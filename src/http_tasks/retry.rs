@@ -16,8 +16,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Which requests may be sent again after bytes of them have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RetryMethods {
-    /// All but POST and PATCH. Those are sent again only when no byte had been written, on 429 and 503, or when they carry an
-    /// `Idempotency-Key`: a server that breaks off may have done what it was asked for.
+    /// All but POST and PATCH. Those are sent again only when no byte had been written, on 429 and 503, or
+    /// when they carry an `Idempotency-Key`: a server that breaks off may have done what it was asked for.
     #[default]
     Auto,
     /// All of them.
@@ -45,7 +45,8 @@ pub struct RetryPolicy {
     pub methods: RetryMethods,
     /// What is taken off the waits.
     pub jitter: Jitter,
-    /// The longest wait that a server may ask for with `Retry-After`; `None` is whatever the task's time allows.
+    /// The longest wait that a server may ask for with `Retry-After`; `None` is whatever the task's time
+    /// allows.
     pub retry_after_max: Option<Duration>,
     /// Whether the last response is a success even when its status asked for another try.
     pub deliver_last: bool,
@@ -65,7 +66,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// As the service that this engine takes after really does it: no retries unless said, every method, no jitter.
+    /// As the service that this engine takes after really does it: no retries unless said, every method, no
+    /// jitter.
     pub fn trs_compat() -> Self {
         Self { retries: Some(0), methods: RetryMethods::Every, jitter: Jitter::None, ..Self::default() }
     }
@@ -78,7 +80,10 @@ impl RetryPolicy {
     /// The wait before retry `k`, from 0. `chance` is between 0 and 1.
     pub fn wait(&self, k: u32, chance: f64) -> Duration {
         let cap = if self.backoff_max.is_zero() { LONGEST_WAIT } else { self.backoff_max };
-        let full = 1_u32.checked_shl(k).and_then(|factor| FIRST_WAIT.checked_mul(factor)).map_or(cap, |wait| wait.min(cap));
+        let full = 1_u32
+            .checked_shl(k)
+            .and_then(|factor| FIRST_WAIT.checked_mul(factor))
+            .map_or(cap, |wait| wait.min(cap));
         match self.jitter {
             Jitter::None => full,
             Jitter::Quarter => full.mul_f64(1.0 - 0.25 * chance.clamp(0.0, 1.0)),
@@ -90,8 +95,8 @@ impl RetryPolicy {
         self.says_so(headers) || !matches!(*method, Method::POST | Method::PATCH) && is_known(method)
     }
 
-    /// Whether a request may be sent again to a server that has begun to answer it: it has done what it was asked for, and only its answer
-    /// was lost. What changes nothing may be asked again.
+    /// Whether a request may be sent again to a server that has begun to answer it: it has done what it was
+    /// asked for, and only its answer was lost. What changes nothing may be asked again.
     pub fn may_ask_again(&self, method: &Method, headers: &HeaderMap) -> bool {
         self.says_so(headers) || is_known(method) && method.is_safe()
     }
@@ -104,7 +109,10 @@ impl RetryPolicy {
 
 /// Methods that this crate knows to mean the same twice; others are treated like POST.
 fn is_known(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
 }
 
 /// Whether a status asks for another try.
@@ -117,8 +125,9 @@ pub fn did_nothing(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE
 }
 
-/// The wait that a server asks for. Whole seconds or a date, on 429 and 503; anything else is as if it were not there. A date counts from the
-/// answer's own `Date`, if it has one: that is the clock by which the server has chosen it.
+/// The wait that a server asks for. Whole seconds or a date, on 429 and 503; anything else is as if it were
+/// not there. A date counts from the answer's own `Date`, if it has one: that is the clock by which the
+/// server has chosen it.
 pub fn retry_after(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     if !did_nothing(status) {
         return None;
@@ -132,7 +141,8 @@ pub fn retry_after(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> 
     Some((http_date(text, now)? - from).to_std().unwrap_or(Duration::ZERO))
 }
 
-/// A date in any of the three forms of RFC 9110, 5.6.7. The name of the day is not held against the date: it adds nothing.
+/// A date in any of the three forms of RFC 9110, 5.6.7. The name of the day is not held against the date: it
+/// adds nothing.
 fn http_date(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let text = text.trim();
     let (day, rest) = text.split_once(' ')?;
@@ -162,8 +172,14 @@ mod tests {
     fn waits_double_up_to_the_longest() {
         let policy = RetryPolicy { jitter: Jitter::None, ..RetryPolicy::default() };
         assert_eq!(waits(&policy, 6), [1000, 2000, 4000, 5000, 5000, 5000]);
-        assert_eq!(waits(&RetryPolicy { backoff_max: Duration::from_millis(100), ..policy.clone() }, 3), [100, 100, 100]);
-        assert_eq!(waits(&RetryPolicy { backoff_max: Duration::ZERO, ..policy.clone() }, 4), [1000, 2000, 4000, 5000]);
+        assert_eq!(
+            waits(&RetryPolicy { backoff_max: Duration::from_millis(100), ..policy.clone() }, 3),
+            [100, 100, 100]
+        );
+        assert_eq!(
+            waits(&RetryPolicy { backoff_max: Duration::ZERO, ..policy.clone() }, 4),
+            [1000, 2000, 4000, 5000]
+        );
         let patient = RetryPolicy { backoff_max: Duration::MAX, ..policy };
         assert_eq!(patient.wait(31, 0.0), Duration::from_secs(1 << 31));
         assert_eq!(patient.wait(32, 0.0), Duration::MAX, "an overflow is the longest wait");
@@ -190,7 +206,10 @@ mod tests {
     #[test]
     fn transient_statuses() {
         let transient = |status: u16| is_transient(StatusCode::from_u16(status).expect("a status"));
-        let all: Vec<u16> = [200, 301, 404, 429, 500, 501, 503, 505, 599, 600].into_iter().filter(|status| transient(*status)).collect();
+        let all: Vec<u16> = [200, 301, 404, 429, 500, 501, 503, 505, 599, 600]
+            .into_iter()
+            .filter(|status| transient(*status))
+            .collect();
         assert_eq!(all, [429, 500, 503, 505, 599, 600]);
     }
 
@@ -199,7 +218,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let asked = |status: u16, value: &'static str| {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().expect("a value"))]);
-            retry_after(StatusCode::from_u16(status).expect("a status"), &headers, now).map(|wait| wait.as_secs())
+            retry_after(StatusCode::from_u16(status).expect("a status"), &headers, now)
+                .map(|wait| wait.as_secs())
         };
         for status in [429, 503] {
             assert_eq!(asked(status, "0"), Some(0));
@@ -212,9 +232,16 @@ mod tests {
             assert_eq!(asked(status, "Sun Nov 16 08:49:37 1994"), Some(864_000));
             assert_eq!(asked(status, "Mon, 06 Nov 1994 08:49:40 GMT"), Some(3), "the wrong name of the day");
             assert_eq!(asked(status, "Sun, 06 Nov 1994 08:49:60 GMT"), Some(23), "a leap second");
-            for ignored in
-                ["-1", "1.5", "", "+1", "soon", "Sun, 06 Nov 1994 08:49:40", "Sun, 31 Feb 1994 08:49:40 GMT", "Sunday, 06-Nov-94"]
-            {
+            for ignored in [
+                "-1",
+                "1.5",
+                "",
+                "+1",
+                "soon",
+                "Sun, 06 Nov 1994 08:49:40",
+                "Sun, 31 Feb 1994 08:49:40 GMT",
+                "Sunday, 06-Nov-94",
+            ] {
                 assert_eq!(asked(status, ignored), None, "{ignored}");
             }
         }
@@ -232,8 +259,13 @@ mod tests {
             ("soon", 3),
         ] {
             let pairs = [(RETRY_AFTER, "Sun, 06 Nov 1994 08:49:40 GMT"), (DATE, date)];
-            let headers = pairs.into_iter().map(|(name, value)| (name, value.parse().expect("a value"))).collect();
-            assert_eq!(retry_after(StatusCode::SERVICE_UNAVAILABLE, &headers, now), Some(Duration::from_secs(wait)), "{date}");
+            let headers =
+                pairs.into_iter().map(|(name, value)| (name, value.parse().expect("a value"))).collect();
+            assert_eq!(
+                retry_after(StatusCode::SERVICE_UNAVAILABLE, &headers, now),
+                Some(Duration::from_secs(wait)),
+                "{date}"
+            );
         }
     }
 
@@ -258,7 +290,10 @@ mod tests {
     fn a_post_is_repeated_only_when_it_says_so() {
         let policy = RetryPolicy::default();
         let none = HeaderMap::new();
-        let key = HeaderMap::from_iter([("idempotency-key".parse().expect("a name"), "1".parse().expect("a value"))]);
+        let key = HeaderMap::from_iter([(
+            "idempotency-key".parse().expect("a name"),
+            "1".parse().expect("a value"),
+        )]);
         assert!(policy.may_repeat(&Method::GET, &none) && policy.may_repeat(&Method::PUT, &none));
         assert!(!policy.may_repeat(&Method::POST, &none) && !policy.may_repeat(&Method::PATCH, &none));
         assert!(policy.may_repeat(&Method::POST, &key));
@@ -269,7 +304,10 @@ mod tests {
     fn what_was_answered_is_asked_again_only_when_that_changes_nothing() {
         let policy = RetryPolicy::default();
         let none = HeaderMap::new();
-        let key = HeaderMap::from_iter([("idempotency-key".parse().expect("a name"), "1".parse().expect("a value"))]);
+        let key = HeaderMap::from_iter([(
+            "idempotency-key".parse().expect("a name"),
+            "1".parse().expect("a value"),
+        )]);
         for (method, again) in [
             (Method::GET, true),
             (Method::HEAD, true),
@@ -281,7 +319,11 @@ mod tests {
             (Method::from_bytes(b"LOCK").expect("a method"), false),
         ] {
             assert_eq!(policy.may_ask_again(&method, &none), again, "{method}");
-            assert!(policy.may_ask_again(&method, &key) && RetryPolicy::trs_compat().may_ask_again(&method, &none), "{method}");
+            assert!(
+                policy.may_ask_again(&method, &key)
+                    && RetryPolicy::trs_compat().may_ask_again(&method, &none),
+                "{method}"
+            );
         }
     }
 }

@@ -124,8 +124,8 @@ impl TaskRunner {
         }
     }
 
-    /// Begins a runner that has the calls made elsewhere. Sockets, TLS and all else that concerns connections are set there; setting them here is an
-    /// error of [`RunnerBuilder::build`].
+    /// Begins a runner that has the calls made elsewhere. Sockets, TLS and all else that concerns connections
+    /// are set there; setting them here is an error of [`RunnerBuilder::build`].
     pub fn elsewhere(service: impl Into<String>, carrier: Arc<dyn Carrier>) -> RunnerBuilder {
         RunnerBuilder { carrier: Some(carrier), ..Self::local(service) }
     }
@@ -138,7 +138,8 @@ impl TaskRunner {
     /// Starts a list. Returns at once, whatever its length.
     ///
     /// # Errors
-    /// When the list is empty, there is no room for it, or the runner was shut down. A task that cannot be sent is no error: it completes with one.
+    /// When the list is empty, there is no room for it, or the runner was shut down. A task that cannot be
+    /// sent is no error: it completes with one.
     pub fn launch<T>(&self, list: TaskList<T>) -> Result<Batch<T>, LaunchError> {
         if list.is_empty() {
             return Err(LaunchError::Empty);
@@ -155,7 +156,8 @@ impl TaskRunner {
         Ok(self.engine.launch(list))
     }
 
-    /// As [`Self::launch`], for code that is not async. In async code the iterator panics instead of blocking it.
+    /// As [`Self::launch`], for code that is not async. In async code the iterator panics instead of blocking
+    /// it.
     ///
     /// # Errors
     /// As [`Self::launch`].
@@ -163,7 +165,8 @@ impl TaskRunner {
         Ok(Blocking { batch: self.launch(list)?, runtime: self.engine.handle().clone() })
     }
 
-    /// Changes whom to believe and who we are, for connections of tasks that start from now on. No connection made before serves them.
+    /// Changes whom to believe and who we are, for connections of tasks that start from now on. No connection
+    /// made before serves them.
     ///
     /// # Errors
     /// When the calls are made elsewhere.
@@ -186,8 +189,8 @@ impl TaskRunner {
         self.engine.stats()
     }
 
-    /// Takes no more lists, waits for what runs at most `grace`, ends the rest (each task completes), closes all sockets. Harmless
-    /// twice.
+    /// Takes no more lists, waits for what runs at most `grace`, ends the rest (each task completes), closes
+    /// all sockets. Harmless twice.
     pub async fn shutdown(&self, grace: Duration) {
         self.engine.shut_down(grace).await;
     }
@@ -195,7 +198,10 @@ impl TaskRunner {
 
 impl std::fmt::Debug for TaskRunner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TaskRunner").field("service", &self.engine.settings().service).field("stats", &self.stats()).finish()
+        f.debug_struct("TaskRunner")
+            .field("service", &self.engine.settings().service)
+            .field("stats", &self.stats())
+            .finish()
     }
 }
 
@@ -206,16 +212,17 @@ impl std::fmt::Debug for RunnerBuilder {
 }
 
 impl RunnerBuilder {
-    /// Tasks that run at the same time; never more than sockets. Default [`Limit::Auto`]; 10,000 when the calls are made elsewhere, where the
-    /// time of a task runs from here on: more than the workers do at the same time only wait for them.
+    /// Tasks that run at the same time; never more than sockets. Default [`Limit::Auto`]; 10,000 when the
+    /// calls are made elsewhere, where the time of a task runs from here on: more than the workers do at the
+    /// same time only wait for them.
     #[must_use]
     pub fn max_in_flight(mut self, limit: Limit) -> Self {
         self.max_in_flight = limit;
         self
     }
 
-    /// Sockets at the same time; never more than [`Limit::Auto`], the default: the soft limit on open files, less those open when the runner is built,
-    /// less 64.
+    /// Sockets at the same time; never more than [`Limit::Auto`], the default: the soft limit on open files,
+    /// less those open when the runner is built, less 64.
     #[must_use]
     pub fn max_sockets(mut self, limit: Limit) -> Self {
         self.of_calls = Some("max_sockets");
@@ -231,23 +238,25 @@ impl RunnerBuilder {
         self
     }
 
-    /// Tasks that run at the same time for one host and port. Default: all but a sixteenth of the slots, which is kept for other
-    /// hosts.
+    /// Tasks that run at the same time for one host and port. Default: all but a sixteenth of the slots,
+    /// which is kept for other hosts.
     #[must_use]
     pub fn max_per_host(mut self, tasks: usize) -> Self {
         self.max_per_host = Some(tasks);
         self
     }
 
-    /// Attempts that begin in a second for one host and port, evenly spread; more than 0, such as 0.5 or 100. Default: no limit.
+    /// Attempts that begin in a second for one host and port, evenly spread; more than 0, such as 0.5 or 100.
+    /// Default: no limit.
     #[must_use]
     pub fn max_rate_per_host(mut self, per_second: f64) -> Self {
         self.max_rate_per_host = Some(per_second);
         self
     }
 
-    /// Tasks that may be unfinished at the same time, waiting or running: a list that would make them more is not launched, so that a caller that
-    /// is faster than the servers learns of it. Two launches at the same time may both find room. Default: no limit.
+    /// Tasks that may be unfinished at the same time, waiting or running: a list that would make them more is
+    /// not launched, so that a caller that is faster than the servers learns of it. Two launches at the same
+    /// time may both find room. Default: no limit.
     #[must_use]
     pub fn max_unfinished(mut self, tasks: usize) -> Self {
         self.max_unfinished = Some(tasks);
@@ -383,7 +392,9 @@ impl RunnerBuilder {
         let pace = match self.max_rate_per_host {
             None => None,
             // A division by next to nothing is more than any span.
-            Some(rate) if rate > 0.0 && rate.is_finite() => Some(Duration::try_from_secs_f64(1.0 / rate).unwrap_or(FOREVER).min(FOREVER)),
+            Some(rate) if rate > 0.0 && rate.is_finite() => {
+                Some(Duration::try_from_secs_f64(1.0 / rate).unwrap_or(FOREVER).min(FOREVER))
+            }
             Some(_) => return Err(wrong("max_rate_per_host", "is no number of attempts in a second")),
         };
         let most = match (&self.carrier, self.of_calls, self.max_sockets) {
@@ -406,7 +417,8 @@ impl RunnerBuilder {
             }
         };
         let transport = self.transport;
-        let (total, per_key) = if transport.keep_alive { (transport.max_idle, transport.max_idle_per_host) } else { (0, 0) };
+        let (total, per_key) =
+            if transport.keep_alive { (transport.max_idle, transport.max_idle_per_host) } else { (0, 0) };
         let schedule = Schedule::new(slots, self.max_per_host, pace);
         let pool = Pool::new(Limits { total, per_key, age: transport.idle_timeout });
         let settings = Settings {
@@ -425,7 +437,13 @@ impl RunnerBuilder {
             observer: self.observer,
             connector: self.connector,
         };
-        let network = Network::new(settings, Sockets::new(most), pool, Resolver::new(self.resolver), TlsContext::new(self.tls, 1));
+        let network = Network::new(
+            settings,
+            Sockets::new(most),
+            pool,
+            Resolver::new(self.resolver),
+            TlsContext::new(self.tls, 1),
+        );
         Ok(TaskRunner { engine: Arc::new(Engine::new(network, schedule, self.carrier, runtime)) })
     }
 }

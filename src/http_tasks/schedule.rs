@@ -1,8 +1,8 @@
-//! Who starts next. Each host has a lane; the lane with the fewest running tasks is served first, and inside a lane those that
-//! come back from a wait, then by priority, then as they came.
+//! Who starts next. Each host has a lane; the lane with the fewest running tasks is served first, and inside
+//! a lane those that come back from a wait, then by priority, then as they came.
 //!
-//! A lane never has all slots: a host that does not answer cannot keep the others from starting. And it may have a pace: so long between two
-//! starts at least, first tries and further ones alike.
+//! A lane never has all slots: a host that does not answer cannot keep the others from starting. And it may
+//! have a pace: so long between two starts at least, first tries and further ones alike.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -187,15 +187,17 @@ impl<T, S> Schedule<T, S> {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             for queue in &mut lane.new {
                 if queue.iter().any(&meant) {
-                    let (out, kept): (Vec<_>, VecDeque<_>) =
-                        std::mem::take(queue).into_iter().fold((Vec::new(), VecDeque::new()), |(mut out, mut kept), ticket| {
+                    let (out, kept): (Vec<_>, VecDeque<_>) = std::mem::take(queue).into_iter().fold(
+                        (Vec::new(), VecDeque::new()),
+                        |(mut out, mut kept), ticket| {
                             if meant(&ticket) {
                                 out.push(ticket)
                             } else {
                                 kept.push_back(ticket)
                             }
                             (out, kept)
-                        });
+                        },
+                    );
                     *queue = kept;
                     self.queued -= out.len();
                     removed.extend(out);
@@ -227,13 +229,17 @@ impl<T, S> Schedule<T, S> {
         }
     }
 
-    /// Forgets the lane of a host that nobody uses. Not at once when it is empty: a task in a wait comes back to it.
+    /// Forgets the lane of a host that nobody uses. Not at once when it is empty: a task in a wait comes back
+    /// to it.
     pub(super) fn prune(&mut self, in_use: usize) {
-        // Waiting tasks hold no slot but know their lane: only when there is none of them can an empty lane go.
+        // Waiting tasks hold no slot but know their lane: only when there is none of them can an empty lane
+        // go.
         if in_use == 0 && self.lanes.len() > 1024 {
             let Self { lanes, by_name, ready, .. } = self;
             lanes.retain(|_, lane| {
-                let used = lane.running > 0 || lane.listed.is_some() || lane.new.iter().any(|queue| !queue.is_empty());
+                let used = lane.running > 0
+                    || lane.listed.is_some()
+                    || lane.new.iter().any(|queue| !queue.is_empty());
                 if !used {
                     by_name.remove(&lane.name);
                 }

@@ -1,7 +1,8 @@
 //! The socket budget: how many connections may be open, so that the limit on files is never met.
 //!
-//! A permit is taken before a socket is made and lives as long as the driver of the connection, not as long as the task: a
-//! finished task's socket is still open for a moment, and tasks that count only themselves run into the limit.
+//! A permit is taken before a socket is made and lives as long as the driver of the connection, not as long
+//! as the task: a finished task's socket is still open for a moment, and tasks that count only themselves run
+//! into the limit.
 
 use std::io;
 use std::sync::Arc;
@@ -40,7 +41,13 @@ impl Drop for Permit {
 impl Sockets {
     pub(super) fn new(total: usize) -> Arc<Self> {
         let [waiting, open, most] = [0; 3].map(AtomicUsize::new);
-        Arc::new(Self { free: Arc::new(Semaphore::new(total)), total: AtomicUsize::new(total), waiting, open, most })
+        Arc::new(Self {
+            free: Arc::new(Semaphore::new(total)),
+            total: AtomicUsize::new(total),
+            waiting,
+            open,
+            most,
+        })
     }
 
     pub(super) fn total(&self) -> usize {
@@ -96,7 +103,8 @@ impl Sockets {
 /// Whether the system says that no more files can be opened.
 pub(super) fn is_out_of_files(error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    code == Some(rustix::io::Errno::MFILE.raw_os_error()) || code == Some(rustix::io::Errno::NFILE.raw_os_error())
+    code == Some(rustix::io::Errno::MFILE.raw_os_error())
+        || code == Some(rustix::io::Errno::NFILE.raw_os_error())
 }
 
 /// The sockets that this process may open now: its soft limit less what is open less a reserve.
@@ -111,7 +119,8 @@ pub(super) fn budget(raise: bool) -> Result<usize, BuildError> {
             limit = raised;
         }
     }
-    let soft = limit.current.map_or(UNLIMITED, |soft| usize::try_from(soft).unwrap_or(UNLIMITED)).min(UNLIMITED);
+    let soft =
+        limit.current.map_or(UNLIMITED, |soft| usize::try_from(soft).unwrap_or(UNLIMITED)).min(UNLIMITED);
     let open = std::fs::read_dir("/proc/self/fd").map_or(SPARE, Iterator::count);
     match soft.saturating_sub(open + SPARE) {
         0 => Err(BuildError::NoSockets { limit: soft, open }),

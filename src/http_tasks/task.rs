@@ -66,10 +66,11 @@ impl InvalidTask {
     }
 }
 
-/// A source descriptor: what the tasks of a list begin with. Cloning is cheap, headers and body are shared until one is changed.
+/// A source descriptor: what the tasks of a list begin with. Cloning is cheap, headers and body are shared
+/// until one is changed.
 ///
-/// User and password of a URL become an `Authorization` header and are no part of the URL any more, so that no text can
-/// show them.
+/// User and password of a URL become an `Authorization` header and are no part of the URL any more, so that
+/// no text can show them.
 #[derive(Clone)]
 pub struct Task {
     pub(super) id: TaskId,
@@ -156,7 +157,10 @@ impl Task {
     pub fn set_url(&mut self, url: &str) -> Result<(), InvalidTask> {
         let mut url = Url::parse(url).map_err(|error| InvalidTask::new("url", error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(InvalidTask::new("url", format!("the scheme is `{}`, expected http or https", url.scheme())));
+            return Err(InvalidTask::new(
+                "url",
+                format!("the scheme is `{}`, expected http or https", url.scheme()),
+            ));
         }
         if url.host_str().is_none_or(str::is_empty) || url.port_or_known_default() == Some(0) {
             return Err(InvalidTask::new("url", "there is no host"));
@@ -188,8 +192,12 @@ impl Task {
     pub fn add_header(&mut self, name: &str, value: &[u8]) -> Result<(), InvalidTask> {
         // The operand of neither error: either could be a credential.
         let name: HeaderName = name.parse().map_err(|_| InvalidTask::new("header", "the name is none"))?;
-        let mut value = HeaderValue::from_bytes(value).map_err(|_| InvalidTask::new("header", format!("the value of `{name}` is none")))?;
-        if matches!(name.as_str(), "content-length" | "transfer-encoding" | "connection" | "upgrade" | "te" | "trailer") {
+        let mut value = HeaderValue::from_bytes(value)
+            .map_err(|_| InvalidTask::new("header", format!("the value of `{name}` is none")))?;
+        if matches!(
+            name.as_str(),
+            "content-length" | "transfer-encoding" | "connection" | "upgrade" | "te" | "trailer"
+        ) {
             return Err(InvalidTask::new("header", format!("`{name}` follows from the request")));
         }
         value.set_sensitive(is_credential(&name));
@@ -247,7 +255,8 @@ impl Task {
         self
     }
 
-    /// How failed attempts are repeated, in place of the runner's policy. [`Self::retries`] and [`Self::backoff_max`] still come first.
+    /// How failed attempts are repeated, in place of the runner's policy. [`Self::retries`] and
+    /// [`Self::backoff_max`] still come first.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.policy = Some(Arc::new(policy));
@@ -261,7 +270,8 @@ impl Task {
         self
     }
 
-    /// Whether doing it twice is as good as once, whatever its method: it may be sent again when bytes of it have left.
+    /// Whether doing it twice is as good as once, whatever its method: it may be sent again when bytes of it
+    /// have left.
     #[must_use]
     pub fn repeatable(mut self, repeatable: bool) -> Self {
         self.repeatable = repeatable;
@@ -282,8 +292,9 @@ impl Task {
         self
     }
 
-    /// Memory that the bodies of all tasks with this room share, from the first byte that is read until the body is dropped. A body for which there
-    /// is no more of it counts as longer than it may be. Not for tasks that are performed elsewhere.
+    /// Memory that the bodies of all tasks with this room share, from the first byte that is read until the
+    /// body is dropped. A body for which there is no more of it counts as longer than it may be. Not for
+    /// tasks that are performed elsewhere.
     #[must_use]
     pub fn room(mut self, room: Room) -> Self {
         self.room = Some(room);
@@ -325,15 +336,30 @@ impl fmt::Debug for Task {
         let url = self.url.as_ref().map(Url::as_str);
         let headers: Vec<&str> = self.headers.keys().map(HeaderName::as_str).collect();
         let mut shown = f.debug_struct("Task");
-        shown.field("id", &self.id.0).field("method", &self.method).field("url", &url).field("headers", &headers);
-        shown.field("body_bytes", &self.body.len()).field("tls_mode", &self.tls_mode).field("skip", &self.skip).finish_non_exhaustive()
+        shown
+            .field("id", &self.id.0)
+            .field("method", &self.method)
+            .field("url", &url)
+            .field("headers", &headers);
+        shown
+            .field("body_bytes", &self.body.len())
+            .field("tls_mode", &self.tls_mode)
+            .field("skip", &self.skip)
+            .finish_non_exhaustive()
     }
 }
 
 /// Headers whose value nobody may see.
 pub(super) fn is_credential(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie" | "x-auth-token" | "www-authenticate" | "set-cookie")
-        || ["token", "secret", "api-key", "apikey", "password"].iter().any(|word| name.as_str().contains(word))
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "proxy-authorization"
+            | "cookie"
+            | "x-auth-token"
+            | "www-authenticate"
+            | "set-cookie"
+    ) || ["token", "secret", "api-key", "apikey", "password"].iter().any(|word| name.as_str().contains(word))
 }
 
 /// User and password of a URL as the value of an `Authorization` header; they leave the URL.
@@ -357,7 +383,10 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        let code = text.get(at + 1..at + 3).filter(|_| *byte == b'%').and_then(|code| u8::from_str_radix(code, 16).ok());
+        let code = text
+            .get(at + 1..at + 3)
+            .filter(|_| *byte == b'%')
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
         plain.push(code.unwrap_or(*byte));
         at += if code.is_some() { 3 } else { 1 };
     }
@@ -380,7 +409,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_is_refused_when_made() {
-        for (url, why) in [("ftp://host/", "ftp"), ("http://", "empty host"), ("nothing", "relative"), ("http://host:0/", "no host")] {
+        for (url, why) in [
+            ("ftp://host/", "ftp"),
+            ("http://", "empty host"),
+            ("nothing", "relative"),
+            ("http://host:0/", "no host"),
+        ] {
             let error = Task::new(Method::GET, url).expect_err(url);
             assert_eq!(error.field, "url");
             assert!(error.why.contains(why), "{url}: {}", error.why);

@@ -138,7 +138,11 @@ impl<T> Entry<T> {
     ///
     /// # Errors
     /// As [`Task::header`].
-    pub fn header(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<&mut Self, InvalidTask> {
+    pub fn header(
+        &mut self,
+        name: impl AsRef<str>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<&mut Self, InvalidTask> {
         self.task.add_header(name.as_ref(), value.as_ref())?;
         Ok(self)
     }

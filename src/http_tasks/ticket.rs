@@ -33,7 +33,13 @@ pub(super) struct Record {
 
 impl Record {
     const fn new(created: std::time::SystemTime) -> Self {
-        Self { attempts: 0, history: Vec::new(), timings: Timings::new(created), trust: Trust::Plain, worker: None }
+        Self {
+            attempts: 0,
+            history: Vec::new(),
+            timings: Timings::new(created),
+            trust: Trust::Plain,
+            worker: None,
+        }
     }
 }
 
@@ -151,7 +157,8 @@ impl Drop for Ticket {
         if self.done {
             return;
         }
-        let error = if std::thread::panicking() { TaskError::Panicked } else { self.batch.reason(self.index) };
+        let error =
+            if std::thread::panicking() { TaskError::Panicked } else { self.batch.reason(self.index) };
         self.deliver(Err(error));
     }
 }
@@ -166,14 +173,21 @@ pub(super) fn body_of(result: &Result<Response, TaskError>) -> usize {
 
 impl BatchCore {
     /// A batch of these tasks, its tickets, and where their ends come out.
-    pub(super) fn new(scheduler: Arc<Scheduler<Ticket>>, tasks: Vec<Task>) -> (Arc<Self>, Vec<Ticket>, mpsc::UnboundedReceiver<Finish>) {
+    pub(super) fn new(
+        scheduler: Arc<Scheduler<Ticket>>,
+        tasks: Vec<Task>,
+    ) -> (Arc<Self>, Vec<Ticket>, mpsc::UnboundedReceiver<Finish>) {
         let (total, skipped) = (tasks.len(), tasks.iter().filter(|task| task.skip).count());
         let (finishes, receiver) = mpsc::unbounded_channel();
         let live = Mutex::new(Live { states: tasks.iter().map(|_| State::Queued).collect(), ended: None });
-        let progress = watch::Sender::new(Progress { total, skipped, queued: total - skipped, ..Progress::default() });
+        let progress =
+            watch::Sender::new(Progress { total, skipped, queued: total - skipped, ..Progress::default() });
         let core = Arc::new(Self { scheduler, tasks, launched: Instant::now(), progress, finishes, live });
-        let tickets =
-            (0_u32..).zip(&core.tasks).filter(|(_, task)| !task.skip).map(|(index, _)| Ticket::new(core.clone(), index)).collect();
+        let tickets = (0_u32..)
+            .zip(&core.tasks)
+            .filter(|(_, task)| !task.skip)
+            .map(|(index, _)| Ticket::new(core.clone(), index))
+            .collect();
         (core, tickets, receiver)
     }
 
@@ -199,7 +213,9 @@ impl BatchCore {
             Some(End::ShutDown) => TaskError::ShutDown,
             Some(End::Canceled(by)) => TaskError::Canceled { by },
             None if self.scheduler.is_shut_down() => TaskError::ShutDown,
-            None if matches!(live.states.get(index as usize), Some(State::Canceled)) => TaskError::Canceled { by: CanceledBy::Caller },
+            None if matches!(live.states.get(index as usize), Some(State::Canceled)) => {
+                TaskError::Canceled { by: CanceledBy::Caller }
+            }
             // Nobody asked for it: the runtime ended under the task.
             None => TaskError::Canceled { by: CanceledBy::Runtime },
         }
@@ -232,7 +248,9 @@ impl BatchCore {
     }
 
     pub(super) fn cancel_task(self: &Arc<Self>, id: TaskId) -> bool {
-        let Some(index) = self.tasks.iter().position(|task| task.id == id && !task.skip) else { return false };
+        let Some(index) = self.tasks.iter().position(|task| task.id == id && !task.skip) else {
+            return false;
+        };
         let handle = {
             let mut live = self.live();
             let Some(state) = live.states.get_mut(index) else { return false };

@@ -35,8 +35,8 @@ pub enum InsecureFallback {
     /// The task fails.
     #[default]
     Never,
-    /// It goes on without looking at the certificate. For nothing but certificates: a status, a refusal or a time-out never leads
-    /// here, since whoever can break a handshake could then ask for the credentials.
+    /// It goes on without looking at the certificate. For nothing but certificates: a status, a refusal or a
+    /// time-out never leads here, since whoever can break a handshake could then ask for the credentials.
     OnCertificateError {
         /// The hosts for which this holds, without port.
         hosts: Vec<String>,
@@ -99,8 +99,11 @@ impl TlsConfig {
         let mut probe = RootCertStore::empty();
         for (index, certificate) in CertificateDer::pem_slice_iter(pem.as_ref()).enumerate() {
             let number = index + 1;
-            let certificate = certificate.map_err(|error| TlsError::Bundle { number, source: error.into() })?;
-            probe.add(certificate.clone()).map_err(|error| TlsError::Bundle { number, source: error.into() })?;
+            let certificate =
+                certificate.map_err(|error| TlsError::Bundle { number, source: error.into() })?;
+            probe
+                .add(certificate.clone())
+                .map_err(|error| TlsError::Bundle { number, source: error.into() })?;
             self.bundle.push(certificate);
         }
         if self.bundle.len() == before { Err(TlsError::EmptyBundle) } else { Ok(self) }
@@ -117,14 +120,19 @@ impl TlsConfig {
     ///
     /// # Errors
     /// When one half is missing or cannot be read, or they do not belong together.
-    pub fn client_identity_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, TlsError> {
+    pub fn client_identity_pem(
+        mut self,
+        chain: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Self, TlsError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_ref())
             .collect::<Result<_, _>>()
             .map_err(|error| TlsError::Identity(format!("the certificate cannot be read: {error}")))?;
         if chain.is_empty() {
             return Err(TlsError::Identity("there is no certificate".to_owned()));
         }
-        let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|_| TlsError::Identity("there is no key".to_owned()))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_ref())
+            .map_err(|_| TlsError::Identity("there is no key".to_owned()))?;
         self.identity = Some(Arc::new(Identity { chain, key }));
         // Tells now whether they belong together.
         self.build(&Verifier::Nobody)?;
@@ -134,10 +142,14 @@ impl TlsConfig {
     fn build(&self, verifier: &Verifier) -> Result<Arc<ClientConfig>, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-        let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions).map_err(TlsError::Refused)?;
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions)
+            .map_err(TlsError::Refused)?;
         let builder = match verifier {
             Verifier::Roots(roots) => builder.with_root_certificates(roots.clone()),
-            Verifier::Nobody => builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider))),
+            Verifier::Nobody => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+            }
         };
         let mut config = match &self.identity {
             Some(identity) => builder
@@ -153,7 +165,11 @@ impl TlsConfig {
 impl fmt::Debug for TlsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("TlsConfig");
-        shown.field("roots", &self.roots).field("bundle", &self.bundle.len()).field("identity", &self.identity.is_some()).finish()
+        shown
+            .field("roots", &self.roots)
+            .field("bundle", &self.bundle.len())
+            .field("identity", &self.identity.is_some())
+            .finish()
     }
 }
 
@@ -162,8 +178,8 @@ enum Verifier {
     Nobody,
 }
 
-/// What connections are made with. A runner has one at a time; a change is a new one, so that no connection made under the old
-/// one serves a task launched under the new one.
+/// What connections are made with. A runner has one at a time; a change is a new one, so that no connection
+/// made under the old one serves a task launched under the new one.
 pub(super) struct TlsContext {
     config: TlsConfig,
     /// Tells contexts apart in the keys of the pool.
@@ -181,7 +197,11 @@ impl TlsContext {
     pub(super) fn client(&self, verify: bool) -> Result<Arc<ClientConfig>, Arc<TlsError>> {
         if verify {
             self.verified
-                .get_or_init(|| self.roots().and_then(|roots| self.config.build(&Verifier::Roots(roots))).map_err(Arc::new))
+                .get_or_init(|| {
+                    self.roots()
+                        .and_then(|roots| self.config.build(&Verifier::Roots(roots)))
+                        .map_err(Arc::new)
+                })
                 .clone()
         } else {
             self.insecure.get_or_init(|| self.config.build(&Verifier::Nobody).map_err(Arc::new)).clone()
@@ -198,13 +218,16 @@ impl TlsContext {
             }
         }
         for (index, certificate) in self.config.bundle.iter().enumerate() {
-            roots.add(certificate.clone()).map_err(|error| TlsError::Bundle { number: index + 1, source: error.into() })?;
+            roots
+                .add(certificate.clone())
+                .map_err(|error| TlsError::Bundle { number: index + 1, source: error.into() })?;
         }
         Ok(Arc::new(roots))
     }
 }
 
-/// Believes everybody. Signatures are not looked at either: the certificates of old controllers are often such that they cannot be.
+/// Believes everybody. Signatures are not looked at either: the certificates of old controllers are often
+/// such that they cannot be.
 #[derive(Debug)]
 struct Credulous(Arc<CryptoProvider>);
 
@@ -241,7 +264,11 @@ impl ServerCertVerifier for Credulous {
     /// Also those that cannot be verified here: nothing is, and a server that has no other would not answer.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.0.signature_verification_algorithms.supported_schemes();
-        schemes.extend([SignatureScheme::ECDSA_NISTP521_SHA512, SignatureScheme::ED448, SignatureScheme::RSA_PKCS1_SHA1]);
+        schemes.extend([
+            SignatureScheme::ECDSA_NISTP521_SHA512,
+            SignatureScheme::ED448,
+            SignatureScheme::RSA_PKCS1_SHA1,
+        ]);
         schemes
     }
 }

@@ -9,7 +9,8 @@ pub struct TransportPolicy {
     pub max_idle: usize,
     /// Idle connections kept for one host. Default 2.
     pub max_idle_per_host: usize,
-    /// How long an idle connection is kept; unlimited unless said. Whoever polls chooses 1.5 times interval and time-out.
+    /// How long an idle connection is kept; unlimited unless said. Whoever polls chooses 1.5 times interval
+    /// and time-out.
     pub idle_timeout: Option<Duration>,
     /// How long the head of a response may take; unlimited unless said, except by the task's own time.
     pub response_header_timeout: Option<Duration>,
@@ -42,7 +43,8 @@ impl Default for TransportPolicy {
 }
 
 impl TransportPolicy {
-    /// For whoever asks the same hosts again every `interval`, a task each with `timeout`: connections outlive the pause.
+    /// For whoever asks the same hosts again every `interval`, a task each with `timeout`: connections
+    /// outlive the pause.
     pub fn polling(hosts: usize, interval: Duration, timeout: Duration) -> Self {
         Self {
             max_idle: hosts.saturating_mul(4),

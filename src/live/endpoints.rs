@@ -34,7 +34,13 @@ pub(super) async fn watch(board: &Board) {
     }
 }
 
-fn tell(board: &Board, before: Option<&(String, States)>, generation: &str, states: &States, time: Timestamp) {
+fn tell(
+    board: &Board,
+    before: Option<&(String, States)>,
+    generation: &str,
+    states: &States,
+    time: Timestamp,
+) {
     let snapshot = snapshot(generation.to_owned(), states.clone(), time);
     let known = before.filter(|(before, _)| before == generation);
     let changes = known.map(|(_, before)| states.changes_since(before));

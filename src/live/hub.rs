@@ -1,8 +1,8 @@
 //! What was told of each watched thing lately, and how far each listener is. No I/O.
 //!
-//! One number counts all events of the process, so that one number says how far a listener is with everything that it watches. A listener
-//! holds no events: it takes them out of the rings when its client has taken those before. One that is too far behind for the ring gets a
-//! snapshot in their place.
+//! One number counts all events of the process, so that one number says how far a listener is with everything
+//! that it watches. A listener holds no events: it takes them out of the rings when its client has taken
+//! those before. One that is too far behind for the ring gets a snapshot in their place.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock};
@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use super::watched::Watched;
 use crate::domain::TaskType;
 
-/// How long an event can be caught up with, and how long a thing that nobody listens to any more is still watched for those who return.
+/// How long an event can be caught up with, and how long a thing that nobody listens to any more is still
+/// watched for those who return.
 pub(super) const KEPT: Duration = Duration::from_secs(60);
 
 /// How one thing stands as a whole. Its text is made for the first who needs it.
@@ -60,7 +61,8 @@ struct Topic {
     ring: VecDeque<Told>,
     /// Bytes in the ring.
     held: usize,
-    /// A listener that has got everything up to this number goes on with the ring; any other one needs the snapshot.
+    /// A listener that has got everything up to this number goes on with the ring; any other one needs the
+    /// snapshot.
     floor: u64,
     wake: watch::Sender<()>,
     listeners: usize,
@@ -183,7 +185,12 @@ impl Hub {
     }
 
     /// What there is for a listener at this place, which it then has got.
-    pub fn catch_up(&self, watched: &[Watched], place: &mut Place, gone: impl Fn(&Watched) -> String) -> Option<Batch> {
+    pub fn catch_up(
+        &self,
+        watched: &[Watched],
+        place: &mut Place,
+        gone: impl Fn(&Watched) -> String,
+    ) -> Option<Batch> {
         let mut texts = Vec::new();
         for (watched, known) in watched.iter().zip(&mut place.known) {
             let Some(topic) = self.topics.get(watched) else { continue };

@@ -126,7 +126,8 @@ impl Listener {
         }
     }
 
-    /// The next events as they are sent, the last of them with the id that says how far they reach. May be dropped and called again.
+    /// The next events as they are sent, the last of them with the id that says how far they reach. May be
+    /// dropped and called again.
     pub async fn next(&mut self) -> String {
         loop {
             // Before the look, so that nothing between the look and the wait is missed.

@@ -1,7 +1,7 @@
 //! How often the ledger is read for what is watched. No I/O.
 //!
-//! Many states take long to read, few do not. So the pauses follow from how long the last reading took: what is small is always
-//! fresh, and what is large takes a bounded part of the database's time.
+//! Many states take long to read, few do not. So the pauses follow from how long the last reading took: what
+//! is small is always fresh, and what is large takes a bounded part of the database's time.
 
 use std::time::Duration;
 
@@ -54,7 +54,13 @@ mod tests {
     #[test]
     fn what_takes_long_is_read_less_often() {
         let read_at = Instant::now();
-        let table = [(0, 500, 250), (20, 500, 250), (100, 2_000, 400), (1_000, 20_000, 4_000), (10_000, 30_000, 30_000)];
+        let table = [
+            (0, 500, 250),
+            (20, 500, 250),
+            (100, 2_000, 400),
+            (1_000, 20_000, 4_000),
+            (10_000, 30_000, 30_000),
+        ];
         for (took, unasked, asked) in table {
             let pace = Pace { read_at, took: Duration::from_millis(took) };
             let after = |at: Instant| at.duration_since(read_at).as_millis();

@@ -27,7 +27,11 @@ pub(super) async fn watch(board: &Board) {
         if let Some(records) = records.filter(|records| before.as_ref() != Some(records)) {
             let queues: Vec<Queue> = records.iter().cloned().map(Queue::from).collect();
             let told = LiveQueues { watch: watched.to_string(), time, queues };
-            board.lock().begin_anew(&watched, None, Snapshot::new(256 * records.len(), move || event("queues", &told)));
+            board.lock().begin_anew(
+                &watched,
+                None,
+                Snapshot::new(256 * records.len(), move || event("queues", &told)),
+            );
             before = Some(records);
         }
         sleep_until(pace.unasked()).await;

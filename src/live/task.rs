@@ -46,7 +46,9 @@ pub(super) async fn watch(board: &Board, id: TaskId) {
         if looked == Some(Looked::Nothing) {
             return end(board, &watched).await;
         }
-        let over = view.as_ref().is_some_and(|view| view.standing.status.is_final() && view.standing.counts.open() == 0);
+        let over = view
+            .as_ref()
+            .is_some_and(|view| view.standing.status.is_final() && view.standing.counts.open() == 0);
         let next = began + if over && !stale { ENDED } else { BETWEEN };
         tokio::select! {
             () = sleep_until(next) => {}
@@ -72,7 +74,13 @@ enum Looked {
 }
 
 /// Looks once, and tells what has changed. `stale` says that all is to be read as soon as that may be.
-async fn look(board: &Board, id: TaskId, touched: &TouchedTask, view: &mut Option<View>, stale: &mut bool) -> Result<Looked, StoreError> {
+async fn look(
+    board: &Board,
+    id: TaskId,
+    touched: &TouchedTask,
+    view: &mut Option<View>,
+    stale: &mut bool,
+) -> Result<Looked, StoreError> {
     let now = board.clock.now();
     let Some(standing) = board.store.standing(id).await? else { return Ok(Looked::Nothing) };
     let Some(seen) = view else {
@@ -83,7 +91,9 @@ async fn look(board: &Board, id: TaskId, touched: &TouchedTask, view: &mut Optio
     };
     // Taken before rows are read: what is touched after that is for the next look.
     let names = match touched.take() {
-        TouchedParts::Some(names) if names.len() <= FEW.max(seen.names.len() / SOME) => names.into_iter().collect(),
+        TouchedParts::Some(names) if names.len() <= FEW.max(seen.names.len() / SOME) => {
+            names.into_iter().collect()
+        }
         TouchedParts::Some(_) | TouchedParts::All => {
             *stale = true;
             Vec::new()
@@ -155,15 +165,30 @@ impl View {
     }
 
     fn event(standing: &TaskStanding, time: Timestamp, vector: LiveVector) -> String {
-        let TaskStanding { id, task_type, status, counts, published_at, finished_at, expires_at } = standing.clone();
+        let TaskStanding { id, task_type, status, counts, published_at, finished_at, expires_at } =
+            standing.clone();
         let watch = Watched::Task(id).to_string();
-        let task = LiveTask { watch, id, task_type, status, time, counts, published_at, finished_at, expires_at, vector };
+        let task = LiveTask {
+            watch,
+            id,
+            task_type,
+            status,
+            time,
+            counts,
+            published_at,
+            finished_at,
+            expires_at,
+            vector,
+        };
         event("task", &task)
     }
 
     fn snapshot(&self, time: Timestamp) -> Arc<Snapshot> {
-        let (standing, generation, states) = (self.standing.clone(), self.generation.clone(), self.states.clone());
-        Snapshot::new(vector::size(states.len()), move || Self::event(&standing, time, vector::whole(&generation, &states)))
+        let (standing, generation, states) =
+            (self.standing.clone(), self.generation.clone(), self.states.clone());
+        Snapshot::new(vector::size(states.len()), move || {
+            Self::event(&standing, time, vector::whole(&generation, &states))
+        })
     }
 
     /// Tells everybody the whole.

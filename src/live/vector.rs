@@ -16,7 +16,8 @@ pub(super) const fn is_better_whole(changes: usize, count: usize) -> bool {
 
 /// The whole vector.
 pub(super) fn whole(generation: &str, states: &States) -> LiveVector {
-    let (generation, states, count) = (generation.to_owned(), Some(STANDARD.encode(states.as_bytes())), states.len());
+    let (generation, states, count) =
+        (generation.to_owned(), Some(STANDARD.encode(states.as_bytes())), states.len());
     LiveVector { generation, count, states, changes: None }
 }
 

@@ -33,7 +33,10 @@ impl FromStr for Watched {
         match (text, text.split_once(':')) {
             ("endpoints", _) => Ok(Self::Endpoints),
             ("queues", _) => Ok(Self::Queues),
-            (_, Some(("task", id))) => id.parse().map(Self::Task).map_err(|_| "expected the id of a task, a UUID, after `task:`".into()),
+            (_, Some(("task", id))) => id
+                .parse()
+                .map(Self::Task)
+                .map_err(|_| "expected the id of a task, a UUID, after `task:`".into()),
             _ => Err("must name `task:ID`, `endpoints` or `queues`, with commas between them".into()),
         }
     }

@@ -1,8 +1,9 @@
 //! Gives waiting tasks to workers that have room, and takes them back from those that are gone.
 //!
-//! Any number of processes may run this loop: whose room is filled, and which task is given, is locked in the ledger: room that
-//! another process fills is waited for, tasks that it gives are skipped. What is given is published to the worker by name; if that message is lost, the row is due
-//! and the reconciler asks again. What finds a worker with room when it is submitted never comes here: it is given as it is recorded.
+//! Any number of processes may run this loop: whose room is filled, and which task is given, is locked in the
+//! ledger: room that another process fills is waited for, tasks that it gives are skipped. What is given is
+//! published to the worker by name; if that message is lost, the row is due and the reconciler asks again.
+//! What finds a worker with room when it is submitted never comes here: it is given as it is recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::telemetry::SharedMetrics;
 
 /// How often to look without being told: tasks that another process has queued, workers that are gone.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long to wait for more after a pass that gave tasks: under load a pass a millisecond would give one task each, and hold up whoever
-/// records and collects.
+/// How long to wait for more after a pass that gave tasks: under load a pass a millisecond would give one
+/// task each, and hold up whoever records and collects.
 const GATHER: Duration = Duration::from_millis(5);
 /// When a worker is asked for a task that it has not received.
 const ASK: Duration = Duration::from_secs(10);
@@ -61,8 +62,18 @@ impl Dispatcher {
         clock: Clock,
         metrics: SharedMetrics,
     ) -> Self {
-        let successors = Successors::new(config.clone(), admission, store.clone(), ledger.clone(), metrics.clone());
-        Self { rules: rules(config), retention: config.tasks.retention, store, ledger, publisher, successors, clock, metrics }
+        let successors =
+            Successors::new(config.clone(), admission, store.clone(), ledger.clone(), metrics.clone());
+        Self {
+            rules: rules(config),
+            retention: config.tasks.retention,
+            store,
+            ledger,
+            publisher,
+            successors,
+            clock,
+            metrics,
+        }
     }
 
     /// Gives and takes back until told to stop; the pass in hand is finished.
@@ -116,13 +127,22 @@ impl Dispatcher {
         let now = self.clock.now();
         let Turns { given, expired, more } = self.ledger.give(&self.rules, now, now.after(ASK)).await?;
         if !expired.is_empty() {
-            let settlement = |id| Settlement { id, event: Some(TaskEvent::Expire), asks: 0, due_at: now.after(self.retention) };
+            let settlement = |id| Settlement {
+                id,
+                event: Some(TaskEvent::Expire),
+                asks: 0,
+                due_at: now.after(self.retention),
+            };
             self.ledger.settle(&expired.into_iter().map(settlement).collect::<Vec<_>>(), now).await?;
         }
         let gave = !given.is_empty();
         if gave {
             crate::failpoint::DISPATCHER_GIVEN.reach();
-            self.publisher.give(given.into_iter().map(|Given { task, worker }| (Outgoing::from(task), worker)).collect()).await;
+            self.publisher
+                .give(
+                    given.into_iter().map(|Given { task, worker }| (Outgoing::from(task), worker)).collect(),
+                )
+                .await;
         }
         Ok(Pass { more: more || chained, gave })
     }

@@ -1,7 +1,8 @@
 //! Queues what follows a success, as the `then` of a type says.
 //!
-//! Promise: each success has one successor, whatever ends a process: the successor's identifier is made from the task before it, so
-//! that queueing it again changes nothing, and the task before leaves its queue only afterwards.
+//! Promise: each success has one successor, whatever ends a process: the successor's identifier is made from
+//! the task before it, so that queueing it again changes nothing, and the task before leaves its queue only
+//! afterwards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,14 +30,22 @@ pub struct Successors {
 
 impl Successors {
     /// For the types of this configuration.
-    pub fn new(config: Arc<Config>, admission: Arc<Admission>, store: SharedStore, ledger: Ledger, metrics: SharedMetrics) -> Self {
-        let chains = |policy: &&crate::config::TypePolicy| policy.queue.as_ref().is_some_and(|queue| queue.then.is_some());
+    pub fn new(
+        config: Arc<Config>,
+        admission: Arc<Admission>,
+        store: SharedStore,
+        ledger: Ledger,
+        metrics: SharedMetrics,
+    ) -> Self {
+        let chains = |policy: &&crate::config::TypePolicy| {
+            policy.queue.as_ref().is_some_and(|queue| queue.then.is_some())
+        };
         let types = config.of_delivery(true).filter(chains).map(|policy| policy.name.clone()).collect();
         Self { config, admission, store, ledger, metrics, types }
     }
 
-    /// Queues what is to be queued now. Answers whether anything was. What can never be queued is told in the log and in the task before,
-    /// and is not tried again.
+    /// Queues what is to be queued now. Answers whether anything was. What can never be queued is told in the
+    /// log and in the task before, and is not tried again.
     ///
     /// # Errors
     /// When the store cannot be reached; it is done by the next call.
@@ -69,8 +78,11 @@ impl Successors {
             if let Accepted::Existing { id, .. } = accepted {
                 match self.store.find(id).await? {
                     // Queued before, here or by another process.
-                    Some(existing) if existing.queued.as_ref().is_some_and(|queued| queued.parent == Some(task.id)) => {}
-                    Some(existing) => failed.push((task.id, self.report(task, &Unsubmitted::taken(existing)))),
+                    Some(existing)
+                        if existing.queued.as_ref().is_some_and(|queued| queued.parent == Some(task.id)) => {}
+                    Some(existing) => {
+                        failed.push((task.id, self.report(task, &Unsubmitted::taken(existing))))
+                    }
                     // Forgotten meanwhile: the next pass finds the identifier free.
                     None => continue,
                 }
@@ -83,9 +95,12 @@ impl Successors {
 
     /// The task after this one, if there is time left.
     fn successor(&self, task: &Task, now: Timestamp) -> Result<Option<NewTask>, Unsubmitted> {
-        let then = self.config.policy(&task.task_type).and_then(|policy| policy.queue.as_ref()?.then.as_ref());
+        let then =
+            self.config.policy(&task.task_type).and_then(|policy| policy.queue.as_ref()?.then.as_ref());
         let followed = then.and_then(|then| Some((then, self.config.policy(&then.task_type)?)));
-        let (Some((then, policy)), Ok(identifier)) = (followed, of_successor(task.id)) else { return Ok(None) };
+        let (Some((then, policy)), Ok(identifier)) = (followed, of_successor(task.id)) else {
+            return Ok(None);
+        };
         if task.expires_at <= now {
             tracing::info!(task = %task.id, "no successor is queued after an expired task");
             return Ok(None);
@@ -103,7 +118,10 @@ impl Successors {
 
     /// Tells that nothing is queued after a task, and answers the text.
     fn report(&self, task: &Task, why: &Unsubmitted) -> String {
-        self.metrics.unsubmitted.with_label_values(&["successor", task.task_type.as_str(), why.reason()]).inc();
+        self.metrics
+            .unsubmitted
+            .with_label_values(&["successor", task.task_type.as_str(), why.reason()])
+            .inc();
         tracing::error!(task = %task.id, task_type = %task.task_type, reason = %why, "the successor of a task was not queued");
         format!("the successor is not queued: {why}")
     }
@@ -124,8 +142,9 @@ mod tests {
     #[test]
     fn a_payload_is_the_same_or_made_of_members() {
         let config = |payload: &str| {
-            let text =
-                format!("task_types:\n  - {{name: a, delivery: queue, then: {{type: b{payload}}}}}\n  - {{name: b, delivery: queue}}\n");
+            let text = format!(
+                "task_types:\n  - {{name: a, delivery: queue, then: {{type: b{payload}}}}}\n  - {{name: b, delivery: queue}}\n"
+            );
             let config = Config::from_yaml(&text).expect("valid");
             config.task_types[0].queue.clone().expect("a queue").then.expect("a successor")
         };

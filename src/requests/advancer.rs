@@ -1,9 +1,10 @@
 //! Finds requests that may move on, and has the ledger move them.
 //!
-//! Any number of processes may run this loop. A process locks the requests that it moves, and the others skip these. A pass finds requests in
-//! three ways: by tasks of jobs that have ended (rows of `ended`, written with the end), by their state (new), and by their time. The bell of
-//! the ledger only makes the next pass come sooner, so nothing depends on the process that took a request or ended a task. At the times of
-//! the three configured patterns, a sweep makes requests due whose rows somebody has changed with SQL.
+//! Any number of processes may run this loop. A process locks the requests that it moves, and the others skip
+//! these. A pass finds requests in three ways: by tasks of jobs that have ended (rows of `ended`, written
+//! with the end), by their state (new), and by their time. The bell of the ledger only makes the next pass
+//! come sooner, so nothing depends on the process that took a request or ended a task. At the times of the
+//! three configured patterns, a sweep makes requests due whose rows somebody has changed with SQL.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +71,8 @@ impl<'a> Sweeps<'a> {
     /// Waits for the next time.
     fn done(&mut self, now: Timestamp) {
         let from = DateTime::<Utc>::from(now);
-        let next = self.patterns.iter().filter_map(|pattern| pattern.find_next_occurrence(&from, false).ok()).min();
+        let next =
+            self.patterns.iter().filter_map(|pattern| pattern.find_next_occurrence(&from, false).ok()).min();
         self.next = Some(next.map_or(Timestamp::from_micros(i64::MAX), Timestamp::from));
     }
 }
@@ -108,12 +110,15 @@ impl Advancer {
                 Ok(true) => failures = 0,
                 Ok(false) => {
                     failures = 0;
-                    let _ = tokio::time::timeout(LOOK, stop.run_until_cancelled(self.ledger.requests().rung())).await;
+                    let _ =
+                        tokio::time::timeout(LOOK, stop.run_until_cancelled(self.ledger.requests().rung()))
+                            .await;
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     tracing::debug!(%error, "could not move requests on");
-                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await;
+                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
+                        .await;
                 }
             }
         }
@@ -152,7 +157,13 @@ impl Advancer {
     }
 
     /// When the row of one spoils the others: each alone. What cannot be read or written fails its request.
-    async fn one_by_one(&self, due: &[DueRequest], plan: &Arc<Plan>, terms: &Terms, now: Timestamp) -> Result<usize, StoreError> {
+    async fn one_by_one(
+        &self,
+        due: &[DueRequest],
+        plan: &Arc<Plan>,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
         let mut looked_at = 0;
         for request in due {
             match self.ledger.advance(std::slice::from_ref(request), plan.clone(), terms, now).await {
@@ -168,7 +179,8 @@ impl Advancer {
         Ok(looked_at)
     }
 
-    /// Counts the moves, wakes waiting requests and publishes the tasks. If the process dies before, the tasks are due when their lease is over.
+    /// Counts the moves, wakes waiting requests and publishes the tasks. If the process dies before, the
+    /// tasks are due when their lease is over.
     async fn follow(&self, advanced: Advanced) -> usize {
         crate::failpoint::ADVANCER_MOVED.reach();
         let Advanced { looked_at, steps, moved, jobs, tasks, stopped, more } = advanced;
@@ -204,7 +216,11 @@ impl Advancer {
         let stops: Vec<Stop> = stopped
             .into_iter()
             .filter(|outcome| !outcome.to_stop.is_empty())
-            .map(|outcome| Stop { task_type: outcome.task.task_type, task_id: outcome.task.id, endpoints: outcome.to_stop })
+            .map(|outcome| Stop {
+                task_type: outcome.task.task_type,
+                task_id: outcome.task.id,
+                endpoints: outcome.to_stop,
+            })
             .collect();
         if !stops.is_empty() {
             self.publisher.stop(stops).await;

@@ -48,13 +48,24 @@ impl Calls {
     /// # Errors
     /// Why nothing performs it, as a sentence.
     pub fn type_of(&self, job: &str) -> Result<TaskType, String> {
-        let named = self.config.requests.jobs.get(job).map(|given| given.task_type.clone()).or_else(|| job.parse().ok());
+        let named = self
+            .config
+            .requests
+            .jobs
+            .get(job)
+            .map(|given| given.task_type.clone())
+            .or_else(|| job.parse().ok());
         named.filter(|name| self.config.policy(name).is_some()).ok_or_else(|| self.unknown(job))
     }
 
     fn unknown(&self, job: &str) -> String {
-        let known =
-            self.config.requests.jobs.keys().map(String::as_str).chain(self.config.task_types.iter().map(|policy| policy.name.as_str()));
+        let known = self
+            .config
+            .requests
+            .jobs
+            .keys()
+            .map(String::as_str)
+            .chain(self.config.task_types.iter().map(|policy| policy.name.as_str()));
         likeness::unknown("job", job, "configured", known).text
     }
 }
@@ -81,11 +92,16 @@ impl Jobs for Calls {
             extras: &call.request.extras,
         });
         let payload = match given.and_then(|given| given.payload.as_ref()) {
-            Some(template) => Template::new(template).fill(&told).map_err(|fault| format!("no payload for job `{}`: {fault}", call.job))?,
+            Some(template) => Template::new(template)
+                .fill(&told)
+                .map_err(|fault| format!("no payload for job `{}`: {fault}", call.job))?,
             None => told,
         };
         let identifier = of_job(&call.request.token, call.step, call.job, call.attempt);
-        let asked = Asked { endpoints: given.map(|given| given.endpoints.clone()).unwrap_or_default(), ..Asked::default() };
+        let asked = Asked {
+            endpoints: given.map(|given| given.endpoints.clone()).unwrap_or_default(),
+            ..Asked::default()
+        };
         let task = self.admission.task(policy, identifier, payload, asked, now).map_err(|faults| {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             format!("task type `{task_type}` does not admit the payload: {}", faults.join("; "))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::domain::{
-    EndpointName, JobStatus, NewTask, Request, RequestStatus, TaskId, TaskStatus, Timestamp, answered_extras, errnr, likeness,
-    too_many_extras,
+    EndpointName, JobStatus, NewTask, Request, RequestStatus, TaskId, TaskStatus, Timestamp, answered_extras,
+    errnr, likeness, too_many_extras,
 };
 use crate::store::{Answer, Call, JobChange, NewJob, RequestChange, RequestView, Standing};
 
@@ -46,7 +46,10 @@ pub fn next(view: &RequestView, jobs: &dyn Jobs, now: Timestamp) -> Option<Reque
     if let Some(flaw) = course.request.flaw.clone() {
         course.give_up(flaw, "the request cannot be carried out");
     } else if course.expires_at <= now {
-        course.give_up(format!("its time is over: it was to complete by {}", course.expires_at), "the time of the request is over");
+        course.give_up(
+            format!("its time is over: it was to complete by {}", course.expires_at),
+            "the time of the request is over",
+        );
     } else {
         course.go_on();
     }
@@ -126,10 +129,15 @@ impl<'a> Course<'a> {
             let end = match attempt.task_id.map(|id| (id, self.standing.get(&id))) {
                 None => End::failed("no task performs it: it was begun by another program"),
                 Some((_, None)) => End::failed("its task was forgotten before its outcome was looked at"),
-                Some((_, Some(Standing::Ended { status, unfinished, answers, .. }))) => End::of(*status, *unfinished, answers),
+                Some((_, Some(Standing::Ended { status, unfinished, answers, .. }))) => {
+                    End::of(*status, *unfinished, answers)
+                }
                 Some((id, Some(standing))) => {
                     let within = self.jobs.patience(&attempt.name).finish_within;
-                    let Some(within) = within.filter(|within| attempt.begins.after(*within) <= self.now) else { continue };
+                    let Some(within) = within.filter(|within| attempt.begins.after(*within) <= self.now)
+                    else {
+                        continue;
+                    };
                     self.canceled.push(id);
                     End::failed(&too_late(within, standing))
                 }
@@ -140,7 +148,8 @@ impl<'a> Course<'a> {
         closed
     }
 
-    /// Ends an attempt; what it has found out goes into the extras of the request, in the order of the attempts of its step.
+    /// Ends an attempt; what it has found out goes into the extras of the request, in the order of the
+    /// attempts of its step.
     fn end(&mut self, at: usize, mut end: End) {
         if !end.extras.is_empty() {
             let before = self.attempts[at].extras.replace(std::mem::take(&mut end.extras));
@@ -207,10 +216,12 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Enters the first step from this place on that is to run; ends the request when none is. Answers whether there is one.
+    /// Enters the first step from this place on that is to run; ends the request when none is. Answers
+    /// whether there is one.
     fn enter_from(&mut self, place: usize) -> bool {
         let failed = self.request.error.is_some();
-        let found = self.request.steps.iter().enumerate().skip(place).find(|(_, step)| step.when.admits(failed));
+        let found =
+            self.request.steps.iter().enumerate().skip(place).find(|(_, step)| step.when.admits(failed));
         let Some((place, _)) = found else {
             self.finish(if failed { RequestStatus::Failed } else { RequestStatus::Completed });
             return false;
@@ -238,7 +249,9 @@ impl<'a> Course<'a> {
     /// The last attempt of each job of the step, by the place of the job in it.
     fn newest(&self) -> Vec<Option<usize>> {
         let mut newest: BTreeMap<&str, usize> = BTreeMap::new();
-        for (at, attempt) in self.attempts.iter().enumerate().filter(|(_, attempt)| attempt.step == self.request.step) {
+        for (at, attempt) in
+            self.attempts.iter().enumerate().filter(|(_, attempt)| attempt.step == self.request.step)
+        {
             let best = newest.entry(&attempt.name).or_insert(at);
             if self.attempts[*best].number < attempt.number {
                 *best = at;
@@ -251,7 +264,9 @@ impl<'a> Course<'a> {
     /// A job of the step that has failed, with its error.
     fn failure(&self) -> Option<(String, String)> {
         let newest = self.newest();
-        let failed = |status| newest.iter().flatten().map(|at| &self.attempts[*at]).find(|attempt| attempt.status == status);
+        let failed = |status| {
+            newest.iter().flatten().map(|at| &self.attempts[*at]).find(|attempt| attempt.status == status)
+        };
         let attempt = failed(JobStatus::Failed).or_else(|| failed(JobStatus::Canceled))?;
         Some((attempt.name.clone(), attempt.error.clone().unwrap_or_else(|| "canceled".into())))
     }
@@ -260,7 +275,8 @@ impl<'a> Course<'a> {
         self.newest().into_iter().all(|at| at.is_some_and(|at| self.attempts[at].status.is_final()))
     }
 
-    /// Begins attempts of the step: the first one of a job, one whose time has come, and one after an attempt that asked for another.
+    /// Begins attempts of the step: the first one of a job, one whose time has come, and one after an attempt
+    /// that asked for another.
     fn run_step(&mut self) {
         let jobs = self.request.steps.get(self.place()).map_or_else(Vec::new, |step| step.jobs.clone());
         for (job, newest) in jobs.into_iter().zip(self.newest()) {
@@ -286,7 +302,8 @@ impl<'a> Course<'a> {
         let last = attempt.last.unwrap_or(patience.tries);
         if attempt.number >= last {
             let error = attempt.error.take().unwrap_or_default();
-            (attempt.status, attempt.error) = (JobStatus::Failed, Some(format!("{error} (attempt {} of {last})", attempt.number)));
+            (attempt.status, attempt.error) =
+                (JobStatus::Failed, Some(format!("{error} (attempt {} of {last})", attempt.number)));
             return None;
         }
         // Those before the failed jobs were begun anew do not count.
@@ -317,7 +334,8 @@ impl<'a> Course<'a> {
     /// Gives an attempt its task.
     fn begin(&mut self, at: usize) {
         let attempt = &self.attempts[at];
-        let call = Call { request: &self.request, step: attempt.step, job: &attempt.name, attempt: attempt.number };
+        let call =
+            Call { request: &self.request, step: attempt.step, job: &attempt.name, attempt: attempt.number };
         let task = self.jobs.task(&call, self.now);
         let attempt = &mut self.attempts[at];
         match task {
@@ -334,18 +352,22 @@ impl<'a> Course<'a> {
     fn withdraw(&mut self) {
         for at in self.newest().into_iter().flatten() {
             let attempt = &mut self.attempts[at];
-            let waits = || attempt.task_id.filter(|id| matches!(self.standing.get(id), Some(Standing::Waits)));
+            let waits =
+                || attempt.task_id.filter(|id| matches!(self.standing.get(id), Some(Standing::Waits)));
             match attempt.status {
                 JobStatus::New => {}
                 // Its task is not recorded yet.
-                JobStatus::Inprogress if attempt.task.is_some() => (attempt.task, attempt.task_id) = (None, None),
+                JobStatus::Inprogress if attempt.task.is_some() => {
+                    (attempt.task, attempt.task_id) = (None, None)
+                }
                 JobStatus::Inprogress => match waits() {
                     Some(id) => self.withdrawn.push(id),
                     None => continue,
                 },
                 _ => continue,
             }
-            (attempt.status, attempt.error) = (JobStatus::Canceled, Some("another job of the step has failed".to_owned()));
+            (attempt.status, attempt.error) =
+                (JobStatus::Canceled, Some("another job of the step has failed".to_owned()));
         }
     }
 
@@ -353,7 +375,9 @@ impl<'a> Course<'a> {
     fn due_at(&self) -> Option<Timestamp> {
         let due = |attempt: &Attempt| match attempt.status {
             JobStatus::New => attempt.due_at,
-            JobStatus::Inprogress => self.jobs.patience(&attempt.name).finish_within.map(|within| attempt.begins.after(within)),
+            JobStatus::Inprogress => {
+                self.jobs.patience(&attempt.name).finish_within.map(|within| attempt.begins.after(within))
+            }
             _ => None,
         };
         self.attempts.iter().filter_map(due).min().filter(|due| *due < self.expires_at)
@@ -363,11 +387,21 @@ impl<'a> Course<'a> {
         let due_at = if self.request.status.is_final() { None } else { self.due_at() };
         let (mut jobs, mut new_jobs) = (Vec::new(), Vec::new());
         for attempt in self.attempts {
-            let Attempt { recorded, name, step, number, last, status, error, extras, due_at, task, .. } = attempt;
+            let Attempt { recorded, name, step, number, last, status, error, extras, due_at, task, .. } =
+                attempt;
             match recorded {
                 Some((_, from)) if from == status => {}
                 Some((id, from)) => jobs.push(JobChange { id, from, to: status, error, extras, task }),
-                None => new_jobs.push(NewJob { name, step, attempt: number, last_attempt: last, status, error, due_at, task }),
+                None => new_jobs.push(NewJob {
+                    name,
+                    step,
+                    attempt: number,
+                    last_attempt: last,
+                    status,
+                    error,
+                    due_at,
+                    task,
+                }),
             }
         }
         RequestChange {
@@ -399,7 +433,8 @@ impl End {
         Self { status: JobStatus::Failed, error: Some(told.to_owned()), extras: BTreeMap::new() }
     }
 
-    /// By how its task has ended: an answer of 0 completes it, 75 asks for another attempt, everything else is a failure.
+    /// By how its task has ended: an answer of 0 completes it, 75 asks for another attempt, everything else
+    /// is a failure.
     fn of(status: TaskStatus, unfinished: u32, answers: &[Answer]) -> Self {
         let mut extras = BTreeMap::new();
         for answer in answers {
@@ -428,8 +463,12 @@ impl End {
             (TaskStatus::Done, Some(answer)) => (JobStatus::Failed, Some(told(answer))),
             (_, Some(answer)) if answer.errnr.is_some() => (JobStatus::Failed, Some(told(answer))),
             (_, Some(_)) if answers.len() > 1 => {
-                let names = answers.iter().filter(|answer| answer.errnr.is_none()).map(|answer| &answer.endpoint);
-                (JobStatus::Failed, Some(format!("its task expired; not finished: {}", listed(names, unfinished))))
+                let names =
+                    answers.iter().filter(|answer| answer.errnr.is_none()).map(|answer| &answer.endpoint);
+                (
+                    JobStatus::Failed,
+                    Some(format!("its task expired; not finished: {}", listed(names, unfinished))),
+                )
             }
             _ => (JobStatus::Failed, Some("its task expired before it was finished".to_owned())),
         };
@@ -536,13 +575,22 @@ mod tests {
                 completed: None,
                 expires_at: Some(at(3600)),
             };
-            Self { view: RequestView { request, jobs: Vec::new(), standing: HashMap::new() }, withdrawn: BTreeSet::new() }
+            Self {
+                view: RequestView { request, jobs: Vec::new(), standing: HashMap::new() },
+                withdrawn: BTreeSet::new(),
+            }
         }
 
         /// What the ledger does with a change. Answers whether anything but the time to look again is new.
         fn pass(&mut self, now: Timestamp) -> Option<RequestChange> {
             let seen = RequestView {
-                jobs: self.view.jobs.iter().filter(|job| job.step >= self.view.request.step).cloned().collect(),
+                jobs: self
+                    .view
+                    .jobs
+                    .iter()
+                    .filter(|job| job.step >= self.view.request.step)
+                    .cloned()
+                    .collect(),
                 ..self.view.clone()
             };
             let change = next(&seen, &Anybody, now)?;
@@ -577,8 +625,11 @@ mod tests {
                 assert!(self.view.jobs.iter().all(|other| key(other) != key(&job)), "{job:?} is there twice");
                 self.view.jobs.push(job);
             }
-            let tasks =
-                change.jobs.iter().filter_map(|job| job.task.as_ref()).chain(change.new_jobs.iter().filter_map(|job| job.task.as_ref()));
+            let tasks = change
+                .jobs
+                .iter()
+                .filter_map(|job| job.task.as_ref())
+                .chain(change.new_jobs.iter().filter_map(|job| job.task.as_ref()));
             self.view.standing.extend(tasks.map(|task| (task.id, Standing::Waits)));
             self.withdrawn.extend(&change.withdrawn);
             Some(change)
@@ -596,7 +647,10 @@ mod tests {
                 errmsg: String::new(),
                 payload: serde_json::from_str(payload).ok(),
             };
-            self.view.standing.insert(id, Standing::Ended { status: TaskStatus::Done, at: None, unfinished: 0, answers: vec![answer] });
+            self.view.standing.insert(
+                id,
+                Standing::Ended { status: TaskStatus::Done, at: None, unfinished: 0, answers: vec![answer] },
+            );
         }
 
         fn told(&self) -> Vec<(&str, u32, &str)> {
@@ -612,7 +666,8 @@ mod tests {
             errmsg: errmsg.into(),
             payload: None,
         };
-        let (good, again, bad) = (answer("a", Some(0), ""), answer("b", Some(75), "later"), answer("c", Some(3), ""));
+        let (good, again, bad) =
+            (answer("a", Some(0), ""), answer("b", Some(75), "later"), answer("c", Some(3), ""));
         let (silent, lost) = (answer("d", None, ""), answer("e", Some(69), "lost"));
         use JobStatus as J;
         use TaskStatus as T;
@@ -629,7 +684,8 @@ mod tests {
             (T::Expired, vec![&silent], J::Failed, Some("its task expired before it was finished")),
             (T::Expired, vec![&good, &silent], J::Failed, Some("its task expired; not finished: d")),
         ] {
-            let unfinished = u32::try_from(answers.iter().filter(|answer| answer.errnr.is_none()).count()).expect("few");
+            let unfinished =
+                u32::try_from(answers.iter().filter(|answer| answer.errnr.is_none()).count()).expect("few");
             let answers: Vec<Answer> = answers.into_iter().cloned().collect();
             let end = End::of(status, unfinished, &answers);
             assert_eq!((end.status, end.error.as_deref()), (ends, error), "{status:?} {answers:?}");
@@ -681,7 +737,8 @@ mod tests {
         let run = |whens: &[When], fails: &str| {
             let names: Vec<String> = (0..whens.len()).map(|at| format!("j{at}")).collect();
             let jobs: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
-            let steps: Vec<(&[&str], When)> = jobs.iter().zip(whens).map(|(jobs, when)| (jobs.as_slice(), *when)).collect();
+            let steps: Vec<(&[&str], When)> =
+                jobs.iter().zip(whens).map(|(jobs, when)| (jobs.as_slice(), *when)).collect();
             let mut world = World::new(&steps);
             for now in 0..20 {
                 world.pass(at(now));

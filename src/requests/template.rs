@@ -14,8 +14,9 @@ impl<'a> Template<'a> {
         Self(payload)
     }
 
-    /// The payload for a call. A text that is one place becomes the value as it is; in other texts the value is written as text, and
-    /// percent-encoded where the text begins like a URL: what a client says must not lead to another path.
+    /// The payload for a call. A text that is one place becomes the value as it is; in other texts the value
+    /// is written as text, and percent-encoded where the text begins like a URL: what a client says must not
+    /// lead to another path.
     ///
     /// # Errors
     /// Which place has no value, as a sentence.
@@ -29,17 +30,28 @@ impl<'a> Template<'a> {
 fn filled(value: Value, told: &Value) -> Result<Value, String> {
     Ok(match value {
         Value::String(text) => text_filled(&text, told)?,
-        Value::Array(items) => Value::Array(items.into_iter().map(|item| filled(item, told)).collect::<Result<_, _>>()?),
-        Value::Object(members) => {
-            Value::Object(members.into_iter().map(|(key, member)| Ok((key, filled(member, told)?))).collect::<Result<_, String>>()?)
+        Value::Array(items) => {
+            Value::Array(items.into_iter().map(|item| filled(item, told)).collect::<Result<_, _>>()?)
         }
+        Value::Object(members) => Value::Object(
+            members
+                .into_iter()
+                .map(|(key, member)| Ok((key, filled(member, told)?)))
+                .collect::<Result<_, String>>()?,
+        ),
         other => other,
     })
 }
 
 fn text_filled(text: &str, told: &Value) -> Result<Value, String> {
-    let find = |pointer: &str| told.pointer(pointer).ok_or_else(|| format!("`{pointer}` is not in what the job is told"));
-    if let Some(pointer) = text.strip_prefix("{/").and_then(|rest| rest.strip_suffix('}')).filter(|pointer| !pointer.contains('}')) {
+    let find = |pointer: &str| {
+        told.pointer(pointer).ok_or_else(|| format!("`{pointer}` is not in what the job is told"))
+    };
+    if let Some(pointer) = text
+        .strip_prefix("{/")
+        .and_then(|rest| rest.strip_suffix('}'))
+        .filter(|pointer| !pointer.contains('}'))
+    {
         return find(&format!("/{pointer}")).cloned();
     }
     let is_url = text.starts_with("http://") || text.starts_with("https://");
@@ -53,7 +65,9 @@ fn text_filled(text: &str, told: &Value) -> Result<Value, String> {
             other => other.to_string(),
         };
         whole += &match value.as_str() {
-            "." | ".." if is_url => return Err(format!("`/{pointer}` is `{value}`, which would lead to another path")),
+            "." | ".." if is_url => {
+                return Err(format!("`/{pointer}` is `{value}`, which would lead to another path"));
+            }
             _ if is_url => encoded(&value),
             _ => value,
         };
@@ -67,7 +81,9 @@ fn encoded(text: &str) -> String {
     let mut whole = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => whole.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                whole.push(char::from(byte))
+            }
             _ => whole += &format!("%{byte:02X}"),
         }
     }
@@ -85,12 +101,19 @@ mod tests {
         let fill = |template: &str| Template::new(&serde_json::from_str(template).expect("JSON")).fill(&told);
         for (template, payload) in [
             (r#"{"a": "{/params/id}"}"#, r#"{"a":333}"#),
-            (r#"["{/params}", 1, true, null]"#, r#"[{"id":333,"name":"a/b c","none":null,"up":".."},1,true,null]"#),
+            (
+                r#"["{/params}", 1, true, null]"#,
+                r#"[{"id":333,"name":"a/b c","none":null,"up":".."},1,true,null]"#,
+            ),
             (r#""user {/params/id}, {/extras/k}!""#, r#""user 333, v!""#),
             (r#""https://h/{/params/name}?n={/try}""#, r#""https://h/a%2Fb%20c?n=2""#),
             (r#""{params} {/ {""#, r#""{params} {/ {""#),
         ] {
-            assert_eq!(fill(template).map(|json| json.get().to_owned()), Ok(payload.to_owned()), "{template}");
+            assert_eq!(
+                fill(template).map(|json| json.get().to_owned()),
+                Ok(payload.to_owned()),
+                "{template}"
+            );
         }
         for (template, word) in [
             (r#""{/params/age}""#, "`/params/age`"),

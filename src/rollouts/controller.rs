@@ -1,8 +1,9 @@
 //! Finds rollouts that may move on, and has the ledger move them.
 //!
-//! Any number of processes may run this loop. A process locks the rollout that it moves, and the others pass it over. The bell of the ledger, rung
-//! for a rollout when its endpoints answer or somebody asks something of it, only makes the next look come sooner: each rollout that has not ended
-//! has a time at which some process looks at it in any case.
+//! Any number of processes may run this loop. A process locks the rollout that it moves, and the others pass
+//! it over. The bell of the ledger, rung for a rollout when its endpoints answer or somebody asks something
+//! of it, only makes the next look come sooner: each rollout that has not ended has a time at which some
+//! process looks at it in any case.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A loop; several may run at once, in one process or in many. `watch` is told of the rollouts that change.
+    /// A loop; several may run at once, in one process or in many. `watch` is told of the rollouts that
+    /// change.
     pub fn new(
         store: SharedStore,
         ledger: Ledger,
@@ -83,7 +85,8 @@ impl Controller {
                 Err(error) => {
                     failures = failures.saturating_add(1);
                     tracing::debug!(%error, "could not move rollouts on");
-                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures))).await;
+                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
+                        .await;
                 }
             }
         }
@@ -109,7 +112,8 @@ impl Controller {
         if due.is_empty() {
             return Ok(false);
         }
-        let moved: Vec<_> = futures::stream::iter(due).map(|id| self.advance(id)).buffer_unordered(AT_ONCE).collect().await;
+        let moved: Vec<_> =
+            futures::stream::iter(due).map(|id| self.advance(id)).buffer_unordered(AT_ONCE).collect().await;
         let mut more = false;
         for again in moved {
             more |= again?;
@@ -144,10 +148,24 @@ impl Controller {
 
     /// Publishes the batch, counts, and wakes those who wait.
     async fn follow(&self, id: Uuid, advanced: AdvancedRollout, now: Timestamp) -> Result<bool, StoreError> {
-        let AdvancedRollout { identifier, task_type, moved, reason, breached, targets, tasks, withdrawn, stopped, due_at } = advanced;
+        let AdvancedRollout {
+            identifier,
+            task_type,
+            moved,
+            reason,
+            breached,
+            targets,
+            tasks,
+            withdrawn,
+            stopped,
+            due_at,
+        } = advanced;
         if !tasks.is_empty() {
             let admitted: usize = tasks.iter().map(|task| task.endpoints.len()).sum();
-            self.metrics.rollout_admitted.with_label_values(&[task_type.as_str()]).inc_by(u64::try_from(admitted).unwrap_or(u64::MAX));
+            self.metrics
+                .rollout_admitted
+                .with_label_values(&[task_type.as_str()])
+                .inc_by(u64::try_from(admitted).unwrap_or(u64::MAX));
             let outgoing: Vec<Outgoing> = tasks.into_iter().map(Outgoing::from).collect();
             if let Err(error) = self.publisher.publish_frozen(&outgoing).await {
                 tracing::warn!(rollout = %identifier, tasks = outgoing.len(), %error, "could not publish a batch; the reconciler takes over");
@@ -157,7 +175,8 @@ impl Controller {
         let stop = |(task_id, endpoints)| Stop { task_type: task_type.clone(), task_id, endpoints };
         if !withdrawn.is_empty() {
             crate::failpoint::ROLLOUT_WITHDRAWN.reach();
-            // If the broker does not confirm a message, the reconciler sends it again. Endpoints that return are told by presence.
+            // If the broker does not confirm a message, the reconciler sends it again. Endpoints that return
+            // are told by presence.
             self.publisher.withdraw(withdrawn.into_iter().map(stop).collect()).await;
         }
         if !stopped.is_empty() {
@@ -165,7 +184,10 @@ impl Controller {
             self.publisher.stop(stopped.into_iter().map(stop).collect()).await;
         }
         for (state, count) in &targets {
-            self.metrics.rollout_targets.with_label_values(&[task_type.as_str(), state.as_str()]).inc_by(*count);
+            self.metrics
+                .rollout_targets
+                .with_label_values(&[task_type.as_str(), state.as_str()])
+                .inc_by(*count);
         }
         if let Some(status) = moved {
             if breached {

@@ -69,7 +69,12 @@ mod tests {
 
     fn window(cron: &str, hours: u64) -> MaintenanceWindow {
         let (lasts, stop_before_end) = (Duration::from_secs(hours * 3_600), Duration::from_secs(1_800));
-        MaintenanceWindow { cron: cron.to_owned(), lasts, time_zone: "Europe/Berlin".to_owned(), stop_before_end }
+        MaintenanceWindow {
+            cron: cron.to_owned(),
+            lasts,
+            time_zone: "Europe/Berlin".to_owned(),
+            stop_before_end,
+        }
     }
 
     fn time(text: &str) -> Timestamp {
@@ -86,7 +91,11 @@ mod tests {
             ("2026-11-28T00:30:00Z", false, "2026-11-28T21:00:00Z"),
             ("2026-07-01T20:30:00Z", true, "2026-07-01T23:30:00Z"),
         ] {
-            assert_eq!(at(&nightly, time(now)), Windows { open, changes_at: Some(time(changes_at)) }, "{now}");
+            assert_eq!(
+                at(&nightly, time(now)),
+                Windows { open, changes_at: Some(time(changes_at)) },
+                "{now}"
+            );
         }
         assert_eq!(at(&[], time("2026-11-27T20:59:59Z")), Windows::ALWAYS);
     }

@@ -47,7 +47,8 @@ impl Store {
 }
 
 async fn answers(conn: &mut Conn<'_>, id: TaskId, limit: u32, payload: u32) -> Result<AnswerGroups, Fault> {
-    let (key, answered, by_key) = (conn.dialect().by_answer(), conn.dialect().answered(), conn.dialect().by_primary_key());
+    let (key, answered, by_key) =
+        (conn.dialect().by_answer(), conn.dialect().answered(), conn.dialect().by_primary_key());
     let mut select = conn.sql(format!(
         "SELECT g.answer, g.number, g.total, g.answered, e.endpoint, e.errnr, e.errmsg, \
          CASE WHEN LENGTH(e.payload) <= ? THEN e.payload END, COALESCE(LENGTH(e.payload), 0) > ? \
@@ -74,7 +75,9 @@ fn group(row: &Row, id: TaskId) -> Result<AnswerGroup, Fault> {
         endpoint: row.get(4)?,
         errnr: row.get(5)?,
         errmsg: row.get::<Option<String>>(6)?.unwrap_or_default(),
-        payload: payload.map(|text| columns::json(text, || format!("response to task {id}, column payload"))).transpose()?,
+        payload: payload
+            .map(|text| columns::json(text, || format!("response to task {id}, column payload")))
+            .transpose()?,
         payload_omitted: row.get(8)?,
     })
 }

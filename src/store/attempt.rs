@@ -23,7 +23,8 @@ where
         Ok(done) => {
             // A transaction that could not be ended would swallow the next one, which would then be none of
             // its own; a full disk ends one behind the driver's back.
-            if conn.is_in_transaction() || matches!(&done, Err(Fault::Sql(error)) if verdict(error).spoils()) {
+            if conn.is_in_transaction() || matches!(&done, Err(Fault::Sql(error)) if verdict(error).spoils())
+            {
                 conn.close_on_drop();
             }
             done
@@ -36,7 +37,10 @@ where
 }
 
 /// Ends a transaction: after any error it is rolled back and never used again.
-pub(super) async fn ended<DB: Database, T>(transaction: Transaction<'_, DB>, done: Result<T, Fault>) -> Result<T, Fault> {
+pub(super) async fn ended<DB: Database, T>(
+    transaction: Transaction<'_, DB>,
+    done: Result<T, Fault>,
+) -> Result<T, Fault> {
     match done {
         Ok(value) => {
             transaction.commit().await?;

@@ -1,7 +1,7 @@
 //! How many rows go into one statement.
 //!
-//! A prepared statement is cached by its text, so a list has one of a few lengths: it is filled up to the next power of two
-//! with repeats, which neither an `IN` list nor an idempotent insert minds.
+//! A prepared statement is cached by its text, so a list has one of a few lengths: it is filled up to the
+//! next power of two with repeats, which neither an `IN` list nor an idempotent insert minds.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ pub(super) const WIDE_ROWS: usize = 256;
 pub(super) const NARROW_ROWS: usize = 1024;
 /// Keys in one `IN` list at most.
 pub(super) const KEYS: usize = 512;
-/// Responses touched in one transaction at most, unless a single task has more: longer ones hold up everybody.
+/// Responses touched in one transaction at most, unless a single task has more: longer ones hold up
+/// everybody.
 pub(super) const ROWS: usize = 20_000;
 /// Bytes in one statement at most; a quarter of the smallest packet limit a server of ours comes with.
 pub(super) const BYTES: usize = 4 << 20;
@@ -39,7 +40,10 @@ pub(super) fn answer_bytes(event: &ReportEvent) -> usize {
     match event {
         ReportEvent::Finished { errmsg, payload, attempts, log, .. } => {
             let attempts: usize = attempts.iter().map(|attempt| attempt.errmsg.len() + 64).sum();
-            errmsg.len() + payload.as_ref().map_or(0, |json| json.get().len()) + attempts + log.as_ref().map_or(0, String::len)
+            errmsg.len()
+                + payload.as_ref().map_or(0, |json| json.get().len())
+                + attempts
+                + log.as_ref().map_or(0, String::len)
         }
         _ => 0,
     }
@@ -69,7 +73,8 @@ pub(super) fn padded<T>(items: &[T]) -> impl Iterator<Item = &T> {
     items.iter().chain(items.last().into_iter().cycle().take(if items.is_empty() { 0 } else { repeats }))
 }
 
-/// The items followed by repeats of the shortest up to the next power of two, unless that would double a heavy statement.
+/// The items followed by repeats of the shortest up to the next power of two, unless that would double a
+/// heavy statement.
 pub(super) fn padded_rows<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &T> {
     let lightest = items.iter().min_by_key(|item| bytes(item));
     let repeats = items.len().next_power_of_two() - items.len();

@@ -112,10 +112,14 @@ impl Audit {
             return Some(format!("its counts say {}, its responses {}", shown(counts), shown(&self.counted)));
         }
         match status {
-            TaskStatus::Done if open > 0 || !counts.all_finished() => Some(format!("it is DONE with {}", shown(counts))),
+            TaskStatus::Done if open > 0 || !counts.all_finished() => {
+                Some(format!("it is DONE with {}", shown(counts)))
+            }
             TaskStatus::Expired if open > 0 => Some(format!("it is EXPIRED and {open} responses are open")),
             TaskStatus::Done | TaskStatus::Expired => None,
-            _ if open > 0 && late(*expires_at) => Some(format!("{open} responses are open after its time was over")),
+            _ if open > 0 && late(*expires_at) => {
+                Some(format!("{open} responses are open after its time was over"))
+            }
             TaskStatus::Canceled => None,
             _ if late(*expires_at) => Some("it is open after its time was over".to_owned()),
             _ if !frozen && late(self.receive_by) => Some("it has not been sent in time".to_owned()),
@@ -127,7 +131,9 @@ impl Audit {
 
 fn shown(counts: &Counts) -> String {
     let Counts { expected, received, finished, failed, canceled, expired } = counts;
-    format!("{expected} expected, {received} received, {finished} finished ({failed} failed), {canceled} canceled, {expired} expired")
+    format!(
+        "{expected} expected, {received} received, {finished} finished ({failed} failed), {canceled} canceled, {expired} expired"
+    )
 }
 
 /// Adds up a page of tasks.
@@ -142,7 +148,8 @@ fn sum_up(audits: Vec<Audit>, more: bool, now: Timestamp) -> Census {
         census.interrupted += u64::from(audit.interrupted);
         census.excess += u64::from(audit.excess);
         let doubled = (audit.doubled > 0).then(|| format!("{} responses were run twice", audit.doubled));
-        let excess = (audit.excess > 0).then(|| format!("{} responses had more attempts than the type's policy allows", audit.excess));
+        let excess = (audit.excess > 0)
+            .then(|| format!("{} responses had more attempts than the type's policy allows", audit.excess));
         let flaw = audit.flaw(now);
         if flaw.is_some() {
             census.missing += 1;
@@ -158,7 +165,12 @@ fn sum_up(audits: Vec<Audit>, more: bool, now: Timestamp) -> Census {
     census
 }
 
-async fn census(conn: &mut Conn<'_>, task_type: TaskType, wanted: Arc<CensusQuery>, now: Timestamp) -> Result<Census, Fault> {
+async fn census(
+    conn: &mut Conn<'_>,
+    task_type: TaskType,
+    wanted: Arc<CensusQuery>,
+    now: Timestamp,
+) -> Result<Census, Fault> {
     let (index, length) = (conn.dialect().index("task_list"), conn.dialect().json_length());
     let runs = format!("1 + COALESCE({length}(r.attempts), 0)");
     let interrupted = format!("\"errnr\":{},", errnr::INTERRUPTED);
@@ -177,11 +189,13 @@ async fn census(conn: &mut Conn<'_>, task_type: TaskType, wanted: Arc<CensusQuer
          CAST(COALESCE(SUM(r.status = ? AND r.attempt > ?), 0) AS SIGNED) \
          FROM (SELECT * FROM task {index} WHERE task_type = ?"
     ));
-    let (finished, canceled, expired) = (ResponseStatus::Finished, ResponseStatus::Canceled, ResponseStatus::Expired);
+    let (finished, canceled, expired) =
+        (ResponseStatus::Finished, ResponseStatus::Canceled, ResponseStatus::Expired);
     select.bind(finished).bind(finished).bind(canceled).bind(expired).bind(finished).bind(finished);
     select.bind(interrupted.as_str()).bind(u32::try_from(interrupted.len()).unwrap_or(u32::MAX));
     select.bind(finished).bind(errnr::INTERRUPTED);
-    // A task that was interrupted by each of its attempts is in order; one that ran more often than its policy allows is not.
+    // A task that was interrupted by each of its attempts is in order; one that ran more often than its
+    // policy allows is not.
     select.bind(finished).bind(wanted.attempts.unwrap_or(u32::MAX)).bind(&task_type);
     if let Some(after) = wanted.after {
         select.push(" AND id > ?").bind(after);
@@ -203,7 +217,8 @@ async fn census(conn: &mut Conn<'_>, task_type: TaskType, wanted: Arc<CensusQuer
 fn audit(row: &Row) -> Result<Audit, Fault> {
     let mut cells = row.cells();
     let (id, task) = task_state(&mut cells)?;
-    let number = |cells: &mut Cells<'_>| Ok::<_, Fault>(u32::try_from(cells.take::<i64>()?).unwrap_or(u32::MAX));
+    let number =
+        |cells: &mut Cells<'_>| Ok::<_, Fault>(u32::try_from(cells.take::<i64>()?).unwrap_or(u32::MAX));
     Ok(Audit {
         id,
         task,
@@ -305,7 +320,10 @@ mod tests {
             let found = audit.flaw(at(now));
             match flaw {
                 None => assert_eq!(found, None, "{audit:?} at {now}"),
-                Some(part) => assert!(found.as_deref().is_some_and(|text| text.contains(part)), "{found:?} for {audit:?} at {now}"),
+                Some(part) => assert!(
+                    found.as_deref().is_some_and(|text| text.contains(part)),
+                    "{found:?} for {audit:?} at {now}"
+                ),
             }
         }
     }
@@ -315,11 +333,27 @@ mod tests {
         let mut twice = audit(TaskStatus::Done, counts(2, 2));
         twice.doubled = 1;
         (twice.executions, twice.interrupted, twice.excess) = (5, 2, 1);
-        let audits = vec![audit(TaskStatus::Sent, counts(2, 1)), twice, audit(TaskStatus::Done, counts(2, 1))];
+        let audits =
+            vec![audit(TaskStatus::Sent, counts(2, 1)), twice, audit(TaskStatus::Done, counts(2, 1))];
         let last = audits[2].id;
         let census = sum_up(audits, true, at(50));
-        let Census { accepted, accounted, missing, expected, open, double, executions, interrupted, excess, flaws, next } = census;
-        assert_eq!((accepted, accounted, missing, expected, open, double, next), (3, 2, 1, 6, 2, 1, Some(last)));
+        let Census {
+            accepted,
+            accounted,
+            missing,
+            expected,
+            open,
+            double,
+            executions,
+            interrupted,
+            excess,
+            flaws,
+            next,
+        } = census;
+        assert_eq!(
+            (accepted, accounted, missing, expected, open, double, next),
+            (3, 2, 1, 6, 2, 1, Some(last))
+        );
         assert_eq!((executions, interrupted, excess), (5, 2, 1));
         assert_eq!(flaws.len(), 3);
     }

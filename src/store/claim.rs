@@ -33,8 +33,8 @@ impl Claim {
     }
 }
 
-/// Locks the file of this path, which is made if need be. Where that cannot be, nobody can write the database either, and the claim holds
-/// nothing: the process is to start, and to say what is wrong.
+/// Locks the file of this path, which is made if need be. Where that cannot be, nobody can write the database
+/// either, and the claim holds nothing: the process is to start, and to say what is wrong.
 pub(super) fn lock(path: &Path) -> Result<Option<Claim>> {
     let unusable = |error: std::io::Error| StoreError::Unavailable {
         safe_url: path.display().to_string(),
@@ -44,7 +44,9 @@ pub(super) fn lock(path: &Path) -> Result<Option<Claim>> {
     let claim = |file| Claim { lost: CancellationToken::new(), _held: Held::File { _locked: file } };
     let file = match OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path) {
         Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => return Ok(Some(claim(None))),
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
+            return Ok(Some(claim(None)));
+        }
         Err(error) => return Err(unusable(error)),
     };
     match file.try_lock() {

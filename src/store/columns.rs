@@ -6,11 +6,15 @@ use serde_json::value::RawValue;
 
 use super::subscription::SubscriptionState;
 use super::{Result, StoreError};
-use crate::domain::{AttemptError, EndpointName, Json, Labels, PayloadKey, ResponseStatus, TaskStatus, TaskType};
+use crate::domain::{
+    AttemptError, EndpointName, Json, Labels, PayloadKey, ResponseStatus, TaskStatus, TaskType,
+};
 
 /// JSON text for a column.
 pub(super) fn json_text<T: serde::Serialize + ?Sized>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| StoreError::Statement { reason: format!("a value cannot be written as JSON: {error}") })
+    serde_json::to_string(value).map_err(|error| StoreError::Statement {
+        reason: format!("a value cannot be written as JSON: {error}"),
+    })
 }
 
 /// A list as JSON text, or `None` for an empty one.
@@ -33,7 +37,10 @@ pub(super) fn labels_of(text: Option<&str>) -> Result<Labels> {
 
 /// Attempts out of their column.
 pub(super) fn attempts(list: Option<&str>, at: impl FnOnce() -> String) -> Result<Vec<AttemptError>> {
-    list.map_or_else(|| Ok(Vec::new()), |list| serde_json::from_str(list).map_err(|error| corrupt(at(), error)))
+    list.map_or_else(
+        || Ok(Vec::new()),
+        |list| serde_json::from_str(list).map_err(|error| corrupt(at(), error)),
+    )
 }
 
 /// A SHA-256 out of its column.
@@ -52,7 +59,10 @@ pub(super) fn name<T: FromStr<Err: std::fmt::Display>>(text: &str, at: impl FnOn
 }
 
 /// A name out of a column that may have none.
-pub(super) fn optional_name<T: FromStr<Err: std::fmt::Display>>(text: Option<&str>, at: impl FnOnce() -> String) -> Result<Option<T>> {
+pub(super) fn optional_name<T: FromStr<Err: std::fmt::Display>>(
+    text: Option<&str>,
+    at: impl FnOnce() -> String,
+) -> Result<Option<T>> {
     text.map(|text| name(text, at)).transpose()
 }
 
@@ -78,7 +88,8 @@ pub(super) fn response_status(code: u8, at: impl FnOnce() -> String) -> Result<R
 
 /// A state out of its column.
 pub(super) fn subscription_state(code: u8) -> Result<SubscriptionState> {
-    SubscriptionState::from_code(code).ok_or_else(|| corrupt("subscription, column state".into(), format!("{code} is no state")))
+    SubscriptionState::from_code(code)
+        .ok_or_else(|| corrupt("subscription, column state".into(), format!("{code} is no state")))
 }
 
 /// A JSON value out of its column.

@@ -123,8 +123,16 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub(super) const ALL: [Self; 8] =
-        [Self::Unreachable, Self::ReadOnly, Self::Full, Self::Limit, Self::Denied, Self::Interrupted, Self::Storage, Self::Other];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Unreachable,
+        Self::ReadOnly,
+        Self::Full,
+        Self::Limit,
+        Self::Denied,
+        Self::Interrupted,
+        Self::Storage,
+        Self::Other,
+    ];
 
     /// In metrics.
     pub const fn as_str(self) -> &'static str {

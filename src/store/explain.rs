@@ -14,8 +14,8 @@ use super::subscription::SubscriptionState;
 use super::tasks::{TASK, task};
 use super::{Result, Store};
 use crate::domain::{
-    EndpointName, Line, LinePlace, Owed, PresenceNow, Snapshot, Standing, Subscribed, Task, TaskId, TaskStatus, TaskType, Timestamp,
-    TokenName, Workers,
+    EndpointName, Line, LinePlace, Owed, PresenceNow, Snapshot, Standing, Subscribed, Task, TaskId,
+    TaskStatus, TaskType, Timestamp, TokenName, Workers,
 };
 
 /// Tasks that are named which hold a limit key, and workers which have trouble.
@@ -25,22 +25,33 @@ const NAMED: usize = 5;
 const WORKERS: u32 = 1000;
 
 impl Store {
-    /// What there is to say why a task does not run, and how it stands at this endpoint, or at the worker that has it. `None` when there
-    /// is no such task.
+    /// What there is to say why a task does not run, and how it stands at this endpoint, or at the worker
+    /// that has it. `None` when there is no such task.
     pub async fn explain(&self, id: TaskId, endpoint: Option<&EndpointName>) -> Result<Option<Snapshot>> {
         let endpoint = endpoint.cloned();
         self.run(move |conn| explain(conn, id, endpoint.clone()).boxed()).await
     }
 
     /// How a task stands at the endpoints that have to answer it, by name, after a cursor.
-    pub async fn standings(&self, id: TaskId, task_type: &TaskType, after: Option<EndpointName>, limit: u32) -> Result<Vec<Standing>> {
+    pub async fn standings(
+        &self,
+        id: TaskId,
+        task_type: &TaskType,
+        after: Option<EndpointName>,
+        limit: u32,
+    ) -> Result<Vec<Standing>> {
         let task_type = task_type.clone();
         self.run(move |conn| standings(conn, id, task_type.clone(), after.clone(), limit).boxed()).await
     }
 }
 
-async fn explain(conn: &mut Conn<'_>, id: TaskId, endpoint: Option<EndpointName>) -> Result<Option<Snapshot>, Fault> {
-    let select = format!("SELECT {TASK}, t.frozen_at IS NOT NULL, t.asks, t.due_at FROM task AS t WHERE t.id = ?");
+async fn explain(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    endpoint: Option<EndpointName>,
+) -> Result<Option<Snapshot>, Fault> {
+    let select =
+        format!("SELECT {TASK}, t.frozen_at IS NOT NULL, t.asks, t.due_at FROM task AS t WHERE t.id = ?");
     let Some(row) = conn.sql(select).bind(id).fetch_optional().await? else { return Ok(None) };
     let mut cells = row.cells();
     let task = task(&mut cells)?;
@@ -79,7 +90,9 @@ impl StandingColumns<'_> {
     fn decode(self, endpoint: EndpointName) -> Result<Standing> {
         let response = match (self.status, self.changed_at) {
             (Some(status), Some(changed_at)) => Some(Owed {
-                status: columns::response_status(status, || format!("response of {endpoint}, column status"))?,
+                status: columns::response_status(status, || {
+                    format!("response of {endpoint}, column status")
+                })?,
                 errnr: self.errnr,
                 received_at: self.received_at,
                 changed_at,
@@ -140,7 +153,9 @@ async fn standing(conn: &mut Conn<'_>, task: &Task, endpoint: EndpointName) -> R
          LEFT JOIN endpoint AS e ON e.name = r.endpoint WHERE r.task_id = ? AND r.endpoint = ?",
         StandingColumns::LIST
     ));
-    if let Some(row) = of_response.bind(&task.task_type).bind(task.id).bind(&endpoint).fetch_optional().await? {
+    if let Some(row) =
+        of_response.bind(&task.task_type).bind(task.id).bind(&endpoint).fetch_optional().await?
+    {
         return Ok(StandingColumns::read(&mut row.cells())?.decode(endpoint)?);
     }
     let mut of_endpoint = conn.sql(format!(
@@ -154,8 +169,8 @@ async fn standing(conn: &mut Conn<'_>, task: &Task, endpoint: EndpointName) -> R
     }
 }
 
-/// The place of a task in its queue. One that expired before a worker had it has left the line; what holds for the queue is told all the
-/// same, since it may have held before.
+/// The place of a task in its queue. One that expired before a worker had it has left the line; what holds
+/// for the queue is told all the same, since it may have held before.
 async fn line(conn: &mut Conn<'_>, task: &Task) -> Result<Option<Line>, Fault> {
     let mut select = conn.sql("SELECT state, queued_at, limit_key FROM queued_task WHERE task_id = ?");
     let (place, since, key) = match select.bind(task.id).fetch_optional().await? {
@@ -168,7 +183,9 @@ async fn line(conn: &mut Conn<'_>, task: &Task) -> Result<Option<Line>, Fault> {
             };
             (place, row.get(1)?, payload_key(row.get(2)?, "limit_key")?)
         }
-        None if task.status == TaskStatus::Expired && task.counts.expected == 0 => (LinePlace::Nothing, task.start_time, None),
+        None if task.status == TaskStatus::Expired && task.counts.expected == 0 => {
+            (LinePlace::Nothing, task.start_time, None)
+        }
         None => return Ok(None),
     };
     let (paused, of_type) = (paused(conn, &task.task_type).await?, &task.task_type);
@@ -178,29 +195,42 @@ async fn line(conn: &mut Conn<'_>, task: &Task) -> Result<Option<Line>, Fault> {
     };
     let ahead = if place == LinePlace::Worker { ahead(conn, task, since).await? } else { 0 };
     let turn = conn.dialect().index("queued_turn");
-    let mut running = conn.sql(format!("SELECT COUNT(*) FROM queued_task {turn} WHERE task_type = ? AND state = ?"));
+    let mut running =
+        conn.sql(format!("SELECT COUNT(*) FROM queued_task {turn} WHERE task_type = ? AND state = ?"));
     let running = running.bind(of_type).bind(QueueState::Given).fetch_one().await?.count(0)?;
     let running = u32::try_from(running).unwrap_or(u32::MAX);
     Ok(Some(Line { place, since, paused, ahead, of_key, running, workers: workers(conn, of_type).await? }))
 }
 
-async fn paused(conn: &mut Conn<'_>, task_type: &TaskType) -> Result<Option<(Timestamp, Option<TokenName>)>, Fault> {
-    let mut select = conn.sql("SELECT paused_at, paused_by FROM queue WHERE paused_at IS NOT NULL AND task_type = ?");
+async fn paused(
+    conn: &mut Conn<'_>,
+    task_type: &TaskType,
+) -> Result<Option<(Timestamp, Option<TokenName>)>, Fault> {
+    let mut select =
+        conn.sql("SELECT paused_at, paused_by FROM queue WHERE paused_at IS NOT NULL AND task_type = ?");
     let Some(row) = select.bind(task_type).fetch_optional().await? else { return Ok(None) };
     let by = columns::optional_name(row.get(1)?, || "queue, column paused_by".to_owned())?;
     Ok(Some((row.get(0)?, by)))
 }
 
-/// How many tasks with a limit key run, and some of them. Walks over those of the type that run, which are no more than there are slots.
-async fn holders(conn: &mut Conn<'_>, task_type: &TaskType, key: &[u8; 32]) -> Result<(u32, Vec<TaskId>), Fault> {
+/// How many tasks with a limit key run, and some of them. Walks over those of the type that run, which are no
+/// more than there are slots.
+async fn holders(
+    conn: &mut Conn<'_>,
+    task_type: &TaskType,
+    key: &[u8; 32],
+) -> Result<(u32, Vec<TaskId>), Fault> {
     let turn = conn.dialect().index("queued_turn");
-    let mut select = conn.sql(format!("SELECT task_id FROM queued_task {turn} WHERE task_type = ? AND state = ? AND limit_key = ?"));
+    let mut select = conn.sql(format!(
+        "SELECT task_id FROM queued_task {turn} WHERE task_type = ? AND state = ? AND limit_key = ?"
+    ));
     let rows = select.bind(task_type).bind(QueueState::Given).bind(key.as_slice()).fetch_all().await?;
     let some: Vec<TaskId> = rows.iter().take(NAMED).map(|row| row.get(0)).collect::<Result<_, _>>()?;
     Ok((u32::try_from(rows.len()).unwrap_or(u32::MAX), some))
 }
 
-/// How many tasks of its type are given before a task. Looks at so many at the front of the line, and not at the line.
+/// How many tasks of its type are given before a task. Looks at so many at the front of the line, and not at
+/// the line.
 async fn ahead(conn: &mut Conn<'_>, task: &Task, queued_at: Timestamp) -> Result<u32, Fault> {
     let turn = conn.dialect().index("queued_turn");
     let priority = task.queued.as_ref().map_or(0, |queued| queued.priority);
@@ -223,7 +253,8 @@ async fn workers(conn: &mut Conn<'_>, task_type: &TaskType) -> Result<Workers, F
     let rows = select.bind(task_type).bind(SubscriptionState::Online).bind(WORKERS).fetch_all().await?;
     let (mut workers, mut open) = (Workers::default(), Vec::new());
     for row in &rows {
-        let (name, slots, trouble): (EndpointName, u32, Option<&str>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (name, slots, trouble): (EndpointName, u32, Option<&str>) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
         workers.present += 1;
         match trouble {
             Some(trouble) => {
@@ -236,7 +267,8 @@ async fn workers(conn: &mut Conn<'_>, task_type: &TaskType) -> Result<Workers, F
         }
     }
     for some in open.chunks(batch::KEYS) {
-        let taken: HashMap<EndpointName, u32> = taken(conn, &some.iter().map(|(name, _)| name).collect::<Vec<_>>()).await?;
+        let taken: HashMap<EndpointName, u32> =
+            taken(conn, &some.iter().map(|(name, _)| name).collect::<Vec<_>>()).await?;
         for (name, slots) in some {
             workers.slots = workers.slots.saturating_add(*slots);
             let left = slots.saturating_sub(taken.get(name).copied().unwrap_or_default());
@@ -247,13 +279,16 @@ async fn workers(conn: &mut Conn<'_>, task_type: &TaskType) -> Result<Workers, F
         let mut last =
             conn.sql(format!("SELECT MAX(s.last_seen) FROM subscription AS s {index} WHERE s.task_type = ? AND s.slots IS NOT NULL"));
         workers.last_seen = last.bind(task_type).fetch_one().await?.get(0)?;
-        // Those that would perform the type and cannot have said why: a worker without its handler does not subscribe.
+        // Those that would perform the type and cannot have said why: a worker without its handler does not
+        // subscribe.
         let mut refused = conn.sql(format!(
             "SELECT s.endpoint, s.trouble FROM subscription AS s {index} JOIN endpoint AS e ON e.name = s.endpoint \
              WHERE s.task_type = ? AND s.state <> ? AND s.trouble IS NOT NULL AND e.last_seen >= s.last_seen ORDER BY s.endpoint LIMIT ?"
         ));
-        let rows = refused.bind(task_type).bind(SubscriptionState::Online).bind(NAMED as u32).fetch_all().await?;
-        workers.troubled = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<_, Fault>>()?;
+        let rows =
+            refused.bind(task_type).bind(SubscriptionState::Online).bind(NAMED as u32).fetch_all().await?;
+        workers.troubled =
+            rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<_, Fault>>()?;
     }
     Ok(workers)
 }

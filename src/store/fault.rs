@@ -1,11 +1,12 @@
 //! What can go wrong inside an operation, and trying again.
 //!
-//! An operation runs in a task of its own: a caller that goes away (a closed HTTP connection drops its handler) must not
-//! leave a connection in the middle of a statement. It is tried again from the top after a deadlock, because by then the
-//! server has undone all of it, and whatever is sent next would stand alone.
+//! An operation runs in a task of its own: a caller that goes away (a closed HTTP connection drops its
+//! handler) must not leave a connection in the middle of a statement. It is tried again from the top after a
+//! deadlock, because by then the server has undone all of it, and whatever is sent next would stand alone.
 //!
-//! Only a short list of errors says that the rows of an operation are at fault, see [`Verdict::Rows`]. Everything else that a
-//! database says is about its own state, whatever number it has for it: the same rows can be written later.
+//! Only a short list of errors says that the rows of an operation are at fault, see [`Verdict::Rows`].
+//! Everything else that a database says is about its own state, whatever number it has for it: the same rows
+//! can be written later.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,10 +22,11 @@ const TRIES: u32 = 10;
 const TRY_FOR: Duration = Duration::from_secs(20);
 /// The wait between them.
 const PAUSE: Backoff = Backoff { first: Duration::from_millis(5), max: Duration::from_millis(320) };
-/// How long an operation may take before its connection is given up. Far above any honest statement: it catches a network
-/// that swallows packets, which no server-side limit does.
+/// How long an operation may take before its connection is given up. Far above any honest statement: it
+/// catches a network that swallows packets, which no server-side limit does.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a migration may take, the wait for another process included: a key over all history is built in one statement.
+/// How long a migration may take, the wait for another process included: a key over all history is built in
+/// one statement.
 pub(super) const MIGRATION_PATIENCE: Duration = Duration::from_secs(6 * 3600);
 /// How long to wait for a connection. Short: a customer gets a 503 rather than a silence.
 pub(super) const ACQUIRE: Duration = Duration::from_secs(2);
@@ -78,9 +80,10 @@ impl Verdict {
         match error {
             Error::ColumnDecode { .. } | Error::Decode(_) => Self::Corrupt,
             Error::Encode(_) => Self::Rows,
-            Error::RowNotFound | Error::ColumnNotFound(_) | Error::ColumnIndexOutOfBounds { .. } | Error::TypeNotFound { .. } => {
-                Self::Defect
-            }
+            Error::RowNotFound
+            | Error::ColumnNotFound(_)
+            | Error::ColumnIndexOutOfBounds { .. }
+            | Error::TypeNotFound { .. } => Self::Defect,
             Error::PoolTimedOut => Self::Refused(Refusal::Limit),
             Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::PoolClosed | Error::WorkerCrashed => {
                 Self::Refused(Refusal::Unreachable)
@@ -90,8 +93,8 @@ impl Verdict {
         }
     }
 
-    /// Whether the connection that says so must not be used again: it may be one to a server that has become another's replica, or be
-    /// in the middle of a transaction.
+    /// Whether the connection that says so must not be used again: it may be one to a server that has become
+    /// another's replica, or be in the middle of a transaction.
     pub const fn spoils(self) -> bool {
         matches!(self, Self::Refused(_))
     }
@@ -141,7 +144,9 @@ impl Site {
             Verdict::Again(retry) => Fault::Again(retry, reason),
             Verdict::Refused(cause) => Fault::Told(self.refused(cause, reason)),
             Verdict::Rows => Fault::Told(StoreError::Rows { reason }),
-            Verdict::NoDatabase => Fault::Told(StoreError::NoDatabase { safe_url: self.safe_url.clone(), reason }),
+            Verdict::NoDatabase => {
+                Fault::Told(StoreError::NoDatabase { safe_url: self.safe_url.clone(), reason })
+            }
             Verdict::Schema => Fault::Told(StoreError::schema_missing(&reason)),
             Verdict::Corrupt => Fault::Told(StoreError::Corrupt { reason }),
             Verdict::Defect => Fault::Told(StoreError::Statement { reason }),

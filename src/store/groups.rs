@@ -62,7 +62,10 @@ impl Store {
 }
 
 async fn all(conn: &mut Conn<'_>) -> Result<Vec<GroupRecord>, Fault> {
-    let rows = conn.sql("SELECT name, selector, changed_by, changed_at FROM endpoint_group ORDER BY name").fetch_all().await?;
+    let rows = conn
+        .sql("SELECT name, selector, changed_by, changed_at FROM endpoint_group ORDER BY name")
+        .fetch_all()
+        .await?;
     let mut groups = Vec::with_capacity(rows.len());
     for row in &rows {
         let name: &str = row.get(0)?;
@@ -81,7 +84,11 @@ async fn all(conn: &mut Conn<'_>) -> Result<Vec<GroupRecord>, Fault> {
 async fn write(conn: &mut Conn<'_>, group: Arc<GroupRecord>) -> Result<GroupWritten, Fault> {
     let mut names = conn.sql("SELECT name FROM endpoint_group");
     let rows = names.fetch_all().await?;
-    let known = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<&str>, Fault>>()?.contains(&group.name.as_str());
+    let known = rows
+        .iter()
+        .map(|row| row.get(0))
+        .collect::<Result<Vec<&str>, Fault>>()?
+        .contains(&group.name.as_str());
     if !known && rows.len() >= MAX_GROUPS {
         return Ok(GroupWritten::TooMany);
     }

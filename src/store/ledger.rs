@@ -1,7 +1,7 @@
 //! What becomes of task and response rows, worked out from what was read under the lock. No I/O.
 //!
-//! Both databases read the same few columns, ask here, and write what is answered. So a count can be wrong in one place
-//! only, and that place has property tests.
+//! Both databases read the same few columns, ask here, and write what is answered. So a count can be wrong in
+//! one place only, and that place has property tests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
@@ -10,8 +10,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::{
-    AnswerDigest, AttemptError, Counts, EndpointName, FinalAnswer, Ignored, LateAnswer, Report, ReportEvent, ResponseEvent, ResponseStatus,
-    TaskEvent, TaskId, TaskStatus, TaskType, Throughput, Timestamp, errnr,
+    AnswerDigest, AttemptError, Counts, EndpointName, FinalAnswer, Ignored, LateAnswer, Report, ReportEvent,
+    ResponseEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, TaskType, Throughput, Timestamp, errnr,
 };
 
 /// What to do with a due task, decided by the reconciler.
@@ -40,8 +40,8 @@ pub struct Applied {
     pub repeated: u64,
     /// Reports of endpoints that were not expected: adopted into the set of an open task without a list.
     pub adopted: u64,
-    /// Reports for tasks the ledger does not know, of another type than the task's, or of endpoints that are not expected and
-    /// not adopted.
+    /// Reports for tasks the ledger does not know, of another type than the task's, or of endpoints that are
+    /// not expected and not adopted.
     pub unknown: u64,
     /// Reports of endpoints that were never subscribed to the type.
     pub unsubscribed: u64,
@@ -69,16 +69,18 @@ pub struct Applied {
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why a response fails whose endpoint received the task and was not there at the end.
-pub(super) const VANISHED: &str = "lost: the endpoint received it and was not there any more when the task expired";
+pub(super) const VANISHED: &str =
+    "lost: the endpoint received it and was not there any more when the task expired";
 
-/// How long after a task was published an endpoint may have been seen for the first time and still have got a copy of it: the
-/// clocks of two API processes may differ by so much for a moment.
+/// How long after a task was published an endpoint may have been seen for the first time and still have got a
+/// copy of it: the clocks of two API processes may differ by so much for a moment.
 const JOINED_WITH_IT: Duration = Duration::from_secs(10);
-/// How long before a task was accepted an endpoint may have been heard of last and still have got a copy of it.
+/// How long before a task was accepted an endpoint may have been heard of last and still have got a copy of
+/// it.
 const HEARD_BEFORE_IT: Duration = Duration::from_secs(600);
 
-/// What becomes of a response that its endpoint reports as canceled although nobody canceled the task: it must end, or the
-/// task would stay open without an open response.
+/// What becomes of a response that its endpoint reports as canceled although nobody canceled the task: it
+/// must end, or the task would stay open without an open response.
 static STOPPED: LazyLock<ReportEvent> = LazyLock::new(|| ReportEvent::Finished {
     errnr: errnr::STOPPED,
     errmsg: "stopped: the endpoint was told to cancel it, and the task was not canceled".into(),
@@ -93,7 +95,11 @@ static STOPPED: LazyLock<ReportEvent> = LazyLock::new(|| ReportEvent::Finished {
 pub(super) fn worker_lost(worker: &EndpointName, received: bool, before: usize) -> AttemptError {
     let attempt = u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1);
     let had = if received { "had received it" } else { "was given it, may have begun," };
-    AttemptError { attempt, errnr: errnr::LOST, errmsg: format!("lost: the worker {worker} {had} and is gone") }
+    AttemptError {
+        attempt,
+        errnr: errnr::LOST,
+        errmsg: format!("lost: the worker {worker} {had} and is gone"),
+    }
 }
 
 /// What must be known of a task to decide about it.
@@ -131,14 +137,14 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    /// Whether a memory is its own. The one before counts, too: what it reported may have lain with the broker while another took
-    /// its place.
+    /// Whether a memory is its own. The one before counts, too: what it reported may have lain with the
+    /// broker while another took its place.
     fn has(&self, home: Uuid) -> bool {
         self.home.is_none_or(|own| own == home) || self.previous_home == Some(home)
     }
 
-    /// Whether a copy of a task that everybody got can have reached it: it was known by the time the task went out, and was heard
-    /// of around then or later.
+    /// Whether a copy of a task that everybody got can have reached it: it was known by the time the task
+    /// went out, and was heard of around then or later.
     fn can_have_got(&self, task: &TaskState) -> bool {
         let published = task.published_at.unwrap_or(Timestamp::from_micros(i64::MAX));
         self.first_seen.is_none_or(|first| first <= published.after(JOINED_WITH_IT))
@@ -251,7 +257,9 @@ impl RowState {
         let status = self.status.next(event.response_event());
         let progress = match event {
             // Reports may overtake each other, so the bar only goes forward.
-            ReportEvent::Progress { percent } if !self.status.is_final() => self.progress.max(Some((*percent).min(100))),
+            ReportEvent::Progress { percent } if !self.status.is_final() => {
+                self.progress.max(Some((*percent).min(100)))
+            }
             // What logs runs.
             ReportEvent::Log(_) if !self.status.is_final() => self.progress.max(Some(0)),
             // Who reported progress is seen to have arrived.
@@ -265,8 +273,17 @@ impl RowState {
             ReportEvent::Finished { run, errnr, .. } => (*run, Some(*errnr)),
             _ => (None, None),
         };
-        let after = Self { status, progress, start_time: self.start_time.or(received), home, run, errnr, ..self.clone() };
-        (!self.status.is_final() && (after.status != self.status || after.progress != self.progress)).then_some(after)
+        let after = Self {
+            status,
+            progress,
+            start_time: self.start_time.or(received),
+            home,
+            run,
+            errnr,
+            ..self.clone()
+        };
+        (!self.status.is_final() && (after.status != self.status || after.progress != self.progress))
+            .then_some(after)
     }
 
     /// Whether a report is refused, by what the ledger knows of its endpoint.
@@ -281,21 +298,28 @@ impl RowState {
         }
     }
 
-    /// An answer that came after the end and tells something else than what the ledger has; at most one is kept.
+    /// An answer that came after the end and tells something else than what the ledger has; at most one is
+    /// kept.
     fn another_answer(&self, event: &ReportEvent, now: Timestamp) -> Option<LateAnswer> {
         let ReportEvent::Finished { errnr, errmsg, run, .. } = event else { return None };
         // Ended without a word of who had it.
         let given_up = match self.status {
             ResponseStatus::Expected | ResponseStatus::Created => return None,
             ResponseStatus::Expired | ResponseStatus::Canceled => true,
-            ResponseStatus::Finished => self.run.is_none() && matches!(self.errnr, Some(errnr::LOST | errnr::STOPPED)),
+            ResponseStatus::Finished => {
+                self.run.is_none() && matches!(self.errnr, Some(errnr::LOST | errnr::STOPPED))
+            }
         };
         let same = self.errnr == Some(*errnr) && (given_up || !self.is_doubled_by(event));
         let told = !self.late && !same;
-        told.then(|| LateAnswer { contradicts: !given_up, errnr: *errnr, errmsg: errmsg.clone(), run: *run, time: now }.bounded())
+        told.then(|| {
+            LateAnswer { contradicts: !given_up, errnr: *errnr, errmsg: errmsg.clone(), run: *run, time: now }
+                .bounded()
+        })
     }
 
-    /// Whether a report proves that the handler ran twice: it tells of another execution than the one that decided.
+    /// Whether a report proves that the handler ran twice: it tells of another execution than the one that
+    /// decided.
     fn is_doubled_by(&self, event: &ReportEvent) -> bool {
         matches!(event, ReportEvent::Finished { run: Some(run), .. } if self.run.is_some_and(|decided| decided != *run))
     }
@@ -313,7 +337,10 @@ impl RowChange<'_> {
     /// The name of the group that its answer belongs to, if it is one.
     pub fn digest(&self, endpoint: &EndpointName, ignored: &Ignored) -> Option<AnswerDigest> {
         let Some(ReportEvent::Finished { errnr, errmsg, payload, .. }) = self.answer else { return None };
-        Some(FinalAnswer { endpoint: endpoint.as_str(), errnr: *errnr, errmsg, payload: payload.as_deref() }.digest(ignored))
+        Some(
+            FinalAnswer { endpoint: endpoint.as_str(), errnr: *errnr, errmsg, payload: payload.as_deref() }
+                .digest(ignored),
+        )
     }
 }
 
@@ -331,13 +358,14 @@ pub(super) struct Folded<'a> {
 }
 
 impl TaskState {
-    /// Whether a report is about it: of the same type. A worker that is told to cancel a task it does not know cannot know its type.
+    /// Whether a report is about it: of the same type. A worker that is told to cancel a task it does not
+    /// know cannot know its type.
     fn is_meant(&self, report: &Report) -> bool {
         self.task_type == report.task_type || matches!(report.event, ReportEvent::Canceled)
     }
 
-    /// Whether it takes in a report of an endpoint that was not expected. After its end only what is an end too: what was run is
-    /// in the ledger, and nothing is opened again.
+    /// Whether it takes in a report of an endpoint that was not expected. After its end only what is an end
+    /// too: what was run is in the ledger, and nothing is opened again.
     fn adopts(&self, event: &ReportEvent) -> bool {
         let open = !self.listed && !self.queued && self.frozen;
         match event.response_event() {
@@ -371,7 +399,8 @@ impl TaskState {
         if to.is_final() {
             let finished_at = self.finished_at.unwrap_or(now);
             change.finished_at = Some(finished_at);
-            // A canceled task whose rows are not all closed is looked at again: the endpoints that have it are told until they answer.
+            // A canceled task whose rows are not all closed is looked at again: the endpoints that have it
+            // are told until they answer.
             change.due_at = (counts.open() == 0).then(|| finished_at.after(retention));
         }
         change
@@ -405,13 +434,23 @@ impl TaskState {
         }
         let counts = Counts::default();
         let to = self.status.next(TaskEvent::Returned, &counts).unwrap_or(self.status);
-        Back::Waits(TaskChange { to, counts: count_columns(&counts), due_at: Some(self.expires_at), asks: Some(0), ..self.kept() })
+        Back::Waits(TaskChange {
+            to,
+            counts: count_columns(&counts),
+            due_at: Some(self.expires_at),
+            asks: Some(0),
+            ..self.kept()
+        })
     }
 
     /// Freezing with a number of endpoints, unless it is frozen or final.
     pub fn freeze(&self, expected: u32, now: Timestamp) -> Option<TaskChange> {
         let open = !self.frozen && !self.status.is_final();
-        open.then(|| TaskChange { counts: count_columns(&Counts { expected, ..self.counts }), frozen_at: Some(now), ..self.kept() })
+        open.then(|| TaskChange {
+            counts: count_columns(&Counts { expected, ..self.counts }),
+            frozen_at: Some(now),
+            ..self.kept()
+        })
     }
 
     /// Whether what the reconciler decided gives up open rows.
@@ -421,19 +460,28 @@ impl TaskState {
 
     /// What becomes of it with this change; none while it goes on, or if it had ended before.
     pub fn ended(&self, change: &TaskChange) -> Option<(TaskType, Throughput)> {
-        let ended = Throughput::of_end(change.to, &counts_of(change.counts)).filter(|_| !self.status.is_final())?;
+        let ended =
+            Throughput::of_end(change.to, &counts_of(change.counts)).filter(|_| !self.status.is_final())?;
         Some((self.task_type.clone(), ended))
     }
 
-    /// What the reconciler decided. Of the rows that are given up, `lost` were received by endpoints that are not there.
-    pub fn settle(&self, settlement: &Settlement, lost: u32, now: Timestamp, retention: Duration) -> TaskChange {
+    /// What the reconciler decided. Of the rows that are given up, `lost` were received by endpoints that are
+    /// not there.
+    pub fn settle(
+        &self,
+        settlement: &Settlement,
+        lost: u32,
+        now: Timestamp,
+        retention: Duration,
+    ) -> TaskChange {
         let mut counts = self.counts;
         if self.gives_up(settlement) {
             counts.finished += lost;
             counts.failed += lost;
             counts.expired += counts.open();
         }
-        // Without an event nothing moves; `Progress` would re-derive a status from counts that have not changed.
+        // Without an event nothing moves; `Progress` would re-derive a status from counts that have not
+        // changed.
         let mut change = match settlement.event {
             Some(event) => self.after(event, &counts, now, retention),
             None => self.kept(),
@@ -449,9 +497,14 @@ impl TaskState {
         change
     }
 
-    /// A cancel that withdraws a number of rows nobody has received; `Err` when it has ended otherwise, `Ok(None)` when it
-    /// is canceled already.
-    pub fn cancel(&self, withdrawn: u32, now: Timestamp, retention: Duration) -> Result<Option<TaskChange>, crate::domain::IllegalMove> {
+    /// A cancel that withdraws a number of rows nobody has received; `Err` when it has ended otherwise,
+    /// `Ok(None)` when it is canceled already.
+    pub fn cancel(
+        &self,
+        withdrawn: u32,
+        now: Timestamp,
+        retention: Duration,
+    ) -> Result<Option<TaskChange>, crate::domain::IllegalMove> {
         let mut counts = self.counts;
         counts.canceled += withdrawn;
         let to = self.status.next(TaskEvent::Cancel, &counts)?;
@@ -465,8 +518,8 @@ impl TaskState {
     }
 }
 
-/// Whose subscription has to be read besides those that are `known`, to judge these reports: that of each endpoint whose memory the row
-/// does not tell, or contradicts. Ordered, without repeats.
+/// Whose subscription has to be read besides those that are `known`, to judge these reports: that of each
+/// endpoint whose memory the row does not tell, or contradicts. Ordered, without repeats.
 pub(super) fn in_question<'a>(
     tasks: &'a HashMap<TaskId, TaskState>,
     rows: &HashMap<(TaskId, EndpointName), RowState>,
@@ -487,7 +540,8 @@ pub(super) fn in_question<'a>(
     asked
 }
 
-/// What a batch of reports does to the tasks and rows as they were read. `subscribers` are those that are [`in_question`].
+/// What a batch of reports does to the tasks and rows as they were read. `subscribers` are those that are
+/// [`in_question`].
 pub(super) fn fold<'a>(
     tasks: &HashMap<TaskId, TaskState>,
     rows: &HashMap<(TaskId, EndpointName), RowState>,
@@ -511,8 +565,11 @@ pub(super) fn fold<'a>(
         let subscriber = || subscribers.get(&(report.endpoint.clone(), task.task_type.clone()));
         let (before, adopted) = match known {
             Some(row) => (row.clone(), false),
-            // Judged by the status as read: an endpoint is not shut out because another report of the same batch came first.
-            None if task.adopts(&report.event) && subscriber().is_none_or(|subscriber| subscriber.can_have_got(task)) => {
+            // Judged by the status as read: an endpoint is not shut out because another report of the same
+            // batch came first.
+            None if task.adopts(&report.event)
+                && subscriber().is_none_or(|subscriber| subscriber.can_have_got(task)) =>
+            {
                 (RowState::EXPECTED, true)
             }
             None => {
@@ -528,7 +585,8 @@ pub(super) fn fold<'a>(
                 Refusal::Foreign => folded.applied.foreign += 1,
             }
             // Not applied, but evidence: two memories of one endpoint have run it.
-            let evidence = subscriber.is_some_and(|subscriber| subscriber.has(report.home)) && before.is_doubled_by(&report.event);
+            let evidence = subscriber.is_some_and(|subscriber| subscriber.has(report.home))
+                && before.is_doubled_by(&report.event);
             if evidence && !before.doubled && folded.doubled.insert(key) {
                 folded.applied.doubled += 1;
             }
@@ -541,7 +599,11 @@ pub(super) fn fold<'a>(
         let Some(after) = before.after(report.home, event, now) else {
             match before.another_answer(&report.event, now).filter(|_| !folded.late.contains_key(&key)) {
                 Some(answer) => {
-                    let count = if answer.contradicts { &mut folded.applied.contradicting } else { &mut folded.applied.late };
+                    let count = if answer.contradicts {
+                        &mut folded.applied.contradicting
+                    } else {
+                        &mut folded.applied.late
+                    };
                     *count += 1;
                     folded.late.insert(key, answer);
                 }
@@ -554,7 +616,11 @@ pub(super) fn fold<'a>(
             }
             // It does not know yet that the task was withdrawn: the message that said so missed it.
             if task.status == TaskStatus::Canceled && event.response_event() == ResponseEvent::Received {
-                folded.applied.to_stop.push((task.task_type.clone(), report.task_id, report.endpoint.clone()));
+                folded.applied.to_stop.push((
+                    task.task_type.clone(),
+                    report.task_id,
+                    report.endpoint.clone(),
+                ));
             }
             continue;
         };
@@ -566,9 +632,17 @@ pub(super) fn fold<'a>(
             folded.applied.changed += 1;
         }
         count(counts, &before, &after, event);
-        // The message that took it back has missed it. Told once: who has begun answers that it has received it.
-        if before.withdrawn && after.status == ResponseStatus::Created && before.status == ResponseStatus::Expected {
-            folded.applied.to_withdraw.push((task.task_type.clone(), report.task_id, report.endpoint.clone()));
+        // The message that took it back has missed it. Told once: who has begun answers that it has received
+        // it.
+        if before.withdrawn
+            && after.status == ResponseStatus::Created
+            && before.status == ResponseStatus::Expected
+        {
+            folded.applied.to_withdraw.push((
+                task.task_type.clone(),
+                report.task_id,
+                report.endpoint.clone(),
+            ));
         }
         folded.applied.rollouts.extend(task.rollout);
         folded.applied.room |= task.queued && !before.status.is_final() && after.status.is_final();
@@ -686,7 +760,10 @@ mod tests {
         fn new(expected: u8, listed: bool) -> Self {
             let id = TaskId(Uuid::nil());
             let rows = names(expected).into_iter().map(|name| ((id, name), RowState::EXPECTED)).collect();
-            let task = TaskState { listed, ..task(TaskStatus::Sent, Counts { expected: expected.into(), ..Counts::default() }) };
+            let task = TaskState {
+                listed,
+                ..task(TaskStatus::Sent, Counts { expected: expected.into(), ..Counts::default() })
+            };
             let key = |name| ((name, task.task_type.clone()), subscriber(HOME));
             let subscribers = names(8).into_iter().map(key).collect();
             Self { id, task, rows, subscribers, failed: 0 }
@@ -703,8 +780,10 @@ mod tests {
         fn fold<'a>(&self, reports: &'a [Report]) -> Folded<'a> {
             let tasks = HashMap::from([(self.id, self.task.clone())]);
             let asked = in_question(&tasks, &self.rows, &Subscribers::new(), reports);
-            let subscribers = self.subscribers.iter().filter(|((name, task_type), _)| asked.contains(&(name, task_type)));
-            let subscribers = subscribers.map(|(key, subscriber)| (key.clone(), subscriber.clone())).collect();
+            let subscribers =
+                self.subscribers.iter().filter(|((name, task_type), _)| asked.contains(&(name, task_type)));
+            let subscribers =
+                subscribers.map(|(key, subscriber)| (key.clone(), subscriber.clone())).collect();
             fold(&tasks, &self.rows, &subscribers, reports, NOW, RETENTION)
         }
 
@@ -723,7 +802,17 @@ mod tests {
             for (_, change) in &folded.tasks {
                 self.write(change);
             }
-            let Applied { changed, repeated, adopted, unknown, unsubscribed, foreign, late, contradicting, .. } = folded.applied;
+            let Applied {
+                changed,
+                repeated,
+                adopted,
+                unknown,
+                unsubscribed,
+                foreign,
+                late,
+                contradicting,
+                ..
+            } = folded.applied;
             [changed, repeated, adopted, late, contradicting, unknown, unsubscribed, foreign]
         }
 
@@ -733,7 +822,8 @@ mod tests {
             let mut lost = 0;
             if gives_up {
                 // Whoever has it and was never heard of again, here each.
-                let received: Vec<_> = self.rows.values().filter(|row| row.status == ResponseStatus::Created).collect();
+                let received: Vec<_> =
+                    self.rows.values().filter(|row| row.status == ResponseStatus::Created).collect();
                 lost = u32::try_from(received.len()).expect("few");
                 self.failed += lost;
                 self.close(|status| status == ResponseStatus::Created, ResponseStatus::Finished);
@@ -759,10 +849,13 @@ mod tests {
 
         /// The counts as the rows say.
         fn counted(&self) -> Counts {
-            let of = |status| u32::try_from(self.rows.values().filter(|row| row.status == status).count()).expect("few");
+            let of = |status| {
+                u32::try_from(self.rows.values().filter(|row| row.status == status).count()).expect("few")
+            };
             Counts {
                 expected: u32::try_from(self.rows.len()).expect("few"),
-                received: u32::try_from(self.rows.values().filter(|row| row.start_time.is_some()).count()).expect("few"),
+                received: u32::try_from(self.rows.values().filter(|row| row.start_time.is_some()).count())
+                    .expect("few"),
                 finished: of(ResponseStatus::Finished),
                 failed: self.failed,
                 canceled: of(ResponseStatus::Canceled),
@@ -779,7 +872,11 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let settle = prop_oneof![Just(TaskEvent::Published), Just(TaskEvent::ReceiveDeadline), Just(TaskEvent::Expire)];
+        let settle = prop_oneof![
+            Just(TaskEvent::Published),
+            Just(TaskEvent::ReceiveDeadline),
+            Just(TaskEvent::Expire)
+        ];
         prop_oneof![
             8 => proptest::collection::vec((0u8..8, event()), 0..12).prop_map(Step::Reports),
             2 => settle.prop_map(Step::Settle),
@@ -887,13 +984,28 @@ mod tests {
         let mut model = Model::new(1, true);
         let ended = |run: u128| {
             let run = (run > 0).then(|| Uuid::from_u128(run));
-            let event =
-                ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run };
+            let event = ReportEvent::Finished {
+                errnr: 0,
+                errmsg: String::new(),
+                payload: None,
+                attempt: 1,
+                attempts: vec![],
+                log: None,
+                run,
+            };
             (0, event)
         };
         let both = reports(model.id, &[ended(1), ended(1), ended(2), ended(3)]);
         let folded = model.fold(&both);
-        assert_eq!((folded.doubled.len(), folded.applied.doubled, folded.applied.repeated, folded.applied.contradicting), (1, 1, 2, 1));
+        assert_eq!(
+            (
+                folded.doubled.len(),
+                folded.applied.doubled,
+                folded.applied.repeated,
+                folded.applied.contradicting
+            ),
+            (1, 1, 2, 1)
+        );
         model.apply(&reports(model.id, &[ended(1)]));
         for (run, doubled) in [(1, 0), (0, 0), (2, 1)] {
             let again = reports(model.id, &[ended(run)]);
@@ -901,9 +1013,14 @@ mod tests {
         }
         // Two memories of one name: evidence if the ledger has seen both, noise otherwise.
         let own = subscriber(Uuid::from_u128(1));
-        model.subscribers.values_mut().for_each(|subscriber| *subscriber = Subscriber { previous_home: Some(HOME), ..own.clone() });
+        model
+            .subscribers
+            .values_mut()
+            .for_each(|subscriber| *subscriber = Subscriber { previous_home: Some(HOME), ..own.clone() });
         for (home, foreign, doubled) in [(1, 1, 1), (2, 1, 0)] {
-            let other = reports(model.id, &[ended(2)]).into_iter().map(|report| Report { home: Uuid::from_u128(home), ..report });
+            let other = reports(model.id, &[ended(2)])
+                .into_iter()
+                .map(|report| Report { home: Uuid::from_u128(home), ..report });
             let other: Vec<Report> = other.collect();
             let applied = model.fold(&other).applied;
             assert_eq!((applied.foreign, applied.doubled), (foreign, doubled), "{home}");
@@ -925,7 +1042,12 @@ mod tests {
         let done = finished(0);
         let lost = finished(errnr::LOST);
         let received = ReportEvent::Received;
-        let has = |home| RowState { status: ResponseStatus::Created, home: Some(home), start_time: Some(NOW), ..RowState::EXPECTED };
+        let has = |home| RowState {
+            status: ResponseStatus::Created,
+            home: Some(home),
+            start_time: Some(NOW),
+            ..RowState::EXPECTED
+        };
         let known = Subscriber { previous_home: Some(before), ..subscriber(own) };
         let unasked = Subscriber { home: None, ..subscriber(own) };
         let (foreign, never) = (Some(Refusal::Foreign), Some(Refusal::Unsubscribed));
@@ -1009,7 +1131,8 @@ mod tests {
             (None, Some(NOW), true),
             (long_ago, long_ago, false),
         ] {
-            let subscriber = Subscriber { first_seen, last_seen: last_seen.expect("a time"), ..subscriber(HOME) };
+            let subscriber =
+                Subscriber { first_seen, last_seen: last_seen.expect("a time"), ..subscriber(HOME) };
             assert_eq!(subscriber.can_have_got(&task), can, "{first_seen:?}, {last_seen:?}");
             let unpublished = TaskState { published_at: None, ..task.clone() };
             assert_eq!(subscriber.can_have_got(&unpublished), last_seen != long_ago);
@@ -1030,7 +1153,10 @@ mod tests {
         model.apply(&reports(model.id, &[(0, ReportEvent::Received)]));
         model.cancel();
         model.apply(&first);
-        assert_eq!((model.task.status, model.task.counts.canceled, model.failed), (TaskStatus::Canceled, 1, 0));
+        assert_eq!(
+            (model.task.status, model.task.counts.canceled, model.failed),
+            (TaskStatus::Canceled, 1, 0)
+        );
     }
 
     #[test]
@@ -1039,7 +1165,8 @@ mod tests {
         model.cancel();
         let late = reports(model.id, &[(0, ReportEvent::Received), (1, ReportEvent::Canceled)]);
         let folded = model.fold(&late);
-        let to_stop: Vec<_> = folded.applied.to_stop.iter().map(|(_, _, endpoint)| endpoint.as_str()).collect();
+        let to_stop: Vec<_> =
+            folded.applied.to_stop.iter().map(|(_, _, endpoint)| endpoint.as_str()).collect();
         assert_eq!(to_stop, ["ep0"]);
     }
 
@@ -1048,12 +1175,20 @@ mod tests {
         let running = Counts { expected: 2, received: 2, finished: 1, ..Counts::default() };
         let sent = task(TaskStatus::Sent, running);
         let canceled = sent.cancel(0, NOW, RETENTION).expect("it is open").expect("it is new");
-        assert_eq!((canceled.due_at, canceled.finished_at), (Some(NOW.after(TELL_AGAIN)), Some(NOW)), "a row is open");
+        assert_eq!(
+            (canceled.due_at, canceled.finished_at),
+            (Some(NOW.after(TELL_AGAIN)), Some(NOW)),
+            "a row is open"
+        );
         let done = sent.after(TaskEvent::Progress, &Counts { finished: 2, ..running }, NOW, RETENTION);
         assert_eq!((done.to, done.due_at), (TaskStatus::Done, Some(NOW.after(RETENTION))));
-        let open = Settlement { id: TaskId::new(), event: None, asks: 4, due_at: NOW.after(Duration::from_secs(3)) };
+        let open =
+            Settlement { id: TaskId::new(), event: None, asks: 4, due_at: NOW.after(Duration::from_secs(3)) };
         let kept = sent.settle(&open, 0, NOW, RETENTION);
-        assert_eq!((kept.to, kept.due_at, kept.asks, sent.gives_up(&open)), (TaskStatus::Sent, Some(open.due_at), Some(4), false));
+        assert_eq!(
+            (kept.to, kept.due_at, kept.asks, sent.gives_up(&open)),
+            (TaskStatus::Sent, Some(open.due_at), Some(4), false)
+        );
         let late = Settlement { due_at: NOW.after(Duration::from_secs(99)), ..open };
         let kept = task(TaskStatus::Canceled, running).settle(&late, 0, NOW, RETENTION);
         assert_eq!(kept.due_at, Some(late.due_at));
@@ -1065,7 +1200,12 @@ mod tests {
         let kept = task(TaskStatus::Sent, Counts::default()).kept();
         let other = TaskChange { asks: Some(1), ..kept.clone() };
         let ids: Vec<TaskId> = (0..4).map(|_| TaskId::new()).collect();
-        let changes = vec![(ids[3], kept.clone()), (ids[1], other.clone()), (ids[0], kept.clone()), (ids[2], kept.clone())];
+        let changes = vec![
+            (ids[3], kept.clone()),
+            (ids[1], other.clone()),
+            (ids[0], kept.clone()),
+            (ids[2], kept.clone()),
+        ];
         assert_eq!(grouped(changes), [(kept, vec![ids[0], ids[2], ids[3]]), (other, vec![ids[1]])]);
     }
 }

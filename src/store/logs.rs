@@ -1,5 +1,5 @@
-//! The lines that handlers log while they run: the end of them for each response, in a table of its own, since a row of `response` is read by
-//! the thousand.
+//! The lines that handlers log while they run: the end of them for each response, in a table of its own,
+//! since a row of `response` is read by the thousand.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -52,8 +52,8 @@ pub struct LogPlace {
 const BYTES: usize = 2 << 20;
 
 impl Store {
-    /// Adds lines that handlers have logged, as far as their responses are there and are those of the memory that reports them; answers how many
-    /// of the pieces had something new.
+    /// Adds lines that handlers have logged, as far as their responses are there and are those of the memory
+    /// that reports them; answers how many of the pieces had something new.
     pub async fn append_logs(&self, lines: &[LoggedLines], now: Timestamp) -> Result<u64> {
         if lines.is_empty() {
             return Ok(0);
@@ -62,13 +62,15 @@ impl Store {
         self.transact(move |conn| append(conn, lines.clone(), now).boxed()).await
     }
 
-    /// What the handler of an endpoint has logged for a task; none where it has not logged, or is not expected.
+    /// What the handler of an endpoint has logged for a task; none where it has not logged, or is not
+    /// expected.
     pub async fn log_of(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<ResponseLog>> {
         let endpoint = endpoint.clone();
         Ok(self.run(move |conn| logs(conn, id, Some(endpoint.clone()), None, 1).boxed()).await?.pop())
     }
 
-    /// What handlers have logged for a task, in the order of their last lines, after a place. At most `limit`, fewer where they are long.
+    /// What handlers have logged for a task, in the order of their last lines, after a place. At most
+    /// `limit`, fewer where they are long.
     pub async fn logs(&self, id: TaskId, after: Option<LogPlace>, limit: u32) -> Result<Vec<ResponseLog>> {
         self.run(move |conn| logs(conn, id, None, after.clone(), limit).boxed()).await
     }
@@ -80,15 +82,21 @@ impl Store {
     }
 }
 
-async fn ended_at(conn: &mut Conn<'_>, id: TaskId, endpoint: EndpointName) -> Result<Option<Timestamp>, Fault> {
-    let mut select = conn.sql("SELECT last_modified_time FROM response WHERE task_id = ? AND endpoint = ? AND +status >= ?");
+async fn ended_at(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    endpoint: EndpointName,
+) -> Result<Option<Timestamp>, Fault> {
+    let mut select = conn
+        .sql("SELECT last_modified_time FROM response WHERE task_id = ? AND endpoint = ? AND +status >= ?");
     let found = select.bind(id).bind(&endpoint).bind(ENDED).fetch_optional().await?;
     found.map(|row| row.get(0)).transpose()
 }
 
 async fn append(conn: &mut Conn<'_>, lines: Arc<[LoggedLines]>, now: Timestamp) -> Result<u64, Fault> {
     let ids: Vec<TaskId> = lines.iter().map(|line| line.task_id).collect();
-    // The lock of the task's row covers its logs. Lines of a task that is forgotten meanwhile are not kept: nothing would remove them.
+    // The lock of the task's row covers its logs. Lines of a task that is forgotten meanwhile are not kept:
+    // nothing would remove them.
     let tasks = lock(conn, &sorted(&ids)).await?;
     let mut by_key: BTreeMap<(TaskId, &EndpointName), Vec<&LoggedLines>> = BTreeMap::new();
     for line in lines.iter().filter(|line| tasks.contains_key(&line.task_id)) {
@@ -102,7 +110,8 @@ async fn append(conn: &mut Conn<'_>, lines: Arc<[LoggedLines]>, now: Timestamp) 
              LEFT JOIN response_log AS l ON l.task_id = r.task_id AND l.endpoint = r.endpoint WHERE (r.task_id, r.endpoint) IN ",
         );
         for row in select.pairs(keys).fetch_all().await? {
-            let (id, endpoint, home): (TaskId, EndpointName, Option<Uuid>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (id, endpoint, home): (TaskId, EndpointName, Option<Uuid>) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
             let log = live_log(&row, 3)?.unwrap_or_default();
             known.insert((id, endpoint), (home, log));
         }
@@ -120,8 +129,16 @@ async fn append(conn: &mut Conn<'_>, lines: Arc<[LoggedLines]>, now: Timestamp) 
     for run in batch::runs(&changed, batch::WIDE_ROWS, weight) {
         let mut insert = conn.insert("response_log");
         for (id, endpoint, log) in padded_rows(run, weight) {
-            insert.row().set("task_id", *id).set("endpoint", *endpoint).set("attempt", log.attempt).set("next_line", number(log.next));
-            insert.set("length", number(log.length)).set("tail", log.text.as_str()).set("last_modified_time", now);
+            insert
+                .row()
+                .set("task_id", *id)
+                .set("endpoint", *endpoint)
+                .set("attempt", log.attempt)
+                .set("next_line", number(log.next));
+            insert
+                .set("length", number(log.length))
+                .set("tail", log.text.as_str())
+                .set("last_modified_time", now);
         }
         insert.or_update(&["task_id", "endpoint"]).await?;
     }
@@ -136,7 +153,12 @@ fn number(count: u64) -> i64 {
 /// The log in the four columns from this one on; none where there is none.
 fn live_log(row: &Row, at: usize) -> Result<Option<LiveLog>, Fault> {
     let Some(attempt) = row.get::<Option<u32>>(at)? else { return Ok(None) };
-    Ok(Some(LiveLog { attempt, next: row.count(at + 1)?, length: row.count(at + 2)?, text: row.get(at + 3)? }))
+    Ok(Some(LiveLog {
+        attempt,
+        next: row.count(at + 1)?,
+        length: row.count(at + 2)?,
+        text: row.get(at + 3)?,
+    }))
 }
 
 async fn logs(
@@ -160,7 +182,11 @@ async fn logs(
         select.push(" AND r.endpoint = ?").bind(endpoint);
     }
     if let Some(LogPlace { time: then, endpoint }) = &after {
-        select.push(&format!(" AND ({time} > ? OR {time} = ? AND r.endpoint > ?)")).bind(*then).bind(*then).bind(endpoint);
+        select
+            .push(&format!(" AND ({time} > ? OR {time} = ? AND r.endpoint > ?)"))
+            .bind(*then)
+            .bind(*then)
+            .bind(endpoint);
     }
     select.push(&format!(" ORDER BY {time}, r.endpoint LIMIT ?")).bind(limit);
     let log = |row: &Row| {
@@ -169,7 +195,12 @@ async fn logs(
             Some(log) => log,
             None => {
                 let text: String = row.get::<Option<String>>(6)?.unwrap_or_default();
-                LiveLog { attempt: row.get(7)?, next: text.lines().count() as u64, length: text.len() as u64, text }
+                LiveLog {
+                    attempt: row.get(7)?,
+                    next: text.lines().count() as u64,
+                    length: text.len() as u64,
+                    text,
+                }
             }
         };
         let bytes = log.text.len();

@@ -1,12 +1,13 @@
 //! The ledger: all SQL, and the only place with sqlx.
 //!
-//! One [`Store`] over one of two databases, one conformance suite. An operation is written once, in the file of its noun, against the
-//! small facade of `sql`; `mysql` and `sqlite` hold what is their own: sessions, transactions, the verdict on errors, migrations. All
-//! times come from the caller's [`crate::clock::Clock`], which follows the database's.
+//! One [`Store`] over one of two databases, one conformance suite. An operation is written once, in the file
+//! of its noun, against the small facade of `sql`; `mysql` and `sqlite` hold what is their own: sessions,
+//! transactions, the verdict on errors, migrations. All times come from the caller's [`crate::clock::Clock`],
+//! which follows the database's.
 //!
-//! Order of locks, the same in every operation that writes: rows of requests by token, then task rows by id, then response rows by (task, endpoint). The holder of a
-//! task row's lock decides alone about that task, so counts and states are derived from what was read under the lock and never from
-//! affected rows.
+//! Order of locks, the same in every operation that writes: rows of requests by token, then task rows by id,
+//! then response rows by (task, endpoint). The holder of a task row's lock decides alone about that task, so
+//! counts and states are derived from what was read under the lock and never from affected rows.
 
 mod answers;
 mod attempt;
@@ -57,17 +58,21 @@ pub use groups::{GroupRecord, GroupWritten, MAX_GROUPS};
 pub use ledger::{Applied, Settlement};
 pub use logs::{LogPlace, LoggedLines, ResponseLog};
 pub use original::{OriginalJob, OriginalRequest, OriginalState, OriginalTime};
-pub use presence::{EndpointForgotten, EndpointRecord, Missed, StandbyRecord, Subscribers, SubscriptionRecord};
+pub use presence::{
+    EndpointForgotten, EndpointRecord, Missed, StandbyRecord, Subscribers, SubscriptionRecord,
+};
 pub use queue::{Given, QueueRecord, QueueRule, TakenBack, Turns};
 pub use read::{LIST_BYTES, OpenTasks, Owed, OwedBrief, ResponseFilter, ResponseQuery, TaskQuery};
 pub use requests::{
-    Advanced, Answer, Begun, Call, CanceledRequest, DueRequest, JobChange, NewJob, Plan, Recorded, RequestCensus, RequestCensusQuery,
-    RequestChange, RequestFlaw, RequestQuery, RequestView, Standing, Terms,
+    Advanced, Answer, Begun, Call, CanceledRequest, DueRequest, JobChange, NewJob, Plan, Recorded,
+    RequestCensus, RequestCensusQuery, RequestChange, RequestFlaw, RequestQuery, RequestView, Standing,
+    Terms,
 };
 pub use responses::OpenRow;
 pub use rollouts::{
-    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensus, RolloutCensusQuery, RolloutDecision, RolloutEventRecord,
-    RolloutFlaw, RolloutHold, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
+    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensus, RolloutCensusQuery,
+    RolloutDecision, RolloutEventRecord, RolloutFlaw, RolloutHold, RolloutPick, RolloutQuery, RolloutRecord,
+    RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
 };
 pub use schedules::ScheduleRecord;
 pub use scratch::{drop_scratch, scratch};
@@ -104,8 +109,8 @@ enum Session {
     Sqlite(sqlite::Session),
 }
 
-/// The store of an address: `mysql://` (also `mariadb://`) or `sqlite://`. Connects at the first operation, so a database
-/// that is away does not keep a process from starting.
+/// The store of an address: `mysql://` (also `mariadb://`) or `sqlite://`. Connects at the first operation,
+/// so a database that is away does not keep a process from starting.
 ///
 /// # Errors
 /// [`StoreError::Address`] when the address cannot be used.
@@ -113,7 +118,11 @@ pub fn open(database: &crate::config::Database) -> Result<SharedStore> {
     let session = match database.uri.reveal().split_once("://").map(|(scheme, _)| scheme) {
         Some("mysql" | "mariadb") => Session::MySql(Box::new(mysql::Session::new(database)?)),
         Some("sqlite") => Session::Sqlite(sqlite::Session::new(database)?),
-        _ => return Err(StoreError::Address { reason: "it begins neither with `mysql://` nor with `sqlite://`".into() }),
+        _ => {
+            return Err(StoreError::Address {
+                reason: "it begins neither with `mysql://` nor with `sqlite://`".into(),
+            });
+        }
     };
     Ok(Arc::new(Store { session }))
 }
@@ -171,8 +180,8 @@ impl Store {
         self.set_schedule_done("/ready", now).await
     }
 
-    /// Bytes that one report or submission may have at most; what is larger is [`StoreError::TooLarge`]. Without a limit until the
-    /// database was reached for the first time.
+    /// Bytes that one report or submission may have at most; what is larger is [`StoreError::TooLarge`].
+    /// Without a limit until the database was reached for the first time.
     pub fn largest_row(&self) -> usize {
         match &self.session {
             Session::MySql(session) => session.largest_row(),

@@ -1,6 +1,7 @@
 //! The tables of the original Tasker Worker in a database of its own, for the import. Only reads.
 //!
-//! Nobody knows how a database of somebody else declares its columns, so that texts and numbers are asked for as such.
+//! Nobody knows how a database of somebody else declares its columns, so that texts and numbers are asked for
+//! as such.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,7 +69,10 @@ impl OriginalTime {
     pub fn read(&self) -> Option<Timestamp> {
         let plain = |form| NaiveDateTime::parse_from_str(&self.0, form).ok().map(|time| time.and_utc());
         let zoned = || DateTime::parse_from_rfc3339(&self.0).ok().map(|time| time.to_utc());
-        plain("%Y-%m-%d %H:%M:%S%.f").or_else(|| plain("%Y-%m-%dT%H:%M:%S%.f")).or_else(zoned).map(Timestamp::from)
+        plain("%Y-%m-%d %H:%M:%S%.f")
+            .or_else(|| plain("%Y-%m-%dT%H:%M:%S%.f"))
+            .or_else(zoned)
+            .map(Timestamp::from)
     }
 }
 
@@ -117,7 +121,8 @@ async fn state(conn: &mut Conn<'_>) -> Result<OriginalState, Fault> {
         }
         for at in [4, 5] {
             let time = row.get::<Option<String>>(at)?.map(OriginalTime);
-            if time.as_ref().and_then(OriginalTime::read) > state.newest.as_ref().and_then(OriginalTime::read) {
+            if time.as_ref().and_then(OriginalTime::read) > state.newest.as_ref().and_then(OriginalTime::read)
+            {
                 state.newest = time;
             }
         }
@@ -193,7 +198,12 @@ mod tests {
     #[test]
     fn times_are_utc_unless_they_say_otherwise() {
         let read = |text: &str| OriginalTime(text.to_owned()).read().map(|time| time.to_string());
-        for text in ["2024-07-12 10:00:00", "2024-07-12T10:00:00", "2024-07-12 10:00:00.000000", "2024-07-12T12:00:00+02:00"] {
+        for text in [
+            "2024-07-12 10:00:00",
+            "2024-07-12T10:00:00",
+            "2024-07-12 10:00:00.000000",
+            "2024-07-12T12:00:00+02:00",
+        ] {
             assert_eq!(read(text).as_deref(), Some("2024-07-12T10:00:00.000000Z"), "{text}");
         }
         assert_eq!(read("0000-00-00 00:00:00"), None);

@@ -14,7 +14,9 @@ use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::subscription::{self, Heard, Seen, Standby, Subscription, SubscriptionState};
 use super::{ClockOffsets, Result, Store, columns};
-use crate::domain::{Attendance, EndpointName, Expect, Labels, Member, Presence, TaskType, Timestamp, WireVersion};
+use crate::domain::{
+    Attendance, EndpointName, Expect, Labels, Member, Presence, TaskType, Timestamp, WireVersion,
+};
 
 /// What became of an endpoint that was to be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,15 +96,20 @@ pub struct Subscribers {
 impl SubscriptionRecord {
     fn of(task_type: TaskType, subscription: Subscription) -> Self {
         let Subscription { state, trouble, slots, standby, .. } = subscription;
-        let standby = standby.map(|Standby { instance, since, seen_until, .. }| StandbyRecord { instance, since, seen_until });
+        let standby = standby.map(|Standby { instance, since, seen_until, .. }| StandbyRecord {
+            instance,
+            since,
+            seen_until,
+        });
         Self { task_type, subscribed: state == SubscriptionState::Online, trouble, slots, standby }
     }
 }
 
 impl Store {
-    /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that one has left,
-    /// or has been silent for three of its intervals: both could hold the same task. It stands by meanwhile, and so does a process
-    /// that says that its queue is held; when the first leaves, tasks are expected of the one that stands by, without a gap.
+    /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that
+    /// one has left, or has been silent for three of its intervals: both could hold the same task. It stands
+    /// by meanwhile, and so does a process that says that its queue is held; when the first leaves, tasks are
+    /// expected of the one that stands by, without a gap.
     pub async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen> {
         if presences.is_empty() {
             return Ok(Seen::default());
@@ -111,8 +118,9 @@ impl Store {
         self.transact(move |conn| see(conn, presences.clone(), now).boxed()).await
     }
 
-    /// Marks subscriptions as gone whose presence is overdue, and hands those over to a process that stands by. Called only by a process that has itself been collecting
-    /// presence for longer than the longest interval: silence after our own outage proves nothing.
+    /// Marks subscriptions as gone whose presence is overdue, and hands those over to a process that stands
+    /// by. Called only by a process that has itself been collecting presence for longer than the longest
+    /// interval: silence after our own outage proves nothing.
     pub async fn miss(&self, now: Timestamp) -> Result<Missed> {
         self.transact(move |conn| miss(conn, now).boxed()).await
     }
@@ -138,7 +146,11 @@ impl Store {
     }
 
     /// The same, or all that are known, with the version of messages that all of them read.
-    pub async fn subscribers(&self, task_types: &[TaskType], expect: Expect) -> Result<HashMap<TaskType, Subscribers>> {
+    pub async fn subscribers(
+        &self,
+        task_types: &[TaskType],
+        expect: Expect,
+    ) -> Result<HashMap<TaskType, Subscribers>> {
         let task_types: Arc<[TaskType]> = task_types.into();
         self.run(move |conn| subscribers(conn, task_types.clone(), expect).boxed()).await
     }
@@ -150,7 +162,11 @@ impl Store {
     }
 
     /// The subscriptions of these endpoints, present or not, whose process reads messages of this version.
-    pub async fn readers(&self, endpoints: BTreeSet<EndpointName>, version: WireVersion) -> Result<HashSet<(TaskType, EndpointName)>> {
+    pub async fn readers(
+        &self,
+        endpoints: BTreeSet<EndpointName>,
+        version: WireVersion,
+    ) -> Result<HashSet<(TaskType, EndpointName)>> {
         let endpoints: Arc<[EndpointName]> = endpoints.into_iter().collect();
         self.run(move |conn| readers(conn, endpoints.clone(), version).boxed()).await
     }
@@ -189,9 +205,14 @@ impl Store {
         self.run(|conn| endpoint_names(conn).boxed()).await
     }
 
-    /// Forgets an endpoint and what it is subscribed to, unless it is there and `even_present` is false. It is expected no more by
-    /// tasks to come. What it owes stays open: should it come back, it is asked for that.
-    pub async fn forget_endpoint(&self, endpoint: &EndpointName, even_present: bool) -> Result<EndpointForgotten> {
+    /// Forgets an endpoint and what it is subscribed to, unless it is there and `even_present` is false. It
+    /// is expected no more by tasks to come. What it owes stays open: should it come back, it is asked for
+    /// that.
+    pub async fn forget_endpoint(
+        &self,
+        endpoint: &EndpointName,
+        even_present: bool,
+    ) -> Result<EndpointForgotten> {
         let endpoint = endpoint.clone();
         self.transact(move |conn| forget(conn, endpoint.clone(), even_present).boxed()).await
     }
@@ -250,7 +271,8 @@ async fn subscriptions(
     names: &[&EndpointName],
     lock: &str,
 ) -> Result<Vec<((EndpointName, TaskType), Subscription)>, Fault> {
-    let mut select = conn.sql(format!("SELECT {} FROM subscription WHERE endpoint IN ", SubscriptionColumns::LIST));
+    let mut select =
+        conn.sql(format!("SELECT {} FROM subscription WHERE endpoint IN ", SubscriptionColumns::LIST));
     select.keys(names).push(" ORDER BY endpoint, task_type ").push(lock);
     let rows = select.fetch_all().await?;
     rows.iter().map(|row| Ok(SubscriptionColumns::read(&mut row.cells())?.decode()?)).collect()
@@ -263,7 +285,8 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
     let (mut known, mut clocks) = (HashMap::new(), HashMap::new());
     for names in names.chunks(batch::KEYS) {
         known.extend(subscriptions(conn, names, lock).await?);
-        let mut select = conn.sql("SELECT name, clock_offset_ms, clock_lower_ms, clock_readings FROM endpoint WHERE name IN ");
+        let mut select = conn
+            .sql("SELECT name, clock_offset_ms, clock_lower_ms, clock_readings FROM endpoint WHERE name IN ");
         select.keys(names).push(" ORDER BY name ").push(lock);
         for row in select.fetch_all().await? {
             let clock = ClockOffset { ms: row.get(1)?, lower_ms: row.get(2)?, readings: row.get(3)? };
@@ -319,7 +342,8 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
 async fn miss(conn: &mut Conn<'_>, now: Timestamp) -> Result<Missed, Fault> {
     let (from, until) = subscription::in_time(now);
     let online = SubscriptionState::Online;
-    // Looked for without locks: an update without a key would lock and release every row of a fleet that is well.
+    // Looked for without locks: an update without a key would lock and release every row of a fleet that is
+    // well.
     let mut overdue = conn.sql(
         "SELECT endpoint, COUNT(CASE WHEN seen_until < ? AND standby_until > ? THEN NULL ELSE 1 END) FROM subscription \
          WHERE state = ? AND (seen_until < ? OR seen_until > ?) GROUP BY endpoint ORDER BY endpoint",
@@ -347,13 +371,24 @@ async fn miss(conn: &mut Conn<'_>, now: Timestamp) -> Result<Missed, Fault> {
         let mut miss = conn.sql(format!(
             "UPDATE subscription {by_key} SET state = ? WHERE state = ? AND (seen_until < ? OR seen_until > ?) AND endpoint IN "
         ));
-        missed.subscriptions += miss.bind(SubscriptionState::Missed).bind(online).bind(from).bind(until).keys(names).execute().await?;
+        missed.subscriptions += miss
+            .bind(SubscriptionState::Missed)
+            .bind(online)
+            .bind(from)
+            .bind(until)
+            .keys(names)
+            .execute()
+            .await?;
     }
     Ok(missed)
 }
 
 async fn standbys(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
-    conn.sql("SELECT COUNT(*) FROM subscription WHERE standby_until > ?").bind(now).fetch_one().await?.count(0)
+    conn.sql("SELECT COUNT(*) FROM subscription WHERE standby_until > ?")
+        .bind(now)
+        .fetch_one()
+        .await?
+        .count(0)
 }
 
 async fn clock_offsets(conn: &mut Conn<'_>) -> Result<ClockOffsets, Fault> {
@@ -364,10 +399,17 @@ async fn clock_offsets(conn: &mut Conn<'_>) -> Result<ClockOffsets, Fault> {
     let tolerated = i64::try_from(Presence::CLOCK_TOLERANCE.as_millis()).unwrap_or(i64::MAX);
     let offsets = select.bind(tolerated).bind(SubscriptionState::Online).fetch_one().await?;
     let largest: Option<i64> = offsets.get(1)?;
-    Ok(ClockOffsets { beyond: offsets.count(0)?, largest: Duration::from_millis(largest.unwrap_or_default().unsigned_abs()) })
+    Ok(ClockOffsets {
+        beyond: offsets.count(0)?,
+        largest: Duration::from_millis(largest.unwrap_or_default().unsigned_abs()),
+    })
 }
 
-async fn forget(conn: &mut Conn<'_>, endpoint: EndpointName, even_present: bool) -> Result<EndpointForgotten, Fault> {
+async fn forget(
+    conn: &mut Conn<'_>,
+    endpoint: EndpointName,
+    even_present: bool,
+) -> Result<EndpointForgotten, Fault> {
     let (lock, owed_by) = (conn.dialect().locked(), conn.dialect().owed_by());
     let mut states = conn.sql(format!("SELECT state FROM subscription WHERE endpoint = ? {lock}"));
     let states = states.bind(&endpoint).fetch_all().await?;
@@ -391,18 +433,28 @@ async fn sessions(conn: &mut Conn<'_>, endpoint: EndpointName) -> Result<HashMap
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
-/// Of a subscription `s`: its endpoint is away altogether. One that is there for other types does not perform this one any more, or cannot.
-/// The states are named one by one, so that of the index only their rows are read.
+/// Of a subscription `s`: its endpoint is away altogether. One that is there for other types does not perform
+/// this one any more, or cannot. The states are named one by one, so that of the index only their rows are
+/// read.
 const AWAY: &str = "(state IN (?, ?) AND NOT EXISTS (SELECT 1 FROM subscription AS o WHERE o.endpoint = s.endpoint AND o.state = ?))";
 
 async fn away(conn: &mut Conn<'_>, task_type: TaskType) -> Result<u64, Fault> {
     let index = conn.dialect().index("subscription_type");
-    let mut select = conn.sql(format!("SELECT COUNT(*) FROM subscription AS s {index} WHERE task_type = ? AND {AWAY}"));
-    let select = select.bind(&task_type).bind(SubscriptionState::Missed).bind(SubscriptionState::Left).bind(SubscriptionState::Online);
+    let mut select =
+        conn.sql(format!("SELECT COUNT(*) FROM subscription AS s {index} WHERE task_type = ? AND {AWAY}"));
+    let select = select
+        .bind(&task_type)
+        .bind(SubscriptionState::Missed)
+        .bind(SubscriptionState::Left)
+        .bind(SubscriptionState::Online);
     select.fetch_one().await?.count(0)
 }
 
-async fn subscribers(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>, expect: Expect) -> Result<HashMap<TaskType, Subscribers>, Fault> {
+async fn subscribers(
+    conn: &mut Conn<'_>,
+    task_types: Arc<[TaskType]>,
+    expect: Expect,
+) -> Result<HashMap<TaskType, Subscribers>, Fault> {
     let index = conn.dialect().index("subscription_type");
     let mut subscribers = HashMap::new();
     for task_type in task_types.iter().collect::<BTreeSet<_>>() {
@@ -414,7 +466,10 @@ async fn subscribers(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>, expect: E
             conn.sql(format!("SELECT endpoint, wire FROM subscription AS s {index} WHERE task_type = ? AND {states} ORDER BY endpoint"));
         select.bind(task_type).bind(SubscriptionState::Online);
         if expect == Expect::Known {
-            select.bind(SubscriptionState::Missed).bind(SubscriptionState::Left).bind(SubscriptionState::Online);
+            select
+                .bind(SubscriptionState::Missed)
+                .bind(SubscriptionState::Left)
+                .bind(SubscriptionState::Online);
         }
         let rows = select.fetch_all().await?;
         let mut those = Subscribers { names: Vec::with_capacity(rows.len()), read: WireVersion::NEWEST };
@@ -435,7 +490,8 @@ async fn readers(
     let names: Vec<&EndpointName> = endpoints.iter().collect();
     let mut readers = HashSet::new();
     for names in names.chunks(batch::KEYS) {
-        let mut select = conn.sql("SELECT task_type, endpoint FROM subscription WHERE wire >= ? AND endpoint IN ");
+        let mut select =
+            conn.sql("SELECT task_type, endpoint FROM subscription WHERE wire >= ? AND endpoint IN ");
         for row in select.bind(version.number()).keys(names).fetch_all().await? {
             readers.insert((row.get(0)?, row.get(1)?));
         }
@@ -443,7 +499,11 @@ async fn readers(
     Ok(readers)
 }
 
-async fn endpoints(conn: &mut Conn<'_>, after: Option<EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>, Fault> {
+async fn endpoints(
+    conn: &mut Conn<'_>,
+    after: Option<EndpointName>,
+    limit: u32,
+) -> Result<Vec<EndpointRecord>, Fault> {
     let mut select = conn.sql(format!("{ENDPOINT} WHERE name > ? ORDER BY name LIMIT ?"));
     let rows = select.bind(after.as_ref().map_or("", EndpointName::as_str)).bind(limit).fetch_all().await?;
     with_subscriptions(conn, &rows).await
@@ -484,7 +544,8 @@ async fn with_subscriptions(conn: &mut Conn<'_>, rows: &[Row]) -> Result<Vec<End
     Ok(endpoints)
 }
 
-/// A [`Member`] as the database writes it: name, version, labels, state, trouble, and whether the endpoint is there for any type.
+/// A [`Member`] as the database writes it: name, version, labels, state, trouble, and whether the endpoint is
+/// there for any type.
 #[derive(Deserialize)]
 struct MemberCells<'a>(&'a str, String, Option<Labels>, u8, Option<String>, u8);
 
@@ -496,11 +557,18 @@ impl MemberCells<'_> {
             (_, 0) => Attendance::Away,
             _ => Attendance::OtherTypes,
         };
-        Ok(Member { name: columns::endpoint(name)?, version, labels: labels.unwrap_or_default(), attendance, trouble })
+        Ok(Member {
+            name: columns::endpoint(name)?,
+            version,
+            labels: labels.unwrap_or_default(),
+            attendance,
+            trouble,
+        })
     }
 }
 
-/// Along the keys of both tables, which have the same order: a fleet is read from one end to the other, whatever part of it performs the type.
+/// Along the keys of both tables, which have the same order: a fleet is read from one end to the other,
+/// whatever part of it performs the type.
 async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>, Fault> {
     let (in_order, then) = (conn.dialect().in_order(), conn.dialect().then());
     // Put together by hand: labels are JSON already, and would be wrapped as a text and unwrapped again.
@@ -512,10 +580,16 @@ async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>
     let mut select = conn.sql(format!(
         "SELECT {in_order} {member} FROM endpoint AS e {then} subscription AS s ON s.endpoint = e.name WHERE s.task_type = ?"
     ));
-    let rows = select.bind(SubscriptionState::Online).bind(SubscriptionState::Online).bind(&task_type).fetch_all().await?;
+    let rows = select
+        .bind(SubscriptionState::Online)
+        .bind(SubscriptionState::Online)
+        .bind(&task_type)
+        .fetch_all()
+        .await?;
     let mut members = Vec::new();
     for row in &rows {
-        let cells: Vec<MemberCells<'_>> = serde_json::from_str(row.get(0)?).map_err(|error| columns::corrupt("endpoint".into(), error))?;
+        let cells: Vec<MemberCells<'_>> =
+            serde_json::from_str(row.get(0)?).map_err(|error| columns::corrupt("endpoint".into(), error))?;
         members.extend(cells.into_iter().map(MemberCells::decode).collect::<Result<Vec<_>>>()?);
     }
     members.sort_unstable_by(|one: &Member, other| one.name.cmp(&other.name));

@@ -16,7 +16,8 @@ use super::tasks::{self, TASK, only_task, within_budget};
 use super::window::{ids_from, ids_until, newest, prefix_end};
 use super::{Result, Store};
 use crate::domain::{
-    AnswerDigest, EndpointName, Fared, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Timestamp,
+    AnswerDigest, EndpointName, Fared, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus,
+    TaskType, Timestamp,
 };
 
 /// A task that an endpoint has to answer.
@@ -149,13 +150,27 @@ impl Store {
     /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor.
     /// Also those that were canceled after the endpoint had received them. At most `limit`, fewer where
     /// payloads are large, none at the end.
-    pub async fn owed_by(&self, endpoint: &EndpointName, task_types: &[TaskType], after: Option<TaskId>, limit: u32) -> Result<Vec<Owed>> {
+    pub async fn owed_by(
+        &self,
+        endpoint: &EndpointName,
+        task_types: &[TaskType],
+        after: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<Owed>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
-        self.run(move |conn| owed_by(conn, endpoint.clone(), task_types.clone(), OwedRows::All, after, limit).boxed()).await
+        self.run(move |conn| {
+            owed_by(conn, endpoint.clone(), task_types.clone(), OwedRows::All, after, limit).boxed()
+        })
+        .await
     }
 
     /// The first of the tasks of [`Self::owed_by`], without their payloads: `limit`, unless there are fewer.
-    pub async fn owed_briefly(&self, endpoint: &EndpointName, task_types: &[TaskType], limit: u32) -> Result<Vec<OwedBrief>> {
+    pub async fn owed_briefly(
+        &self,
+        endpoint: &EndpointName,
+        task_types: &[TaskType],
+        limit: u32,
+    ) -> Result<Vec<OwedBrief>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
         self.run(move |conn| owed_briefly(conn, endpoint.clone(), task_types.clone(), limit).boxed()).await
     }
@@ -173,11 +188,16 @@ impl Store {
     ) -> Result<Vec<Owed>> {
         let (worker, task_types): (_, Arc<[TaskType]>) = (worker.clone(), task_types.into());
         let of = if all { OwedRows::All } else { OwedRows::Anew };
-        self.run(move |conn| owed_by(conn, worker.clone(), task_types.clone(), of, after, limit).boxed()).await
+        self.run(move |conn| owed_by(conn, worker.clone(), task_types.clone(), of, after, limit).boxed())
+            .await
     }
 
     /// The task of this type with this identifier, by unique key.
-    pub async fn find_by_identifier(&self, task_type: &TaskType, identifier: &Identifier) -> Result<Option<Task>> {
+    pub async fn find_by_identifier(
+        &self,
+        task_type: &TaskType,
+        identifier: &Identifier,
+    ) -> Result<Option<Task>> {
         let (task_type, identifier) = (task_type.clone(), identifier.clone());
         self.run(move |conn| find_by_identifier(conn, task_type.clone(), identifier.clone()).boxed()).await
     }
@@ -194,19 +214,31 @@ impl Store {
 
     /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can
     /// be large, and thousands.
-    pub async fn responses(&self, id: TaskId, filter: ResponseFilter, after: Option<EndpointName>, limit: u32) -> Result<Vec<Response>> {
+    pub async fn responses(
+        &self,
+        id: TaskId,
+        filter: ResponseFilter,
+        after: Option<EndpointName>,
+        limit: u32,
+    ) -> Result<Vec<Response>> {
         self.run(move |conn| responses(conn, id, filter, after.clone(), limit).boxed()).await
     }
 
-    /// A page of responses. Fewer than asked for where their answers together are [`LIST_BYTES`] or more; whether
-    /// there may be more.
+    /// A page of responses. Fewer than asked for where their answers together are [`LIST_BYTES`] or more;
+    /// whether there may be more.
     pub async fn response_page(&self, id: TaskId, query: &ResponseQuery) -> Result<(Vec<Response>, bool)> {
         let query = Arc::new(query.clone());
         self.run(move |conn| response_page(conn, id, query.clone()).boxed()).await
     }
 
-    /// The endpoints of a task that fared in one of these ways, by name. With an answer only those that gave it; without ways, all that gave it.
-    pub async fn fared(&self, id: TaskId, ways: &[Fared], answer: Option<AnswerDigest>) -> Result<Vec<EndpointName>> {
+    /// The endpoints of a task that fared in one of these ways, by name. With an answer only those that gave
+    /// it; without ways, all that gave it.
+    pub async fn fared(
+        &self,
+        id: TaskId,
+        ways: &[Fared],
+        answer: Option<AnswerDigest>,
+    ) -> Result<Vec<EndpointName>> {
         let ways: Arc<[Fared]> = ways.into();
         self.run(move |conn| fared(conn, id, ways.clone(), answer).boxed()).await
     }
@@ -231,7 +263,8 @@ impl Store {
 }
 
 pub(super) async fn find(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<Task>, Fault> {
-    let found = conn.sql(format!("SELECT {TASK} FROM task AS t WHERE t.id = ?")).bind(id).fetch_optional().await?;
+    let found =
+        conn.sql(format!("SELECT {TASK} FROM task AS t WHERE t.id = ?")).bind(id).fetch_optional().await?;
     found.as_ref().map(only_task).transpose()
 }
 
@@ -240,15 +273,22 @@ async fn submitter(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<String>, Fa
     Ok(found.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten())
 }
 
-async fn find_by_identifier(conn: &mut Conn<'_>, task_type: TaskType, identifier: Identifier) -> Result<Option<Task>, Fault> {
-    let mut select = conn.sql(format!("SELECT {TASK} FROM task AS t WHERE t.task_type = ? AND t.identifier = ?"));
+async fn find_by_identifier(
+    conn: &mut Conn<'_>,
+    task_type: TaskType,
+    identifier: Identifier,
+) -> Result<Option<Task>, Fault> {
+    let mut select =
+        conn.sql(format!("SELECT {TASK} FROM task AS t WHERE t.task_type = ? AND t.identifier = ?"));
     let found = select.bind(&task_type).bind(identifier.as_str().as_bytes()).fetch_optional().await?;
     found.as_ref().map(only_task).transpose()
 }
 
 async fn missing(conn: &mut Conn<'_>, id: TaskId) -> Result<Vec<EndpointName>, Fault> {
     let by_key = conn.dialect().by_primary_key();
-    let select = format!("SELECT endpoint FROM response {by_key} WHERE start_time IS NULL AND task_id = ? ORDER BY endpoint");
+    let select = format!(
+        "SELECT endpoint FROM response {by_key} WHERE start_time IS NULL AND task_id = ? ORDER BY endpoint"
+    );
     conn.sql(select).bind(id).fetch_all().await?.iter().map(|row| row.get(0)).collect()
 }
 
@@ -256,8 +296,9 @@ async fn open_rows(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<HashMap<Ta
     let by_key = conn.dialect().by_primary_key();
     let mut rows: HashMap<TaskId, Vec<OpenRow>> = HashMap::new();
     for ids in ids.chunks(batch::KEYS) {
-        let mut select =
-            conn.sql(format!("SELECT r.task_id, {OPEN_ROW} FROM response AS r {by_key} WHERE +r.status < ? AND r.task_id IN "));
+        let mut select = conn.sql(format!(
+            "SELECT r.task_id, {OPEN_ROW} FROM response AS r {by_key} WHERE +r.status < ? AND r.task_id IN "
+        ));
         for row in select.bind(ENDED).keys(ids).push(" ORDER BY r.task_id, r.endpoint").fetch_all().await? {
             let mut cells = row.cells();
             rows.entry(cells.take()?).or_default().push(open_row(&mut cells)?);
@@ -283,7 +324,8 @@ async fn owed_by(
         select.push(" AND (r.home IS NULL OR t.status IN ").keys(&ended).push(")");
     }
     select.push(" ORDER BY r.task_id LIMIT ?").bind(limit);
-    within_budget(&mut select, batch::READ_BYTES, |task, cells| Ok(Owed { task, row: open_row(cells)? })).await
+    within_budget(&mut select, batch::READ_BYTES, |task, cells| Ok(Owed { task, row: open_row(cells)? }))
+        .await
 }
 
 async fn owed_briefly(
@@ -297,8 +339,16 @@ async fn owed_briefly(
     }
     let mut select = owed(conn, OwedColumns::LIST, &endpoint, &task_types, None);
     let brief = |row: &Row| {
-        let OwedColumns { id, identifier, task_type, received, start_time, expires_at } = OwedColumns::read(&mut row.cells())?;
-        Ok(OwedBrief { id, identifier: tasks::identifier(identifier, id)?, task_type, received, start_time, expires_at })
+        let OwedColumns { id, identifier, task_type, received, start_time, expires_at } =
+            OwedColumns::read(&mut row.cells())?;
+        Ok(OwedBrief {
+            id,
+            identifier: tasks::identifier(identifier, id)?,
+            task_type,
+            received,
+            start_time,
+            expires_at,
+        })
     };
     select.push(" ORDER BY r.task_id LIMIT ?").bind(limit).fetch_all().await?.iter().map(brief).collect()
 }
@@ -312,12 +362,16 @@ fn owed<'c>(
     after: Option<TaskId>,
 ) -> Statement<'c> {
     let dialect = conn.dialect();
-    let (in_order, then, index, owed_by) = (dialect.in_order(), dialect.then(), dialect.index("response_owed"), dialect.owed_by());
+    let (in_order, then, index, owed_by) =
+        (dialect.in_order(), dialect.then(), dialect.index("response_owed"), dialect.owed_by());
     let mut select = conn.sql(format!(
         "SELECT {in_order} {columns} FROM response AS r {index} {then} task AS t ON t.id = r.task_id \
          WHERE {owed_by} = ? AND r.task_id > ? AND t.task_type IN "
     ));
-    select.bind(endpoint).bind(after.map_or(Uuid::nil(), |id| id.0)).keys(&task_types.iter().collect::<Vec<_>>());
+    select
+        .bind(endpoint)
+        .bind(after.map_or(Uuid::nil(), |id| id.0))
+        .keys(&task_types.iter().collect::<Vec<_>>());
     select
 }
 
@@ -355,7 +409,11 @@ fn only(select: &mut Statement<'_>, filter: ResponseFilter) {
     }
 }
 
-async fn response_page(conn: &mut Conn<'_>, id: TaskId, query: Arc<ResponseQuery>) -> Result<(Vec<Response>, bool), Fault> {
+async fn response_page(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    query: Arc<ResponseQuery>,
+) -> Result<(Vec<Response>, bool), Fault> {
     let dialect = conn.dialect();
     let key = if query.answer.is_some() { dialect.by_answer() } else { dialect.by_primary_key() };
     let mut select = responses_along(conn, id, key);
@@ -371,7 +429,8 @@ async fn response_page(conn: &mut Conn<'_>, id: TaskId, query: Arc<ResponseQuery
     only(&mut select, query.filter);
     select.push(" ORDER BY r.endpoint LIMIT ?").bind(query.limit);
     let bytes = |response: &Response| {
-        response.payload.as_ref().map_or(0, |payload| payload.get().len()) + response.log.as_ref().map_or(0, String::len)
+        response.payload.as_ref().map_or(0, |payload| payload.get().len())
+            + response.log.as_ref().map_or(0, String::len)
     };
     let read = |row: &Row| {
         let response = response(&mut row.cells(), id)?;
@@ -383,7 +442,12 @@ async fn response_page(conn: &mut Conn<'_>, id: TaskId, query: Arc<ResponseQuery
     Ok((page, more))
 }
 
-async fn fared(conn: &mut Conn<'_>, id: TaskId, ways: Arc<[Fared]>, answer: Option<AnswerDigest>) -> Result<Vec<EndpointName>, Fault> {
+async fn fared(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    ways: Arc<[Fared]>,
+    answer: Option<AnswerDigest>,
+) -> Result<Vec<EndpointName>, Fault> {
     let dialect = conn.dialect();
     let key = if answer.is_some() { dialect.by_answer() } else { dialect.by_primary_key() };
     let mut select =
@@ -395,7 +459,8 @@ async fn fared(conn: &mut Conn<'_>, id: TaskId, ways: Arc<[Fared]>, answer: Opti
     let all = ways.is_empty() && answer.is_some();
     let mut endpoints = Vec::new();
     for row in select.push(" ORDER BY r.endpoint").fetch_all().await? {
-        let status = columns::response_status(row.get(1)?, || format!("response of task {id}, column status"))?;
+        let status =
+            columns::response_status(row.get(1)?, || format!("response of task {id}, column status"))?;
         let (errnr, received) = (row.get(2)?, row.get(3)?);
         if all || ways.iter().any(|way| way.covers(status, errnr, received)) {
             endpoints.push(row.get(0)?);
@@ -404,7 +469,11 @@ async fn fared(conn: &mut Conn<'_>, id: TaskId, ways: Arc<[Fared]>, answer: Opti
     Ok(endpoints)
 }
 
-async fn response_of(conn: &mut Conn<'_>, id: TaskId, endpoint: EndpointName) -> Result<Option<Response>, Fault> {
+async fn response_of(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    endpoint: EndpointName,
+) -> Result<Option<Response>, Fault> {
     let found = responses_of(conn, id).push(" AND r.endpoint = ?").bind(&endpoint).fetch_optional().await?;
     found.map(|row| response(&mut row.cells(), id)).transpose()
 }
@@ -490,7 +559,9 @@ async fn open_tasks(conn: &mut Conn<'_>) -> Result<Vec<OpenTasks>, Fault> {
         "SELECT g.task_type, g.status, g.number, t.start_time FROM (SELECT task_type, status, COUNT(*) AS number, MIN(id) AS oldest \
          FROM task {index} WHERE status IN "
     ));
-    select.keys(&open).push(" GROUP BY status, task_type) AS g JOIN task AS t ON t.id = g.oldest ORDER BY g.task_type, g.status");
+    select.keys(&open).push(
+        " GROUP BY status, task_type) AS g JOIN task AS t ON t.id = g.oldest ORDER BY g.task_type, g.status",
+    );
     let rows = select.fetch_all().await?;
     let read = |row: &Row| {
         Ok(OpenTasks {

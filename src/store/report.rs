@@ -12,21 +12,30 @@ use super::ledger::{Applied, RowState, Subscriber, Subscribers, TaskState, fold,
 use super::sql::{Cells, Conn, Dialect, selected};
 use super::tasks::{self, lock};
 use super::{Result, Store, batch, columns, responses};
-use crate::domain::{EndpointName, IgnoredByType, LateAnswer, Report, ResponseStatus, TaskId, TaskType, Timestamp};
+use crate::domain::{
+    EndpointName, IgnoredByType, LateAnswer, Report, ResponseStatus, TaskId, TaskType, Timestamp,
+};
 
 impl Store {
     /// Applies what endpoints report: rows through [`crate::domain::ResponseStatus::next`], counts, task
-    /// states through [`TaskStatus::next`](crate::domain::TaskStatus::next), all in one transaction. Repeats and stragglers change nothing; of
-    /// answers that come after the end and tell something else, the first is kept beside
-    /// ([`Response::late`](crate::domain::Response::late)). A report counts only if the task is of its type and if it comes of the memory
-    /// that has the task, or, while none has it, of the memory that has the endpoint's name or had it before;
-    /// no endpoint has answered that was never subscribed to the type. A report from an endpoint that is not
-    /// expected is adopted into the set when the task has no list and is frozen, and a copy can have come
-    /// through the fanout: the endpoint was known by the time it was published; of a task that has ended only
-    /// one that has finished. A report about a task with a list never is. A cancel that nobody asked for ends
-    /// its response as failed ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)). `ignored` says what does not
-    /// count when equal answers are grouped.
-    pub async fn apply(&self, reports: &[Report], ignored: &Arc<IgnoredByType>, now: Timestamp, retention: Duration) -> Result<Applied> {
+    /// states through [`TaskStatus::next`](crate::domain::TaskStatus::next), all in one transaction. Repeats
+    /// and stragglers change nothing; of answers that come after the end and tell something else, the first
+    /// is kept beside ([`Response::late`](crate::domain::Response::late)). A report counts only if the task
+    /// is of its type and if it comes of the memory that has the task, or, while none has it, of the memory
+    /// that has the endpoint's name or had it before; no endpoint has answered that was never subscribed to
+    /// the type. A report from an endpoint that is not expected is adopted into the set when the task has no
+    /// list and is frozen, and a copy can have come through the fanout: the endpoint was known by the time it
+    /// was published; of a task that has ended only one that has finished. A report about a task with a list
+    /// never is. A cancel that nobody asked for ends its response as failed
+    /// ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)). `ignored` says what does not count when equal
+    /// answers are grouped.
+    pub async fn apply(
+        &self,
+        reports: &[Report],
+        ignored: &Arc<IgnoredByType>,
+        now: Timestamp,
+        retention: Duration,
+    ) -> Result<Applied> {
         if reports.is_empty() {
             return Ok(Applied::default());
         }
@@ -49,8 +58,11 @@ async fn apply(
     ids.sort_unstable();
     ids.dedup();
     let tasks = lock(conn, &ids).await?;
-    let mut keys: Vec<(TaskId, &EndpointName)> =
-        reports.iter().filter(|report| tasks.contains_key(&report.task_id)).map(|report| (report.task_id, &report.endpoint)).collect();
+    let mut keys: Vec<(TaskId, &EndpointName)> = reports
+        .iter()
+        .filter(|report| tasks.contains_key(&report.task_id))
+        .map(|report| (report.task_id, &report.endpoint))
+        .collect();
     keys.sort_unstable();
     keys.dedup();
     let (mut rows, mut known) = (HashMap::with_capacity(keys.len()), Subscribers::new());
@@ -97,7 +109,19 @@ selected! {
 
 fn row_state(cells: &mut Cells<'_>) -> Result<((TaskId, EndpointName), RowState), Fault> {
     let row = RowColumns::read(cells)?;
-    let RowColumns { task_id, endpoint, status, progress, start_time, home, run, doubled, errnr, late, withdrawn } = row;
+    let RowColumns {
+        task_id,
+        endpoint,
+        status,
+        progress,
+        start_time,
+        home,
+        run,
+        doubled,
+        errnr,
+        late,
+        withdrawn,
+    } = row;
     let at = || format!("response of {endpoint} to task {task_id}, column status");
     let status = columns::response_status(status, at)?;
     let state = RowState { status, progress, start_time, home, run, doubled, errnr, late, withdrawn };
@@ -110,7 +134,12 @@ const SUBSCRIBER: &str = "s.last_seen, s.home, s.previous_home, s.first_seen";
 /// What is known of an endpoint; nothing where the row has none.
 fn subscriber(cells: &mut Cells<'_>) -> Result<Option<Subscriber>, Fault> {
     let Some(last_seen) = cells.take()? else { return Ok(None) };
-    Ok(Some(Subscriber { last_seen, home: cells.take()?, previous_home: cells.take()?, first_seen: cells.take()? }))
+    Ok(Some(Subscriber {
+        last_seen,
+        home: cells.take()?,
+        previous_home: cells.take()?,
+        first_seen: cells.take()?,
+    }))
 }
 
 /// Reads responses, and with each that nobody has yet what is known of its endpoint: nearly every report is
@@ -184,7 +213,8 @@ async fn read_apart(
     if others.is_empty() {
         return Ok(());
     }
-    let mut select = conn.sql(format!("SELECT {} FROM response AS r WHERE (r.task_id, r.endpoint) IN ", RowColumns::LIST));
+    let mut select =
+        conn.sql(format!("SELECT {} FROM response AS r WHERE (r.task_id, r.endpoint) IN ", RowColumns::LIST));
     for row in select.pairs(&others).fetch_all().await? {
         let (key, state) = row_state(&mut row.cells())?;
         rows.insert(key, state);
@@ -193,7 +223,10 @@ async fn read_apart(
 }
 
 /// Reads what is known of endpoints, by name and type.
-async fn subscribers(conn: &mut Conn<'_>, keys: Vec<(&EndpointName, &TaskType)>) -> Result<Subscribers, Fault> {
+async fn subscribers(
+    conn: &mut Conn<'_>,
+    keys: Vec<(&EndpointName, &TaskType)>,
+) -> Result<Subscribers, Fault> {
     let by_key = conn.dialect().by_primary_key();
     let mut subscribers = Subscribers::with_capacity(keys.len());
     for keys in keys.chunks(batch::KEYS) {
@@ -210,7 +243,10 @@ async fn subscribers(conn: &mut Conn<'_>, keys: Vec<(&EndpointName, &TaskType)>)
 }
 
 /// Keeps answers that came after the end beside what decided.
-async fn keep_late(conn: &mut Conn<'_>, answers: Vec<((TaskId, &EndpointName), LateAnswer)>) -> Result<(), Fault> {
+async fn keep_late(
+    conn: &mut Conn<'_>,
+    answers: Vec<((TaskId, &EndpointName), LateAnswer)>,
+) -> Result<(), Fault> {
     for ((id, endpoint), answer) in answers {
         let mut keep = conn.sql("UPDATE response SET late = ? WHERE task_id = ? AND endpoint = ?");
         keep.bind(columns::json_text(&answer)?).bind(id).bind(endpoint).execute().await?;

@@ -93,11 +93,19 @@ pub(super) fn response(cells: &mut Cells<'_>, task_id: TaskId) -> Result<Respons
 }
 
 /// Writes the rows of those who must answer. Their tasks are locked, and have none of these rows yet.
-pub(super) async fn expect(conn: &mut Conn<'_>, rows: &[(TaskId, &EndpointName)], now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn expect(
+    conn: &mut Conn<'_>,
+    rows: &[(TaskId, &EndpointName)],
+    now: Timestamp,
+) -> Result<(), Fault> {
     for run in rows.chunks(batch::NARROW_ROWS) {
         let mut insert = conn.insert("response");
         for (id, endpoint) in padded_rows(run, |_| 0) {
-            insert.row().set("task_id", *id).set("endpoint", *endpoint).set("status", ResponseStatus::Expected);
+            insert
+                .row()
+                .set("task_id", *id)
+                .set("endpoint", *endpoint)
+                .set("status", ResponseStatus::Expected);
             insert.set("last_modified_time", now);
         }
         // For the repeats that fill the statement up.
@@ -155,7 +163,11 @@ mod tests {
 
     #[test]
     fn open_ones_come_first() {
-        assert!(ResponseStatus::ALL.into_iter().all(|status| status.is_final() == (status.code() >= ENDED.code())));
+        assert!(
+            ResponseStatus::ALL
+                .into_iter()
+                .all(|status| status.is_final() == (status.code() >= ENDED.code()))
+        );
         assert_eq!(ENDED.code(), 2, "which the key of SQLite has as a literal, see `Dialect::owed_by`");
     }
 }

@@ -48,7 +48,8 @@ impl Store {
 }
 
 async fn read(conn: &mut Conn<'_>, name: Arc<str>) -> Result<Option<ScheduleRecord>, Fault> {
-    let mut select = conn.sql("SELECT done_until, last_error, last_error_at, paused_at FROM schedule WHERE name = ?");
+    let mut select =
+        conn.sql("SELECT done_until, last_error, last_error_at, paused_at FROM schedule WHERE name = ?");
     let Some(row) = select.bind(&*name).fetch_optional().await? else { return Ok(None) };
     let last_error = row.get::<Option<String>>(1)?.zip(row.get(2)?);
     Ok(Some(ScheduleRecord { done_until: row.get(0)?, last_error, paused_at: row.get(3)? }))
@@ -56,8 +57,11 @@ async fn read(conn: &mut Conn<'_>, name: Arc<str>) -> Result<Option<ScheduleReco
 
 async fn set_done(conn: &mut Conn<'_>, name: Arc<str>, until: Timestamp) -> Result<(), Fault> {
     let dialect = conn.dialect();
-    let (or_update, greatest, until_then) = (dialect.or_update("name"), dialect.greatest(), dialect.inserted("done_until"));
-    let set = format!("INSERT INTO schedule (name, done_until) VALUES (?, ?){or_update}done_until = {greatest}(done_until, {until_then})");
+    let (or_update, greatest, until_then) =
+        (dialect.or_update("name"), dialect.greatest(), dialect.inserted("done_until"));
+    let set = format!(
+        "INSERT INTO schedule (name, done_until) VALUES (?, ?){or_update}done_until = {greatest}(done_until, {until_then})"
+    );
     conn.sql(set).bind(&*name).bind(until).execute().await?;
     Ok(())
 }

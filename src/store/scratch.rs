@@ -16,7 +16,8 @@ const MARK: &str = "_bench_";
 /// # Errors
 /// [`StoreError::Address`] when the address names no MySQL database.
 pub fn scratch(database: &Database) -> Result<Database> {
-    let unusable = || StoreError::Address { reason: "the bench needs mysql://user:password@host:port/database".into() };
+    let unusable =
+        || StoreError::Address { reason: "the bench needs mysql://user:password@host:port/database".into() };
     let (address, parameters) = match database.uri.reveal().split_once('?') {
         Some((address, parameters)) => (address, format!("?{parameters}")),
         None => (database.uri.reveal(), String::new()),
@@ -35,7 +36,8 @@ pub fn scratch(database: &Database) -> Result<Database> {
 /// [`StoreError::Address`] for any other database; [`StoreError::Statement`] when it could not be dropped.
 pub async fn drop_scratch(database: &Database) -> Result<()> {
     let refused = |reason: &str| StoreError::Address { reason: reason.to_owned() };
-    let options = MySqlConnectOptions::from_str(database.uri.reveal()).map_err(|error| refused(&error.to_string()))?;
+    let options =
+        MySqlConnectOptions::from_str(database.uri.reveal()).map_err(|error| refused(&error.to_string()))?;
     let name = options.get_database().unwrap_or_default().to_owned();
     if !name.contains(MARK) {
         return Err(refused("not a scratch database"));
@@ -57,13 +59,20 @@ mod tests {
         let database = |uri: &str| Database { verbose: false, uri: Secret::new(uri), max_connections: 4 };
         let made = scratch(&database("mysql://u:p@h:3306/tasker?ssl-mode=DISABLED")).expect("an address");
         let uri = made.uri.reveal();
-        assert!(uri.starts_with("mysql://u:p@h:3306/tasker_bench_") && uri.ends_with("?ssl-mode=DISABLED"), "{uri}");
+        assert!(
+            uri.starts_with("mysql://u:p@h:3306/tasker_bench_") && uri.ends_with("?ssl-mode=DISABLED"),
+            "{uri}"
+        );
         assert!(scratch(&database("sqlite:///x")).is_err());
     }
 
     #[tokio::test]
     async fn never_drops_another_database() {
-        let real = Database { verbose: false, uri: Secret::new("mysql://u:p@127.0.0.1:1/tasker"), max_connections: 4 };
+        let real = Database {
+            verbose: false,
+            uri: Secret::new("mysql://u:p@127.0.0.1:1/tasker"),
+            max_connections: 4,
+        };
         assert!(matches!(drop_scratch(&real).await, Err(StoreError::Address { .. })));
     }
 }

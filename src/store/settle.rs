@@ -13,7 +13,10 @@ use super::sql::{Cells, Conn};
 use super::subscription::SubscriptionState;
 use super::tasks::{self, TASK, lock, within_budget};
 use super::{Result, Store, read};
-use crate::domain::{EndpointName, FinalAnswer, Ignored, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Throughput, Timestamp, errnr};
+use crate::domain::{
+    EndpointName, FinalAnswer, Ignored, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Throughput,
+    Timestamp, errnr,
+};
 
 /// A task that somebody has to look at, claimed until the lease runs out.
 #[derive(Debug, Clone)]
@@ -52,20 +55,31 @@ pub struct CancelOutcome {
 impl Store {
     /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by
     /// others are skipped, so processes never wait for each other. Bounded and served by an index.
-    pub async fn claim_due(&self, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>> {
+    pub async fn claim_due(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DueTask>> {
         self.transact(move |conn| claim_due(conn, now, lease_until, limit).boxed()).await
     }
 
     /// Writes what the reconciler decided, guarded by the states found under the lock. `retention` says how
-    /// long a final task is kept. Of the rows given up at the end of a task, those whose endpoint has received
-    /// it and is not there with the same memory fail as lost ([`errnr::LOST`]), the others expire.
-    pub async fn settle(&self, settlements: &[Settlement], now: Timestamp, retention: Duration) -> Result<Settled> {
+    /// long a final task is kept. Of the rows given up at the end of a task, those whose endpoint has
+    /// received it and is not there with the same memory fail as lost ([`errnr::LOST`]), the others expire.
+    pub async fn settle(
+        &self,
+        settlements: &[Settlement],
+        now: Timestamp,
+        retention: Duration,
+    ) -> Result<Settled> {
         let mut rest = settlements.to_vec();
         rest.sort_by_key(|settlement| settlement.id);
         let mut settled = Settled::default();
         while !rest.is_empty() {
             let batch: Arc<[Settlement]> = rest.as_slice().into();
-            let (some, done) = self.transact(move |conn| settle(conn, batch.clone(), now, retention).boxed()).await?;
+            let (some, done) =
+                self.transact(move |conn| settle(conn, batch.clone(), now, retention).boxed()).await?;
             settled.moved.extend(some.moved);
             settled.ended.extend(some.ended);
             rest.drain(..done);
@@ -86,17 +100,28 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Cancels a task: the row first; the caller tells the endpoints that run it. Responses nobody has received
-    /// are withdrawn at once; those that were received stay open until their endpoints report. `None` when
-    /// there is no such task.
-    pub async fn cancel(&self, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>> {
+    /// Cancels a task: the row first; the caller tells the endpoints that run it. Responses nobody has
+    /// received are withdrawn at once; those that were received stay open until their endpoints report.
+    /// `None` when there is no such task.
+    pub async fn cancel(
+        &self,
+        id: TaskId,
+        now: Timestamp,
+        retention: Duration,
+    ) -> Result<Option<CancelOutcome>> {
         self.transact(move |conn| cancel(conn, id, now, retention).boxed()).await
     }
 }
 
-async fn claim_due(conn: &mut Conn<'_>, now: Timestamp, lease_until: Timestamp, limit: u32) -> Result<Vec<DueTask>, Fault> {
+async fn claim_due(
+    conn: &mut Conn<'_>,
+    now: Timestamp,
+    lease_until: Timestamp,
+    limit: u32,
+) -> Result<Vec<DueTask>, Fault> {
     let dialect = conn.dialect();
-    let (index, by_key, lock) = (dialect.index("task_due"), dialect.by_primary_key(), dialect.locked_unless_taken());
+    let (index, by_key, lock) =
+        (dialect.index("task_due"), dialect.by_primary_key(), dialect.locked_unless_taken());
     let mut select = conn.sql(format!(
         "SELECT {TASK}, t.frozen_at IS NOT NULL, t.asks FROM task AS t {index} WHERE t.due_at <= ? ORDER BY t.due_at LIMIT ? {lock}"
     ));
@@ -123,7 +148,8 @@ async fn settle(
     let mut ids: Vec<TaskId> = settlements.iter().map(|settlement| settlement.id).collect();
     ids.dedup();
     let tasks = lock(conn, &ids).await?;
-    let (mut settled, mut changes, mut given_up, mut rows, mut done) = (Settled::default(), Vec::new(), Vec::new(), 0, 0);
+    let (mut settled, mut changes, mut given_up, mut rows, mut done) =
+        (Settled::default(), Vec::new(), Vec::new(), 0, 0);
     for same in settlements.chunk_by(|a, b| a.id == b.id) {
         let Some(settlement) = same.last() else { continue };
         let Some(task) = tasks.get(&settlement.id) else {
@@ -167,23 +193,37 @@ async fn lose(conn: &mut Conn<'_>, id: TaskId, now: Timestamp) -> Result<u32, Fa
          AND NOT EXISTS (SELECT 1 FROM subscription AS s WHERE s.endpoint = r.endpoint AND s.task_type = t.task_type \
          AND s.state = ? AND s.home {same} r.home) ORDER BY r.endpoint"
     ));
-    let absent = absent.bind(id).bind(ResponseStatus::Created).bind(SubscriptionState::Online).fetch_all().await?;
+    let absent =
+        absent.bind(id).bind(ResponseStatus::Created).bind(SubscriptionState::Online).fetch_all().await?;
     let names: Vec<&str> = absent.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-    let digest = FinalAnswer { endpoint: "", errnr: errnr::LOST, errmsg: VANISHED, payload: None }.digest(&Ignored::default());
+    let digest = FinalAnswer { endpoint: "", errnr: errnr::LOST, errmsg: VANISHED, payload: None }
+        .digest(&Ignored::default());
     for names in names.chunks(batch::KEYS) {
         let mut lose = conn.sql(format!(
             "UPDATE response {by_key} SET status = ?, errnr = ?, errmsg = ?, answer = ?, last_modified_time = ? \
              WHERE +status = ? AND task_id = ? AND endpoint IN "
         ));
-        lose.bind(ResponseStatus::Finished).bind(errnr::LOST).bind(VANISHED).bind(digest).bind(now).bind(ResponseStatus::Created).bind(id);
+        lose.bind(ResponseStatus::Finished)
+            .bind(errnr::LOST)
+            .bind(VANISHED)
+            .bind(digest)
+            .bind(now)
+            .bind(ResponseStatus::Created)
+            .bind(id);
         lose.keys(names).execute().await?;
     }
     Ok(u32::try_from(names.len()).unwrap_or(u32::MAX))
 }
 
-pub(super) async fn cancel(conn: &mut Conn<'_>, id: TaskId, now: Timestamp, retention: Duration) -> Result<Option<CancelOutcome>, Fault> {
+pub(super) async fn cancel(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<Option<CancelOutcome>, Fault> {
     let Some(state) = lock(conn, &[id]).await?.remove(&id) else { return Ok(None) };
-    let mut open = conn.sql("SELECT endpoint, status FROM response WHERE task_id = ? AND +status < ? ORDER BY endpoint");
+    let mut open =
+        conn.sql("SELECT endpoint, status FROM response WHERE task_id = ? AND +status < ? ORDER BY endpoint");
     let open = open.bind(id).bind(ENDED).fetch_all().await?;
     let (mut to_stop, mut withdrawn) = (Vec::with_capacity(open.len()), 0);
     for row in &open {
@@ -194,14 +234,27 @@ pub(super) async fn cancel(conn: &mut Conn<'_>, id: TaskId, now: Timestamp, rete
         Err(_) => (false, true),
         Ok(None) => (false, false),
         Ok(Some(change)) => {
-            let mut withdraw = conn.sql("UPDATE response SET last_modified_time = ?, status = ? WHERE task_id = ? AND status = ?");
-            withdraw.bind(now).bind(ResponseStatus::Canceled).bind(id).bind(ResponseStatus::Expected).execute().await?;
+            let mut withdraw = conn.sql(
+                "UPDATE response SET last_modified_time = ?, status = ? WHERE task_id = ? AND status = ?",
+            );
+            withdraw
+                .bind(now)
+                .bind(ResponseStatus::Canceled)
+                .bind(id)
+                .bind(ResponseStatus::Expected)
+                .execute()
+                .await?;
             tasks::write(conn, vec![(id, change)]).await?;
             (true, false)
         }
     };
     let task = read::find(conn, id).await?;
-    Ok(task.map(|task| CancelOutcome { task, changed, refused, to_stop: if refused { Vec::new() } else { to_stop } }))
+    Ok(task.map(|task| CancelOutcome {
+        task,
+        changed,
+        refused,
+        to_stop: if refused { Vec::new() } else { to_stop },
+    }))
 }
 
 /// Forgets as many as one transaction should; says how many went, and how many ids are done.

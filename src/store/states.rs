@@ -1,4 +1,5 @@
-//! How the endpoints of a task, or of the fleet, stand, and no more of them: what is read for thousands at once.
+//! How the endpoints of a task, or of the fleet, stand, and no more of them: what is read for thousands at
+//! once.
 
 use futures::FutureExt;
 
@@ -8,7 +9,9 @@ use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::subscription::SubscriptionState;
 use super::{Result, Store};
-use crate::domain::{Counts, EndpointName, FleetState, PartState, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    Counts, EndpointName, FleetState, PartState, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp,
+};
 
 /// How a task stands, without what it is about: a payload may have megabytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +85,12 @@ selected! {
 async fn standing(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<TaskStanding>, Fault> {
     let mut select = conn.sql(format!("SELECT {} FROM task AS t WHERE t.id = ?", StandingColumns::LIST));
     let Some(row) = select.bind(id).fetch_optional().await? else { return Ok(None) };
-    let StandingColumns { task_type, status, counts, published_at, finished_at, expires_at } = StandingColumns::read(&mut row.cells())?;
-    let (task_type, status) = (columns::task_type(task_type)?, columns::task_status(status, || format!("task {id}, column status"))?);
+    let StandingColumns { task_type, status, counts, published_at, finished_at, expires_at } =
+        StandingColumns::read(&mut row.cells())?;
+    let (task_type, status) = (
+        columns::task_type(task_type)?,
+        columns::task_status(status, || format!("task {id}, column status"))?,
+    );
     Ok(Some(TaskStanding { id, task_type, status, counts, published_at, finished_at, expires_at }))
 }
 
@@ -100,7 +107,11 @@ async fn parts(conn: &mut Conn<'_>, task: TaskStanding, which: Parts) -> Result<
     }
 }
 
-async fn some_parts(conn: &mut Conn<'_>, task: &TaskStanding, names: Option<&[EndpointName]>) -> Result<Vec<Part>, Fault> {
+async fn some_parts(
+    conn: &mut Conn<'_>,
+    task: &TaskStanding,
+    names: Option<&[EndpointName]>,
+) -> Result<Vec<Part>, Fault> {
     let (by_key, same) = (conn.dialect().by_primary_key(), conn.dialect().same());
     let mut select = conn.sql(format!(
         "SELECT r.endpoint, r.status, r.errnr, r.progress IS NOT NULL, r.start_time IS NOT NULL, \
@@ -116,9 +127,15 @@ async fn some_parts(conn: &mut Conn<'_>, task: &TaskStanding, names: Option<&[En
     let part = |row: &Row| {
         let mut cells = row.cells();
         let endpoint: EndpointName = cells.take()?;
-        let status = columns::response_status(cells.take()?, || format!("response of {endpoint} to task {}, column status", task.id))?;
+        let status = columns::response_status(cells.take()?, || {
+            format!("response of {endpoint} to task {}, column status", task.id)
+        })?;
         let (errnr, runs, received, vanished) = (cells.take()?, cells.take()?, cells.take()?, cells.take()?);
-        Ok(Part { endpoint, state: PartState::of_response(status, errnr, published, runs, vanished), received })
+        Ok(Part {
+            endpoint,
+            state: PartState::of_response(status, errnr, published, runs, vanished),
+            received,
+        })
     };
     rows.iter().map(part).collect()
 }
@@ -130,8 +147,17 @@ async fn fleet(conn: &mut Conn<'_>) -> Result<Vec<(EndpointName, FleetState)>, F
          COUNT(CASE WHEN s.state = ? THEN 1 END) FROM endpoint AS e LEFT JOIN subscription AS s ON s.endpoint = e.name \
          GROUP BY e.name ORDER BY e.name",
     );
-    select.bind(SubscriptionState::Online).bind(SubscriptionState::Online).bind(SubscriptionState::Missed).bind(SubscriptionState::Left);
+    select
+        .bind(SubscriptionState::Online)
+        .bind(SubscriptionState::Online)
+        .bind(SubscriptionState::Missed)
+        .bind(SubscriptionState::Left);
     let rows = select.fetch_all().await?;
-    let state = |row: &Row| Ok((row.get(0)?, FleetState::of_subscriptions(row.count(1)?, row.count(2)?, row.count(3)?, row.count(4)?)));
+    let state = |row: &Row| {
+        Ok((
+            row.get(0)?,
+            FleetState::of_subscriptions(row.count(1)?, row.count(2)?, row.count(3)?, row.count(4)?),
+        ))
+    };
     rows.iter().map(state).collect()
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::domain::{Counts, EndpointName, Identifier, NewTask, Place, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
+use crate::domain::{
+    Counts, EndpointName, Identifier, NewTask, Place, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp,
+};
 
 /// What became of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +33,8 @@ pub(super) fn key(task: &NewTask) -> Key {
 /// The submissions to insert: the first of each key, by key, which is the order of locks on the unique key.
 pub(super) fn distinct(tasks: &[NewTask]) -> Vec<&NewTask> {
     let mut seen = HashSet::new();
-    let mut distinct: Vec<_> = tasks.iter().filter(|task| seen.insert((&task.task_type, &task.identifier))).collect();
+    let mut distinct: Vec<_> =
+        tasks.iter().filter(|task| seen.insert((&task.task_type, &task.identifier))).collect();
     distinct.sort_unstable_by_key(|task| (&task.task_type, &task.identifier));
     distinct
 }
@@ -49,28 +52,41 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Of a task that a worker has been given, or not. One that waits in a queue is looked at by whoever gives tasks to workers; all
-    /// others are to be published, by another process at `due_at` if not by this one.
+    /// Of a task that a worker has been given, or not. One that waits in a queue is looked at by whoever
+    /// gives tasks to workers; all others are to be published, by another process at `due_at` if not by this
+    /// one.
     pub fn of(task: &NewTask, given: bool, due_at: Timestamp) -> Self {
         let (status, expected, given_at) = (TaskStatus::Created, 0, None);
         match &task.place {
             None => Self { status, expected, given_at, due_at },
-            Some(place) if !given => {
-                Self { status, expected, given_at, due_at: place.run_at.unwrap_or(task.expires_at).min(task.expires_at) }
-            }
+            Some(place) if !given => Self {
+                status,
+                expected,
+                given_at,
+                due_at: place.run_at.unwrap_or(task.expires_at).min(task.expires_at),
+            },
             Some(_) => {
                 let counts = Counts { expected: 1, ..Counts::default() };
                 let status = status.next(TaskEvent::Taken, &counts).unwrap_or(status);
-                Self { status, expected: 1, given_at: Some(task.start_time), due_at: due_at.min(task.expires_at) }
+                Self {
+                    status,
+                    expected: 1,
+                    given_at: Some(task.start_time),
+                    due_at: due_at.min(task.expires_at),
+                }
             }
         }
     }
 }
 
-/// Recorded tasks that are to go into their queues, in the order in which they came, so that of two with one key the later one stays:
-/// those with a unique key, and the others.
-pub(super) fn entering<'a>(tasks: &[&'a NewTask], entered: &HashSet<TaskId>) -> (Vec<Entering<'a>>, Vec<Entering<'a>>) {
-    let mut new: Vec<Entering<'a>> = tasks.iter().filter_map(|task| Some((*task, task.place.as_ref()?))).collect();
+/// Recorded tasks that are to go into their queues, in the order in which they came, so that of two with one
+/// key the later one stays: those with a unique key, and the others.
+pub(super) fn entering<'a>(
+    tasks: &[&'a NewTask],
+    entered: &HashSet<TaskId>,
+) -> (Vec<Entering<'a>>, Vec<Entering<'a>>) {
+    let mut new: Vec<Entering<'a>> =
+        tasks.iter().filter_map(|task| Some((*task, task.place.as_ref()?))).collect();
     new.retain(|(task, _)| !entered.contains(&task.id));
     new.sort_unstable_by_key(|(task, _)| (task.start_time, task.id));
     new.into_iter().partition(|(_, place)| place.unique.is_some())
@@ -81,7 +97,8 @@ pub(super) type Entering<'a> = (&'a NewTask, &'a Place);
 
 /// One answer for each submission by what is on record now; `None` if a record has vanished meanwhile.
 ///
-/// A record with our own id is ours, also when an earlier attempt of ours wrote it and the news of its commit was lost.
+/// A record with our own id is ours, also when an earlier attempt of ours wrote it and the news of its commit
+/// was lost.
 pub(super) fn answers(
     tasks: &[NewTask],
     recorded: &HashMap<Key, (TaskId, [u8; 32])>,
@@ -141,9 +158,21 @@ mod tests {
             ("to be published", task(None, false), false, 10, (TaskStatus::Created, 0, None, 10)),
             ("waits for its turn", task(None, true), false, 10, (TaskStatus::Created, 0, None, 100)),
             ("waits for its time", task(Some(50), true), false, 10, (TaskStatus::Created, 0, None, 50)),
-            ("waits for longer than it lives", task(Some(500), true), false, 10, (TaskStatus::Created, 0, None, 100)),
+            (
+                "waits for longer than it lives",
+                task(Some(500), true),
+                false,
+                10,
+                (TaskStatus::Created, 0, None, 100),
+            ),
             ("a worker has it", task(None, true), true, 10, (TaskStatus::Sent, 1, Some(1), 10)),
-            ("a worker has it, not for long", task(None, true), true, 1000, (TaskStatus::Sent, 1, Some(1), 100)),
+            (
+                "a worker has it, not for long",
+                task(None, true),
+                true,
+                1000,
+                (TaskStatus::Sent, 1, Some(1), 100),
+            ),
         ] {
             let (status, expected, given_at, due) = entry;
             let entry = Entry { status, expected, given_at: given_at.map(at), due_at: at(due) };

@@ -31,7 +31,12 @@ impl Store {
     /// submissions in one call: the second is `Existing`. Tasks with a place go into the queue of their type,
     /// and take the place of a waiting one with the same unique key, which is canceled; one that was queued
     /// after another yields to such a one instead.
-    pub async fn accept(&self, tasks: &[NewTask], due_at: Timestamp, retention: Duration) -> Result<Vec<Accepted>> {
+    pub async fn accept(
+        &self,
+        tasks: &[NewTask],
+        due_at: Timestamp,
+        retention: Duration,
+    ) -> Result<Vec<Accepted>> {
         self.accept_and_give(tasks, &[], due_at, retention).await
     }
 
@@ -133,23 +138,33 @@ pub(super) async fn accept(
     };
     let mut have_worker = HashMap::new();
     if distinct.iter().any(|task| task.place.is_some()) {
-        let ours = distinct.iter().copied().filter(|task| recorded.get(&key(task)).is_some_and(|(id, _)| *id == task.id));
+        let ours = distinct
+            .iter()
+            .copied()
+            .filter(|task| recorded.get(&key(task)).is_some_and(|(id, _)| *id == task.id));
         let queued = ours.filter(|task| task.place.is_some()).collect();
         have_worker = enter::enter(conn, queued, given, all_new, retention).await?;
     }
-    answers(&tasks, &recorded, &have_worker)
-        .ok_or_else(|| Fault::Again(Retry::Conflict, "a task of the same identifier was forgotten meanwhile".into()))
+    answers(&tasks, &recorded, &have_worker).ok_or_else(|| {
+        Fault::Again(Retry::Conflict, "a task of the same identifier was forgotten meanwhile".into())
+    })
 }
 
 /// Who has the keys of these submissions.
-async fn recorded(conn: &mut Conn<'_>, tasks: &[&NewTask]) -> Result<HashMap<Key, (TaskId, [u8; 32])>, Fault> {
+async fn recorded(
+    conn: &mut Conn<'_>,
+    tasks: &[&NewTask],
+) -> Result<HashMap<Key, (TaskId, [u8; 32])>, Fault> {
     let index = conn.dialect().index("task_identifier");
     let mut recorded = HashMap::with_capacity(tasks.len());
     for of_type in tasks.chunk_by(|a, b| a.task_type == b.task_type) {
         for chunk in of_type.chunks(batch::KEYS) {
             let Some(first) = chunk.first() else { continue };
-            let identifiers: Vec<&[u8]> = chunk.iter().map(|task| task.identifier.as_str().as_bytes()).collect();
-            let mut select = conn.sql(format!("SELECT id, identifier, digest FROM task {index} WHERE task_type = ? AND identifier IN "));
+            let identifiers: Vec<&[u8]> =
+                chunk.iter().map(|task| task.identifier.as_str().as_bytes()).collect();
+            let mut select = conn.sql(format!(
+                "SELECT id, identifier, digest FROM task {index} WHERE task_type = ? AND identifier IN "
+            ));
             for row in select.bind(&first.task_type).keys(&identifiers).fetch_all().await? {
                 let id: TaskId = row.get(0)?;
                 let digest = columns::sha256(row.get(2)?, || format!("task {id}, column digest"))?;
@@ -161,7 +176,11 @@ async fn recorded(conn: &mut Conn<'_>, tasks: &[&NewTask]) -> Result<HashMap<Key
 }
 
 /// Freezes as many as one transaction should; says which, and how many are done.
-pub(super) async fn freeze(conn: &mut Conn<'_>, sets: Arc<[Freeze]>, now: Timestamp) -> Result<(Vec<TaskId>, usize), Fault> {
+pub(super) async fn freeze(
+    conn: &mut Conn<'_>,
+    sets: Arc<[Freeze]>,
+    now: Timestamp,
+) -> Result<(Vec<TaskId>, usize), Fault> {
     let sets = &sets[..sets.len().min(batch::KEYS)];
     let mut ids: Vec<TaskId> = sets.iter().map(|set| set.id).collect();
     ids.dedup();
@@ -193,8 +212,9 @@ async fn mark_published(conn: &mut Conn<'_>, ids: Arc<[TaskId]>, now: Timestamp)
     let (created, sent) = (TaskStatus::Created, TaskStatus::Sent);
     let mut became_sent = 0;
     for ids in ids.chunks(batch::KEYS) {
-        // The guard is exact: whatever row it finds, it changes, and this transaction is the one that did. A task of a queue becomes SENT by
-        // being given: one that was taken back while it was asked for again waits.
+        // The guard is exact: whatever row it finds, it changes, and this transaction is the one that did. A
+        // task of a queue becomes SENT by being given: one that was taken back while it was asked for again
+        // waits.
         let mut publish = conn.sql(format!(
             "UPDATE task {by_key} SET published_at = COALESCE(published_at, ?), due_at = {least}(receive_by, expires_at), status = ? \
              WHERE +status = ? AND priority IS NULL AND id IN "

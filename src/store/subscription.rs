@@ -6,13 +6,16 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::clock_offset::ClockOffset;
-use crate::domain::{EndpointName, Labels, Presence, PresenceState, RefusedType, TaskType, Timestamp, WireVersion};
+use crate::domain::{
+    EndpointName, Labels, Presence, PresenceState, RefusedType, TaskType, Timestamp, WireVersion,
+};
 
 /// Presence messages an endpoint may miss before it is thought gone.
 const INTERVALS: u32 = 3;
 /// How far ahead the end of a silence may lie: what lies further was said to a version that believed
 /// everything. A little more than the longest, since the clocks of two API processes differ a little.
-const LONGEST_SILENCE: Duration = Duration::from_secs(INTERVALS as u64 * Presence::LONGEST_INTERVAL.as_secs() + 60);
+const LONGEST_SILENCE: Duration =
+    Duration::from_secs(INTERVALS as u64 * Presence::LONGEST_INTERVAL.as_secs() + 60);
 
 /// The ends of a silence between which an endpoint is there; outside of them it is gone.
 pub(super) fn in_time(now: Timestamp) -> (Timestamp, Timestamp) {
@@ -143,7 +146,11 @@ impl Subscription {
                 // Of no connection of its own yet: whatever it says first makes it a newcomer.
                 session: instance,
                 home: Some(home),
-                previous_home: if self.home == Some(home) { self.previous_home } else { self.home.or(self.previous_home) },
+                previous_home: if self.home == Some(home) {
+                    self.previous_home
+                } else {
+                    self.home.or(self.previous_home)
+                },
                 seen_until,
                 trouble: None,
                 slots: self.slots.map(|_| 0),
@@ -201,7 +208,11 @@ pub(super) fn see(
             let key = key(task_type);
             changes.subscriptions.get(&key).or_else(|| known.get(&key)).cloned()
         };
-        if presence.task_types.iter().any(|task_type| before(&changes, task_type).is_some_and(|it| it.fences(presence))) {
+        if presence
+            .task_types
+            .iter()
+            .any(|task_type| before(&changes, task_type).is_some_and(|it| it.fences(presence)))
+        {
             changes.seen.fenced.push(presence.clone());
             for task_type in &presence.task_types {
                 if let Some(fence) = before(&changes, task_type).filter(|before| before.fences(presence)) {
@@ -231,7 +242,9 @@ pub(super) fn see(
                 // The farewell of a process that has been replaced, or a sign of life that its own farewell
                 // overtook.
                 PresenceState::Leaving if !same_process => continue,
-                PresenceState::Alive | PresenceState::Joined if before.as_ref().is_some_and(|it| it.has_gone(presence, clock, now)) => {
+                PresenceState::Alive | PresenceState::Joined
+                    if before.as_ref().is_some_and(|it| it.has_gone(presence, clock, now)) =>
+                {
                     continue;
                 }
                 PresenceState::Leaving => (SubscriptionState::Left, now),
@@ -239,15 +252,20 @@ pub(super) fn see(
                     (SubscriptionState::Online, now.after(presence.interval.saturating_mul(INTERVALS)))
                 }
             };
-            let others = |standby: &Standby| standby.instance != presence.instance && standby.seen_until > now;
+            let others =
+                |standby: &Standby| standby.instance != presence.instance && standby.seen_until > now;
             let standby = before.as_ref().and_then(|before| before.standby).filter(others);
             // A process that still says `Joined` has not been welcomed, whatever the ledger knows: a welcome
             // can be lost.
             new |= presence.state == PresenceState::Joined;
             new |= state == SubscriptionState::Online
-                && before.as_ref().is_none_or(|before| before.state != SubscriptionState::Online || before.session != presence.session);
+                && before.as_ref().is_none_or(|before| {
+                    before.state != SubscriptionState::Online || before.session != presence.session
+                });
             let (previous_home, first_seen) = match &before {
-                Some(before) if before.home == Some(presence.home) => (before.previous_home, before.first_seen),
+                Some(before) if before.home == Some(presence.home) => {
+                    (before.previous_home, before.first_seen)
+                }
                 Some(before) => (before.home.or(before.previous_home), before.first_seen),
                 None => (None, Some(now)),
             };
@@ -281,8 +299,15 @@ pub(super) fn see(
 
 /// A type that a process cannot consume. Nobody is expected for that reason, and nobody gone: what was
 /// subscribed stays so for as long as silence is allowed.
-fn refuse(before: Option<Subscription>, presence: &Presence, refused: &RefusedType, now: Timestamp) -> Subscription {
-    let others = before.as_ref().is_some_and(|before| before.state == SubscriptionState::Online && before.instance != presence.instance);
+fn refuse(
+    before: Option<Subscription>,
+    presence: &Presence,
+    refused: &RefusedType,
+    now: Timestamp,
+) -> Subscription {
+    let others = before.as_ref().is_some_and(|before| {
+        before.state == SubscriptionState::Online && before.instance != presence.instance
+    });
     let mut after = before.unwrap_or_else(|| Subscription::absent(presence, now));
     if refused.held {
         return after.with_standby(presence, now);

@@ -1,7 +1,7 @@
 //! Tasks that a filter means, in the order in which they were accepted.
 //!
-//! Walks along the key of state and type, so many rows at a time, however few of them are meant: a question never takes long, and who
-//! asks goes on until enough were found.
+//! Walks along the key of state and type, so many rows at a time, however few of them are meant: a question
+//! never takes long, and who asks goes on until enough were found.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -54,7 +54,11 @@ impl Store {
     }
 
     /// Which of these identifiers tasks of a type have.
-    pub async fn taken_identifiers(&self, task_type: &TaskType, identifiers: &[Identifier]) -> Result<HashSet<Identifier>> {
+    pub async fn taken_identifiers(
+        &self,
+        task_type: &TaskType,
+        identifiers: &[Identifier],
+    ) -> Result<HashSet<Identifier>> {
         let (task_type, identifiers): (_, Arc<[Identifier]>) = (task_type.clone(), identifiers.into());
         self.run(move |conn| taken_identifiers(conn, task_type.clone(), identifiers.clone()).boxed()).await
     }
@@ -80,14 +84,16 @@ async fn step(conn: &mut Conn<'_>, sweep: Arc<Sweep>, after: Option<TaskId>) -> 
     let full = rows.len() >= ROWS as usize;
     let (mut ids, mut next) = (Vec::new(), None);
     for row in &rows {
-        let (id, identifier, start_time): (TaskId, &[u8], Timestamp) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (id, identifier, start_time): (TaskId, &[u8], Timestamp) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
         let (failed, replaced): (u32, bool) = (row.get(3)?, row.get(4)?);
         next = Some(id);
-        let meant = sweep.identifier_prefix.as_ref().is_none_or(|prefix| identifier.starts_with(prefix.as_bytes()))
-            && sweep.since.is_none_or(|since| start_time >= since)
-            && sweep.until.is_none_or(|until| start_time < until)
-            && (failed > 0 || !sweep.failed)
-            && (!replaced || sweep.replaced);
+        let meant =
+            sweep.identifier_prefix.as_ref().is_none_or(|prefix| identifier.starts_with(prefix.as_bytes()))
+                && sweep.since.is_none_or(|since| start_time >= since)
+                && sweep.until.is_none_or(|until| start_time < until)
+                && (failed > 0 || !sweep.failed)
+                && (!replaced || sweep.replaced);
         if meant {
             ids.push(id);
         }
@@ -95,11 +101,18 @@ async fn step(conn: &mut Conn<'_>, sweep: Arc<Sweep>, after: Option<TaskId>) -> 
     Ok(Swept { ids, next: next.filter(|_| full) })
 }
 
-async fn taken_identifiers(conn: &mut Conn<'_>, task_type: TaskType, identifiers: Arc<[Identifier]>) -> Result<HashSet<Identifier>, Fault> {
+async fn taken_identifiers(
+    conn: &mut Conn<'_>,
+    task_type: TaskType,
+    identifiers: Arc<[Identifier]>,
+) -> Result<HashSet<Identifier>, Fault> {
     let mut taken = HashSet::new();
     for some in identifiers.chunks(batch::KEYS) {
-        let mut select = conn.sql("SELECT t.id, t.identifier FROM task AS t WHERE t.task_type = ? AND t.identifier IN ");
-        select.bind(&task_type).keys(&some.iter().map(|identifier| identifier.as_str().as_bytes()).collect::<Vec<_>>());
+        let mut select =
+            conn.sql("SELECT t.id, t.identifier FROM task AS t WHERE t.task_type = ? AND t.identifier IN ");
+        select
+            .bind(&task_type)
+            .keys(&some.iter().map(|identifier| identifier.as_str().as_bytes()).collect::<Vec<_>>());
         for row in select.fetch_all().await? {
             taken.insert(super::tasks::identifier(row.get(1)?, row.get(0)?)?);
         }

@@ -172,8 +172,10 @@ pub(super) async fn lock(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<HashMap<
 /// Writes changes of tasks that are locked, one statement for each distinct change. Those that have ended
 /// leave their queues. The end of a followed task is noted in `ended`.
 pub(super) async fn write(conn: &mut Conn<'_>, changes: Vec<(TaskId, TaskChange)>) -> Result<(), Fault> {
-    let left: Vec<(TaskId, bool)> = changes.iter().filter_map(|(id, change)| Some((*id, change.leaves_queue()?))).collect();
-    let ended: Vec<TaskId> = changes.iter().filter(|(_, change)| change.ends_followed()).map(|(id, _)| *id).collect();
+    let left: Vec<(TaskId, bool)> =
+        changes.iter().filter_map(|(id, change)| Some((*id, change.leaves_queue()?))).collect();
+    let ended: Vec<TaskId> =
+        changes.iter().filter(|(_, change)| change.ends_followed()).map(|(id, _)| *id).collect();
     let by_key = conn.dialect().by_primary_key();
     for (change, ids) in grouped(changes) {
         for ids in ids.chunks(batch::KEYS) {

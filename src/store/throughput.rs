@@ -27,7 +27,8 @@ impl Store {
         self.transact(move |conn| add(conn, minutes.clone()).boxed()).await
     }
 
-    /// What became of tasks between two times, of these types or of all: in order, without spans in which nothing was.
+    /// What became of tasks between two times, of these types or of all: in order, without spans in which
+    /// nothing was.
     pub async fn throughput(
         &self,
         grain: Grain,
@@ -88,8 +89,12 @@ async fn read(
     since: Timestamp,
     until: Timestamp,
 ) -> Result<Vec<(Timestamp, Throughput)>, Fault> {
-    let sums = columns(&Throughput::default()).map(|(column, _)| format!("CAST(SUM({column}) AS SIGNED)")).join(", ");
-    let mut select = conn.sql(format!("SELECT begins_at, {sums} FROM throughput WHERE step = ? AND begins_at >= ? AND begins_at < ?"));
+    let sums = columns(&Throughput::default())
+        .map(|(column, _)| format!("CAST(SUM({column}) AS SIGNED)"))
+        .join(", ");
+    let mut select = conn.sql(format!(
+        "SELECT begins_at, {sums} FROM throughput WHERE step = ? AND begins_at >= ? AND begins_at < ?"
+    ));
     select.bind(grain.code()).bind(since).bind(until);
     if let Some(types) = &types {
         if types.is_empty() {
@@ -99,8 +104,15 @@ async fn read(
     }
     let rows = select.push(" GROUP BY begins_at ORDER BY begins_at").fetch_all().await?;
     let of = |row: &Row| {
-        let [accepted, done, failed, canceled, expired, answers, errors] =
-            [row.count(1)?, row.count(2)?, row.count(3)?, row.count(4)?, row.count(5)?, row.count(6)?, row.count(7)?];
+        let [accepted, done, failed, canceled, expired, answers, errors] = [
+            row.count(1)?,
+            row.count(2)?,
+            row.count(3)?,
+            row.count(4)?,
+            row.count(5)?,
+            row.count(6)?,
+            row.count(7)?,
+        ];
         Ok((row.get(0)?, Throughput { accepted, done, failed, canceled, expired, answers, errors }))
     };
     rows.iter().map(of).collect()
@@ -109,7 +121,9 @@ async fn read(
 async fn forget(conn: &mut Conn<'_>, now: Timestamp) -> Result<bool, Fault> {
     let mut more = false;
     for grain in Grain::ALL {
-        let mut old = conn.sql("SELECT begins_at FROM throughput WHERE step = ? AND begins_at < ? ORDER BY begins_at LIMIT ?");
+        let mut old = conn.sql(
+            "SELECT begins_at FROM throughput WHERE step = ? AND begins_at < ? ORDER BY begins_at LIMIT ?",
+        );
         let old = old.bind(grain.code()).bind(now.before(grain.kept_for())).bind(REMOVED).fetch_all().await?;
         more |= old.len() >= REMOVED as usize;
         let Some(last) = old.last() else { continue };

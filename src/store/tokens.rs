@@ -33,7 +33,8 @@ impl Store {
         self.transact(move |conn| create(conn, token.clone()).boxed()).await
     }
 
-    /// Keeps the token of a session. Sessions that are over go, and the oldest of those that are too many for one token.
+    /// Keeps the token of a session. Sessions that are over go, and the oldest of those that are too many for
+    /// one token.
     pub async fn begin_session(&self, token: &Token) -> Result<TokenCreated> {
         let token = Arc::new(token.clone());
         self.transact(move |conn| begin_session(conn, token.clone()).boxed()).await
@@ -74,7 +75,8 @@ selected! {
 impl TokenColumns<'_> {
     fn decode(self) -> Result<Token> {
         let at = |column| format!("token {}, column {column}", self.id);
-        let scopes = self.scopes.split(',').map(|word| name::<Scope>(word, || at("scopes"))).collect::<Result<_>>()?;
+        let scopes =
+            self.scopes.split(',').map(|word| name::<Scope>(word, || at("scopes"))).collect::<Result<_>>()?;
         Ok(Token {
             id: self.id,
             name: name(self.name, || at("name"))?,
@@ -106,10 +108,14 @@ async fn create(conn: &mut Conn<'_>, token: Arc<Token>) -> Result<TokenCreated, 
         .set("worker", token.worker.as_ref().map(EndpointName::as_str))
         .set("parent", token.parent);
     insert.or_keep("id").await?;
-    // Not by the number of rows: what it counts for a row that was there depends on the server and the driver.
+    // Not by the number of rows: what it counts for a row that was there depends on the server and the
+    // driver.
     let mut holders = conn.sql("SELECT id, name FROM token WHERE name = ? OR hash = ?");
     let rows = holders.bind(token.name.as_str()).bind(token.hash.as_bytes().as_slice()).fetch_all().await?;
-    let holders = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<Vec<(Uuid, &str)>, Fault>>()?;
+    let holders = rows
+        .iter()
+        .map(|row| Ok((row.get(0)?, row.get(1)?)))
+        .collect::<Result<Vec<(Uuid, &str)>, Fault>>()?;
     Ok(created(&token, &holders))
 }
 
@@ -130,12 +136,15 @@ fn created(token: &Token, holders: &[(Uuid, &str)]) -> TokenCreated {
 }
 
 async fn all(conn: &mut Conn<'_>) -> Result<Vec<Token>, Fault> {
-    let rows = conn.sql(format!("SELECT {} FROM token ORDER BY name", TokenColumns::LIST)).fetch_all().await?;
+    let rows =
+        conn.sql(format!("SELECT {} FROM token ORDER BY name", TokenColumns::LIST)).fetch_all().await?;
     rows.iter().map(|row| Ok(TokenColumns::read(&mut row.cells())?.decode()?)).collect()
 }
 
 async fn delete(conn: &mut Conn<'_>, name: TokenName) -> Result<bool, Fault> {
-    let Some(row) = conn.sql("SELECT id FROM token WHERE name = ?").bind(name.as_str()).fetch_optional().await? else {
+    let Some(row) =
+        conn.sql("SELECT id FROM token WHERE name = ?").bind(name.as_str()).fetch_optional().await?
+    else {
         return Ok(false);
     };
     let id: Uuid = row.get(0)?;

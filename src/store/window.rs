@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::domain::{Task, Timestamp};
 
-/// Ids carry the time of the process that made them, start times that of the database. A clock that is off by more breaks
-/// certificates long before it breaks this.
+/// Ids carry the time of the process that made them, start times that of the database. A clock that is off by
+/// more breaks certificates long before it breaks this.
 const SKEW: Duration = Duration::from_secs(24 * 3600);
 
-/// The least id a task accepted at or after a time can have. Without it, a list of the last hour that does not fill its
-/// page would walk through all history.
+/// The least id a task accepted at or after a time can have. Without it, a list of the last hour that does
+/// not fill its page would walk through all history.
 pub(super) fn ids_from(since: Timestamp) -> Uuid {
     least_id(since.before(SKEW))
 }

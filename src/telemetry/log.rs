@@ -7,11 +7,14 @@ use tracing_subscriber::fmt;
 
 use crate::config::{Log, LogFormat};
 
-/// A part that says less than the filter lets through, unless the filter names it: the word that names it, and the directive.
+/// A part that says less than the filter lets through, unless the filter names it: the word that names it,
+/// and the directive.
 pub type Quieter = (&'static str, &'static str);
 
-/// The HTTP server tells of each of its threads, and the AMQP library of each error that we log with its context.
-const LIBRARIES: [Quieter; 3] = [("actix", "actix_server=warn"), ("actix", "actix_http=off"), ("lapin", "lapin=off")];
+/// The HTTP server tells of each of its threads, and the AMQP library of each error that we log with its
+/// context.
+const LIBRARIES: [Quieter; 3] =
+    [("actix", "actix_server=warn"), ("actix", "actix_http=off"), ("lapin", "lapin=off")];
 
 /// Starts logging for this process. `RUST_LOG` wins over the configured filter, as everywhere in Rust.
 ///
@@ -28,14 +31,19 @@ pub fn start_logging(log: &Log, quieter: &[Quieter]) -> Result<(), String> {
             filter = filter.add_directive(directive);
         }
     }
-    let builder = fmt::Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // Otherwise a line that cannot be written is told of on stderr, where it cannot be written either, and that is a panic in whatever
-    // part logged it.
+    let builder =
+        fmt::Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Otherwise a line that cannot be written is told of on stderr, where it cannot be written either, and
+    // that is a panic in whatever part logged it.
     let builder = builder.log_internal_errors(false);
     // A second start in one process (tests) keeps the first one's subscriber.
     let _ = match log.format {
-        LogFormat::Text => tracing::subscriber::set_global_default(builder.with_ansi(std::io::stderr().is_terminal()).finish()),
-        LogFormat::Json => tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish()),
+        LogFormat::Text => tracing::subscriber::set_global_default(
+            builder.with_ansi(std::io::stderr().is_terminal()).finish(),
+        ),
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish())
+        }
     };
     Ok(())
 }

@@ -1,16 +1,21 @@
-//! Every metric of the program, in one place. Labels are closed sets or configured names, never what a customer sent.
+//! Every metric of the program, in one place. Labels are closed sets or configured names, never what a
+//! customer sent.
 
 use std::sync::Arc;
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::domain::TaskStatus;
 
-/// Seconds from 0.5 ms to 10 min, a bit more than three a decade: web requests and day-long rollouts on one scale.
-const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0];
+/// Seconds from 0.5 ms to 10 min, a bit more than three a decade: web requests and day-long rollouts on one
+/// scale.
+const SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0,
+    300.0, 600.0,
+];
 
 /// Sizes of batches.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
@@ -24,12 +29,14 @@ pub struct Metrics {
     registry: Registry,
     /// Answers of the HTTP side: `route` (the template), `method`, `status`.
     pub http_requests: HistogramVec,
-    /// Requests refused for who sends them, by `code`: token_needed, invalid_token, insufficient_scope, misdirected, cross_site.
+    /// Requests refused for who sends them, by `code`: token_needed, invalid_token, insufficient_scope,
+    /// misdirected, cross_site.
     pub refused: IntCounterVec,
     /// Submissions by `task_type` and `result`: new, repeated, conflict, busy, unavailable.
     pub submissions: IntCounterVec,
-    /// Tasks that tasker should have submitted itself and could not, by who should have (`by`: schedule, successor), `task_type` - of the
-    /// task before, for a successor - and `reason`: identifier_taken, invalid_payload.
+    /// Tasks that tasker should have submitted itself and could not, by who should have (`by`: schedule,
+    /// successor), `task_type` - of the task before, for a successor - and `reason`: identifier_taken,
+    /// invalid_payload.
     pub unsubmitted: IntCounterVec,
     /// From submission to the answer of the store.
     pub accept_seconds: Histogram,
@@ -73,7 +80,8 @@ pub struct Metrics {
     pub jobs: IntCounterVec,
     /// Time to move a batch of requests on.
     pub advance_seconds: Histogram,
-    /// From the end of a step's last job until the tasks of the next step are recorded, or the end of the request.
+    /// From the end of a step's last job until the tasks of the next step are recorded, or the end of the
+    /// request.
     pub request_step_seconds: Histogram,
     /// Rollouts that have not ended, by status.
     pub rollouts: IntGaugeVec,
@@ -149,72 +157,173 @@ impl Metrics {
             let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
-        let http = HistogramOpts::new("tasker_http_request_seconds", "Time to answer a request").buckets(SECONDS.to_vec());
+        let http = HistogramOpts::new("tasker_http_request_seconds", "Time to answer a request")
+            .buckets(SECONDS.to_vec());
         let http_requests = HistogramVec::new(http, &["route", "method", "status"])?;
         registry.register(Box::new(http_requests.clone()))?;
         let oldest = Opts::new("tasker_oldest_open_task_seconds", "Age of the oldest task in an open status");
         let oldest_task_seconds = GaugeVec::new(oldest, &["task_type", "status"])?;
         registry.register(Box::new(oldest_task_seconds.clone()))?;
-        let clock_offset_seconds =
-            Gauge::new("tasker_endpoint_clock_offset_seconds", "The largest difference between an endpoint's clock and the database's")?;
+        let clock_offset_seconds = Gauge::new(
+            "tasker_endpoint_clock_offset_seconds",
+            "The largest difference between an endpoint's clock and the database's",
+        )?;
         registry.register(Box::new(clock_offset_seconds.clone()))?;
-        let start_time = Gauge::new("tasker_process_start_time_seconds", "When the process started, in seconds since 1970")?;
+        let start_time = Gauge::new(
+            "tasker_process_start_time_seconds",
+            "When the process started, in seconds since 1970",
+        )?;
         registry.register(Box::new(start_time.clone()))?;
-        start_time.set(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        start_time.set(
+            std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
+        );
         Ok(Self {
             registry: registry.clone(),
             http_requests,
             refused: counter("tasker_http_refused_total", "Requests refused for who sends them", &["code"])?,
-            submissions: counter("tasker_submissions_total", "Submissions by what became of them", &["task_type", "result"])?,
+            submissions: counter(
+                "tasker_submissions_total",
+                "Submissions by what became of them",
+                &["task_type", "result"],
+            )?,
             unsubmitted: counter(
                 "tasker_unsubmitted_total",
                 "Tasks of schedules and successors that could not be submitted",
                 &["by", "task_type", "reason"],
             )?,
             accept_seconds: histogram("tasker_accept_seconds", "Time to record a submission", SECONDS)?,
-            accept_batch: histogram("tasker_accept_batch_size", "Submissions recorded in one statement", SIZES)?,
-            publishes: counter("tasker_publishes_total", "Task messages by what the broker said", &["task_type", "result"])?,
-            publish_seconds: histogram("tasker_publish_seconds", "Time from submission to the broker's confirm", SECONDS)?,
-            responses: counter("tasker_responses_total", "Reports of endpoints by what they changed", &["result"])?,
-            collect_batch: histogram("tasker_collect_batch_size", "Reports written in one transaction", SIZES)?,
-            collect_seconds: histogram("tasker_collect_seconds", "Time to write a batch of reports", SECONDS)?,
+            accept_batch: histogram(
+                "tasker_accept_batch_size",
+                "Submissions recorded in one statement",
+                SIZES,
+            )?,
+            publishes: counter(
+                "tasker_publishes_total",
+                "Task messages by what the broker said",
+                &["task_type", "result"],
+            )?,
+            publish_seconds: histogram(
+                "tasker_publish_seconds",
+                "Time from submission to the broker's confirm",
+                SECONDS,
+            )?,
+            responses: counter(
+                "tasker_responses_total",
+                "Reports of endpoints by what they changed",
+                &["result"],
+            )?,
+            collect_batch: histogram(
+                "tasker_collect_batch_size",
+                "Reports written in one transaction",
+                SIZES,
+            )?,
+            collect_seconds: histogram(
+                "tasker_collect_seconds",
+                "Time to write a batch of reports",
+                SECONDS,
+            )?,
             task_moves: counter("tasker_task_moves_total", "Tasks that came to a status", &["status"])?,
             asks: counter("tasker_asks_total", "Task messages sent again, by reason", &["reason"])?,
             fenced: count("tasker_fenced_total", "Presence of second processes of a name, not let in")?,
-            standbys: single("tasker_endpoint_standbys", "Subscriptions with a second process of the endpoint's name that stands by")?,
+            standbys: single(
+                "tasker_endpoint_standbys",
+                "Subscriptions with a second process of the endpoint's name that stands by",
+            )?,
             clocks_off: single("tasker_endpoint_clocks_off", "Endpoints whose clock is more than 60 s off")?,
             clock_offset_seconds,
             given: count("tasker_queue_given_total", "Tasks of work queues that workers were given")?,
-            taken_back: count("tasker_queue_taken_back_total", "Tasks that went back to their queue since their worker was gone")?,
-            queued: gauge("tasker_queue_tasks", "Tasks of work queues that have not ended", &["task_type", "state"])?,
-            queue_paused: gauge("tasker_queue_paused", "1 while the queue of a type is paused", &["task_type"])?,
+            taken_back: count(
+                "tasker_queue_taken_back_total",
+                "Tasks that went back to their queue since their worker was gone",
+            )?,
+            queued: gauge(
+                "tasker_queue_tasks",
+                "Tasks of work queues that have not ended",
+                &["task_type", "state"],
+            )?,
+            queue_paused: gauge(
+                "tasker_queue_paused",
+                "1 while the queue of a type is paused",
+                &["task_type"],
+            )?,
             requests: counter("tasker_requests_total", "Requests that came to a status", &["status"])?,
             open_requests: gauge("tasker_open_requests", "Requests that have not ended", &["status"])?,
             jobs: counter("tasker_jobs_total", "Attempts of jobs that have ended", &["status"])?,
-            advance_seconds: histogram("tasker_advance_seconds", "Time to move a batch of requests on", SECONDS)?,
+            advance_seconds: histogram(
+                "tasker_advance_seconds",
+                "Time to move a batch of requests on",
+                SECONDS,
+            )?,
             request_step_seconds: histogram(
                 "tasker_request_step_seconds",
                 "Time from the end of a step's last job until the next step is recorded",
                 SECONDS,
             )?,
             rollouts: gauge("tasker_rollouts", "Rollouts that have not ended", &["status"])?,
-            rollout_targets: counter("tasker_rollout_targets_total", "Targets of rollouts that came to a state", &["task_type", "state"])?,
-            rollout_breaches: counter("tasker_rollout_breaches_total", "Rollouts that a budget or a gate stopped", &["task_type"])?,
-            rollout_admitted: counter("tasker_rollout_admitted_total", "Endpoints that rollouts have started", &["task_type"])?,
+            rollout_targets: counter(
+                "tasker_rollout_targets_total",
+                "Targets of rollouts that came to a state",
+                &["task_type", "state"],
+            )?,
+            rollout_breaches: counter(
+                "tasker_rollout_breaches_total",
+                "Rollouts that a budget or a gate stopped",
+                &["task_type"],
+            )?,
+            rollout_admitted: counter(
+                "tasker_rollout_admitted_total",
+                "Endpoints that rollouts have started",
+                &["task_type"],
+            )?,
             rollout_holds: single("tasker_rollout_holds", "Endpoints that rollouts have in flight")?,
-            rollout_waiting_seconds: gauge("tasker_rollout_waiting_seconds", "How long rollouts have waited, the longest", &["for"])?,
-            rollout_pass_seconds: histogram("tasker_rollout_pass_seconds", "Time to move a rollout on", SECONDS)?,
-            undecodable: counter("tasker_undecodable_total", "Messages put on the dead exchange", &["source"])?,
-            dead_dropped: counter("tasker_dead_dropped_total", "Messages lost since the dead exchange did not take them", &["source"])?,
+            rollout_waiting_seconds: gauge(
+                "tasker_rollout_waiting_seconds",
+                "How long rollouts have waited, the longest",
+                &["for"],
+            )?,
+            rollout_pass_seconds: histogram(
+                "tasker_rollout_pass_seconds",
+                "Time to move a rollout on",
+                SECONDS,
+            )?,
+            undecodable: counter(
+                "tasker_undecodable_total",
+                "Messages put on the dead exchange",
+                &["source"],
+            )?,
+            dead_dropped: counter(
+                "tasker_dead_dropped_total",
+                "Messages lost since the dead exchange did not take them",
+                &["source"],
+            )?,
             open_tasks: gauge("tasker_open_tasks", "Open tasks", &["task_type", "status"])?,
             oldest_task_seconds,
             subscribed: gauge("tasker_subscribed_endpoints", "Endpoints subscribed", &["task_type"])?,
             broker_up: single("tasker_broker_up", "1 while the broker can be reached")?,
             database_up: single("tasker_database_up", "1 while the database can be reached")?,
-            store_retries: counter("tasker_store_retries_total", "Operations of the database that were begun anew", &["cause"])?,
-            store_refusals: counter("tasker_store_refusals_total", "Operations that the database did not do", &["cause"])?,
-            log_pieces: counter("tasker_log_pieces_total", "Pieces of the logs of running handlers", &["result"])?,
-            live_reads: counter("tasker_live_reads_total", "Looks at the ledger for what is watched", &["of"])?,
+            store_retries: counter(
+                "tasker_store_retries_total",
+                "Operations of the database that were begun anew",
+                &["cause"],
+            )?,
+            store_refusals: counter(
+                "tasker_store_refusals_total",
+                "Operations that the database did not do",
+                &["cause"],
+            )?,
+            log_pieces: counter(
+                "tasker_log_pieces_total",
+                "Pieces of the logs of running handlers",
+                &["result"],
+            )?,
+            live_reads: counter(
+                "tasker_live_reads_total",
+                "Looks at the ledger for what is watched",
+                &["of"],
+            )?,
             event_streams: single("tasker_event_streams", "Streams of events that are open")?,
             start_time,
         })

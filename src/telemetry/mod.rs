@@ -1,4 +1,5 @@
-//! What operators see: metrics and logs. Names of metrics and log fields are an interface; `docs/operations.md` lists them.
+//! What operators see: metrics and logs. Names of metrics and log fields are an interface;
+//! `docs/operations.md` lists them.
 
 mod log;
 mod metrics;

@@ -78,13 +78,20 @@ async fn no_path_of_the_description_is_open_without_a_token() {
             if (method.as_str(), path.as_str()) == ("POST", "/session") {
                 continue;
             }
-            for path in [path.replace("{type}", "worker").replace("{id}", "x"), path.replace("{type}", "unheard-of").replace("{id}", "x")] {
+            for path in [
+                path.replace("{type}", "worker").replace("{id}", "x"),
+                path.replace("{type}", "unheard-of").replace("{id}", "x"),
+            ] {
                 let answer = rig.send(rig.request(&method, &path)).await;
                 match path.as_str() {
                     "/heartbeat" | "/ready" => assert_eq!(answer.status, 200, "{path}"),
                     _ => refused(&answer, 401, "token_needed"),
                 }
-                let escaped = format!("/%{:02x}{}", path.as_bytes().get(1).copied().unwrap_or(b'x'), path.get(2..).unwrap_or_default());
+                let escaped = format!(
+                    "/%{:02x}{}",
+                    path.as_bytes().get(1).copied().unwrap_or(b'x'),
+                    path.get(2..).unwrap_or_default()
+                );
                 if !matches!(path.as_str(), "/heartbeat" | "/ready") {
                     refused(&rig.raw_path(&method, &escaped).await, 401, "token_needed");
                 }
@@ -93,9 +100,14 @@ async fn no_path_of_the_description_is_open_without_a_token() {
         }
     }
     assert!(walked > 20, "{walked}");
-    for (method, path) in
-        [("GET", "/no/such/path"), ("PUT", "/worker"), ("BREW", "/"), ("POST", "/census"), ("GET", "/a%00"), ("OPTIONS", "/worker")]
-    {
+    for (method, path) in [
+        ("GET", "/no/such/path"),
+        ("PUT", "/worker"),
+        ("BREW", "/"),
+        ("POST", "/census"),
+        ("GET", "/a%00"),
+        ("OPTIONS", "/worker"),
+    ] {
         refused(&rig.raw_path(method, path).await, 401, "token_needed");
     }
     rig.stop().await;
@@ -119,12 +131,21 @@ async fn a_token_is_shown_in_one_way() {
     refused(&raw(&[good.as_bytes(), b"Authorization: Basic YTpi"]).await, 401, "invalid_token");
     refused(&raw(&[b"Authorization: Basic YTpi"]).await, 401, "token_needed");
     refused(&raw(&[format!("Authorization: {ADMIN}").as_bytes()]).await, 401, "token_needed");
-    for bad in
-        [&b"Authorization: Bearer "[..], b"Authorization: Bearer", b"Authorization: Bearer t\xc3\xa4sker", b"Authorization: Bearer a b"]
-    {
+    for bad in [
+        &b"Authorization: Bearer "[..],
+        b"Authorization: Bearer",
+        b"Authorization: Bearer t\xc3\xa4sker",
+        b"Authorization: Bearer a b",
+    ] {
         refused(&raw(&[bad]).await, 401, "invalid_token");
     }
-    for wrong in ["tasker_wrong", &ADMIN.to_uppercase(), &ADMIN[..ADMIN.len() - 1], &format!("{ADMIN}x"), &"x".repeat(2000)] {
+    for wrong in [
+        "tasker_wrong",
+        &ADMIN.to_uppercase(),
+        &ADMIN[..ADMIN.len() - 1],
+        &format!("{ADMIN}x"),
+        &"x".repeat(2000),
+    ] {
         refused(&with(&rig, wrong, "GET", "/openapi.json").await, 401, "invalid_token");
     }
     // A token in the address would be in the logs of every proxy.
@@ -179,7 +200,8 @@ async fn scopes_say_what_a_token_is_good_for() {
 }
 
 async fn rig_task(rig: &Rig) {
-    let request = rig.request("POST", "/worker").bearer_auth(ADMIN).header("Content-Type", "application/json");
+    let request =
+        rig.request("POST", "/worker").bearer_auth(ADMIN).header("Content-Type", "application/json");
     assert_eq!(rig.send(request.body(r#"{"identifier": "there"}"#)).await.status, 201);
 }
 
@@ -213,7 +235,8 @@ async fn a_limited_token_learns_nothing_of_other_types() {
         assert_eq!(with(&rig, &secret, method, path).await.status, status, "{method} {path}");
     }
     let problem = |answer: Answer| (answer.status, answer.json()["detail"].clone());
-    let (known, unknown) = (with(&rig, &secret, "GET", "/backup").await, with(&rig, &secret, "GET", "/unheard-of").await);
+    let (known, unknown) =
+        (with(&rig, &secret, "GET", "/backup").await, with(&rig, &secret, "GET", "/unheard-of").await);
     assert_eq!(problem(known), problem(unknown), "what is configured is told to nobody else");
     rig.stop().await;
 }
@@ -222,12 +245,21 @@ async fn a_limited_token_learns_nothing_of_other_types() {
 async fn a_token_ends_when_its_time_is_over_or_it_is_revoked() {
     let rig = guarded().await;
     let token = create(&rig, &"e".repeat(40), &[Scope::Admin], &[]).await;
-    let over = Token { id: Uuid::now_v7(), name: "over".parse().expect("a name"), hash: SecretHash::of(b"over"), ..token.clone() };
+    let over = Token {
+        id: Uuid::now_v7(),
+        name: "over".parse().expect("a name"),
+        hash: SecretHash::of(b"over"),
+        ..token.clone()
+    };
     let over = Token { expires_at: Some(rig.state.clock.now()), ..over };
     assert_eq!(rig.store.create_token(&over).await.expect("the store works"), TokenCreated::New);
     refused(&with(&rig, "over", "GET", "/openapi.json").await, 401, "invalid_token");
 
-    assert_eq!(with(&rig, &"e".repeat(40), "GET", "/openapi.json").await.status, 200, "a new token works at once");
+    assert_eq!(
+        with(&rig, &"e".repeat(40), "GET", "/openapi.json").await.status,
+        200,
+        "a new token works at once"
+    );
     for token in rig.store.tokens().await.expect("the store works") {
         assert!(rig.store.delete_token(&token.name).await.expect("the store works"));
     }
@@ -252,9 +284,14 @@ async fn a_database_that_is_away_changes_nothing() {
 
     // A process that has never read them lets nobody in, and says when to come back.
     let other = another(&rig, "127.0.0.1:0").await;
-    for request in [rig.request("GET", "/openapi.json"), rig.request("GET", "/openapi.json").bearer_auth(ADMIN)] {
+    for request in
+        [rig.request("GET", "/openapi.json"), rig.request("GET", "/openapi.json").bearer_auth(ADMIN)]
+    {
         let answer = rig.send(at(request, other)).await;
-        assert_eq!((answer.status, answer.code().as_str(), answer.header("retry-after")), (503, "database_unavailable", "5"));
+        assert_eq!(
+            (answer.status, answer.code().as_str(), answer.header("retry-after")),
+            (503, "database_unavailable", "5")
+        );
     }
     assert_eq!(rig.send(at(rig.request("GET", "/heartbeat"), other)).await.status, 200);
     rig.stop().await;
@@ -266,8 +303,13 @@ async fn a_door_to_others_is_never_open() {
     let everywhere = another(&rig, "0.0.0.0:0").await;
     refused(&rig.send(at(rig.request("GET", "/"), everywhere)).await, 401, "token_needed");
 
-    let unguarded = check_guarded(everywhere, &rig.store, "tasker token create").await.expect_err("there is no token");
-    assert!(matches!(unguarded, DoorError::Unguarded { .. }) && unguarded.to_string().contains("`tasker token create`"), "{unguarded}");
+    let unguarded =
+        check_guarded(everywhere, &rig.store, "tasker token create").await.expect_err("there is no token");
+    assert!(
+        matches!(unguarded, DoorError::Unguarded { .. })
+            && unguarded.to_string().contains("`tasker token create`"),
+        "{unguarded}"
+    );
     check_guarded(rig.address, &rig.store, "").await.expect("a loopback address needs none");
     create(&rig, ADMIN, &[Scope::Admin], &[]).await;
     check_guarded(everywhere, &rig.store, "").await.expect("there is one now");
@@ -325,16 +367,33 @@ async fn a_token_that_may_only_submit_cancels_its_own_tasks_and_reads_none() {
     let unknown = with(&rig, &other, "DELETE", "/worker/unheard-of").await;
     for name in ["mine", &id, "there"] {
         let answer = with(&rig, &other, "DELETE", &format!("/worker/{name}")).await;
-        assert_eq!((answer.status, answer.json()["code"].clone()), (404, unknown.json()["code"].clone()), "{name}");
-        let detail = |answer: &Answer, name: &str| answer.json()["detail"].as_str().map(|text| text.replace(name, "NAME"));
+        assert_eq!(
+            (answer.status, answer.json()["code"].clone()),
+            (404, unknown.json()["code"].clone()),
+            "{name}"
+        );
+        let detail = |answer: &Answer, name: &str| {
+            answer.json()["detail"].as_str().map(|text| text.replace(name, "NAME"))
+        };
         assert_eq!(detail(&answer, name), detail(&unknown, "unheard-of"), "{name}");
     }
-    assert_eq!(with(&rig, &reader, "GET", "/worker/mine").await.json()["task"]["status"], "CREATED", "nothing was canceled");
+    assert_eq!(
+        with(&rig, &reader, "GET", "/worker/mine").await.json()["task"]["status"],
+        "CREATED",
+        "nothing was canceled"
+    );
     let canceled = with(&rig, &one, "DELETE", "/worker/mine").await;
     assert_eq!((canceled.status, canceled.json()["status"].clone()), (200, "CANCELED".into()));
     assert!(!canceled.text.contains("canary"), "{canceled:?}");
-    assert_eq!(with(&rig, &one, "DELETE", &format!("/worker/{id}")).await.status, 200, "a repeat answers the same");
-    assert!(with(&rig, &reader, "DELETE", "/worker/mine").await.text.contains("canary"), "who may read it may cancel it");
+    assert_eq!(
+        with(&rig, &one, "DELETE", &format!("/worker/{id}")).await.status,
+        200,
+        "a repeat answers the same"
+    );
+    assert!(
+        with(&rig, &reader, "DELETE", "/worker/mine").await.text.contains("canary"),
+        "who may read it may cancel it"
+    );
     rig.stop().await;
 }
 
@@ -347,33 +406,46 @@ async fn a_token_that_may_only_submit_cancels_and_retries_its_own_requests_alone
     create(&rig, &reader, &[Scope::Submit, Scope::Read], &[]).await;
     let steps = r#"[{"name": "a", "jobs": ["worker"]}]"#;
     let submit = async |secret: &str, name: &str| {
-        let request = rig.request("POST", "/requests").bearer_auth(secret).header("Content-Type", "application/json");
-        let body = format!(r#"{{"action": "go", "request_token": "{name}", "params": "a canary", "steps": {steps}}}"#);
+        let request =
+            rig.request("POST", "/requests").bearer_auth(secret).header("Content-Type", "application/json");
+        let body = format!(
+            r#"{{"action": "go", "request_token": "{name}", "params": "a canary", "steps": {steps}}}"#
+        );
         let made = rig.send(request.body(body)).await;
         assert_eq!(made.status, 201, "{made:?}");
         made.json()["token"].as_str().expect("a token").to_owned()
     };
     let (mine, readers) = (submit(&one, "mine").await, submit(&reader, "readers").await);
-    let insert = format!("INSERT INTO requests (token, action, params, steps) VALUES ('inserted', 'go', '1', '{steps}')");
+    let insert = format!(
+        "INSERT INTO requests (token, action, params, steps) VALUES ('inserted', 'go', '1', '{steps}')"
+    );
     let mut producer = SqliteConnection::connect(&rig.ledger()).await.expect("connects");
     producer.execute(AssertSqlSafe(insert)).await.expect("inserted");
 
     let send = async |secret: &str, method: &str, token: &str| {
         let path = format!("/requests/{token}{}", if method == "POST" { "/retry" } else { "" });
-        let request = rig.request(method, &path).bearer_auth(secret).header("Content-Type", "application/json");
+        let request =
+            rig.request(method, &path).bearer_auth(secret).header("Content-Type", "application/json");
         rig.send(request).await
     };
     for method in ["DELETE", "POST"] {
         let unknown = send(&other, method, "unheard-of").await;
         assert_eq!((unknown.status, unknown.code()), (404, "unknown_request".to_owned()));
-        for (secret, token) in [(&other, &*mine), (&other, "inserted"), (&one, "inserted"), (&one, &*readers)] {
+        for (secret, token) in [(&other, &*mine), (&other, "inserted"), (&one, "inserted"), (&one, &*readers)]
+        {
             let answer = send(secret, method, token).await;
             assert_eq!((answer.status, answer.code()), (404, unknown.code()), "{method} {token}");
-            let detail = |answer: &Answer, name: &str| answer.json()["detail"].as_str().map(|text| text.replace(name, "NAME"));
+            let detail = |answer: &Answer, name: &str| {
+                answer.json()["detail"].as_str().map(|text| text.replace(name, "NAME"))
+            };
             assert_eq!(detail(&answer, token), detail(&unknown, "unheard-of"), "{method} {token}");
         }
     }
-    assert_eq!(with(&rig, &reader, "GET", &format!("/requests/{mine}")).await.json()["status"], "Queuing", "nothing was canceled");
+    assert_eq!(
+        with(&rig, &reader, "GET", &format!("/requests/{mine}")).await.json()["status"],
+        "Queuing",
+        "nothing was canceled"
+    );
     assert_eq!(send(&one, "POST", &mine).await.code(), "nothing_failed", "it is found");
     let canceled = send(&one, "DELETE", &mine).await;
     assert_eq!((canceled.status, canceled.json()["status"].clone()), (200, "Canceled".into()));
@@ -423,8 +495,14 @@ async fn whoever_may_submit_tasks_of_a_type_may_run_its_schedules() {
             );
         }
     }
-    assert_eq!(with(&rig, &one, "POST", "/schedules/nightly/run").await.json()["endpoints"], serde_json::json!([]));
+    assert_eq!(
+        with(&rig, &one, "POST", "/schedules/nightly/run").await.json()["endpoints"],
+        serde_json::json!([])
+    );
     let listed = with(&rig, &reader, "GET", "/schedules").await.json();
-    assert!(listed["schedules"][0]["paused_at"].is_string() && listed["schedules"][1]["paused_at"].is_null(), "{listed}");
+    assert!(
+        listed["schedules"][0]["paused_at"].is_string() && listed["schedules"][1]["paused_at"].is_null(),
+        "{listed}"
+    );
     rig.stop().await;
 }

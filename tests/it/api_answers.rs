@@ -19,7 +19,9 @@ async fn performed(rig: &Rig) -> TaskId {
         match number {
             0..45 => rig.report(id, name, answered(name, "1.2", number)).await,
             45..52 => rig.report(id, name, answered(name, "1.3", number)).await,
-            52..57 => rig.report(id, name, finished(3, &format!("cannot write to {name}:/srv\nno disk"))).await,
+            52..57 => {
+                rig.report(id, name, finished(3, &format!("cannot write to {name}:/srv\nno disk"))).await
+            }
             57 => rig.report(id, name, ReportEvent::Received).await,
             _ => {}
         }
@@ -28,8 +30,18 @@ async fn performed(rig: &Rig) -> TaskId {
 }
 
 fn answered(name: &str, version: &str, pid: usize) -> ReportEvent {
-    let payload = Some(tasker::domain::json(&json!({"host": format!("{name}.example"), "version": version, "pid": pid})));
-    ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload, attempt: 1, attempts: Vec::new(), log: None, run: None }
+    let payload = Some(tasker::domain::json(
+        &json!({"host": format!("{name}.example"), "version": version, "pid": pid}),
+    ));
+    ReportEvent::Finished {
+        errnr: 0,
+        errmsg: String::new(),
+        payload,
+        attempt: 1,
+        attempts: Vec::new(),
+        log: None,
+        run: None,
+    }
 }
 
 /// Status, number and count of each group.
@@ -48,14 +60,22 @@ async fn equal_answers_are_one_group_with_an_exemplar() {
     let id = performed(&rig).await;
     let answers = rig.get("/worker/a/answers").await.json();
     let (finished, expected, created) = ("FINISHED".to_owned(), "EXPECTED".to_owned(), "CREATED".to_owned());
-    let all =
-        [(finished.clone(), Some(0), 45), (finished.clone(), Some(0), 7), (finished, Some(3), 5), (expected, None, 2), (created, None, 1)];
+    let all = [
+        (finished.clone(), Some(0), 45),
+        (finished.clone(), Some(0), 7),
+        (finished, Some(3), 5),
+        (expected, None, 2),
+        (created, None, 1),
+    ];
     assert_eq!(groups(&answers), all);
     assert_eq!(answers["more"], json!({"groups": 0, "endpoints": 0}));
     let [most, newer, bad, waiting] = [0, 1, 2, 3].map(|place| &answers["groups"][place]);
     let exemplar = json!({"endpoint": "web00", "errmsg": "", "payload": {"host": "web00.example", "pid": 0, "version": "1.2"}, "payload_omitted": false});
     assert_eq!((&most["exemplar"], &most["difference"]), (&exemplar, &Value::Null));
-    assert_eq!(newer["difference"], json!({"changes": [{"at": "/payload/version", "largest": "1.2", "here": "1.3"}], "more": 0}));
+    assert_eq!(
+        newer["difference"],
+        json!({"changes": [{"at": "/payload/version", "largest": "1.2", "here": "1.3"}], "more": 0})
+    );
     assert_eq!(bad["exemplar"]["errmsg"], "cannot write to web52:/srv\nno disk");
     assert_eq!(bad["difference"]["changes"][1]["here"], "cannot write to <endpoint>:/srv\nno disk");
     assert_eq!((&waiting["answer"], &waiting["exemplar"]), (&Value::Null, &Value::Null));
@@ -124,19 +144,35 @@ async fn those_who_gave_an_answer_perform_the_task_again() {
     let (newer, bad) = (&answers["groups"][1]["answer"], &answers["groups"][2]["answer"]);
     let newer_again = again("b", &[], newer).await;
     let names: Vec<String> = (45..52).map(|number| format!("web{number}")).collect();
-    assert_eq!((newer_again.status, &newer_again.json()["endpoints"]), (201, &json!(names)), "{newer_again:?}");
+    assert_eq!(
+        (newer_again.status, &newer_again.json()["endpoints"]),
+        (201, &json!(names)),
+        "{newer_again:?}"
+    );
     assert_eq!(again("b", &[], newer).await.status, 200);
     let bad_again = again("c", &["failed"], bad).await;
-    assert_eq!((bad_again.status, bad_again.json()["endpoints"].as_array().map(Vec::len)), (201, Some(5)), "{bad_again:?}");
+    assert_eq!(
+        (bad_again.status, bad_again.json()["endpoints"].as_array().map(Vec::len)),
+        (201, Some(5)),
+        "{bad_again:?}"
+    );
     for (only, answer, detail) in [
         (&["failed"][..], newer, "has fared so: failed"),
-        (&[], &json!("00112233445566778899aabbccddeeff"), "has given the answer 00112233445566778899aabbccddeeff"),
+        (
+            &[],
+            &json!("00112233445566778899aabbccddeeff"),
+            "has given the answer 00112233445566778899aabbccddeeff",
+        ),
     ] {
         let nobody = again("d", only, answer).await;
         assert_eq!((nobody.status, nobody.code()), (409, "nothing_failed".to_owned()), "{nobody:?}");
         assert!(nobody.text.contains(detail), "{nobody:?}");
     }
     let unreadable = again("d", &[], &json!("3f9a")).await;
-    assert_eq!((unreadable.status, unreadable.code()), (422, "invalid_submission".to_owned()), "{unreadable:?}");
+    assert_eq!(
+        (unreadable.status, unreadable.code()),
+        (422, "invalid_submission".to_owned()),
+        "{unreadable:?}"
+    );
     rig.stop().await;
 }

@@ -11,8 +11,7 @@ use tasker::domain::{PresenceState, ReportEvent, Scope};
 use crate::api_access::{create, guarded};
 use crate::api_rig::{Answer, Rig, finished};
 
-const QUEUE: &str =
-    "task_types: [{name: builds, delivery: queue}, {name: keyed, delivery: queue, unique_key: /key}, worker]\napi: {port: 0}";
+const QUEUE: &str = "task_types: [{name: builds, delivery: queue}, {name: keyed, delivery: queue, unique_key: /key}, worker]\napi: {port: 0}";
 
 async fn bulk(rig: &Rig, path: &str, body: Value) -> Answer {
     rig.post(path, body.to_string()).await
@@ -21,7 +20,8 @@ async fn bulk(rig: &Rig, path: &str, body: Value) -> Answer {
 fn sums(answer: &Answer) -> [u64; 4] {
     assert_eq!(answer.status, 200, "{answer:?}");
     let sums = answer.json();
-    ["matched", "done", "refused", "left"].map(|name| sums[name].as_u64().unwrap_or_else(|| panic!("{name}: {sums}")))
+    ["matched", "done", "refused", "left"]
+        .map(|name| sums[name].as_u64().unwrap_or_else(|| panic!("{name}: {sums}")))
 }
 
 async fn submit(rig: &Rig, task_type: &str, identifiers: &[&str]) {
@@ -41,12 +41,20 @@ async fn what_a_filter_means_is_canceled_when_its_number_is_known() {
     let a = json!({"identifier": "a"});
     let preview = cancel(json!({"filter": a})).await;
     assert_eq!(sums(&preview), [2, 0, 0, 2], "those that have ended do not count");
-    let examples: Vec<_> =
-        preview.json()["examples"].as_array().expect("examples").iter().map(|task| task["identifier"].to_string()).collect();
+    let examples: Vec<_> = preview.json()["examples"]
+        .as_array()
+        .expect("examples")
+        .iter()
+        .map(|task| task["identifier"].to_string())
+        .collect();
     assert_eq!(examples, ["\"a1\"", "\"a3\""], "oldest first");
     assert_eq!(sums(&cancel(json!({"filter": a, "expect": 2, "dry_run": true})).await), [2, 0, 0, 2]);
     let moved = cancel(json!({"filter": a, "expect": 3})).await;
-    assert_eq!((moved.status, moved.code(), &moved.json()["count"]), (409, "count_moved".to_owned(), &json!(2)), "{moved:?}");
+    assert_eq!(
+        (moved.status, moved.code(), &moved.json()["count"]),
+        (409, "count_moved".to_owned(), &json!(2)),
+        "{moved:?}"
+    );
     assert_eq!(rig.get("/worker/a1").await.json()["task"]["status"], "CREATED", "nothing was canceled");
     assert_eq!(sums(&cancel(json!({"filter": a, "expect": 2})).await), [2, 2, 0, 0]);
     for path in ["/worker/a1", "/backup/a3"] {
@@ -81,13 +89,15 @@ async fn what_a_filter_means_is_canceled_when_its_number_is_known() {
 async fn a_request_cancels_so_many_and_says_what_is_left() {
     let rig = Rig::start().await;
     for first in [0, 1000] {
-        let tasks: Vec<_> = (first..first + 1000).map(|n| json!({"type": "worker", "identifier": format!("t{n}")})).collect();
+        let tasks: Vec<_> =
+            (first..first + 1000).map(|n| json!({"type": "worker", "identifier": format!("t{n}")})).collect();
         let answer = bulk(&rig, "/tasks", json!(tasks)).await;
         let results = answer.json()["results"].as_array().expect("results").len();
         assert_eq!((answer.status, results), (200, 1000));
     }
     submit(&rig, "worker", &["t2000"]).await;
-    let cancel = async |expect: u64| sums(&bulk(&rig, "/tasks/cancel", json!({"filter": {}, "expect": expect})).await);
+    let cancel =
+        async |expect: u64| sums(&bulk(&rig, "/tasks/cancel", json!({"filter": {}, "expect": expect})).await);
     assert_eq!(cancel(2001).await, [2001, 1000, 0, 1001]);
     assert_eq!(cancel(1001).await, [1001, 1000, 0, 1]);
     assert_eq!(cancel(1).await, [1, 1, 0, 0]);
@@ -120,15 +130,23 @@ async fn each_submission_of_many_has_a_verdict_in_its_place() {
         let answer = answer.json();
         let results = answer["results"].as_array().expect("results");
         let told: Vec<_> = results.iter().map(|result| result["status"].as_u64().unwrap_or(0)).collect();
-        let (status, code) = (|place: usize| &results[place]["status"], |place: usize| results[place]["problem"]["code"].as_str());
+        let (status, code) = (
+            |place: usize| &results[place]["status"],
+            |place: usize| results[place]["problem"]["code"].as_str(),
+        );
         let first = *status(0) == 201;
         let new = if first { 201 } else { 200 };
-        assert_eq!(told, [new, 200, 409, 404, 422, 422, 422, new, new, 422, if first { told[10] } else { 200 }], "{answer}");
+        assert_eq!(
+            told,
+            [new, 200, 409, 404, 422, 422, 422, new, new, 422, if first { told[10] } else { 200 }],
+            "{answer}"
+        );
         assert!(matches!(told[10], 200 | 201), "{answer}");
         assert_eq!(results[10]["task"]["id"], results[0]["task"]["id"], "one task: {answer}");
         assert_eq!(
             [2, 3, 4, 9].map(code),
-            ["identifier_conflict", "unknown_task_type", "invalid_submission", "invalid_submission"].map(Some)
+            ["identifier_conflict", "unknown_task_type", "invalid_submission", "invalid_submission"]
+                .map(Some)
         );
         assert_eq!(results[3]["problem"]["suggestion"], "worker");
         assert_eq!(results[2]["problem"]["existing_id"], results[1]["task"]["id"]);
@@ -156,7 +174,10 @@ async fn a_parameter_that_is_not_known_is_refused() {
         let answer = bulk(&rig, &format!("{path}?dry=true"), json!({"identifier": "b"})).await;
         assert_eq!((answer.status, answer.code()), (422, "invalid_query".to_owned()), "{path}: {answer:?}");
     }
-    let group = rig.request("PUT", "/groups/web?x=1").header("Content-Type", "application/json").body(r#"{"match": "a"}"#);
+    let group = rig
+        .request("PUT", "/groups/web?x=1")
+        .header("Content-Type", "application/json")
+        .body(r#"{"match": "a"}"#);
     assert_eq!(rig.send(group).await.code(), "invalid_query");
     rig.stop().await;
 }
@@ -177,16 +198,24 @@ async fn each_submission_needs_its_type_in_the_token() {
     let rig = guarded().await;
     let secret = "w".repeat(40);
     create(&rig, &secret, &[Scope::Submit], &["worker"]).await;
-    let tasks =
-        json!([{"type": "worker", "identifier": "a"}, {"type": "backup", "identifier": "a"}, {"type": "nothing", "identifier": "a"}]);
-    let request = rig.request("POST", "/tasks").bearer_auth(&secret).header("Content-Type", "application/json");
+    let tasks = json!([{"type": "worker", "identifier": "a"}, {"type": "backup", "identifier": "a"}, {"type": "nothing", "identifier": "a"}]);
+    let request =
+        rig.request("POST", "/tasks").bearer_auth(&secret).header("Content-Type", "application/json");
     let answer = rig.send(request.body(tasks.to_string())).await.json();
-    let told: Vec<_> = answer["results"].as_array().expect("results").iter().map(|result| result["status"].clone()).collect();
+    let told: Vec<_> = answer["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .map(|result| result["status"].clone())
+        .collect();
     assert_eq!(told, [json!(201), json!(403), json!(403)], "which types there are is not told: {answer}");
     let both = "b".repeat(40);
     create(&rig, &both, &[Scope::Submit, Scope::Read], &["worker"]).await;
     let send = async |body: Value| {
-        let request = rig.request("POST", "/tasks/cancel").bearer_auth(&both).header("Content-Type", "application/json");
+        let request = rig
+            .request("POST", "/tasks/cancel")
+            .bearer_auth(&both)
+            .header("Content-Type", "application/json");
         rig.send(request.body(body.to_string())).await
     };
     assert_eq!(send(json!({"filter": {"type": ["backup"]}})).await.status, 403);
@@ -201,7 +230,11 @@ async fn end(rig: &Rig, task_type: &str, identifier: &str, errnr: i32) {
     rig.give(task_type, "w").await;
     rig.report_of(task_type, id, "w", ReportEvent::Received).await;
     rig.report_of(task_type, id, "w", finished(errnr, if errnr == 0 { "" } else { "no" })).await;
-    assert_eq!(rig.get(&format!("/{task_type}/{identifier}")).await.json()["task"]["status"], "DONE", "{identifier}");
+    assert_eq!(
+        rig.get(&format!("/{task_type}/{identifier}")).await.json()["task"]["status"],
+        "DONE",
+        "{identifier}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,11 +263,19 @@ async fn what_has_failed_is_queued_again_once() {
     let old = rig.get("/builds/bad1").await.json()["task"].clone();
     let again = format!("again-{}", old["id"].as_str().expect("an id"));
     let new = rig.get(&format!("/builds/{again}")).await.json()["task"].clone();
-    assert_eq!((&new["status"], &new["rerun_of"], &new["payload"]), (&json!("CREATED"), &old["id"], &old["payload"]), "{new}");
+    assert_eq!(
+        (&new["status"], &new["rerun_of"], &new["payload"]),
+        (&json!("CREATED"), &old["id"], &old["payload"]),
+        "{new}"
+    );
     assert_eq!((&new["queue"]["priority"], &old["status"]), (&json!(7), &json!("DONE")));
     assert_eq!(sums(&requeue(json!({})).await), [0, 0, 0, 0], "those are requeued");
     end(&rig, "builds", &again, 5).await;
-    assert_eq!(sums(&requeue(json!({"expect": 1})).await), [1, 1, 0, 0], "what fails again may be requeued again");
+    assert_eq!(
+        sums(&requeue(json!({"expect": 1})).await),
+        [1, 1, 0, 0],
+        "what fails again may be requeued again"
+    );
 
     let taken = rig.post("/builds", json!({"identifier": again}).to_string()).await;
     assert_eq!((taken.status, taken.pointers()), (422, vec!["/identifier".to_owned()]), "{taken:?}");
@@ -261,11 +302,21 @@ async fn what_cannot_be_queued_again_is_still_meant() {
     let admission = Admission::read(&before).expect("no schema");
     for (identifier, payload) in [("a", "1"), ("b", "{}"), ("c", "[]")] {
         let (now, payload) = (rig.state.clock.now(), serde_json::from_str(payload).expect("JSON"));
-        let task = admission.task(&before.task_types[0], identifier.parse().expect("valid"), payload, Asked::default(), now);
-        rig.store.accept(&[task.expect("admitted")], now, Duration::from_secs(3600)).await.expect("the store works");
+        let task = admission.task(
+            &before.task_types[0],
+            identifier.parse().expect("valid"),
+            payload,
+            Asked::default(),
+            now,
+        );
+        rig.store
+            .accept(&[task.expect("admitted")], now, Duration::from_secs(3600))
+            .await
+            .expect("the store works");
         end(&rig, "builds", identifier, 3).await;
     }
-    let requeue = async |expect: u32| sums(&bulk(&rig, "/queues/builds/requeue", json!({"expect": expect})).await);
+    let requeue =
+        async |expect: u32| sums(&bulk(&rig, "/queues/builds/requeue", json!({"expect": expect})).await);
     assert_eq!(requeue(3).await, [3, 1, 2, 2]);
     assert_eq!(requeue(2).await, [2, 0, 2, 2], "`left` is what the next request may expect");
     rig.stop().await;
@@ -284,7 +335,12 @@ async fn what_is_queued_again_yields_to_newer_data() {
     }
     assert_eq!(sums(&bulk(&rig, "/queues/keyed/requeue", json!({"expect": 2})).await), [2, 2, 0, 0]);
     let waiting = rig.get("/keyed?status=CREATED").await.json();
-    let data: Vec<_> = waiting["tasks"].as_array().expect("tasks").iter().map(|task| task["payload"]["data"].clone()).collect();
+    let data: Vec<_> = waiting["tasks"]
+        .as_array()
+        .expect("tasks")
+        .iter()
+        .map(|task| task["payload"]["data"].clone())
+        .collect();
     assert_eq!(data, [json!(2)], "the newest of the key: {waiting}");
     assert_eq!(
         sums(&bulk(&rig, "/queues/keyed/requeue", json!({"filter": {"only": ["canceled"]}})).await)[0],

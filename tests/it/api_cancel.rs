@@ -14,7 +14,10 @@ async fn a_canceled_task_stays_so() {
     let again = rig.delete(&format!("/worker/{id}")).await;
     assert_eq!((again.status, again.json()), (200, answer.json()), "a repeat answers the same");
     assert_eq!(rig.get("/worker/t").await.json()["task"]["status"], "CANCELED");
-    assert!(rig.get("/metrics").await.text.contains("tasker_task_moves_total{status=\"CANCELED\"} 1\n"), "it counts once");
+    assert!(
+        rig.get("/metrics").await.text.contains("tasker_task_moves_total{status=\"CANCELED\"} 1\n"),
+        "it counts once"
+    );
     rig.stop().await;
 }
 
@@ -31,10 +34,17 @@ async fn those_who_run_it_are_told_past_their_queue() {
     let mut consumer = fleet.consume(Source::Tasks(sources), 10).await.expect("the broker is there");
 
     let answer = rig.delete("/worker/t").await.json();
-    assert_eq!((&answer["status"], &answer["finished"]), (&"CANCELED".into(), &1.into()), "what was finished stays");
+    assert_eq!(
+        (&answer["status"], &answer["finished"]),
+        (&"CANCELED".into(), &1.into()),
+        "what was finished stays"
+    );
     // Also the one to which it may be on its way: it must never start it.
     for name in ["running", "waiting"] {
-        let told = tokio::time::timeout(PATIENCE, consumer.deliveries.recv()).await.expect("told in time").expect("a delivery");
+        let told = tokio::time::timeout(PATIENCE, consumer.deliveries.recv())
+            .await
+            .expect("told in time")
+            .expect("a delivery");
         assert_eq!(told.origin, Origin::Control(task_type("worker"), endpoint(name)));
         assert!(matches!(wire::decode_command(&told.body), Ok(Command::Cancel { task_id }) if task_id == id));
     }

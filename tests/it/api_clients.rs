@@ -1,4 +1,5 @@
-//! Clients that take their time: those that read nothing, and those that keep connections and ask for nothing.
+//! Clients that take their time: those that read nothing, and those that keep connections and ask for
+//! nothing.
 
 use std::io::{Read, Write};
 use std::net::TcpStream as StdStream;
@@ -64,7 +65,11 @@ async fn clients_that_never_read_hold_little_and_not_for_long() {
     }
     until_list_is(&rig, 503).await;
     assert_eq!(rig.get("/worker/short").await.status, 200, "short answers need no room");
-    assert_eq!(rig.get("/worker?limit=1").await.status, 503, "nobody knows how long a list is before it is read");
+    assert_eq!(
+        rig.get("/worker?limit=1").await.status,
+        503,
+        "nobody knows how long a list is before it is read"
+    );
     // They are hung up on, and what they held is free.
     until_list_is(&rig, 200).await;
     drop(hogs);
@@ -90,11 +95,14 @@ async fn a_long_list_is_read_in_bounded_steps_and_ends() {
             assert_eq!(page.status, 200, "{page:?}");
             let page = page.json();
             let names = page["tasks"].as_array().expect("tasks").iter();
-            seen.extend(names.map(|task| task["identifier"].as_str().expect("a name")[1..].parse::<u32>().expect("a number")));
+            seen.extend(names.map(|task| {
+                task["identifier"].as_str().expect("a name")[1..].parse::<u32>().expect("a number")
+            }));
             let Some(next) = page["next_cursor"].as_str() else { break };
             cursor = format!("&cursor={next}");
         }
-        let wanted: Vec<u32> = (0..100).rev().filter(|number| filter != "&status=CANCELED" || number % 3 == 0).collect();
+        let wanted: Vec<u32> =
+            (0..100).rev().filter(|number| filter != "&status=CANCELED" || number % 3 == 0).collect();
         assert_eq!(seen, wanted, "{filter}");
     }
     rig.stop().await;
@@ -113,7 +121,10 @@ async fn reads_that_wait_are_few_enough_and_end_with_their_clients() {
         rig.until_waiting(number).await;
     }
     let answer = rig.get("/worker/t1?wait=60s").await;
-    assert_eq!((answer.status, answer.code().as_str(), answer.header("retry-after")), (503, "overloaded", "1"));
+    assert_eq!(
+        (answer.status, answer.code().as_str(), answer.header("retry-after")),
+        (503, "overloaded", "1")
+    );
     assert_eq!(rig.get("/worker/t1").await.status, 200);
     drop(waiting);
     rig.until_waiting(0).await;
@@ -147,7 +158,8 @@ fn idle_connections_lock_nobody_out_when_files_are_few() -> anyhow::Result<()> {
         idle.push(stream);
     }
     // And others that send nothing: they have five seconds.
-    let silent: Vec<_> = (0..100).map(|_| StdStream::connect(("127.0.0.1", port))).collect::<Result<_, _>>()?;
+    let silent: Vec<_> =
+        (0..100).map(|_| StdStream::connect(("127.0.0.1", port))).collect::<Result<_, _>>()?;
     let start = Instant::now();
     heartbeat(&mut StdStream::connect(("127.0.0.1", port))?, port)?;
     ensure!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());

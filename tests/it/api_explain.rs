@@ -30,7 +30,8 @@ async fn endpoints_are_counted_by_reason_and_each_is_told_its_own() {
 
     let all = rig.get("/worker/a/explain").await.json();
     assert_eq!((&all["status"], &all["reasons"]), (&json!("SENT"), &json!([])), "{all}");
-    let group = |group: &Value| (group["code"].to_string(), group["count"].clone(), group["endpoints"].clone());
+    let group =
+        |group: &Value| (group["code"].to_string(), group["count"].clone(), group["endpoints"].clone());
     let groups: Vec<_> = all["endpoints"].as_array().expect("groups").iter().map(group).collect();
     assert_eq!(groups[0], ("\"endpoint_stopped\"".to_owned(), json!(2), json!(["away1", "away2"])), "{all}");
     let mut others: Vec<_> = groups[1..].to_vec();
@@ -38,14 +39,24 @@ async fn endpoints_are_counted_by_reason_and_each_is_told_its_own() {
     let one = |code: &str, name: &str| (format!("\"{code}\""), json!(1), json!([name]));
     assert_eq!(others, [one("done", "good"), one("failed", "bad"), one("running", "busy")]);
 
-    for (name, expected) in [("busy", "running"), ("bad", "failed"), ("good", "done"), ("away1", "endpoint_stopped")] {
+    for (name, expected) in
+        [("busy", "running"), ("bad", "failed"), ("good", "done"), ("away1", "endpoint_stopped")]
+    {
         for path in ["/worker/a".to_owned(), "/tasks/a".to_owned(), format!("/tasks/{id}")] {
             let answer = rig.get(&format!("{path}/explain?endpoint={name}")).await;
-            assert_eq!((codes(&answer), answer.json()["endpoint"].as_str()), (vec![expected.to_owned()], Some(name)), "{answer:?}");
+            assert_eq!(
+                (codes(&answer), answer.json()["endpoint"].as_str()),
+                (vec![expected.to_owned()], Some(name)),
+                "{answer:?}"
+            );
         }
     }
     let bad = rig.get("/worker/a/explain?endpoint=bad").await.json();
-    assert_eq!((&bad["reasons"][0]["evidence"]["errnr"], bad["reasons"][0]["since"].is_string()), (&json!(3), true), "{bad}");
+    assert_eq!(
+        (&bad["reasons"][0]["evidence"]["errnr"], bad["reasons"][0]["since"].is_string()),
+        (&json!(3), true),
+        "{bad}"
+    );
     let unknown = rig.get("/worker/a/explain?endpoint=awy1").await;
     assert_eq!(codes(&unknown), ["not_expected", "never_heard_of"]);
     assert_eq!(unknown.json()["reasons"][1]["evidence"]["suggestion"], "away1");
@@ -87,7 +98,11 @@ async fn a_task_of_a_queue_says_what_it_waits_for() {
     let refused = vec![RefusedType { task_type: "builds".parse().expect("a type"), held: false, reason }];
     rig.see_this(Presence { refused, ..rig.presence("w", &[], PresenceState::Alive) }).await;
     let waiting = rig.get("/tasks/b0/explain").await;
-    assert_eq!(codes(&waiting), ["queue_paused", "no_worker", "handler_missing", "waits_behind"], "{waiting:?}");
+    assert_eq!(
+        codes(&waiting),
+        ["queue_paused", "no_worker", "handler_missing", "waits_behind"],
+        "{waiting:?}"
+    );
     assert_eq!(waiting.json()["reasons"][2]["evidence"]["endpoint"], "w", "{waiting:?}");
     assert_eq!(codes(&rig.get("/builds/b0/explain?endpoint=w").await), ["not_expected", "handler_missing"]);
     rig.stop().await;

@@ -9,7 +9,8 @@ use crate::api_rig::{Answer, Rig};
 const SECRET: &str = "tasker_a-secret-of-this-file";
 
 async fn rig(api: &str) -> Rig {
-    let config = format!("task_types: [worker, {{name: builds, delivery: queue}}]\napi: {{port: 0, hosts: [{api}]}}");
+    let config =
+        format!("task_types: [worker, {{name: builds, delivery: queue}}]\napi: {{port: 0, hosts: [{api}]}}");
     Rig::start_as(&config, Limits::default()).await
 }
 
@@ -28,14 +29,35 @@ fn is(answer: &Answer, status: u16, code: &str) {
 async fn without_tokens_only_this_machine_by_its_own_names_is_served() {
     let rig = rig("").await;
     let port = rig.address.port();
-    for host in [format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}"), format!("LOCALHOST.:{port}")] {
+    for host in [
+        format!("localhost:{port}"),
+        format!("127.0.0.1:{port}"),
+        format!("[::1]:{port}"),
+        format!("LOCALHOST.:{port}"),
+    ] {
         assert_eq!(raw(&rig, "GET / HTTP/1.1", &[&format!("Host: {host}")]).await.status, 200, "{host}");
     }
-    for host in [format!("evil.example:{port}"), format!("192.0.2.1:{port}"), "localhost".to_owned(), "localhost:1".to_owned()] {
-        for path in ["GET /", "GET /heartbeat", "GET /no/such/path", "POST /queues/builds/pause", "DELETE /worker/a", "BREW /"] {
+    for host in [
+        format!("evil.example:{port}"),
+        format!("192.0.2.1:{port}"),
+        "localhost".to_owned(),
+        "localhost:1".to_owned(),
+    ] {
+        for path in [
+            "GET /",
+            "GET /heartbeat",
+            "GET /no/such/path",
+            "POST /queues/builds/pause",
+            "DELETE /worker/a",
+            "BREW /",
+        ] {
             is(
-                &raw(&rig, &format!("{path} HTTP/1.1"), &[&format!("Host: {host}"), "Content-Type: application/json", "Content-Length: 0"])
-                    .await,
+                &raw(
+                    &rig,
+                    &format!("{path} HTTP/1.1"),
+                    &[&format!("Host: {host}"), "Content-Type: application/json", "Content-Length: 0"],
+                )
+                .await,
                 421,
                 "misdirected",
             );
@@ -43,13 +65,21 @@ async fn without_tokens_only_this_machine_by_its_own_names_is_served() {
     }
     let ours = format!("Host: 127.0.0.1:{port}");
     for headers in [&[][..], &[ours.as_str(), ours.as_str()]] {
-        assert_eq!(raw(&rig, "GET / HTTP/1.1", headers).await.status, 400, "the server itself wants exactly one");
+        assert_eq!(
+            raw(&rig, "GET / HTTP/1.1", headers).await.status,
+            400,
+            "the server itself wants exactly one"
+        );
     }
     is(&raw(&rig, "GET / HTTP/1.0", &[]).await, 421, "misdirected");
     is(&raw(&rig, "GET http://evil.example/ HTTP/1.1", &[&ours]).await, 421, "misdirected");
     assert_eq!(raw(&rig, &format!("GET http://127.0.0.1:{port}/ HTTP/1.1"), &[&ours]).await.status, 200);
     // A token that is shown where there is none changes nothing.
-    is(&raw(&rig, "GET / HTTP/1.1", &["Host: evil.example", "Authorization: Bearer x"]).await, 421, "misdirected");
+    is(
+        &raw(&rig, "GET / HTTP/1.1", &["Host: evil.example", "Authorization: Bearer x"]).await,
+        421,
+        "misdirected",
+    );
     rig.stop().await;
 }
 
@@ -59,7 +89,11 @@ async fn with_tokens_the_list_of_hosts_decides() {
     create(&open, SECRET, &[Scope::Admin], &[]).await;
     assert_eq!(with(&open, SECRET, "GET", "/").await.status, 200);
     let token = format!("Authorization: Bearer {SECRET}");
-    assert_eq!(raw(&open, "GET / HTTP/1.1", &["Host: tasker.example", &token]).await.status, 200, "no list, no check");
+    assert_eq!(
+        raw(&open, "GET / HTTP/1.1", &["Host: tasker.example", &token]).await.status,
+        200,
+        "no list, no check"
+    );
     assert_eq!(raw(&open, "GET /ready HTTP/1.0", &[]).await.status, 200);
     open.stop().await;
 
@@ -93,9 +127,20 @@ async fn pages_of_other_sites_are_refused_whatever_they_ask() {
         "Sec-Fetch-Site: same-site",
     ];
     for header in foreign {
-        for request in ["GET /", "GET /heartbeat", "OPTIONS /worker", "POST /queues/builds/pause", "DELETE /worker/a", "PUT /worker"] {
-            let answer =
-                raw(&rig, &format!("{request} HTTP/1.1"), &[&host, header, "Content-Type: application/json", "Content-Length: 0"]).await;
+        for request in [
+            "GET /",
+            "GET /heartbeat",
+            "OPTIONS /worker",
+            "POST /queues/builds/pause",
+            "DELETE /worker/a",
+            "PUT /worker",
+        ] {
+            let answer = raw(
+                &rig,
+                &format!("{request} HTTP/1.1"),
+                &[&host, header, "Content-Type: application/json", "Content-Length: 0"],
+            )
+            .await;
             assert_eq!(answer.status, 403, "{request} {header}");
         }
     }
@@ -108,8 +153,10 @@ async fn pages_of_other_sites_are_refused_whatever_they_ask() {
 async fn what_changes_something_is_of_a_form_that_a_page_cannot_send_unasked() {
     let rig = rig("").await;
     let host = format!("Host: 127.0.0.1:{}", rig.address.port());
-    let paths =
-        ["/queues/builds/pause", "/queues/builds/resume", "/worker", "/workers/w/tasks", "/workers/w/reports", "/workers/w/presence", "/"];
+    let paths = [
+        "/queues/builds/pause", "/queues/builds/resume", "/worker", "/workers/w/tasks", "/workers/w/reports",
+        "/workers/w/presence", "/",
+    ];
     for path in paths {
         for form in [
             "Content-Type: text/plain",
@@ -117,11 +164,20 @@ async fn what_changes_something_is_of_a_form_that_a_page_cannot_send_unasked() {
             "Content-Type: application/json, text/plain",
             "X: y",
         ] {
-            is(&raw(&rig, &format!("POST {path} HTTP/1.1"), &[&host, form, "Content-Length: 0"]).await, 415, "unsupported_media_type");
+            is(
+                &raw(&rig, &format!("POST {path} HTTP/1.1"), &[&host, form, "Content-Length: 0"]).await,
+                415,
+                "unsupported_media_type",
+            );
         }
     }
     for method in ["DELETE", "PUT", "PATCH"] {
-        let answer = raw(&rig, &format!("{method} /worker/a HTTP/1.1"), &[&host, "Content-Type: text/plain", "Content-Length: 1000"]).await;
+        let answer = raw(
+            &rig,
+            &format!("{method} /worker/a HTTP/1.1"),
+            &[&host, "Content-Type: text/plain", "Content-Length: 1000"],
+        )
+        .await;
         is(&answer, 415, "unsupported_media_type");
     }
     assert_eq!(rig.delete("/worker/a").await.status, 404, "without a body there is no type");

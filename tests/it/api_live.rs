@@ -6,7 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tasker::api::Limits;
-use tasker::domain::{LogPiece, PartState, PresenceState, Report, ReportEvent, Scope, States, TaskId, decode_changes};
+use tasker::domain::{
+    LogPiece, PartState, PresenceState, Report, ReportEvent, Scope, States, TaskId, decode_changes,
+};
 use tasker::store::{Freeze, LoggedLines};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -49,8 +51,11 @@ impl Stream {
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let lines: Vec<(&str, &str)> = event.lines().filter_map(|line| line.split_once(": ")).collect();
-                let field = |wanted: &str| lines.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned());
+                let lines: Vec<(&str, &str)> =
+                    event.lines().filter_map(|line| line.split_once(": ")).collect();
+                let field = |wanted: &str| {
+                    lines.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned())
+                };
                 let event = field("event").map(|name| Event {
                     name,
                     id: field("id"),
@@ -62,7 +67,10 @@ impl Stream {
                     None => continue,
                 }
             }
-            let chunk = timeout(PATIENCE, self.answer.chunk()).await.expect("an event in time").expect("the connection holds")?;
+            let chunk = timeout(PATIENCE, self.answer.chunk())
+                .await
+                .expect("an event in time")
+                .expect("the connection holds")?;
             self.text.push_str(std::str::from_utf8(&chunk).expect("a text"));
         }
     }
@@ -122,7 +130,10 @@ fn ok(states: &States) -> usize {
 async fn read(rig: &Rig, path: &str) -> (States, String) {
     let answer = rig.request("GET", path).send().await.expect("an answer");
     let header = |name: &str| answer.headers()[name].to_str().expect("a text").to_owned();
-    assert_eq!((answer.status().as_u16(), header("content-type").as_str()), (200, "application/octet-stream"));
+    assert_eq!(
+        (answer.status().as_u16(), header("content-type").as_str()),
+        (200, "application/octet-stream")
+    );
     let (count, generation) = (header("x-count").parse().expect("a number"), header("x-generation"));
     (States::from_bytes(&answer.bytes().await.expect("a body"), count).expect("a vector"), generation)
 }
@@ -150,7 +161,10 @@ async fn states_and_names_of_a_task() {
     }
     let tag = rig.get("/worker/t/states").await.header("etag").to_owned();
     rig.report(id, "a", finished(0, "")).await;
-    assert_eq!(rig.send(rig.request("GET", "/worker/t/states").header("If-None-Match", tag)).await.status, 200);
+    assert_eq!(
+        rig.send(rig.request("GET", "/worker/t/states").header("If-None-Match", tag)).await.status,
+        200
+    );
     for path in ["/worker/other/states", "/worker/other/names"] {
         assert_eq!(rig.get(path).await.code(), "unknown_task");
     }
@@ -175,14 +189,21 @@ async fn long_lists_of_names_are_compressed_for_those_who_take_it() {
         (&"gzip".parse().expect("a value"), &"Accept-Encoding".parse().expect("a value"))
     );
     let bytes = answer.bytes().await.expect("a body");
-    assert!(bytes.starts_with(&[0x1f, 0x8b]) && bytes.len() < plain.text.len() / 4, "{} of {}", bytes.len(), plain.text.len());
+    assert!(
+        bytes.starts_with(&[0x1f, 0x8b]) && bytes.len() < plain.text.len() / 4,
+        "{} of {}",
+        bytes.len(),
+        plain.text.len()
+    );
     rig.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_follows_what_is_quiet_holds_no_room() {
     // Room for one answer with logs.
-    let rig = Rig::start_with(Limits { answer_budget: 6 << 20, room_timeout: Duration::ZERO, ..Limits::default() }).await;
+    let rig =
+        Rig::start_with(Limits { answer_budget: 6 << 20, room_timeout: Duration::ZERO, ..Limits::default() })
+            .await;
     let id = rig.submit("t", &["a"]).await;
     rig.freeze(id, &["a"]).await;
     let follow = async || rig.get("/worker/t/logs?wait=3s").await.status;
@@ -204,7 +225,10 @@ async fn those_who_watch_hear_of_endpoints_that_are_forgotten_together() {
     }
     // Nobody else waits for this.
     let fleet = rig.state.ledger.touched().fleet();
-    assert_eq!(rig.delete("/endpoints?gone_for=1us").await.json()["endpoints"], serde_json::json!(["a", "b"]));
+    assert_eq!(
+        rig.delete("/endpoints?gone_for=1us").await.json()["endpoints"],
+        serde_json::json!(["a", "b"])
+    );
     timeout(PATIENCE, fleet.rung()).await.expect("it was rung");
     rig.stop().await;
 }
@@ -214,7 +238,11 @@ async fn what_to_watch_has_to_be_said() {
     let rig = Rig::start().await;
     for query in ["", "?since=watch=", "?since=1-1", "?watch=", "?watch=everything"] {
         let answer = rig.get(&format!("/events{query}")).await;
-        assert_eq!((answer.code(), answer.pointers()), ("invalid_query".to_owned(), vec!["?watch".to_owned()]), "{query}");
+        assert_eq!(
+            (answer.code(), answer.pointers()),
+            ("invalid_query".to_owned(), vec!["?watch".to_owned()]),
+            "{query}"
+        );
     }
     rig.stop().await;
 }
@@ -230,7 +258,10 @@ async fn states_and_names_of_the_fleet() {
     rig.see_this(sick).await;
     let (states, generation) = read(&rig, "/endpoints/states").await;
     assert_eq!(states.iter().collect::<Vec<_>>(), [4, 1, 2]);
-    assert_eq!(rig.get("/endpoints/names").await.json(), serde_json::json!({"generation": generation, "names": ["a", "b", "c"]}));
+    assert_eq!(
+        rig.get("/endpoints/names").await.json(),
+        serde_json::json!({"generation": generation, "names": ["a", "b", "c"]})
+    );
     rig.stop().await;
 }
 
@@ -240,8 +271,14 @@ async fn a_stream_tells_the_whole_and_then_what_changes() {
     let id = task(&rig).await;
     let mut stream = Stream::open(&rig, &format!("watch=task:{id}"), None).await;
     let first = stream.event().await;
-    assert_eq!((first.name.as_str(), &first.data["watch"]), ("task", &serde_json::json!(format!("task:{id}"))));
-    assert_eq!((&first.data["status"], &first.data["expected"], &first.data["type"]), (&"SENT".into(), &MANY.into(), &"worker".into()));
+    assert_eq!(
+        (first.name.as_str(), &first.data["watch"]),
+        ("task", &serde_json::json!(format!("task:{id}")))
+    );
+    assert_eq!(
+        (&first.data["status"], &first.data["expected"], &first.data["type"]),
+        (&"SENT".into(), &MANY.into(), &"worker".into())
+    );
     let mut states = States::default();
     follow(&mut states, &first);
     assert!(states.iter().all(|code| code == PartState::Sent.code()));
@@ -249,12 +286,19 @@ async fn a_stream_tells_the_whole_and_then_what_changes() {
     let second = stream.event().await;
     assert!(second.data["changes"].is_string(), "{second:?}");
     follow(&mut states, &second);
-    assert_eq!((states.get(7), ok(&states), &second.data["finished"]), (Some(PartState::Ok.code()), 1, &1.into()));
+    assert_eq!(
+        (states.get(7), ok(&states), &second.data["finished"]),
+        (Some(PartState::Ok.code()), 1, &1.into())
+    );
     // More than one in eight.
     for number in 20..40 {
         report(&rig, id, number, finished(1, "no")).await;
     }
-    stream.until(&mut states, |states| states.iter().filter(|code| *code == PartState::Failed.code()).count() == 20).await;
+    stream
+        .until(&mut states, |states| {
+            states.iter().filter(|code| *code == PartState::Failed.code()).count() == 20
+        })
+        .await;
     let (read, generation) = read(&rig, &format!("/worker/{id}/states")).await;
     assert_eq!((&states, &first.data["generation"]), (&read, &generation.into()));
     rig.stop().await;
@@ -347,7 +391,11 @@ async fn several_things_are_watched_in_one_stream() {
     loop {
         let event = stream.event().await;
         if event.name == "endpoints" {
-            assert_eq!((&event.data["count"], event.data["states"].is_string()), (&2.into(), true), "another list of names");
+            assert_eq!(
+                (&event.data["count"], event.data["states"].is_string()),
+                (&2.into(), true),
+                "another list of names"
+            );
             break;
         }
     }
@@ -400,7 +448,14 @@ async fn a_stop_ends_streams_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_names_nothing_is_refused() {
     let rig = Rig::start().await;
-    for query in ["", "?watch=", "?watch=task:nightly", "?watch=everything", "?watch=queues&watch=queues", "?watch=queues&wait=1s"] {
+    for query in [
+        "",
+        "?watch=",
+        "?watch=task:nightly",
+        "?watch=everything",
+        "?watch=queues&watch=queues",
+        "?watch=queues&wait=1s",
+    ] {
         assert_eq!(rig.get(&format!("/events{query}")).await.code(), "invalid_query", "{query}");
     }
     let many: Vec<String> = (0..17).map(|_| format!("task:{}", TaskId::new())).collect();
@@ -408,7 +463,10 @@ async fn a_query_that_names_nothing_is_refused() {
     let unknown = rig.get(&format!("/events?watch=task:{}", TaskId::new())).await;
     assert_eq!(unknown.code(), "unknown_task");
     let head = rig.send(rig.request("HEAD", "/events?watch=endpoints")).await;
-    assert_eq!((head.status, head.header("content-type"), head.text.as_str()), (200, "text/event-stream", ""));
+    assert_eq!(
+        (head.status, head.header("content-type"), head.text.as_str()),
+        (200, "text/event-stream", "")
+    );
     rig.stop().await;
 }
 
@@ -426,7 +484,8 @@ async fn a_token_watches_what_it_covers() {
         let mut answer = request.send().await.expect("an answer");
         match answer.status().as_u16() {
             200 => answer.chunk().await.expect("the connection holds").is_some().to_string(),
-            _ => serde_json::from_str::<Value>(&answer.text().await.expect("a text")).expect("JSON")["code"].to_string(),
+            _ => serde_json::from_str::<Value>(&answer.text().await.expect("a text")).expect("JSON")["code"]
+                .to_string(),
         }
     };
     assert_eq!(watch(WORKER, &format!("task:{id}")).await, "true");
@@ -449,7 +508,8 @@ async fn streams_have_a_bound_of_their_own() {
     drop(first);
     // The server hears of the end of a connection when it gets to it.
     let again = async {
-        while rig.request("HEAD", "/events?watch=endpoints").send().await.expect("an answer").status() != 200 {
+        while rig.request("HEAD", "/events?watch=endpoints").send().await.expect("an answer").status() != 200
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -507,20 +567,40 @@ async fn lines_of_handlers_are_read_while_they_come() {
     assert_eq!(nothing, serde_json::json!({"logs": [], "next": "b0", "ended": false}));
     // Waits for what comes.
     let (first, ()) = tokio::join!(get("?endpoint=a&after=b0&wait=60s"), log("a", 0, "one\ntwo\n"));
-    assert_eq!((&first["logs"][0]["text"], &first["logs"][0]["begin"], &first["next"]), (&"one\ntwo\n".into(), &0.into(), &"b8".into()));
+    assert_eq!(
+        (&first["logs"][0]["text"], &first["logs"][0]["begin"], &first["next"]),
+        (&"one\ntwo\n".into(), &0.into(), &"b8".into())
+    );
     log("a", 2, "three\n").await;
     let second = get("?endpoint=a&after=b8").await;
-    assert_eq!((&second["logs"][0]["text"], &second["logs"][0]["begin"], &second["ended"]), (&"three\n".into(), &8.into(), &false.into()));
+    assert_eq!(
+        (&second["logs"][0]["text"], &second["logs"][0]["begin"], &second["ended"]),
+        (&"three\n".into(), &8.into(), &false.into())
+    );
     assert_eq!(get("?endpoint=a&after=b14").await["logs"], serde_json::json!([]));
     log("b", 4, "five\n").await;
     let all = get("").await;
-    let texts: Vec<_> = all["logs"].as_array().expect("logs").iter().map(|log| (log["endpoint"].as_str(), log["text"].as_str())).collect();
-    assert_eq!(texts, [(Some("a"), Some("one\ntwo\nthree\n")), (Some("b"), Some("… 4 lines left out\nfive\n"))]);
+    let texts: Vec<_> = all["logs"]
+        .as_array()
+        .expect("logs")
+        .iter()
+        .map(|log| (log["endpoint"].as_str(), log["text"].as_str()))
+        .collect();
+    assert_eq!(
+        texts,
+        [(Some("a"), Some("one\ntwo\nthree\n")), (Some("b"), Some("… 4 lines left out\nfive\n"))]
+    );
     let place = all["next"].as_str().expect("a place").to_owned();
-    assert_eq!(get(&format!("?after={place}")).await, serde_json::json!({"logs": [], "next": place, "ended": false}));
+    assert_eq!(
+        get(&format!("?after={place}")).await,
+        serde_json::json!({"logs": [], "next": place, "ended": false})
+    );
     rig.report(id, "a", finished(0, "")).await;
     rig.report(id, "b", finished(0, "")).await;
-    assert_eq!(get("?endpoint=a&after=b14&wait=60s").await, serde_json::json!({"logs": [], "next": "b14", "ended": true}));
+    assert_eq!(
+        get("?endpoint=a&after=b14&wait=60s").await,
+        serde_json::json!({"logs": [], "next": "b14", "ended": true})
+    );
     assert_eq!(get(&format!("?after={place}&wait=60s")).await["ended"], true);
     for query in ["after=x", "after=l1", "after=b", "endpoint=a/b", "wait=1h", "tail=3"] {
         assert_eq!(rig.get(&format!("/worker/t/logs?{query}")).await.code(), "invalid_query", "{query}");
@@ -533,7 +613,10 @@ async fn asks_and_reads_nothing(rig: &Rig, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(2048).expect("a small buffer");
     let mut stream = socket.connect(rig.address).await.expect("a connection");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.expect("the server reads");
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+        .await
+        .expect("the server reads");
     stream
 }
 

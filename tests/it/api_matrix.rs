@@ -1,7 +1,7 @@
 //! Every route with every kind of token.
 //!
-//! The requests come from the table of routes; what each kind of token may do is written down here once more, so a route that is opened or closed by mistake
-//! differs from its row, and a route without a row fails.
+//! The requests come from the table of routes; what each kind of token may do is written down here once more,
+//! so a route that is opened or closed by mistake differs from its row, and a route without a row fails.
 
 use std::collections::BTreeSet;
 
@@ -17,25 +17,17 @@ use crate::api_rig::{Answer, Rig, endpoint};
 
 /// The kinds of tokens, in the order of the columns of [`EXPECTED`].
 const KINDS: [&str; 13] = [
-    "none",
-    "unknown",
-    "expired",
-    "revoked",
-    "submit",
-    "read",
-    "work",
-    "admin",
+    "none", "unknown", "expired", "revoked", "submit", "read", "work", "admin",
     // `admin`, limited to types: those of the request, another one.
-    "these types",
-    "other types",
+    "these types", "other types",
     // `work`, bound to a worker: the one in the path, another one.
-    "this worker",
-    "other worker",
+    "this worker", "other worker",
     // `admin`, for a worker that another token is bound to.
     "bound elsewhere",
 ];
 
-/// What each kind gets: `1` is 401, `3` is 403 for its scope, `.` is anything but a refusal. One letter a kind; spaces are for the eye.
+/// What each kind gets: `1` is 401, `3` is 403 for its scope, `.` is anything but a refusal. One letter a
+/// kind; spaces are for the eye.
 #[rustfmt::skip]
 const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET",    "/",                        "1111 3.3. 33 33."),
@@ -173,7 +165,9 @@ fn secret(kind: &str) -> String {
 /// Makes a token of each kind.
 async fn make_tokens(rig: &Rig) {
     create(rig, ADMIN, &[Scope::Admin], &[]).await;
-    for (kind, scope) in [("submit", Scope::Submit), ("read", Scope::Read), ("work", Scope::Work), ("admin", Scope::Admin)] {
+    for (kind, scope) in
+        [("submit", Scope::Submit), ("read", Scope::Read), ("work", Scope::Work), ("admin", Scope::Admin)]
+    {
         create(rig, &secret(kind), &[scope], &[]).await;
     }
     create(rig, &secret("these types"), &[Scope::Admin], &["worker", "builds"]).await;
@@ -205,12 +199,18 @@ fn request(rig: &Rig, method: &str, pattern: &str, worker: &str) -> reqwest::Req
         Some("schedules") => "nightly",
         _ => "web1",
     };
-    let path = pattern.replace("{type}", task_type).replace("{id}", "there").replace("{name}", name).replace("{token}", "there");
+    let path = pattern
+        .replace("{type}", task_type)
+        .replace("{id}", "there")
+        .replace("{name}", name)
+        .replace("{token}", "there");
     let path = path.replace("{lane}", "worker").replace("{endpoint}", "web1");
     let query = if pattern == "/census" { "?type=worker" } else { "" };
     let request = rig.request(method, &format!("{path}{query}"));
     match method {
-        "POST" | "PUT" => request.header("Content-Type", "application/json").body(body(pattern, worker).to_string()),
+        "POST" | "PUT" => {
+            request.header("Content-Type", "application/json").body(body(pattern, worker).to_string())
+        }
         _ => request,
     }
 }
@@ -218,7 +218,9 @@ fn request(rig: &Rig, method: &str, pattern: &str, worker: &str) -> reqwest::Req
 fn body(pattern: &str, worker: &str) -> Value {
     let id = Uuid::nil();
     match pattern {
-        "/workers/{name}/tasks" => json!({"session": id, "types": ["builds"], "all": true, "known": [], "stopped": [], "wait_ms": 0}),
+        "/workers/{name}/tasks" => {
+            json!({"session": id, "types": ["builds"], "all": true, "known": [], "stopped": [], "wait_ms": 0})
+        }
         "/workers/{name}/reports" => {
             json!({"reports": [{"v": 1, "kind": "received", "task_id": Uuid::now_v7(), "type": "builds", "endpoint": worker, "home": id}]})
         }
@@ -260,10 +262,19 @@ fn each_route_has_one_row_and_is_described() {
         .as_object()
         .expect("paths")
         .iter()
-        .flat_map(|(path, methods)| methods.as_object().expect("methods").keys().map(move |method| (method.to_uppercase(), path.clone())))
+        .flat_map(|(path, methods)| {
+            methods
+                .as_object()
+                .expect("methods")
+                .keys()
+                .map(move |method| (method.to_uppercase(), path.clone()))
+        })
         .collect();
     // Every `GET` also answers `HEAD`; docs/api.md says it once for all.
-    let expected = served.iter().filter(|(method, _)| *method != "HEAD").map(|(method, path)| ((*method).to_owned(), (*path).to_owned()));
+    let expected = served
+        .iter()
+        .filter(|(method, _)| *method != "HEAD")
+        .map(|(method, path)| ((*method).to_owned(), (*path).to_owned()));
     assert_eq!(described, expected.collect(), "left: the OpenAPI document, right: what is served");
 }
 
@@ -315,7 +326,8 @@ async fn a_method_that_a_path_does_not_take_is_told_only_to_those_with_a_token()
             let admin = rig.send(request(&rig, method, pattern, "rack2").bearer_auth(ADMIN)).await;
             assert_eq!(admin.status, 405, "{method} {pattern}: {admin:?}");
             let allowed: BTreeSet<_> = admin.header("allow").split(", ").collect();
-            let takes: BTreeSet<_> = served.iter().filter(|(_, of)| *of == pattern).map(|(method, _)| *method).collect();
+            let takes: BTreeSet<_> =
+                served.iter().filter(|(_, of)| *of == pattern).map(|(method, _)| *method).collect();
             assert_eq!(allowed, takes, "{method} {pattern}");
         }
     }
@@ -342,21 +354,32 @@ async fn before_there_is_a_token_every_route_serves_this_machine_and_no_web_page
         };
         for headers in [&[][..], &[("Authorization", "Bearer tasker_whatever")]] {
             let answer = send(headers).await;
-            assert!(!matches!(answer.status, 401 | 403 | 405 | 415 | 421 | 500..), "{method} {pattern}: {answer:?}");
+            assert!(
+                !matches!(answer.status, 401 | 403 | 405 | 415 | 421 | 500..),
+                "{method} {pattern}: {answer:?}"
+            );
         }
         let is = |answer: &Answer, status: u16, code: &str| {
             assert_eq!(answer.status, status, "{method} {pattern}: {answer:?}");
             assert!(method == "HEAD" || answer.code() == code, "{method} {pattern}: {answer:?}");
         };
-        for host in [format!("evil.example:{port}"), "192.0.2.1".to_owned(), format!("localhost:{}", port ^ 1)] {
+        for host in
+            [format!("evil.example:{port}"), "192.0.2.1".to_owned(), format!("localhost:{}", port ^ 1)]
+        {
             is(&send(&[("Host", &host)]).await, 421, "misdirected");
-            is(&send(&[("Host", &host), ("Authorization", "Bearer tasker_whatever")]).await, 421, "misdirected");
+            is(
+                &send(&[("Host", &host), ("Authorization", "Bearer tasker_whatever")]).await,
+                421,
+                "misdirected",
+            );
         }
-        for page in [("Origin", "http://evil.example"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")] {
+        for page in [("Origin", "http://evil.example"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")]
+        {
             is(&send(&[page]).await, 403, "cross_site");
         }
         if method == "POST" {
-            for form in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+            for form in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+            {
                 is(&send(&[("Content-Type", form)]).await, 415, "unsupported_media_type");
             }
         }

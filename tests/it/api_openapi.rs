@@ -13,8 +13,18 @@ fn the_description_is_the_reviewed_one() {
         std::fs::write(&path, &now).expect("the snapshot can be written");
     }
     let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
-    if let Some((line, (was, is))) = reviewed.lines().zip(now.lines()).enumerate().find(|(_, (was, is))| was != is) {
-        panic!("{}:{}: `{was}` is now `{is}`; if that is wanted, run this test with TASKER_UPDATE_SNAPSHOTS=1", path.display(), line + 1);
+    if let Some((line, (was, is))) =
+        reviewed.lines().zip(now.lines()).enumerate().find(|(_, (was, is))| was != is)
+    {
+        panic!(
+            "{}:{}: `{was}` is now `{is}`; if that is wanted, run this test with TASKER_UPDATE_SNAPSHOTS=1",
+            path.display(),
+            line + 1
+        );
     }
-    assert_eq!(reviewed.lines().count(), now.lines().count(), "run this test with TASKER_UPDATE_SNAPSHOTS=1 if that is wanted");
+    assert_eq!(
+        reviewed.lines().count(),
+        now.lines().count(),
+        "run this test with TASKER_UPDATE_SNAPSHOTS=1 if that is wanted"
+    );
 }

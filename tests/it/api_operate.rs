@@ -12,11 +12,18 @@ async fn the_process_says_what_it_is() {
     let rig = Rig::start().await;
     assert_eq!(rig.get("/heartbeat").await.json(), json!({"status": "alive"}));
     let index = rig.get("/").await.json();
-    assert_eq!((&index["name"], &index["task_types"]), (&json!("tasker"), &json!(["worker", "backup", "Other_1"])));
-    let links: BTreeSet<_> = index["links"].as_array().expect("links").iter().map(|link| link.as_str().expect("a path")).collect();
+    assert_eq!(
+        (&index["name"], &index["task_types"]),
+        (&json!("tasker"), &json!(["worker", "backup", "Other_1"]))
+    );
+    let links: BTreeSet<_> =
+        index["links"].as_array().expect("links").iter().map(|link| link.as_str().expect("a path")).collect();
     assert_eq!(links, tasker::api::routes().map(|(_, path)| path).collect());
     let described = rig.get("/openapi.json").await;
-    assert_eq!((described.header("content-type"), described.text.as_str()), ("application/json", tasker::api::document().as_str()));
+    assert_eq!(
+        (described.header("content-type"), described.text.as_str()),
+        ("application/json", tasker::api::document().as_str())
+    );
     let head = rig.send(rig.request("HEAD", "/heartbeat")).await;
     assert_eq!((head.status, head.text.as_str()), (200, ""));
     rig.stop().await;
@@ -29,7 +36,10 @@ async fn readiness_follows_broker_and_database() {
     assert_eq!((ready.status, ready.json()), (200, json!({"ready": true, "database": "ok", "broker": "ok"})));
     rig.broker.cut();
     let ready = rig.get("/ready").await;
-    assert_eq!((ready.status, ready.json()), (503, json!({"ready": false, "database": "ok", "broker": "disconnected"})));
+    assert_eq!(
+        (ready.status, ready.json()),
+        (503, json!({"ready": false, "database": "ok", "broker": "disconnected"}))
+    );
     rig.broker.restore();
     assert_eq!(rig.get("/ready").await.status, 200);
     rig.store.close().await;
@@ -39,7 +49,10 @@ async fn readiness_follows_broker_and_database() {
     while ready.status == 200 && begun.elapsed() < PATIENCE {
         ready = rig.get("/ready").await;
     }
-    assert_eq!((ready.status, ready.json()), (503, json!({"ready": false, "database": "unavailable", "broker": "ok"})));
+    assert_eq!(
+        (ready.status, ready.json()),
+        (503, json!({"ready": false, "database": "unavailable", "broker": "ok"}))
+    );
     assert_eq!(rig.get("/heartbeat").await.status, 200);
     rig.stop().await;
 }
@@ -86,15 +99,25 @@ async fn metrics_know_routes_and_no_names() {
 async fn every_answer_names_its_request() {
     let rig = Rig::start().await;
     let given = rig.send(rig.request("GET", "/worker/unknown").header("X-Request-Id", "Root=1-abc/d")).await;
-    assert_eq!((given.header("x-request-id"), &given.json()["request_id"]), ("Root=1-abc/d", &json!("Root=1-abc/d")));
+    assert_eq!(
+        (given.header("x-request-id"), &given.json()["request_id"]),
+        ("Root=1-abc/d", &json!("Root=1-abc/d"))
+    );
     for bad in ["", "a b", "\"x\"", "<script>", &"x".repeat(129)] {
         let answer = rig.send(rig.request("GET", "/heartbeat").header("X-Request-Id", bad)).await;
-        assert!(answer.header("x-request-id").parse::<uuid::Uuid>().is_ok(), "{bad} is not repeated: {answer:?}");
+        assert!(
+            answer.header("x-request-id").parse::<uuid::Uuid>().is_ok(),
+            "{bad} is not repeated: {answer:?}"
+        );
     }
     for path in ["/", "/worker", "/worker/unknown", "/metrics", "/no/such/path", "/worker?x=1"] {
         let answer = rig.get(path).await;
         assert!(!answer.header("x-request-id").is_empty(), "{path}");
-        assert_eq!((answer.header("x-content-type-options"), answer.header("cache-control")), ("nosniff", "no-store"), "{path}");
+        assert_eq!(
+            (answer.header("x-content-type-options"), answer.header("cache-control")),
+            ("nosniff", "no-store"),
+            "{path}"
+        );
         assert_eq!(answer.header("access-control-allow-origin"), "", "{path}");
     }
     rig.stop().await;
@@ -105,8 +128,10 @@ async fn a_connection_is_kept() {
     let rig = Rig::start().await;
     let mut stream = rig.connect().await;
     let body = r#"{"identifier":"a"}"#;
-    let post =
-        format!("POST /worker HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let post = format!(
+        "POST /worker HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     for (request, status) in [
         (post.as_str(), 201),
         (&post, 200),
@@ -133,9 +158,16 @@ async fn a_stop_answers_who_waits_and_lets_go_of_who_idles() {
         }
         rig.begin_stop();
     });
-    assert_eq!((answer.status, &answer.json()["task"]["status"]), (200, &json!("CREATED")), "what there is, not an error");
+    assert_eq!(
+        (answer.status, &answer.json()["task"]["status"]),
+        (200, &json!("CREATED")),
+        "what there is, not an error"
+    );
     let mut rest = Vec::new();
-    tokio::time::timeout(PATIENCE, idle.read_to_end(&mut rest)).await.expect("let go of in time").expect("closed in order");
+    tokio::time::timeout(PATIENCE, idle.read_to_end(&mut rest))
+        .await
+        .expect("let go of in time")
+        .expect("closed in order");
     assert!(rest.is_empty());
     let address = rig.address;
     // Loses patience long before the stop time-out, for which the idle connection could have held it up.
@@ -166,20 +198,35 @@ async fn an_endpoint_is_forgotten_unless_it_is_there() {
     assert_eq!(rig.get("/endpoints/here").await.code(), "method_not_allowed");
 
     // By the command line, too.
-    let (address, listed) = (rig.address, async || rig.get("/endpoints").await.json()["endpoints"].as_array().map(Vec::len));
+    let (address, listed) =
+        (rig.address, async || rig.get("/endpoints").await.json()["endpoints"].as_array().map(Vec::len));
     let tasker = async |more: &'static [&'static str]| {
         let run = move || {
             let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tasker"));
-            command.env_remove("TASKER_API_URL").args(["endpoints", "forget", "here", "--api", &format!("http://{address}")]);
+            command.env_remove("TASKER_API_URL").args([
+                "endpoints",
+                "forget",
+                "here",
+                "--api",
+                &format!("http://{address}"),
+            ]);
             command.args(more).output().expect("it runs")
         };
         tokio::task::spawn_blocking(run).await.expect("it runs")
     };
     let refused = tasker(&[]).await;
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("here is there: stop it first"), "{refused:?}");
+    assert!(
+        !refused.status.success()
+            && String::from_utf8_lossy(&refused.stderr).contains("here is there: stop it first"),
+        "{refused:?}"
+    );
     assert_eq!(listed().await, Some(2));
     let forced = tasker(&["--force"]).await;
-    assert_eq!((forced.status.code(), String::from_utf8_lossy(&forced.stdout).as_ref()), (Some(0), "here is forgotten\n"), "{forced:?}");
+    assert_eq!(
+        (forced.status.code(), String::from_utf8_lossy(&forced.stdout).as_ref()),
+        (Some(0), "here is forgotten\n"),
+        "{forced:?}"
+    );
     assert_eq!(listed().await, Some(1));
     rig.stop().await;
 }

@@ -35,21 +35,34 @@ async fn a_task_tells_what_each_endpoint_did() {
 
     let answer = rig.get("/worker/t").await.json();
     let task = &answer["task"];
-    assert_eq!((&task["expected"], &task["received"], &task["finished"], &task["failed"]), (&json!(4), &json!(3), &json!(2), &json!(1)));
+    assert_eq!(
+        (&task["expected"], &task["received"], &task["finished"], &task["failed"]),
+        (&json!(4), &json!(3), &json!(2), &json!(1))
+    );
     assert_eq!((&task["status"], &task["missing"]), (&json!("SENT"), &json!(["console4"])));
     assert_eq!(endpoints_of(&answer), all);
-    let [first, second, third, fourth] = &answer["taskResponseList"].as_array().expect("a list")[..] else { panic!("four: {answer}") };
-    assert_eq!((&first["status"], &first["errnr"], &first["errmsg"]), (&json!("FINISHED"), &json!(0), &json!("")));
+    let [first, second, third, fourth] = &answer["taskResponseList"].as_array().expect("a list")[..] else {
+        panic!("four: {answer}")
+    };
+    assert_eq!(
+        (&first["status"], &first["errnr"], &first["errmsg"]),
+        (&json!("FINISHED"), &json!(0), &json!(""))
+    );
     assert_eq!((&first["id"], &first["task_id"]), (&json!(format!("{id}/console1")), &json!(id.to_string())));
     assert_eq!(first["payload"], json!({"seconds": 20}));
-    assert_eq!((&second["errnr"], &second["errmsg"], &second["payload"]), (&json!(32), &json!("could not backup!"), &Value::Null));
+    assert_eq!(
+        (&second["errnr"], &second["errmsg"], &second["payload"]),
+        (&json!(32), &json!("could not backup!"), &Value::Null)
+    );
     assert_eq!((&second["attempt"], &second["log"]), (&json!(2), &json!("line 1\nline 2")));
     assert_eq!(second["attempts"], json!([{"attempt": 1, "errnr": 75, "errmsg": "busy"}]));
     assert_eq!((&third["status"], &third["errnr"]), (&json!("CREATED"), &Value::Null));
     assert!(third["start_time"].is_string() && third["last_modified_time"].is_string());
     assert_eq!((&fourth["status"], &fourth["start_time"]), (&json!("EXPECTED"), &Value::Null));
 
-    for (which, endpoints) in [("all", &all[..]), ("failed", &["console2"]), ("missing", &["console4"]), ("none", &[])] {
+    for (which, endpoints) in
+        [("all", &all[..]), ("failed", &["console2"]), ("missing", &["console4"]), ("none", &[])]
+    {
         let answer = rig.get(&format!("/worker/{id}?responses={which}")).await.json();
         assert_eq!(endpoints_of(&answer), endpoints, "{which}");
         assert_eq!(answer["task"], *task, "{which}: the task is told in full, the missing included");
@@ -72,15 +85,32 @@ async fn many_responses_come_in_one_answer() {
             let payload = json!("x".repeat(if place % 2 == 0 { 200_000 } else { 10 }));
             let payload = Some(tasker::domain::json(&payload));
             let (errnr, errmsg, attempt) = (i32::from(place % 14 == 0), String::new(), 1);
-            rig.report(id, name, ReportEvent::Finished { errnr, errmsg, payload, attempt, attempts: Vec::new(), log: None, run: None })
-                .await;
+            rig.report(
+                id,
+                name,
+                ReportEvent::Finished {
+                    errnr,
+                    errmsg,
+                    payload,
+                    attempt,
+                    attempts: Vec::new(),
+                    log: None,
+                    run: None,
+                },
+            )
+            .await;
         }
         let answer = rig.get(&format!("/worker/{identifier}")).await.json();
         assert_eq!(endpoints_of(&answer), names);
-        let finished = answer["taskResponseList"].as_array().expect("a list").iter().filter(|response| response["status"] == "FINISHED");
-        assert_eq!(finished.map(|response| response["payload"].as_str().map_or(0, str::len)).sum::<usize>(), {
-            (0..count).step_by(7).map(|place| if place % 2 == 0 { 200_000 } else { 10 }).sum::<usize>()
-        });
+        let finished = answer["taskResponseList"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter(|response| response["status"] == "FINISHED");
+        assert_eq!(
+            finished.map(|response| response["payload"].as_str().map_or(0, str::len)).sum::<usize>(),
+            { (0..count).step_by(7).map(|place| if place % 2 == 0 { 200_000 } else { 10 }).sum::<usize>() }
+        );
         let missing = answer["task"]["missing"].as_array().expect("a list").len();
         assert_eq!(missing, count - count.div_ceil(7));
         let answer = rig.get(&format!("/worker/{identifier}?responses=missing")).await.json();
@@ -106,10 +136,18 @@ async fn a_wait_ends_with_the_task() {
         rig.state.watch.moved(&[(id, TaskStatus::Done)]);
     });
     assert_eq!(answer.json()["task"]["status"], "DONE");
-    assert_eq!(answer.json()["taskResponseList"][0]["status"], "FINISHED", "the responses are those of the end");
+    assert_eq!(
+        answer.json()["taskResponseList"][0]["status"],
+        "FINISHED",
+        "the responses are those of the end"
+    );
     assert!(start.elapsed() < PATIENCE);
     assert!(rig.state.watch.is_empty(), "nobody waits any more");
-    assert_eq!(rig.get("/worker/t?wait=60s").await.json()["task"]["status"], "DONE", "what has ended is not waited for");
+    assert_eq!(
+        rig.get("/worker/t?wait=60s").await.json()["task"]["status"],
+        "DONE",
+        "what has ended is not waited for"
+    );
     rig.stop().await;
 }
 
@@ -125,7 +163,10 @@ async fn a_wait_sees_what_another_process_collected() {
         // Nobody tells this process.
         rig.report(id, "console1", finished(1, "no")).await;
     });
-    assert_eq!((&answer.json()["task"]["status"], &answer.json()["task"]["failed"]), (&json!("DONE"), &json!(1)));
+    assert_eq!(
+        (&answer.json()["task"]["status"], &answer.json()["task"]["failed"]),
+        (&json!("DONE"), &json!(1))
+    );
     rig.stop().await;
 }
 
@@ -138,7 +179,11 @@ async fn a_wait_ends_with_its_time() {
     assert_eq!((answer.status, &answer.json()["task"]["status"]), (200, &json!("CREATED")));
     assert!((Duration::from_millis(400)..PATIENCE).contains(&start.elapsed()));
     assert_eq!(rig.get("/worker/t?wait=0s").await.status, 200);
-    assert_eq!(rig.get("/worker/unknown?wait=60s").await.code(), "unknown_task", "nobody waits for what is not there");
+    assert_eq!(
+        rig.get("/worker/unknown?wait=60s").await.code(),
+        "unknown_task",
+        "nobody waits for what is not there"
+    );
     rig.stop().await;
 }
 
@@ -179,14 +224,21 @@ async fn a_list_has_filters_and_pages() {
     let rig = Rig::start().await;
     let mut ids: Vec<TaskId> = Vec::new();
     for number in 0..25 {
-        ids.push(rig.submit(&format!("{}-{number:02}", if number < 20 { "night%_" } else { "day" }), &[]).await);
+        ids.push(
+            rig.submit(&format!("{}-{number:02}", if number < 20 { "night%_" } else { "day" }), &[]).await,
+        );
     }
     rig.delete("/worker/day-24").await;
     ids.reverse();
     let newest_first: Vec<String> = ids.iter().map(TaskId::to_string).collect();
 
     let ids_of = |page: &Value| -> Vec<String> {
-        page["tasks"].as_array().expect("a list").iter().map(|task| task["id"].as_str().expect("an id").to_owned()).collect()
+        page["tasks"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|task| task["id"].as_str().expect("an id").to_owned())
+            .collect()
     };
     let all = rig.get("/worker").await.json();
     assert_eq!((ids_of(&all), &all["next_cursor"]), (newest_first.clone(), &Value::Null));
@@ -227,9 +279,14 @@ async fn a_list_has_filters_and_pages() {
     }
     let tenth = &all["tasks"][10];
     let start = tenth["start_time"].as_str().expect("a time");
-    let since: BTreeSet<String> = ids_of(&rig.get(&format!("/worker?since={start}")).await.json()).into_iter().collect();
-    let until: BTreeSet<String> = ids_of(&rig.get(&format!("/worker?until={start}")).await.json()).into_iter().collect();
-    assert!(since.contains(&newest_first[10]) && !until.contains(&newest_first[10]), "`since` is inclusive, `until` is not");
+    let since: BTreeSet<String> =
+        ids_of(&rig.get(&format!("/worker?since={start}")).await.json()).into_iter().collect();
+    let until: BTreeSet<String> =
+        ids_of(&rig.get(&format!("/worker?until={start}")).await.json()).into_iter().collect();
+    assert!(
+        since.contains(&newest_first[10]) && !until.contains(&newest_first[10]),
+        "`since` is inclusive, `until` is not"
+    );
     assert_eq!(since.len() + until.len(), 27);
     assert_eq!(rig.get("/backup").await.json(), json!({"tasks": [], "next_cursor": null}));
     rig.stop().await;
@@ -281,7 +338,8 @@ async fn a_clock_that_is_off_is_trouble_of_an_endpoint() {
     let all = rig.get("/endpoints").await.json();
     let told = |index: usize| {
         let endpoint = &all["endpoints"][index];
-        let text = endpoint["types"][0]["trouble"].as_str().map(|text| text.split_once(" s ").expect("seconds").1);
+        let text =
+            endpoint["types"][0]["trouble"].as_str().map(|text| text.split_once(" s ").expect("seconds").1);
         (endpoint["clock_offset_ms"].as_i64().map(|ms| ms / 10_000), text)
     };
     assert_eq!(told(0), (Some(29), Some("ahead of the database's")), "{all}");
@@ -301,7 +359,10 @@ async fn endpoints_are_told_with_their_types() {
     assert_eq!((all["endpoints"].as_array().map(Vec::len), &all["next_cursor"]), (Some(5), &Value::Null));
     let types = |index: usize| -> BTreeSet<(String, bool)> {
         let types = all["endpoints"][index]["types"].as_array().expect("types");
-        types.iter().map(|entry| (entry["type"].as_str().expect("a type").to_owned(), entry["subscribed"] == true)).collect()
+        types
+            .iter()
+            .map(|entry| (entry["type"].as_str().expect("a type").to_owned(), entry["subscribed"] == true))
+            .collect()
     };
     assert_eq!(types(0), BTreeSet::from([("backup".to_owned(), true), ("worker".to_owned(), true)]));
     assert_eq!(types(4), BTreeSet::from([("backup".to_owned(), false), ("worker".to_owned(), false)]));
@@ -312,7 +373,8 @@ async fn endpoints_are_told_with_their_types() {
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = rig.get(&format!("/endpoints?limit=2{cursor}")).await.json();
-        let names = page["endpoints"].as_array().expect("a list").iter().map(|entry| entry["name"].to_string());
+        let names =
+            page["endpoints"].as_array().expect("a list").iter().map(|entry| entry["name"].to_string());
         seen.extend(names);
         let Some(next) = page["next_cursor"].as_str() else { break };
         cursor = format!("&cursor={next}");

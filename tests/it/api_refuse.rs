@@ -51,11 +51,17 @@ async fn paths_and_methods_that_are_not_there() {
         let answer = rig.raw_path(method, path).await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{method} {path}: {answer:?}");
     }
-    for (path, allow) in [("/worker", "GET, HEAD, POST"), ("/worker/here", "GET, HEAD, DELETE"), ("/ready", "GET, HEAD")] {
+    for (path, allow) in
+        [("/worker", "GET, HEAD, POST"), ("/worker/here", "GET, HEAD, DELETE"), ("/ready", "GET, HEAD")]
+    {
         assert_eq!(rig.raw_path("PUT", path).await.header("allow"), allow);
     }
     assert_eq!(rig.raw_path("GET", "/work%65r/%68ere").await.status, 200, "an escape more is the same path");
-    assert_eq!(rig.raw_path("GET", "/worker%2Fhere").await.code(), "unknown_task_type", "an escaped slash separates nothing");
+    assert_eq!(
+        rig.raw_path("GET", "/worker%2Fhere").await.code(),
+        "unknown_task_type",
+        "an escaped slash separates nothing"
+    );
     assert_eq!(rig.raw_path("GET", "/worker/a%2Fb").await.code(), "unknown_task");
     assert_eq!(rig.raw_path("GET", &format!("/worker/{}", "x".repeat(10_000))).await.code(), "unknown_task");
     rig.stop().await;
@@ -69,11 +75,35 @@ async fn what_nothing_has_comes_back_with_what_there_is() {
     rig.see("console1", &["worker", "backup"], PresenceState::Alive).await;
     let types = "(configured: backup, worker, builds)";
     for (method, path, detail, value, suggestion) in [
-        ("POST", "/wroker", format!(r#"unknown task type "wroker" {types}; did you mean worker?"#), "wroker", Some("worker")),
-        ("GET", "/Backup/x", format!(r#"unknown task type "Backup" {types}; did you mean backup?"#), "Backup", Some("backup")),
-        ("GET", "/schedule", format!(r#"unknown task type "schedule" {types}; did you mean /schedules?"#), "schedule", Some("/schedules")),
+        (
+            "POST",
+            "/wroker",
+            format!(r#"unknown task type "wroker" {types}; did you mean worker?"#),
+            "wroker",
+            Some("worker"),
+        ),
+        (
+            "GET",
+            "/Backup/x",
+            format!(r#"unknown task type "Backup" {types}; did you mean backup?"#),
+            "Backup",
+            Some("backup"),
+        ),
+        (
+            "GET",
+            "/schedule",
+            format!(r#"unknown task type "schedule" {types}; did you mean /schedules?"#),
+            "schedule",
+            Some("/schedules"),
+        ),
         ("GET", "/f%22oo", format!(r#"unknown task type "f\"oo" {types}"#), "f\"oo", None),
-        ("GET", "/census?type=bakup", format!(r#"unknown task type "bakup" {types}; did you mean backup?"#), "bakup", Some("backup")),
+        (
+            "GET",
+            "/census?type=bakup",
+            format!(r#"unknown task type "bakup" {types}; did you mean backup?"#),
+            "bakup",
+            Some("backup"),
+        ),
         ("GET", "/worker/nope", r#"task "nope" of type worker not found"#.to_owned(), "nope", None),
         ("DELETE", "/worker/no%20pe", r#"task "no pe" of type worker not found"#.to_owned(), "no pe", None),
         (
@@ -121,7 +151,11 @@ async fn what_nothing_has_comes_back_with_what_there_is() {
     ] {
         let answer = rig.raw_path(method, path).await;
         let problem = answer.json();
-        assert_eq!((problem["detail"].as_str(), problem["value"].as_str()), (Some(detail.as_str()), Some(value)), "{method} {path}");
+        assert_eq!(
+            (problem["detail"].as_str(), problem["value"].as_str()),
+            (Some(detail.as_str()), Some(value)),
+            "{method} {path}"
+        );
         assert_eq!(problem["suggestion"].as_str(), suggestion, "{method} {path}");
     }
     let wrong = rig.raw_path("PUT", "/endpoints").await.json();
@@ -134,7 +168,9 @@ async fn what_nothing_has_comes_back_with_what_there_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_not_json() {
     let rig = Rig::start().await;
-    let deep = |levels: usize| format!(r#"{{"identifier":"deep","payload":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels));
+    let deep = |levels: usize| {
+        format!(r#"{{"identifier":"deep","payload":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels))
+    };
     let bodies: Vec<Vec<u8>> = vec![
         b"".to_vec(),
         b"{".to_vec(),
@@ -163,7 +199,11 @@ async fn bodies_that_are_not_json() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_json"), "{shown}");
     }
     assert_eq!(rig.post("/worker", deep(127)).await.status, 201, "128 levels with the outermost");
-    assert_eq!(rig.get("/worker").await.text.matches(r#""identifier":"#).count(), 1, "nothing else was recorded");
+    assert_eq!(
+        rig.get("/worker").await.text.matches(r#""identifier":"#).count(),
+        1,
+        "nothing else was recorded"
+    );
     rig.stop().await;
 }
 
@@ -186,10 +226,17 @@ async fn submissions_with_problems_are_told_all_of_them() {
         (r#"{"identifier":"a","endpoints":{}}"#.to_owned(), vec!["/endpoints"]),
         (r#"{"identifier":"a","endpoints":null}"#.to_owned(), vec!["/endpoints"]),
         (
-            r#"{"identifier":"a","endpoints":["ok",1,"a b","","ok","../x","#.to_owned() + &format!("{:?}]}}", "x".repeat(129)),
-            vec!["/endpoints/1", "/endpoints/2", "/endpoints/3", "/endpoints/4", "/endpoints/5", "/endpoints/6"],
+            r#"{"identifier":"a","endpoints":["ok",1,"a b","","ok","../x","#.to_owned()
+                + &format!("{:?}]}}", "x".repeat(129)),
+            vec![
+                "/endpoints/1", "/endpoints/2", "/endpoints/3", "/endpoints/4", "/endpoints/5",
+                "/endpoints/6",
+            ],
         ),
-        (r#"{"endpoints":[null],"x":1,"identifier":[]}"#.to_owned(), vec!["/x", "/identifier", "/endpoints/0"]),
+        (
+            r#"{"endpoints":[null],"x":1,"identifier":[]}"#.to_owned(),
+            vec!["/x", "/identifier", "/endpoints/0"],
+        ),
         ("[]".to_owned(), vec![""]),
         ("null".to_owned(), vec![""]),
         ("\"identifier\"".to_owned(), vec![""]),
@@ -207,14 +254,30 @@ async fn submissions_with_problems_are_told_all_of_them() {
 async fn only_plain_json_is_read() {
     let rig = Rig::start().await;
     let body = r#"{"identifier":"a"}"#;
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/jsonx", "*/*"] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin1",
+        "application/jsonx",
+        "*/*",
+    ] {
         let answer = rig.send(rig.request("POST", "/worker").header("Content-Type", kind).body(body)).await;
         assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_media_type"), "{kind}");
     }
-    assert_eq!(rig.send(rig.request("POST", "/worker").body(body)).await.code(), "unsupported_media_type", "no type at all");
-    let packed = rig.request("POST", "/worker").header("Content-Type", "application/json").header("Content-Encoding", "gzip");
+    assert_eq!(
+        rig.send(rig.request("POST", "/worker").body(body)).await.code(),
+        "unsupported_media_type",
+        "no type at all"
+    );
+    let packed = rig
+        .request("POST", "/worker")
+        .header("Content-Type", "application/json")
+        .header("Content-Encoding", "gzip");
     assert_eq!(rig.send(packed.body(body)).await.code(), "unsupported_media_type");
-    let good = rig.request("POST", "/worker").header("Content-Type", "Application/JSON; Charset=\"UTF-8\"").body(body);
+    let good = rig
+        .request("POST", "/worker")
+        .header("Content-Type", "Application/JSON; Charset=\"UTF-8\"")
+        .body(body);
     assert_eq!(rig.send(good).await.status, 201);
     rig.stop().await;
 }
@@ -241,7 +304,11 @@ async fn a_body_over_the_limit_is_refused_early() {
     assert_eq!(over.json()["detail"], detail);
 
     let announced = rig.raw(head("Content-Length: 99999999999").as_bytes()).await;
-    assert_eq!((announced.status, announced.header("connection")), (413, "close"), "not one byte had to be sent");
+    assert_eq!(
+        (announced.status, announced.header("connection")),
+        (413, "close"),
+        "not one byte had to be sent"
+    );
 
     let mut stream = rig.connect().await;
     stream.write_all(head("Transfer-Encoding: chunked").as_bytes()).await.expect("the server reads");
@@ -269,9 +336,16 @@ async fn a_body_over_the_limit_is_refused_early() {
 async fn a_body_that_does_not_come_is_not_waited_for() {
     let limits = Limits { body_timeout: Duration::from_millis(300), ..Limits::default() };
     let rig = Rig::start_with(limits).await;
-    for start in [head("Content-Length: 100"), head("Transfer-Encoding: chunked"), head("Content-Length: 100") + "{\"identifier\":"] {
+    for start in [
+        head("Content-Length: 100"),
+        head("Transfer-Encoding: chunked"),
+        head("Content-Length: 100") + "{\"identifier\":",
+    ] {
         let answer = rig.raw(start.as_bytes()).await;
-        assert_eq!((answer.status, answer.code().as_str(), answer.header("connection")), (408, "body_timeout", "close"));
+        assert_eq!(
+            (answer.status, answer.code().as_str(), answer.header("connection")),
+            (408, "body_timeout", "close")
+        );
     }
     rig.stop().await;
 }
@@ -282,12 +356,15 @@ async fn all_bodies_together_have_a_limit() {
     assert_eq!(rig.post("/worker", body_of(20_000)).await.status, 201);
     let body = body_of(19_000);
     let (first, rest) = body.split_at(15_000);
-    // When the server has read the first part is not told from outside, so ask until it has. The two do not fit together: when
-    // the question comes first, it is the held one that is refused, and another takes its place.
+    // When the server has read the first part is not told from outside, so ask until it has. The two do not
+    // fit together: when the question comes first, it is the held one that is refused, and another takes its
+    // place.
     let held_and_refused = async {
         loop {
             let mut held = rig.connect().await;
-            held.write_all((head(&format!("Content-Length: {}", body.len())) + first).as_bytes()).await.expect("the server reads");
+            held.write_all((head(&format!("Content-Length: {}", body.len())) + first).as_bytes())
+                .await
+                .expect("the server reads");
             while held.try_read(&mut [0]).is_err() {
                 let answer = rig.post("/worker", body_of(10_000).replace("\"a\"", "\"b\"")).await;
                 if answer.status == 503 {
@@ -296,10 +373,15 @@ async fn all_bodies_together_have_a_limit() {
             }
         }
     };
-    let (mut held, refused) = tokio::time::timeout(crate::api_rig::PATIENCE, held_and_refused).await.expect("refused in time");
+    let (mut held, refused) =
+        tokio::time::timeout(crate::api_rig::PATIENCE, held_and_refused).await.expect("refused in time");
     assert_eq!((refused.code().as_str(), refused.header("retry-after")), ("overloaded", "1"));
     held.write_all(rest.as_bytes()).await.expect("the server reads");
-    assert_eq!(read_answer(&mut held).await.code(), "identifier_conflict", "the held one was read to its end");
+    assert_eq!(
+        read_answer(&mut held).await.code(),
+        "identifier_conflict",
+        "the held one was read to its end"
+    );
     assert_eq!(rig.post("/worker", body_of(20_000)).await.status, 200, "and has given its share back");
     rig.stop().await;
 }
@@ -309,7 +391,10 @@ async fn a_client_that_breaks_off_records_all_or_nothing() {
     let rig = Rig::start().await;
     let body = r#"{"identifier":"reset"}"#;
     let mut stream = rig.connect().await;
-    stream.write_all((head(&format!("Content-Length: {}", body.len())) + &body[..10]).as_bytes()).await.expect("the server reads");
+    stream
+        .write_all((head(&format!("Content-Length: {}", body.len())) + &body[..10]).as_bytes())
+        .await
+        .expect("the server reads");
     stream.set_zero_linger().expect("a socket");
     drop(stream);
 
@@ -317,14 +402,20 @@ async fn a_client_that_breaks_off_records_all_or_nothing() {
     for round in 0..20 {
         let body = format!(r#"{{"identifier":"reset-{round}"}}"#);
         let mut stream = rig.connect().await;
-        stream.write_all((head(&format!("Content-Length: {}", body.len())) + &body).as_bytes()).await.expect("the server reads");
+        stream
+            .write_all((head(&format!("Content-Length: {}", body.len())) + &body).as_bytes())
+            .await
+            .expect("the server reads");
         stream.set_zero_linger().expect("a socket");
         drop(stream);
         let again = rig.post("/worker", body).await;
         assert!(matches!(again.status, 200 | 201), "{again:?}");
     }
     assert_eq!(rig.get("/worker/reset").await.code(), "unknown_task");
-    assert_eq!(rig.get("/worker?identifier=reset&limit=1000").await.json()["tasks"].as_array().map(Vec::len), Some(20));
+    assert_eq!(
+        rig.get("/worker?identifier=reset&limit=1000").await.json()["tasks"].as_array().map(Vec::len),
+        Some(20)
+    );
     rig.stop().await;
 }
 
@@ -335,7 +426,10 @@ async fn queries_that_cannot_be_used() {
     for (path, pointers) in [
         ("/worker?limit=0", vec!["?limit"]),
         ("/worker?limit=1001", vec!["?limit"]),
-        ("/worker?limit=ten&since=yesterday&until=1&status=sent", vec!["?status", "?since", "?until", "?limit"]),
+        (
+            "/worker?limit=ten&since=yesterday&until=1&status=sent",
+            vec!["?status", "?since", "?until", "?limit"],
+        ),
         ("/worker?stauts=SENT", vec!["?stauts"]),
         ("/worker?status=DONE&status=SENT", vec!["?status"]),
         ("/worker?cursor=abc", vec!["?cursor"]),
@@ -380,11 +474,17 @@ async fn without_the_database_nothing_is_promised() {
         ("DELETE", "/worker/here"),
         ("GET", "/endpoints"),
     ] {
-        let request = rig.request(method, path).header("Content-Type", "application/json").body(r#"{"identifier":"there"}"#);
+        let request = rig
+            .request(method, path)
+            .header("Content-Type", "application/json")
+            .body(r#"{"identifier":"there"}"#);
         let answer = rig.send(request).await;
         assert_eq!((answer.status, answer.code().as_str()), (503, "database_unavailable"), "{method} {path}");
         assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0));
-        assert!(!answer.text.contains("sqlite"), "how the database is reached is nobody's business: {answer:?}");
+        assert!(
+            !answer.text.contains("sqlite"),
+            "how the database is reached is nobody's business: {answer:?}"
+        );
     }
     for path in ["/", "/heartbeat", "/metrics", "/openapi.json"] {
         assert_eq!(rig.get(path).await.status, 200, "{path} needs no database");
@@ -403,14 +503,19 @@ async fn what_is_no_http_gets_a_short_answer() {
     ] {
         assert_eq!(rig.raw(bytes.as_bytes()).await.status, 400, "{bytes:?}");
     }
-    let smuggled = head("Content-Length: 5\r\nTransfer-Encoding: chunked") + "0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let smuggled = head("Content-Length: 5\r\nTransfer-Encoding: chunked")
+        + "0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
     assert_eq!(rig.raw(smuggled.as_bytes()).await.status, 400);
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
     let mut stream = rig.connect().await;
     let _ = stream.write_all(long.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
-    assert!(answer.starts_with(b"HTTP/1.1 431 ") || answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    assert!(
+        answer.starts_with(b"HTTP/1.1 431 ") || answer.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
     assert!(start.elapsed() < crate::api_rig::PATIENCE);
     assert_eq!(rig.get("/heartbeat").await.status, 200, "and everybody else is served");
     rig.stop().await;

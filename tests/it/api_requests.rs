@@ -55,7 +55,11 @@ async fn a_request_is_recorded_and_read_in_all_its_ways() {
     let poll = rig.get(&format!("/api/poll/{token}")).await;
     assert_eq!((poll.status, poll.json()), (200, json!({"status": "Queuing"})));
     let page = rig.get("/requests").await.json();
-    assert_eq!((page["requests"][0]["token"].as_str(), &page["next_cursor"]), (Some(token.as_str()), &Value::Null), "{page}");
+    assert_eq!(
+        (page["requests"][0]["token"].as_str(), &page["next_cursor"]),
+        (Some(token.as_str()), &Value::Null),
+        "{page}"
+    );
     assert!(page["requests"][0].get("jobs").is_none(), "{page}");
     assert_eq!(rig.get("/").await.json()["actions"], json!(["remove"]));
     rig.stop().await;
@@ -67,7 +71,9 @@ async fn the_same_submission_is_one_request() {
     let body = json!({"action": "remove", "params": {"id": 1}, "request_token": "mine"});
     let token = submitted(&rig, &body).await;
     // In other words, with the same value.
-    let again = rig.post("/requests", r#"{"request_token": "mine", "params": { "id" : 1.0 }, "action": "remove"}"#).await;
+    let again = rig
+        .post("/requests", r#"{"request_token": "mine", "params": { "id" : 1.0 }, "action": "remove"}"#)
+        .await;
     assert_eq!((again.status, again.json()["token"].as_str()), (200, Some(token.as_str())), "{again:?}");
     for other in [
         json!({"action": "remove", "params": {"id": 2}, "request_token": "mine"}),
@@ -95,14 +101,26 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
         (steps(json!([])), "/steps/0/jobs", "at least one job"),
         (steps(json!(["get", "get"])), "/steps/0/jobs/1", "for the second time"),
         (steps(json!(["gett"])), "/steps/0/jobs/0", "did you mean get?"),
-        (json!({"action": "remove", "params": "x".repeat(256 << 10)}), "/params", "at most 262144 are allowed"),
+        (
+            json!({"action": "remove", "params": "x".repeat(256 << 10)}),
+            "/params",
+            "at most 262144 are allowed",
+        ),
         (json!({"action": "remove", "param": {}}), "/param", "is not a member"),
     ] {
         let answer = submit(&rig, &body).await;
-        assert_eq!((answer.status, answer.code()), (422, "invalid_submission".to_owned()), "{body}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (422, "invalid_submission".to_owned()),
+            "{body}: {answer:?}"
+        );
         let errors = answer.json()["errors"].clone();
         assert_eq!(errors.as_array().map(Vec::len), Some(1), "{errors}");
-        assert!(errors[0]["pointer"] == pointer && errors[0]["message"].as_str().is_some_and(|text| text.contains(word)), "{errors}");
+        assert!(
+            errors[0]["pointer"] == pointer
+                && errors[0]["message"].as_str().is_some_and(|text| text.contains(word)),
+            "{errors}"
+        );
     }
     let answer = rig.post("/requests", "{").await;
     assert_eq!((answer.status, answer.code()), (400, "invalid_json".to_owned()));
@@ -173,7 +191,11 @@ async fn a_wait_ends_with_the_request() {
     let open = submitted(&rig, &json!({"action": "remove"})).await;
     assert_eq!(rig.get(&format!("/requests/{open}?wait=100ms")).await.json()["status"], "Queuing");
     let refused = rig.get(&format!("/requests/{open}?wait=2m&job=1")).await;
-    assert_eq!((refused.status, refused.pointers()), (422, vec!["?wait".to_owned(), "?job".to_owned()]), "{refused:?}");
+    assert_eq!(
+        (refused.status, refused.pointers()),
+        (422, vec!["?wait".to_owned(), "?job".to_owned()]),
+        "{refused:?}"
+    );
     rig.stop().await;
 }
 
@@ -194,7 +216,9 @@ async fn lists_are_filtered_and_paged() {
         assert_eq!(page.status, 200, "{page:?}");
         let page = page.json();
         let found = page["requests"].as_array().into_iter().flatten();
-        let found: Vec<_> = found.map(|one| tokens.iter().position(|token| one["token"] == *token).expect("one of ours")).collect();
+        let found: Vec<_> = found
+            .map(|one| tokens.iter().position(|token| one["token"] == *token).expect("one of ours"))
+            .collect();
         (found, page["next_cursor"].as_str().map(str::to_owned))
     };
     assert_eq!(list("").await, (vec![4, 3, 2, 1, 0], None));

@@ -33,7 +33,10 @@ async fn only_endpoints_that_are_through_without_success_perform_it_again() {
     let first = again("b", &[]).await;
     assert_eq!((first.status, first.header("location")), (201, "/worker/b"), "{first:?}");
     let (old, new) = (rig.get("/worker/a").await.json()["task"].clone(), first.json());
-    assert_eq!((&new["endpoints"], &new["rerun_of"], &new["payload"]), (&json!(["bad"]), &old["id"], &old["payload"]));
+    assert_eq!(
+        (&new["endpoints"], &new["rerun_of"], &new["payload"]),
+        (&json!(["bad"]), &old["id"], &old["payload"])
+    );
     assert_eq!(rig.get("/worker/b").await.json()["task"]["rerun_of"], old["id"]);
     assert!(old.get("rerun_of").is_none());
     let repeat = again("b", &[]).await;
@@ -76,7 +79,9 @@ async fn what_cannot_be_run_again_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_of_a_work_queue_is_queued_again() {
-    let rig = Rig::start_as("task_types: [{name: builds, delivery: queue}]\napi: {port: 0}", Limits::default()).await;
+    let rig =
+        Rig::start_as("task_types: [{name: builds, delivery: queue}]\napi: {port: 0}", Limits::default())
+            .await;
     let body = r#"{"identifier":"a","payload":7,"priority":-3}"#;
     assert_eq!(rig.post("/builds", body).await.status, 201);
     let again = async |body: &str| rig.post("/builds/a/rerun", body).await;
@@ -84,6 +89,10 @@ async fn a_task_of_a_work_queue_is_queued_again() {
     assert_eq!(rig.delete("/builds/a").await.status, 200);
     assert_eq!(again(r#"{"identifier":"b","only":["failed","expired"]}"#).await.code(), "nothing_failed");
     let answer = again(r#"{"identifier":"b","only":["canceled"]}"#).await;
-    assert_eq!((answer.status, &answer.json()["payload"], &answer.json()["queue"]["priority"]), (201, &json!(7), &json!(-3)), "{answer:?}");
+    assert_eq!(
+        (answer.status, &answer.json()["payload"], &answer.json()["queue"]["priority"]),
+        (201, &json!(7), &json!(-3)),
+        "{answer:?}"
+    );
     rig.stop().await;
 }

@@ -1,5 +1,5 @@
-//! The HTTP interface on a free port over a SQLite file and an in-process broker, all its own, with the real acceptor and
-//! nothing behind it: what endpoints would do is written into the ledger by the test.
+//! The HTTP interface on a free port over a SQLite file and an in-process broker, all its own, with the real
+//! acceptor and nothing behind it: what endpoints would do is written into the ledger by the test.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,7 +13,10 @@ use tasker::api::{ApiState, Door, Limits, serve};
 use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
-use tasker::domain::{EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, WireVersion, json};
+use tasker::domain::{
+    EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp,
+    WireVersion, json,
+};
 use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
 use tasker::queue::Desk;
@@ -122,20 +125,36 @@ impl Rig {
     pub async fn start_as(config: &str, limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
-        let store = tasker::store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
+        let store =
+            tasker::store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
         store.migrate().await.expect("the schema");
         let broker = MemoryBroker::new();
         let (metrics, clock) = (Metrics::new(), Clock::system());
         let (watch, desk) = (Watch::default(), Desk::default());
         let (outgoing, accepted) = mpsc::channel(1000);
         let config = Arc::new(Config::from_yaml(config).expect("a configuration"));
-        let ledger = Ledger::new(store.clone(), clock.clone(), metrics.clone(), watch.clone(), config.ignored(), RETENTION);
-        let (acceptor, recording) = Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, Vec::new());
+        let ledger = Ledger::new(
+            store.clone(),
+            clock.clone(),
+            metrics.clone(),
+            watch.clone(),
+            config.ignored(),
+            RETENTION,
+        );
+        let (acceptor, recording) =
+            Acceptor::new(ledger.clone(), clock.clone(), metrics.clone(), outgoing, Vec::new());
         tokio::spawn(recording);
         let admission = Arc::new(Admission::read(&config).expect("no schema"));
         let link = broker.connect();
-        let publisher =
-            Publisher::new(config.clone(), store.clone(), ledger.clone(), link.clone(), clock.clone(), metrics.clone(), desk.clone());
+        let publisher = Publisher::new(
+            config.clone(),
+            store.clone(),
+            ledger.clone(),
+            link.clone(),
+            clock.clone(),
+            metrics.clone(),
+            desk.clone(),
+        );
         let calls = Arc::new(Calls::new(config.clone(), admission.clone()));
         let state = ApiState {
             config,
@@ -157,10 +176,12 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(state.clone(), Door::new(listener, None).expect("a door"), stop.clone()));
+        let server =
+            tokio::spawn(serve(state.clone(), Door::new(listener, None).expect("a door"), stop.clone()));
         let client = tasker::https::client().build().expect("an HTTP client");
         let rig = Self { address, store, broker, state, accepted, client, stop, server, directory };
-        // It is answered when the tokens have been read: until then, routes for everybody do not know whether there is one.
+        // It is answered when the tokens have been read: until then, routes for everybody do not know whether
+        // there is one.
         rig.get("/").await;
         rig
     }
@@ -190,18 +211,21 @@ impl Rig {
     }
 
     pub async fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
-        self.send(self.request("POST", path).header("Content-Type", "application/json").body(body.into())).await
+        self.send(self.request("POST", path).header("Content-Type", "application/json").body(body.into()))
+            .await
     }
 
     /// Submits to `worker` and gives our id.
     pub async fn submit(&self, identifier: &str, endpoints: &[&str]) -> TaskId {
-        let body = serde_json::json!({"identifier": identifier, "payload": {"foo": "bar"}, "endpoints": endpoints});
+        let body =
+            serde_json::json!({"identifier": identifier, "payload": {"foo": "bar"}, "endpoints": endpoints});
         let answer = self.post("/worker", body.to_string()).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().and_then(|id| id.parse().ok()).expect("an id")
     }
 
-    /// Freezes who must answer, as the publisher does. Whoever was never there has been there, and is gone: no others are believed.
+    /// Freezes who must answer, as the publisher does. Whoever was never there has been there, and is gone:
+    /// no others are believed.
     pub async fn freeze(&self, id: TaskId, endpoints: &[&str]) {
         let known = self.store.endpoints(None, 1000).await.expect("the store works");
         for name in endpoints.iter().filter(|name| known.iter().all(|known| known.name.as_str() != **name)) {
@@ -209,7 +233,11 @@ impl Rig {
             self.see(name, &["worker"], PresenceState::Leaving).await;
         }
         let expected = endpoints.iter().map(|name| endpoint(name)).collect();
-        let frozen = self.store.freeze(&[Freeze { id, expected }], self.state.clock.now()).await.expect("the store works");
+        let frozen = self
+            .store
+            .freeze(&[Freeze { id, expected }], self.state.clock.now())
+            .await
+            .expect("the store works");
         assert_eq!(frozen, [id]);
     }
 
@@ -220,14 +248,24 @@ impl Rig {
 
     /// The same about a task of another type.
     pub async fn report_of(&self, of: &str, id: TaskId, name: &str, event: ReportEvent) {
-        let report = Report { task_id: id, task_type: task_type(of), endpoint: endpoint(name), home: Uuid::nil(), event };
+        let report = Report {
+            task_id: id,
+            task_type: task_type(of),
+            endpoint: endpoint(name),
+            home: Uuid::nil(),
+            event,
+        };
         let ignored = Arc::new(self.state.config.ignored());
-        self.store.apply(&[report], &ignored, self.state.clock.now(), RETENTION).await.expect("the store works");
+        self.store
+            .apply(&[report], &ignored, self.state.clock.now(), RETENTION)
+            .await
+            .expect("the store works");
     }
 
     /// Gives what waits in a queue to a worker, as the dispatcher does.
     pub async fn give(&self, of: &str, worker: &str) {
-        self.see_this(Presence { slots: Some(100), ..self.presence(worker, &[of], PresenceState::Joined) }).await;
+        self.see_this(Presence { slots: Some(100), ..self.presence(worker, &[of], PresenceState::Joined) })
+            .await;
         let rule = QueueRule { task_type: task_type(of), attempts: 3, max_running: None, max_per_key: None };
         let now = self.state.clock.now();
         self.store.give(&[rule], now, now.after(Duration::from_secs(60))).await.expect("the store works");
@@ -285,7 +323,11 @@ impl Rig {
 
     /// Sends a request without body whose path no client library would let pass.
     pub async fn raw_path(&self, method: &str, path: &str) -> Answer {
-        self.raw(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n").as_bytes()).await
+        self.raw(
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n")
+                .as_bytes(),
+        )
+        .await
     }
 
     /// Tells the server to stop and waits for it.
@@ -308,22 +350,34 @@ pub async fn read_answer(stream: &mut TcpStream) -> Answer {
             if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
                 break bytes.split_at(end + 4);
             }
-            assert!(stream.read_buf(&mut bytes).await.expect("the connection holds") > 0, "closed in the head: {bytes:?}");
+            assert!(
+                stream.read_buf(&mut bytes).await.expect("the connection holds") > 0,
+                "closed in the head: {bytes:?}"
+            );
         };
         let head = std::str::from_utf8(head).expect("an HTTP head");
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok()).expect("a status");
+        let status = lines
+            .next()
+            .and_then(|line| line.split(' ').nth(1))
+            .and_then(|status| status.parse().ok())
+            .expect("a status");
         let mut headers = reqwest::header::HeaderMap::new();
         for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
             headers.insert(
-                reqwest::header::HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()).expect("a name"),
+                reqwest::header::HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes())
+                    .expect("a name"),
                 value.parse().expect("a value"),
             );
         }
-        let length: usize = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let length: usize =
+            headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
         let mut body = body.to_vec();
         while body.len() < length {
-            assert!(stream.read_buf(&mut body).await.expect("the connection holds") > 0, "closed in the body");
+            assert!(
+                stream.read_buf(&mut body).await.expect("the connection holds") > 0,
+                "closed in the body"
+            );
         }
         Answer { status, headers, text: String::from_utf8(body).expect("a text") }
     };
@@ -340,5 +394,13 @@ pub fn task_type(name: &str) -> TaskType {
 
 pub fn finished(errnr: i32, errmsg: &str) -> ReportEvent {
     let payload = (errnr == 0).then(|| json(&serde_json::json!({"seconds": 20})));
-    ReportEvent::Finished { errnr, errmsg: errmsg.to_owned(), payload, attempt: 1, attempts: Vec::new(), log: None, run: None }
+    ReportEvent::Finished {
+        errnr,
+        errmsg: errmsg.to_owned(),
+        payload,
+        attempt: 1,
+        attempts: Vec::new(),
+        log: None,
+        run: None,
+    }
 }

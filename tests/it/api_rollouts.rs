@@ -39,26 +39,51 @@ async fn the_plan_is_what_is_created() {
     let plan = act(&rig, "plan", &document("r")).await;
     assert_eq!(plan.status, 200, "{plan:?}");
     let plan = plan.json();
-    let sizes: Vec<_> = plan["waves"].as_array().expect("waves").iter().map(|wave| wave["size"].clone()).collect();
-    assert_eq!((sizes, &plan["size"], &plan["max_absent"]), (vec![json!(1), json!(5), json!(4)], &json!(10), &json!(1)), "{plan}");
+    let sizes: Vec<_> =
+        plan["waves"].as_array().expect("waves").iter().map(|wave| wave["size"].clone()).collect();
+    assert_eq!(
+        (sizes, &plan["size"], &plan["max_absent"]),
+        (vec![json!(1), json!(5), json!(4)], &json!(10), &json!(1)),
+        "{plan}"
+    );
     assert_eq!(rig.get("/rollouts/r").await.status, 404, "a plan records nothing");
     let mut spread = document("r");
     spread["spread"] = json!({"by": ["name"], "max_in_flight": "50%"});
     let domains = act(&rig, "plan", &spread).await.json()["domains"].clone();
-    assert_eq!((domains.as_array().map(Vec::len), &domains[0]), (Some(10), &json!({"domain": "name=web1", "size": 1, "max_in_flight": 1})));
+    assert_eq!(
+        (domains.as_array().map(Vec::len), &domains[0]),
+        (Some(10), &json!({"domain": "name=web1", "size": 1, "max_in_flight": 1}))
+    );
     let created = submit(&rig, &document("r")).await;
     assert_eq!((created.status, created.header("location")), (201, "/rollouts/r"), "{created:?}");
     let shown = rig.get("/rollouts/r").await.json();
-    assert_eq!((&shown["status"], &shown["document"]["payload"]), (&json!("CREATED"), &json!({"v": 2})), "{shown}");
+    assert_eq!(
+        (&shown["status"], &shown["document"]["payload"]),
+        (&json!("CREATED"), &json!({"v": 2})),
+        "{shown}"
+    );
     let targets = rig.get("/rollouts/r/targets").await.json();
-    let names: Vec<_> = targets["targets"].as_array().expect("targets").iter().map(|target| target["endpoint"].clone()).collect();
-    let planned: Vec<_> =
-        plan["waves"].as_array().expect("waves").iter().flat_map(|wave| wave["endpoints"].as_array().cloned().expect("names")).collect();
+    let names: Vec<_> = targets["targets"]
+        .as_array()
+        .expect("targets")
+        .iter()
+        .map(|target| target["endpoint"].clone())
+        .collect();
+    let planned: Vec<_> = plan["waves"]
+        .as_array()
+        .expect("waves")
+        .iter()
+        .flat_map(|wave| wave["endpoints"].as_array().cloned().expect("names"))
+        .collect();
     assert_eq!(names, planned);
     let page = rig.get("/rollouts/r/targets?wave=2&limit=3").await.json();
     let cursor = page["next_cursor"].as_str().expect("there is more").to_owned();
     let rest = rig.get(&format!("/rollouts/r/targets?wave=2&limit=3&cursor={cursor}")).await.json();
-    assert_eq!((rest["targets"].as_array().map(Vec::len), &rest["next_cursor"]), (Some(2), &Value::Null), "{rest}");
+    assert_eq!(
+        (rest["targets"].as_array().map(Vec::len), &rest["next_cursor"]),
+        (Some(2), &Value::Null),
+        "{rest}"
+    );
     rig.stop().await;
 }
 
@@ -68,7 +93,8 @@ async fn who_waits_for_an_event_holds_no_room() {
     let limits = Limits { answer_budget: 100 << 10, room_timeout: Duration::ZERO, ..Limits::default() };
     let rig = Rig::start_as(CONFIG, limits).await;
     rig.see("web1", &["worker"], PresenceState::Alive).await;
-    let document = json!({"identifier": "r", "type": "worker", "payload": {}, "waves": ["rest"], "start_at": "manual"});
+    let document =
+        json!({"identifier": "r", "type": "worker", "payload": {}, "waves": ["rest"], "start_at": "manual"});
     assert_eq!(submit(&rig, &document).await.status, 201);
     let wait = async || rig.get("/rollouts/r/events?after=1000&wait=3s").await.status;
     let read = async || {
@@ -87,7 +113,11 @@ async fn a_place_among_the_holds_is_a_lane_and_an_endpoint() {
     assert_eq!(rig.get("/rollouts/holds?lane=a&after=web1").await.json(), json!({"holds": []}));
     for query in ["after=web1", "lane=a", "lane=a&after=a%20b"] {
         let answer = rig.get(&format!("/rollouts/holds?{query}")).await;
-        assert_eq!((answer.code(), answer.pointers()), ("invalid_query".to_owned(), vec!["?after".to_owned()]), "{query}");
+        assert_eq!(
+            (answer.code(), answer.pointers()),
+            ("invalid_query".to_owned(), vec!["?after".to_owned()]),
+            "{query}"
+        );
     }
     rig.stop().await;
 }
@@ -115,7 +145,11 @@ async fn the_same_document_is_one_rollout() {
     let other = submit(&rig, &other).await;
     assert_eq!((other.status, other.code()), (409, "rollout_conflict".to_owned()), "{other:?}");
     let listed = rig.get("/rollouts?status=CREATED").await.json();
-    assert_eq!((listed["rollouts"].as_array().map(Vec::len), listed["rollouts"][0].get("document")), (Some(1), None), "{listed}");
+    assert_eq!(
+        (listed["rollouts"].as_array().map(Vec::len), listed["rollouts"][0].get("document")),
+        (Some(1), None),
+        "{listed}"
+    );
     assert_eq!(rig.get("/rollouts?status=DONE").await.json()["rollouts"], json!([]));
     // A fleet that has changed since then changes nothing of it: now the document would be refused.
     let mut strict = document("strict");
@@ -128,7 +162,11 @@ async fn the_same_document_is_one_rollout() {
     let again = submit(&rig, &strict).await;
     assert_eq!((again.status, &again.json()["size"]), (200, &json!(3)), "{again:?}");
     strict["payload"] = json!({"v": 3});
-    assert_eq!(submit(&rig, &strict).await.code(), "rollout_conflict", "not that the fleet is too large by now");
+    assert_eq!(
+        submit(&rig, &strict).await.code(),
+        "rollout_conflict",
+        "not that the fleet is too large by now"
+    );
     let again = act(&rig, "strict/rerun", &rerun).await;
     assert_eq!((again.status, &again.json()["identifier"]), (200, &json!("again")), "{again:?}");
     let taken = act(&rig, "strict/rerun", &json!({"identifier": "holds"})).await;
@@ -159,7 +197,11 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
     ] {
         for path in ["/rollouts", "/rollouts/plan"] {
             let answer = rig.post(path, document.to_string()).await;
-            assert_eq!((answer.status, answer.code()), (422, "invalid_submission".to_owned()), "{document}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.code()),
+                (422, "invalid_submission".to_owned()),
+                "{document}: {answer:?}"
+            );
             let errors = answer.json()["errors"].clone();
             let text = errors[0]["message"].as_str().unwrap_or_default();
             assert!(errors[0]["pointer"] == pointer && text.contains(word), "{document}: {errors}");
@@ -169,7 +211,11 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
     groups["healthy"] = json!({"match": "@blue"});
     groups["waves"] = json!([1, {"size": 1, "healthy": {"match": "@green"}}, "rest"]);
     let answer = rig.post("/rollouts/plan", groups.to_string()).await;
-    assert_eq!(answer.pointers(), ["/healthy/match", "/waves/1/healthy/match"], "each group once: {answer:?}");
+    assert_eq!(
+        answer.pointers(),
+        ["/healthy/match", "/waves/1/healthy/match"],
+        "each group once: {answer:?}"
+    );
     assert_eq!(rig.get("/rollouts").await.json()["rollouts"], json!([]), "nothing is half-made");
     for path in ["/rollouts/none", "/rollouts/none/targets", "/rollouts/none/events"] {
         let answer = rig.get(path).await;
@@ -191,11 +237,17 @@ async fn a_rollback_is_asked_for_where_the_document_has_one() {
     assert_eq!(answer.pointers(), ["/rollback/healthy/match"], "{answer:?}");
     wanted["rollback"] = json!({"payload": {"v": 1}, "on": "failed"});
     let created = submit(&rig, &wanted).await;
-    assert_eq!((created.status, &created.json()["rollback"]), (201, &json!({"type": "worker", "on": "failed", "rollout": null})));
+    assert_eq!(
+        (created.status, &created.json()["rollback"]),
+        (201, &json!({"type": "worker", "on": "failed", "rollout": null}))
+    );
     let aborted = act(&rig, "r/abort", &json!({"rollback": true})).await;
     assert_eq!((aborted.status, &aborted.json()["status"]), (200, &json!("ABORTING")), "{aborted:?}");
     let events = rig.get("/rollouts/r/events?after=1").await.json();
-    assert_eq!((&events["events"][0]["kind"], &events["events"][0]["text"]), (&json!("aborting"), &json!("with a rollback")));
+    assert_eq!(
+        (&events["events"][0]["kind"], &events["events"][0]["text"]),
+        (&json!("aborting"), &json!("with a rollback"))
+    );
     rig.stop().await;
 }
 
@@ -207,7 +259,11 @@ async fn people_move_it_and_are_remembered() {
     let second = create(&rig, "tasker_second", &[Scope::Approve, Scope::Read], &[]).await.name.to_string();
     create(&rig, "tasker_blind", &[Scope::Submit], &[]).await;
     let send = async |secret: &str, path: &str, body: &Value| {
-        let request = rig.request("POST", path).header("Content-Type", "application/json").bearer_auth(secret).body(body.to_string());
+        let request = rig
+            .request("POST", path)
+            .header("Content-Type", "application/json")
+            .bearer_auth(secret)
+            .body(body.to_string());
         rig.send(request).await
     };
     let mut wanted = document("r");
@@ -215,7 +271,11 @@ async fn people_move_it_and_are_remembered() {
     assert_eq!(send("tasker_maker", "/rollouts", &wanted).await.status, 201);
     let early = send("tasker_second", "/rollouts/r/approve", &json!({})).await;
     assert_eq!((early.status, early.code()), (409, "wrong_state".to_owned()), "{early:?}");
-    assert_eq!(send("tasker_maker", "/rollouts/r/approve", &json!({})).await.status, 403, "it needs the scope");
+    assert_eq!(
+        send("tasker_maker", "/rollouts/r/approve", &json!({})).await.status,
+        403,
+        "it needs the scope"
+    );
     assert_eq!(send("tasker_second", "/rollouts/r/start", &json!({})).await.status, 403);
     let started = send("tasker_maker", "/rollouts/r/start", &json!({})).await;
     assert_eq!((started.status, &started.json()["status"]), (200, &json!("RUNNING")), "{started:?}");
@@ -223,20 +283,37 @@ async fn people_move_it_and_are_remembered() {
     let stale = send("tasker_maker", "/rollouts/r/pause", &json!({"revision": 1})).await;
     assert_eq!((stale.status, stale.code()), (409, "stale_revision".to_owned()), "{stale:?}");
     let approved = send("tasker_second", "/rollouts/r/approve", &json!({})).await;
-    assert_eq!((approved.status, &approved.json()["waves"][0]["approvals"]), (200, &json!([second])), "{approved:?}");
+    assert_eq!(
+        (approved.status, &approved.json()["waves"][0]["approvals"]),
+        (200, &json!([second])),
+        "{approved:?}"
+    );
     let skipped = send("tasker_maker", "/rollouts/r/skip", &json!({"endpoints": ["web2"]})).await;
     assert_eq!((skipped.status, &skipped.json()["counts"]["skipped"]), (200, &json!(1)), "{skipped:?}");
-    assert_eq!(send("tasker_maker", "/rollouts/r/skip", &json!({"endpoints": ["web2"]})).await.code(), "wrong_state");
+    assert_eq!(
+        send("tasker_maker", "/rollouts/r/skip", &json!({"endpoints": ["web2"]})).await.code(),
+        "wrong_state"
+    );
     assert_eq!(send("tasker_maker", "/rollouts/r/skip", &json!({})).await.status, 422, "it says whom");
-    assert_eq!(send("tasker_maker", "/rollouts/r/retry", &json!({"states": ["SKIPPED"]})).await.json()["counts"]["pending"], 3);
+    assert_eq!(
+        send("tasker_maker", "/rollouts/r/retry", &json!({"states": ["SKIPPED"]})).await.json()["counts"]["pending"],
+        3
+    );
     // A token that may not read knows nothing of what others have made.
     assert_eq!(send("tasker_blind", "/rollouts/r/pause", &json!({})).await.status, 404);
     assert_eq!(send("tasker_maker", "/rollouts/r/pause", &json!({})).await.json()["status"], "PAUSED");
-    assert_eq!(send("tasker_maker", "/rollouts/r/resume", &json!({"allow": {"failed": 1}})).await.json()["status"], "RUNNING");
+    assert_eq!(
+        send("tasker_maker", "/rollouts/r/resume", &json!({"allow": {"failed": 1}})).await.json()["status"],
+        "RUNNING"
+    );
     assert_eq!(send("tasker_maker", "/rollouts/r/abort", &json!({})).await.json()["status"], "ABORTING");
     let events = with(&rig, "tasker_maker", "GET", "/rollouts/r/events").await.json();
-    let told: Vec<_> =
-        events["events"].as_array().expect("events").iter().map(|event| (event["kind"].clone(), event["actor"].clone())).collect();
+    let told: Vec<_> = events["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|event| (event["kind"].clone(), event["actor"].clone()))
+        .collect();
     let by = |kind: &str, actor: &str| (json!(kind), json!(actor));
     let expected = [
         by("created", &maker),

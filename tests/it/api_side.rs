@@ -1,4 +1,5 @@
-//! What the API does to an endpoint, for tests of an endpoint alone: welcomes it, sends it tasks, hears its reports.
+//! What the API does to an endpoint, for tests of an endpoint alone: welcomes it, sends it tasks, hears its
+//! reports.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,8 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, envelope, wire};
 use tasker::config::{self, Body, OnStop, Output, TypePolicy};
 use tasker::domain::{
-    Audience, Command, EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskMessage, TaskType, WireVersion,
-    WorkPart,
+    Audience, Command, EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId,
+    TaskMessage, TaskType, WireVersion, WorkPart,
 };
 use tasker::endpoint::{Agent, AgentConfig, AgentError, AgentHandle, JournalError, Registry};
 use tempfile::TempDir;
@@ -88,7 +89,14 @@ impl ApiSide {
         let link = broker.connect();
         let responses = link.consume(Source::Responses, 500).await.expect("consumes");
         let presence = link.consume(Source::Presence, 500).await.expect("consumes");
-        Self { broker, link, dir: TempDir::new().expect("a directory"), responses, presence, reports: VecDeque::new() }
+        Self {
+            broker,
+            link,
+            dir: TempDir::new().expect("a directory"),
+            responses,
+            presence,
+            reports: VecDeque::new(),
+        }
     }
 
     pub fn handlers_dir(&self) -> PathBuf {
@@ -110,7 +118,10 @@ impl ApiSide {
             output_limit: 256 << 10,
             http: config::Http::default(),
         };
-        AgentConfig { grace: Duration::from_millis(300), ..AgentConfig::new("console1".parse().expect("a name"), task_types, settings) }
+        AgentConfig {
+            grace: Duration::from_millis(300),
+            ..AgentConfig::new("console1".parse().expect("a name"), task_types, settings)
+        }
     }
 
     /// Starts an endpoint. The one before may still be letting go of its directory.
@@ -118,7 +129,9 @@ impl ApiSide {
         let open = async {
             loop {
                 match Agent::open(config.clone(), self.broker.connect(), registry.clone()) {
-                    Err(AgentError::Journal(JournalError::InUse { .. })) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(AgentError::Journal(JournalError::InUse { .. })) => {
+                        tokio::time::sleep(Duration::from_millis(5)).await
+                    }
                     other => break other.expect("opens"),
                 }
             }

@@ -5,7 +5,8 @@ use tasker::domain::{Presence, PresenceState};
 
 use crate::api_rig::Rig;
 
-/// Five endpoints of `worker`: three in Berlin, of which one is stopped, two in Paris, of which one is in trouble.
+/// Five endpoints of `worker`: three in Berlin, of which one is stopped, two in Paris, of which one is in
+/// trouble.
 async fn fleet() -> Rig {
     let rig = Rig::start().await;
     for (name, site, role) in [("web1", "berlin", "web"), ("db1", "berlin", "db"), ("web2", "paris", "web")] {
@@ -13,7 +14,8 @@ async fn fleet() -> Rig {
     }
     rig.see_labelled("web9", &[("site", "berlin"), ("role", "web")]).await;
     let web9 = rig.presence("web9", &["worker"], PresenceState::Leaving);
-    let labels = rig.store.endpoints(None, 10).await.expect("the store works").pop().expect("web9 comes last").labels;
+    let labels =
+        rig.store.endpoints(None, 10).await.expect("the store works").pop().expect("web9 comes last").labels;
     rig.see_this(Presence { labels, ..web9 }).await;
     let trouble = Some("disk full".to_owned());
     rig.see_this(Presence { trouble, ..rig.presence("db2", &["worker"], PresenceState::Alive) }).await;
@@ -69,12 +71,22 @@ async fn the_same_submission_is_the_same_task_whoever_is_there() {
         rig.see(name, &["worker"], PresenceState::Leaving).await;
     }
     let nobody_left = rig.post("/worker", body).await;
-    assert_eq!((nobody_left.status, &nobody_left.json()["id"]), (200, &first.json()["id"]), "{nobody_left:?}");
-    for other in
-        [r#"{"identifier":"a","match":"site=paris"}"#, r#"{"identifier":"a"}"#, r#"{"identifier":"a","payload":1,"match":"site=berlin"}"#]
-    {
+    assert_eq!(
+        (nobody_left.status, &nobody_left.json()["id"]),
+        (200, &first.json()["id"]),
+        "{nobody_left:?}"
+    );
+    for other in [
+        r#"{"identifier":"a","match":"site=paris"}"#,
+        r#"{"identifier":"a"}"#,
+        r#"{"identifier":"a","payload":1,"match":"site=berlin"}"#,
+    ] {
         let answer = rig.post("/worker", other).await;
-        assert_eq!((answer.status, answer.code()), (409, "identifier_conflict".to_owned()), "{other}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (409, "identifier_conflict".to_owned()),
+            "{other}: {answer:?}"
+        );
     }
     rig.stop().await;
 }
@@ -86,12 +98,22 @@ async fn a_target_that_chooses_nobody_is_refused_with_the_reason() {
         let answer = rig.post("/worker", body).await;
         assert_eq!((answer.status, answer.code()), (422, "invalid_submission".to_owned()), "{answer:?}");
         let error = answer.json()["errors"][0].clone();
-        (error["pointer"].as_str().expect("a pointer").to_owned(), error["message"].as_str().expect("a text").to_owned())
+        (
+            error["pointer"].as_str().expect("a pointer").to_owned(),
+            error["message"].as_str().expect("a text").to_owned(),
+        )
     };
     let (pointer, message) = refused(r#"{"identifier":"a","match":"site=rome"}"#).await;
-    assert_eq!((pointer.as_str(), message.as_str()), ("/match", "chooses none of the 5 endpoints known for `worker`"));
-    let (_, message) = refused(r#"{"identifier":"a","match":"site=berlin","exclude":"name in (web1, db1)"}"#).await;
-    assert!(message.ends_with("1 that it matches are stopped (web9), 2 are excluded (db1, web1)"), "{message}");
+    assert_eq!(
+        (pointer.as_str(), message.as_str()),
+        ("/match", "chooses none of the 5 endpoints known for `worker`")
+    );
+    let (_, message) =
+        refused(r#"{"identifier":"a","match":"site=berlin","exclude":"name in (web1, db1)"}"#).await;
+    assert!(
+        message.ends_with("1 that it matches are stopped (web9), 2 are excluded (db1, web1)"),
+        "{message}"
+    );
     let (pointer, message) = refused(r#"{"identifier":"a","match":["site=a","site in"]}"#).await;
     assert_eq!(pointer, "/match/1");
     assert!(message.starts_with("is no selector: at character 8: expected `(`"), "{message}");
@@ -108,8 +130,12 @@ async fn a_dry_run_says_who_would_and_who_not() {
         answer.json()
     };
     let preview = told(r#"{"identifier":"a","match":"site=berlin or name=db2","exclude":"role=db"}"#).await;
-    let left_out = json!([{"name": "db1", "reason": "excluded"}, {"name": "web9", "reason": "not_subscribed"}]);
-    assert_eq!((&preview["endpoints"], &preview["left_out"], &preview["unmatched"]), (&json!(["db2", "web1"]), &left_out, &json!(1)));
+    let left_out =
+        json!([{"name": "db1", "reason": "excluded"}, {"name": "web9", "reason": "not_subscribed"}]);
+    assert_eq!(
+        (&preview["endpoints"], &preview["left_out"], &preview["unmatched"]),
+        (&json!(["db2", "web1"]), &left_out, &json!(1))
+    );
     assert_eq!(preview["warnings"], json!(["endpoint \"db2\" takes no tasks now: disk full"]));
     let everybody = told(r#"{"identifier":"a"}"#).await;
     assert_eq!(everybody["endpoints"], json!(["db1", "db2", "web1", "web2"]));
@@ -128,7 +154,8 @@ async fn a_dry_run_says_who_would_and_who_not() {
 async fn groups_are_stored_selectors() {
     let rig = fleet().await;
     let put = async |name: &str, body: Value| {
-        let request = rig.request("PUT", &format!("/groups/{name}")).header("Content-Type", "application/json");
+        let request =
+            rig.request("PUT", &format!("/groups/{name}")).header("Content-Type", "application/json");
         rig.send(request.body(body.to_string())).await
     };
     assert_eq!(rig.get("/groups").await.json(), json!({"groups": []}));
@@ -138,8 +165,12 @@ async fn groups_are_stored_selectors() {
     assert_eq!((changed.status, &changed.json()["changed_by"]), (200, &Value::Null), "{changed:?}");
     assert_eq!(put("web", json!({"match": "role=web"})).await.status, 201);
     assert_eq!(rig.get("/groups/berlin").await.json(), changed.json());
-    let names: Vec<_> =
-        rig.get("/groups").await.json()["groups"].as_array().expect("a list").iter().map(|group| group["name"].clone()).collect();
+    let names: Vec<_> = rig.get("/groups").await.json()["groups"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|group| group["name"].clone())
+        .collect();
     assert_eq!(names, ["berlin", "web"]);
 
     for (index, (members, endpoints)) in [
@@ -186,7 +217,11 @@ async fn groups_are_stored_selectors() {
         ("a", json!({"match": "a", "name": "b"}), ""),
     ] {
         let refused = put(name, body.clone()).await;
-        assert_eq!((refused.status, refused.code()), (422, "invalid_group".to_owned()), "{name} {body}: {refused:?}");
+        assert_eq!(
+            (refused.status, refused.code()),
+            (422, "invalid_group".to_owned()),
+            "{name} {body}: {refused:?}"
+        );
         assert_eq!(refused.json()["errors"][0]["pointer"], pointer, "{name} {body}");
     }
     let gone = rig.delete("/groups/web").await;
@@ -209,8 +244,13 @@ async fn stopped_endpoints_are_told_of_and_expected_on_request() {
     assert_eq!((&task["stopped"], &task["endpoints"]), (&json!(1), &json!([])), "{task}");
     let named = posted("/worker", json!({"identifier": "b", "endpoints": ["web9"]})).await;
     assert_eq!(named.get("stopped"), None, "{named}");
-    let known = posted("/worker", json!({"identifier": "c", "match": "site=berlin", "expect": "known"})).await;
-    assert_eq!((&known["endpoints"], known.get("stopped")), (&json!(["db1", "web1", "web9"]), None), "{known}");
+    let known =
+        posted("/worker", json!({"identifier": "c", "match": "site=berlin", "expect": "known"})).await;
+    assert_eq!(
+        (&known["endpoints"], known.get("stopped")),
+        (&json!(["db1", "web1", "web9"]), None),
+        "{known}"
+    );
     let all = posted("/worker", json!({"identifier": "d", "expect": "known"})).await;
     assert_eq!(all["endpoints"], json!(["db1", "db2", "web1", "web2", "web9"]));
     let preview = rig.post("/worker?dry_run=true", r#"{"identifier":"e","expect":"known"}"#).await.json();
@@ -224,11 +264,18 @@ async fn a_name_never_heard_of_is_refused_where_that_is_asked_for() {
     let body = r#"{"identifier":"a","endpoints":["web1","wbe2","web9"]}"#;
     let refused = rig.post("/worker?strict=true", body).await;
     assert_eq!((refused.status, refused.code()), (422, "invalid_submission".to_owned()), "{refused:?}");
-    let told = json!([{"pointer": "/endpoints/1", "message": "\"wbe2\" was never heard of; did you mean web2?"}]);
+    let told =
+        json!([{"pointer": "/endpoints/1", "message": "\"wbe2\" was never heard of; did you mean web2?"}]);
     assert_eq!(refused.json()["errors"], told);
     assert_eq!(rig.get("/worker/a").await.status, 404, "nothing was recorded");
-    assert_eq!(rig.post("/worker?strict=true", r#"{"identifier":"a","endpoints":["web1","web9"]}"#).await.status, 201);
-    assert_eq!(rig.post("/worker?strict=false", r#"{"identifier":"b","endpoints":["wbe2"]}"#).await.status, 201);
+    assert_eq!(
+        rig.post("/worker?strict=true", r#"{"identifier":"a","endpoints":["web1","web9"]}"#).await.status,
+        201
+    );
+    assert_eq!(
+        rig.post("/worker?strict=false", r#"{"identifier":"b","endpoints":["wbe2"]}"#).await.status,
+        201
+    );
     rig.stop().await;
 }
 
@@ -256,7 +303,12 @@ async fn endpoints_are_listed_by_their_labels() {
         let page = rig.get(&format!("/endpoints?{query}")).await;
         assert_eq!(page.status, 200, "{page:?}");
         let page = page.json();
-        let names = page["endpoints"].as_array().expect("a list").iter().map(|endpoint| endpoint["name"].clone()).collect::<Value>();
+        let names = page["endpoints"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|endpoint| endpoint["name"].clone())
+            .collect::<Value>();
         (names, page["next_cursor"].clone())
     };
     assert_eq!(names("match=site%3Dberlin").await, (json!(["db1", "web1", "web9"]), Value::Null));

@@ -16,7 +16,12 @@ async fn submit(rig: &Rig, task_type: &str, identifier: &str) -> String {
 fn identifiers(answer: &Answer) -> Vec<String> {
     let page = answer.json();
     let tasks = page["tasks"].as_array().unwrap_or_else(|| panic!("a page: {page}"));
-    tasks.iter().map(|task| format!("{} {}", task["type"].as_str().unwrap_or("?"), task["identifier"].as_str().unwrap_or("?"))).collect()
+    tasks
+        .iter()
+        .map(|task| {
+            format!("{} {}", task["type"].as_str().unwrap_or("?"), task["identifier"].as_str().unwrap_or("?"))
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +37,10 @@ async fn a_task_is_found_by_its_id_or_an_identifier_of_its_own() {
     assert_eq!(rig.get("/tasks/second").await.json()["task"]["type"], "backup");
     let unknown = rig.get("/tasks/third").await;
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "unknown_task"));
-    assert!(unknown.json()["detail"].as_str().is_some_and(|detail| detail.contains("\"third\"")), "{unknown:?}");
+    assert!(
+        unknown.json()["detail"].as_str().is_some_and(|detail| detail.contains("\"third\"")),
+        "{unknown:?}"
+    );
     assert_eq!(rig.get("/tasks/first?responses=some").await.code(), "invalid_query");
     assert_eq!(rig.post("/tasks/first", "{}").await.status, 405);
     assert_eq!(rig.post("/tasks", "{}").await.status, 422);
@@ -95,7 +103,10 @@ async fn one_response_is_read_by_its_endpoint() {
     rig.freeze(id, &["web1", "web12"]).await;
     let whole = rig.get("/worker/t").await.json();
     let answer = rig.get("/worker/t?endpoint=web12").await.json();
-    assert_eq!((&answer["task"], &answer["taskResponseList"]), (&whole["task"], &json!([whole["taskResponseList"][1]])));
+    assert_eq!(
+        (&answer["task"], &answer["taskResponseList"]),
+        (&whole["task"], &json!([whole["taskResponseList"][1]]))
+    );
     assert_eq!(rig.get(&format!("/tasks/{id}?endpoint=web2")).await.json()["taskResponseList"], json!([]));
     for bad in ["endpoint=a/b", "endpoint=web1&responses=all"] {
         assert_eq!(rig.get(&format!("/worker/t?{bad}")).await.pointers(), ["?endpoint"], "{bad}");
@@ -111,7 +122,10 @@ async fn a_limited_token_sees_its_types_alone() {
     create(&rig, &worker, &[Scope::Submit, Scope::Read], &["worker"]).await;
     create(&rig, &blind, &[Scope::Submit], &[]).await;
     let submit = async |secret: &str, task_type: &str, identifier: &str| {
-        let request = rig.request("POST", &format!("/{task_type}")).bearer_auth(secret).header("Content-Type", "application/json");
+        let request = rig
+            .request("POST", &format!("/{task_type}"))
+            .bearer_auth(secret)
+            .header("Content-Type", "application/json");
         let answer = rig.send(request.body(json!({"identifier": identifier}).to_string())).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.json()["id"].as_str().expect("an id").to_owned()
@@ -122,11 +136,17 @@ async fn a_limited_token_sees_its_types_alone() {
 
     assert_eq!(with(&rig, &all, "GET", "/tasks/both").await.status, 409);
     let seen = with(&rig, &worker, "GET", "/tasks/both").await;
-    assert_eq!((seen.status, &seen.json()["task"]["type"]), (200, &json!("worker")), "of the other it learns nothing");
+    assert_eq!(
+        (seen.status, &seen.json()["task"]["type"]),
+        (200, &json!("worker")),
+        "of the other it learns nothing"
+    );
     assert_eq!(identifiers(&with(&rig, &worker, "GET", "/tasks").await), ["worker both"]);
     for method in ["GET", "DELETE"] {
-        let (known, unknown) =
-            (with(&rig, &worker, method, &format!("/tasks/{hidden}")).await, with(&rig, &worker, method, "/tasks/nope").await);
+        let (known, unknown) = (
+            with(&rig, &worker, method, &format!("/tasks/{hidden}")).await,
+            with(&rig, &worker, method, "/tasks/nope").await,
+        );
         assert_eq!((known.status, known.code()), (404, unknown.code()), "{method}");
     }
     // Who may not read cancels what it has submitted, and does not learn that there is more.

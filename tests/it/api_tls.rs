@@ -28,10 +28,14 @@ impl Signed {
     }
 
     pub fn files(&self) -> TlsFiles {
-        TlsFiles { certificate: self.directory.path().join("server.cert"), key: self.directory.path().join("server.key") }
+        TlsFiles {
+            certificate: self.directory.path().join("server.cert"),
+            key: self.directory.path().join("server.key"),
+        }
     }
 
-    /// Puts new files in the place of the old ones, as a new authority signs them. The authority's certificate.
+    /// Puts new files in the place of the old ones, as a new authority signs them. The authority's
+    /// certificate.
     fn renew(&self) -> String {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
@@ -39,7 +43,8 @@ impl Signed {
         let authority = params.self_signed(&key).expect("a certificate").pem();
         let issuer = Issuer::new(params, key);
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("parameters");
+        let params =
+            CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).expect("parameters");
         let certificate = params.signed_by(&key, &issuer).expect("a certificate");
         replace(&self.files().key, &key.serialize_pem());
         replace(&self.files().certificate, &certificate.pem());
@@ -70,7 +75,10 @@ fn trusting(address: &str, trust: Trust) -> Client {
 async fn clients_that_trust_the_authority_come_in() {
     let (rig, signed) = (Rig::start().await, Signed::new());
     let address = signed.open(&rig);
-    let index = trusting(&address, Trust::Bundle(signed.authority.clone().into())).index().await.expect("it is trusted");
+    let index = trusting(&address, Trust::Bundle(signed.authority.clone().into()))
+        .index()
+        .await
+        .expect("it is trusted");
     assert_eq!(index.task_types.len(), 3);
     assert!(trusting(&address, Trust::Anybody).index().await.is_ok());
     let stranger = trusting(&address, Trust::System).index().await.expect_err("nobody vouches for it");
@@ -85,21 +93,47 @@ async fn speaks_http_1_over_both_versions_of_tls() {
     let (rig, signed) = (Rig::start().await, Signed::new());
     let address = signed.open(&rig);
     for version in [reqwest::tls::Version::TLS_1_2, reqwest::tls::Version::TLS_1_3] {
-        let client = tasker::https::client().tls_danger_accept_invalid_certs(true).tls_version_min(version).tls_version_max(version);
-        let answer =
-            client.build().expect("a client").get(format!("{address}/heartbeat")).timeout(PATIENCE).send().await.expect("an answer");
+        let client = tasker::https::client()
+            .tls_danger_accept_invalid_certs(true)
+            .tls_version_min(version)
+            .tls_version_max(version);
+        let answer = client
+            .build()
+            .expect("a client")
+            .get(format!("{address}/heartbeat"))
+            .timeout(PATIENCE)
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_11));
-        assert_eq!(answer.headers().get("strict-transport-security").expect("there is TLS"), "max-age=2592000");
+        assert_eq!(
+            answer.headers().get("strict-transport-security").expect("there is TLS"),
+            "max-age=2592000"
+        );
     }
-    assert_eq!(rig.get("/heartbeat").await.header("strict-transport-security"), "", "over plain HTTP it means nothing");
+    assert_eq!(
+        rig.get("/heartbeat").await.header("strict-transport-security"),
+        "",
+        "over plain HTTP it means nothing"
+    );
     // Where people use other ports of the name without TLS.
-    let off = Rig::start_as("task_types: [worker]\napi: {port: 0, tls: {hsts: 0s}}", tasker::api::Limits::default()).await;
+    let off = Rig::start_as(
+        "task_types: [worker]\napi: {port: 0, tls: {hsts: 0s}}",
+        tasker::api::Limits::default(),
+    )
+    .await;
     let client = tasker::https::client().tls_danger_accept_invalid_certs(true).build().expect("a client");
-    let answer = client.get(format!("{}/heartbeat", signed.open(&off))).timeout(PATIENCE).send().await.expect("an answer");
+    let answer = client
+        .get(format!("{}/heartbeat", signed.open(&off)))
+        .timeout(PATIENCE)
+        .send()
+        .await
+        .expect("an answer");
     assert!(answer.headers().get("strict-transport-security").is_none(), "{answer:?}");
     off.stop().await;
     // Plain HTTP is no way in.
-    let mut plain = tokio::net::TcpStream::connect(address.trim_start_matches("https://")).await.expect("a connection");
+    let mut plain =
+        tokio::net::TcpStream::connect(address.trim_start_matches("https://")).await.expect("a connection");
     plain.write_all(b"GET /heartbeat HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("writes");
     let mut said = Vec::new();
     let closed = tokio::time::timeout(PATIENCE, plain.read_to_end(&mut said)).await.expect("it is closed");
@@ -151,6 +185,10 @@ fn wrong_files_are_named_and_never_shown() {
     let text = open(TlsFiles { certificate: certificate.clone(), key: certificate.clone() });
     assert_eq!(text, format!("{} is not a private key in PEM, without a password", certificate.display()));
     let text = open(TlsFiles { certificate: certificate.clone(), key: other.files().key });
-    assert!(text.contains(&certificate.display().to_string()) && text.contains(&other.files().key.display().to_string()), "{text}");
+    assert!(
+        text.contains(&certificate.display().to_string())
+            && text.contains(&other.files().key.display().to_string()),
+        "{text}"
+    );
     assert!(!text.contains("PRIVATE"), "{text}");
 }

@@ -21,11 +21,18 @@ async fn types_say_what_a_submission_must_be() {
     let told = rig.get("/types").await.json();
     assert_eq!(told["confirm_above"], 7);
     let types = told["types"].as_array().expect("types");
-    let brief: Vec<_> = types.iter().map(|one| (one["type"].as_str(), one["delivery"].as_str(), one["body"].as_str())).collect();
-    let expected = [("worker", "fanout", "envelope"), ("builds", "queue", "envelope"), ("notes", "fanout", "payload")];
+    let brief: Vec<_> = types
+        .iter()
+        .map(|one| (one["type"].as_str(), one["delivery"].as_str(), one["body"].as_str()))
+        .collect();
+    let expected =
+        [("worker", "fanout", "envelope"), ("builds", "queue", "envelope"), ("notes", "fanout", "payload")];
     assert_eq!(brief, expected.map(|(name, delivery, body)| (Some(name), Some(delivery), Some(body))));
     assert_eq!((&types[0]["schema"], &types[0]["example"]), (&Value::Null, &Value::Null));
-    assert_eq!((&types[1]["schema"]["required"], &types[1]["example"]), (&json!(["tag"]), &json!({"tag": "v1"})));
+    assert_eq!(
+        (&types[1]["schema"]["required"], &types[1]["example"]),
+        (&json!(["tag"]), &json!({"tag": "v1"}))
+    );
     create(&rig, "tasker_for-builds-alone-in-a-test", &[Scope::Read], &["builds"]).await;
     let limited: Value = with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/types").await.json();
     assert_eq!(limited["types"].as_array().map(Vec::len), Some(1));
@@ -43,9 +50,15 @@ async fn open_tasks_are_counted_by_type_and_status() {
     let counts = rig.get("/tasks/counts").await.json();
     let open = counts["open"].as_array().expect("counts");
     assert_eq!(open.len(), 1, "what has ended is not open: {counts}");
-    assert_eq!((&open[0]["type"], &open[0]["status"], &open[0]["count"]), (&json!("worker"), &json!("CREATED"), &json!(1)));
+    assert_eq!(
+        (&open[0]["type"], &open[0]["status"], &open[0]["count"]),
+        (&json!("worker"), &json!("CREATED"), &json!(1))
+    );
     create(&rig, "tasker_for-builds-alone-in-a-test", &[Scope::Read], &["builds"]).await;
-    assert_eq!(with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/tasks/counts").await.json(), json!({"open": []}));
+    assert_eq!(
+        with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/tasks/counts").await.json(),
+        json!({"open": []})
+    );
     rig.stop().await;
 }
 
@@ -54,39 +67,73 @@ async fn throughput_is_told_by_the_minute_and_by_the_hour() {
     let rig = rig().await;
     let empty = rig.get("/stats").await.json();
     assert_eq!((&empty["step"], &empty["spans"]), (&json!("minute"), &json!([])));
-    let noon: Timestamp = "2026-03-01T12:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().expect("a time").into();
+    let noon: Timestamp =
+        "2026-03-01T12:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().expect("a time").into();
     let minute = |number: u32| noon.after(Grain::Minute.length() * number);
-    let (worker, builds): (TaskType, TaskType) = ("worker".parse().expect("a type"), "builds".parse().expect("a type"));
+    let (worker, builds): (TaskType, TaskType) =
+        ("worker".parse().expect("a type"), "builds".parse().expect("a type"));
     let done = Throughput { done: 1, answers: 5, errors: 0, ..Throughput::ACCEPTED };
-    let of = [(minute(0), worker.clone(), done), (minute(0), builds, done), (minute(59), worker.clone(), done), (minute(60), worker, done)];
+    let of = [
+        (minute(0), worker.clone(), done),
+        (minute(0), builds, done),
+        (minute(59), worker.clone(), done),
+        (minute(60), worker, done),
+    ];
     rig.state.store.add_throughput(&of).await.expect("written");
     rig.state.store.add_throughput(&of[..1]).await.expect("added");
     let spans = async |query: &str| {
-        let told = rig.get(&format!("/stats?since=2026-03-01T12:00:00Z&until=2026-03-01T14:00:00Z{query}")).await.json();
+        let told = rig
+            .get(&format!("/stats?since=2026-03-01T12:00:00Z&until=2026-03-01T14:00:00Z{query}"))
+            .await
+            .json();
         let spans = told["spans"].as_array().expect("spans").clone();
-        spans.into_iter().map(|span| (span["time"].as_str().expect("a time")[11..16].to_owned(), span["done"].clone())).collect::<Vec<_>>()
+        spans
+            .into_iter()
+            .map(|span| (span["time"].as_str().expect("a time")[11..16].to_owned(), span["done"].clone()))
+            .collect::<Vec<_>>()
     };
-    let expected = |spans: &[(&str, u64)]| spans.iter().map(|(time, done)| ((*time).to_owned(), json!(done))).collect::<Vec<_>>();
+    let expected = |spans: &[(&str, u64)]| {
+        spans.iter().map(|(time, done)| ((*time).to_owned(), json!(done))).collect::<Vec<_>>()
+    };
     assert_eq!(spans("").await, expected(&[("12:00", 3), ("12:59", 1), ("13:00", 1)]));
     assert_eq!(spans("&step=hour").await, expected(&[("12:00", 4), ("13:00", 1)]));
     assert_eq!(spans("&step=hour&type=builds").await, expected(&[("12:00", 1)]));
     // A token that is limited to types is told of these alone.
     create(&rig, "tasker_for-builds-alone-in-a-test", &[Scope::Read], &["builds"]).await;
-    let limited =
-        with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/stats?step=hour&since=2026-03-01T00:00:00Z&until=2026-03-02T00:00:00Z")
-            .await
-            .json();
+    let limited = with(
+        &rig,
+        "tasker_for-builds-alone-in-a-test",
+        "GET",
+        "/stats?step=hour&since=2026-03-01T00:00:00Z&until=2026-03-02T00:00:00Z",
+    )
+    .await
+    .json();
     let of_builds = json!({"time": "2026-03-01T12:00:00.000000Z", "accepted": 1, "done": 1, "failed": 0, "canceled": 0, "expired": 0, "answers": 5, "errors": 0});
     assert_eq!(limited["spans"], json!([of_builds]));
-    for (query, problem) in [("step=day", "must be out of minute, hour"), ("step=minute,hour", "must be one of minute, hour")] {
-        let refused = with(&rig, "tasker_for-builds-alone-in-a-test", "GET", &format!("/stats?{query}")).await;
+    for (query, problem) in
+        [("step=day", "must be out of minute, hour"), ("step=minute,hour", "must be one of minute, hour")]
+    {
+        let refused =
+            with(&rig, "tasker_for-builds-alone-in-a-test", "GET", &format!("/stats?{query}")).await;
         assert_eq!(refused.status, 422);
         assert!(refused.text.contains(problem), "{refused:?}");
     }
-    let long =
-        with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/stats?since=2026-01-01T00:00:00Z&until=2026-03-01T12:00:30Z").await.json();
-    assert_eq!((&long["since"], long["spans"].as_array().map(Vec::len)), (&json!("2026-02-22T13:20:00.000000Z"), Some(1)));
-    assert_eq!(with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/stats?type=worker").await.status, 404);
+    let long = with(
+        &rig,
+        "tasker_for-builds-alone-in-a-test",
+        "GET",
+        "/stats?since=2026-01-01T00:00:00Z&until=2026-03-01T12:00:30Z",
+    )
+    .await
+    .json();
+    assert_eq!(
+        (&long["since"], long["spans"].as_array().map(Vec::len)),
+        (&json!("2026-02-22T13:20:00.000000Z"), Some(1))
+    );
+    assert_eq!(
+        with(&rig, "tasker_for-builds-alone-in-a-test", "GET", "/stats?type=worker").await.status,
+        404
+    );
     rig.stop().await;
 }
 
@@ -102,7 +149,11 @@ async fn responses_are_listed_by_how_they_stand() {
         let page = rig.get(&format!("/worker/one/responses{query}")).await;
         assert_eq!(page.status, 200, "{query}: {page:?}");
         let page = page.json();
-        let names = page["responses"].as_array().expect("responses").iter().map(|one| one["endpoint"].as_str().expect("a name").to_owned());
+        let names = page["responses"]
+            .as_array()
+            .expect("responses")
+            .iter()
+            .map(|one| one["endpoint"].as_str().expect("a name").to_owned());
         (names.collect::<Vec<_>>().join(""), page["next_cursor"].as_str().map(str::to_owned))
     };
     for (query, expected) in [
@@ -158,7 +209,11 @@ async fn a_page_of_long_answers_is_shorter_and_goes_on() {
     loop {
         let page = rig.get(&format!("/worker/one/responses?limit=100{cursor}")).await.json();
         seen.extend(
-            page["responses"].as_array().expect("responses").iter().map(|one| one["endpoint"].as_str().expect("a name").to_owned()),
+            page["responses"]
+                .as_array()
+                .expect("responses")
+                .iter()
+                .map(|one| one["endpoint"].as_str().expect("a name").to_owned()),
         );
         pages += 1;
         match page["next_cursor"].as_str() {
@@ -177,7 +232,8 @@ async fn an_endpoint_is_found_by_its_name_with_what_it_owes() {
     rig.see("a", &["worker"], PresenceState::Alive).await;
     rig.see("ab", &["worker"], PresenceState::Alive).await;
     let found = rig.get("/endpoints?name=a").await.json();
-    let names: Vec<_> = found["endpoints"].as_array().expect("endpoints").iter().map(|one| one["name"].as_str()).collect();
+    let names: Vec<_> =
+        found["endpoints"].as_array().expect("endpoints").iter().map(|one| one["name"].as_str()).collect();
     assert_eq!((names, &found["next_cursor"]), (vec![Some("a")], &Value::Null));
     assert_eq!(found["endpoints"][0]["types"][0]["type"], "worker");
     assert_eq!(rig.get("/endpoints?name=b").await.json()["endpoints"], json!([]));
@@ -193,9 +249,16 @@ async fn an_endpoint_is_found_by_its_name_with_what_it_owes() {
         }
     }
     let owed = rig.get("/endpoints/a/tasks").await.json();
-    let tasks: Vec<_> =
-        owed["tasks"].as_array().expect("tasks").iter().map(|one| (one["identifier"].as_str(), one["received"].as_bool())).collect();
-    assert_eq!((tasks, &owed["more"]), (vec![(Some("second"), Some(true)), (Some("third"), Some(false))], &json!(false)));
+    let tasks: Vec<_> = owed["tasks"]
+        .as_array()
+        .expect("tasks")
+        .iter()
+        .map(|one| (one["identifier"].as_str(), one["received"].as_bool()))
+        .collect();
+    assert_eq!(
+        (tasks, &owed["more"]),
+        (vec![(Some("second"), Some(true)), (Some("third"), Some(false))], &json!(false))
+    );
     assert_eq!(rig.get("/endpoints/ab/tasks").await.json(), json!({"tasks": [], "more": false}));
     assert_eq!(rig.get("/endpoints/a%20b/tasks").await.code(), "unknown_endpoint");
     rig.stop().await;
@@ -203,7 +266,8 @@ async fn an_endpoint_is_found_by_its_name_with_what_it_owes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_endpoint_owes_is_told_however_long_its_payloads_are() {
-    let rig = Rig::start_as("task_types: [worker]\napi: {port: 0, body_limit: 1MiB}", Limits::default()).await;
+    let rig =
+        Rig::start_as("task_types: [worker]\napi: {port: 0, body_limit: 1MiB}", Limits::default()).await;
     let payload = "x".repeat(200 << 10);
     for number in 0..101 {
         let body = json!({"identifier": format!("t{number}"), "payload": payload, "endpoints": ["a"]});

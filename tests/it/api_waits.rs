@@ -15,7 +15,11 @@ const OTHER: &str = "tasker_the-other-of-the-two-secrets";
 
 #[track_caller]
 fn full(answer: &Answer, status: u16, code: &str) {
-    assert_eq!((answer.status, answer.code().as_str(), answer.header("retry-after")), (status, code, "1"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.code().as_str(), answer.header("retry-after")),
+        (status, code, "1"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +31,9 @@ async fn reads_that_wait_leave_room_for_those_of_other_tokens() {
         create(&rig, secret, &[Scope::Read], &[]).await;
         assert_eq!(with(&rig, secret, "GET", "/").await.status, 200);
     }
-    let ask = |secret: &str, wait: &str| rig.send(rig.request("GET", &format!("/worker/t?responses=none{wait}")).bearer_auth(secret));
+    let ask = |secret: &str, wait: &str| {
+        rig.send(rig.request("GET", &format!("/worker/t?responses=none{wait}")).bearer_auth(secret))
+    };
     let refuse = async {
         // As soon as the first waits, a second one of the same token finds no place.
         rig.until_waiting(1).await;
@@ -44,11 +50,14 @@ async fn reads_that_wait_leave_room_for_those_of_other_tokens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_waits_leaves_room_for_other_workers() {
     let config = "task_types: [{name: builds, delivery: queue}]\napi: {port: 0}";
-    let rig = Rig::start_as(config, Limits { waits_per_worker: 1, workers_per_token: 2, ..Limits::default() }).await;
-    let body =
-        |wait_ms: u64| json!({"session": Uuid::nil(), "types": ["builds"], "all": true, "known": [], "stopped": [], "wait_ms": wait_ms});
+    let rig =
+        Rig::start_as(config, Limits { waits_per_worker: 1, workers_per_token: 2, ..Limits::default() })
+            .await;
+    let body = |wait_ms: u64| json!({"session": Uuid::nil(), "types": ["builds"], "all": true, "known": [], "stopped": [], "wait_ms": wait_ms});
     let ask = |worker: &str, wait_ms: u64| {
-        let request = rig.request("POST", &format!("/workers/{worker}/tasks")).header("Content-Type", "application/json");
+        let request = rig
+            .request("POST", &format!("/workers/{worker}/tasks"))
+            .header("Content-Type", "application/json");
         rig.send(request.body(body(wait_ms).to_string()))
     };
     let refuse = async {
@@ -90,7 +99,9 @@ async fn requests_refused_for_who_sends_them_are_counted() {
     ];
     assert!(refused.iter().all(|(status, wanted)| status == wanted), "{refused:?}");
     let after = rig.state.metrics.render();
-    for (code, count) in [("insufficient_scope", 1), ("invalid_token", 2), ("token_needed", 1), ("cross_site", 1)] {
+    for (code, count) in
+        [("insufficient_scope", 1), ("invalid_token", 2), ("token_needed", 1), ("cross_site", 1)]
+    {
         let line = format!("tasker_http_refused_total{{code=\"{code}\"}} {count}");
         assert!(after.lines().any(|told| told == line), "{line} in {after}");
     }

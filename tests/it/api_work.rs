@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::api_access::{ADMIN, create, refused, with};
 use crate::api_rig::{Answer, PATIENCE, Rig, endpoint};
 
-const CONFIG: &str = "task_types: [worker, {name: builds, delivery: queue}, {name: images, delivery: queue}]\napi: {port: 0}";
+const CONFIG: &str =
+    "task_types: [worker, {name: builds, delivery: queue}, {name: images, delivery: queue}]\napi: {port: 0}";
 const WORK: &str = "tasker_any-worker-s-secret-here";
 const BOUND: &str = "tasker_one-worker-s-own-secret-";
 
@@ -73,7 +74,10 @@ async fn a_worker_gets_nothing_of_types_without_a_queue_nor_under_an_endpoint_s_
             assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_message"), "{path} {types:?}");
         }
     }
-    assert_eq!(post(&rig, WORK, "/workers/console1/presence", presence("console1", &["builds"])).await.status, 204);
+    assert_eq!(
+        post(&rig, WORK, "/workers/console1/presence", presence("console1", &["builds"])).await.status,
+        204
+    );
     rig.see("console1", &["worker", "builds"], PresenceState::Alive).await;
     for (path, body) in requests("console1", &["builds"]) {
         let answer = post(&rig, WORK, &path, body).await;
@@ -107,7 +111,11 @@ async fn a_name_that_a_token_has_is_for_that_token_alone() {
         assert!(post(&rig, BOUND, &path, body.clone()).await.status < 300, "{path}");
         for secret in [WORK, ADMIN] {
             refused(&post(&rig, secret, &path, body.clone()).await, 403, "insufficient_scope");
-            refused(&post(&rig, secret, &path.replace("rack1", "r%61ck1"), body.clone()).await, 403, "insufficient_scope");
+            refused(
+                &post(&rig, secret, &path.replace("rack1", "r%61ck1"), body.clone()).await,
+                403,
+                "insufficient_scope",
+            );
         }
     }
     for (path, body) in requests("rack2", &["builds"]) {
@@ -161,13 +169,16 @@ async fn a_token_that_ends_while_its_request_waits_gets_nothing_more() {
     let asked = json!({"session": Uuid::nil(), "types": ["builds"], "all": false, "known": [], "stopped": [], "wait_ms": 60_000});
     let waiting = post(&rig, WORK, "/workers/w/tasks", asked);
     let revoked = async {
-        // The request has been let in once it is looked for: an unknown secret makes the tokens be read, so the revoked one is gone soon after.
+        // The request has been let in once it is looked for: an unknown secret makes the tokens be read, so
+        // the revoked one is gone soon after.
         tokio::time::sleep(Duration::from_millis(300)).await;
         for token in rig.store.tokens().await.expect("the store works") {
             assert!(rig.store.delete_token(&token.name).await.expect("the store works"));
         }
     };
-    let (answer, ()) = tokio::time::timeout(PATIENCE, futures::future::join(waiting, revoked)).await.expect("it does not wait for the end");
+    let (answer, ()) = tokio::time::timeout(PATIENCE, futures::future::join(waiting, revoked))
+        .await
+        .expect("it does not wait for the end");
     refused(&answer, 401, "invalid_token");
     rig.stop().await;
 }
@@ -185,7 +196,13 @@ async fn a_repeat_with_other_options_is_a_conflict_that_names_them() {
     let first = json!({"run_at": "2100-01-01T00:00:00Z", "priority": 5, "ttl": "1h"});
     let made = submit(first.clone()).await;
     assert_eq!(made.status, 201, "{made:?}");
-    for same in [first, json!({}), json!({"priority": 5}), json!({"run_at": "2100-01-01T01:00:00+01:00"}), json!({"ttl": "60m"})] {
+    for same in [
+        first,
+        json!({}),
+        json!({"priority": 5}),
+        json!({"run_at": "2100-01-01T01:00:00+01:00"}),
+        json!({"ttl": "60m"}),
+    ] {
         let answer = submit(same.clone()).await;
         assert_eq!((answer.status, &answer.json()["id"]), (200, &made.json()["id"]), "{same} {answer:?}");
     }

@@ -1,4 +1,5 @@
-//! `docs/backup.md`, rehearsed: its commands back a running platform up and restore it, and what it promises of tasks holds.
+//! `docs/backup.md`, rehearsed: its commands back a running platform up and restore it, and what it promises
+//! of tasks holds.
 
 use std::fs;
 use std::path::PathBuf;
@@ -150,7 +151,10 @@ fn a_restored_queue_is_performed_from_the_journal_or_again() -> anyhow::Result<(
     reader.set("TASKER_API_URL", &url);
     let start = || {
         let mut up = Command::new(env!("CARGO_BIN_EXE_tasker"));
-        up.args(["up", "--endpoints", "", "--data-dir"]).arg(home.join("data")).arg("--config").arg(home.join("config.yaml"));
+        up.args(["up", "--endpoints", "", "--data-dir"])
+            .arg(home.join("data"))
+            .arg("--config")
+            .arg(home.join("config.yaml"));
         let mut up = home.start("up", up.arg("--listen").arg(url.trim_start_matches("http://")))?;
         up.ready(PATIENCE, || reader.runs("curl -fsS $TASKER_API_URL/ready"))?;
         Ok::<_, anyhow::Error>(up)
@@ -196,7 +200,8 @@ fn mark(platform: &Platform, name: &str) -> PathBuf {
 
 fn submit(platform: &Platform, name: &str, endpoints: &[&str]) -> anyhow::Result<()> {
     let payload: Value = json!({"do": "ok", "mark": mark(platform, name)});
-    let (status, answer) = platform.post("/steered", &json!({"identifier": name, "payload": payload, "endpoints": endpoints}))?;
+    let (status, answer) = platform
+        .post("/steered", &json!({"identifier": name, "payload": payload, "endpoints": endpoints}))?;
     ensure!(status == 201, "{status}: {answer}");
     Ok(())
 }

@@ -15,7 +15,9 @@ fn bench(arguments: &[&str]) -> anyhow::Result<String> {
 
 /// A configuration for the servers that all tests share. The bench makes everything of its own on them.
 fn configuration(home: &Home) -> anyhow::Result<String> {
-    let shared = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"));
+    let shared = |name: &str| {
+        std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"))
+    };
     let amqp: reqwest::Url = shared("TASKER_TEST_AMQP")?.parse()?;
     let config = json!({
         "task_types": ["worker"],
@@ -39,7 +41,10 @@ fn shows(report: &str, lines: &[&str]) -> anyhow::Result<()> {
 #[test]
 fn tasks_embedded() -> anyhow::Result<()> {
     let report = bench(&["tasks", "--count", "300", "--concurrency", "8"])?;
-    shows(&report, &["300 posted by 8", "each DONE in the ledger, each run exactly once", "p99", "MiB resident"])
+    shows(
+        &report,
+        &["300 posted by 8", "each DONE in the ledger, each run exactly once", "p99", "MiB resident"],
+    )
 }
 
 #[test]
@@ -52,7 +57,15 @@ fn tasks_on_real_servers() -> anyhow::Result<()> {
 #[test]
 fn fleet_embedded() -> anyhow::Result<()> {
     let report = bench(&["fleet", "--endpoints", "50", "--tasks", "3"])?;
-    shows(&report, &["50 simulated endpoints", "3 tasks DONE, 150 answers in the ledger", "answers", "chooses 3 of 50 endpoints"])
+    shows(
+        &report,
+        &[
+            "50 simulated endpoints",
+            "3 tasks DONE, 150 answers in the ledger",
+            "answers",
+            "chooses 3 of 50 endpoints",
+        ],
+    )
 }
 
 #[test]
@@ -72,8 +85,18 @@ fn http_calls() -> anyhow::Result<()> {
 fn http_calls_by_workers() -> anyhow::Result<()> {
     let home = Home::new("bench")?;
     let config = configuration(&home)?;
-    let report = bench(&["http", "--count", "300", "--delay", "20", "--rounds", "2", "--workers", "2", "--config", &config])?;
-    shows(&report, &["HTTP calls from 2 workers to 8 addresses", "300 a round", "failures     0 of 600", "MiB resident at most"])
+    let report = bench(&[
+        "http", "--count", "300", "--delay", "20", "--rounds", "2", "--workers", "2", "--config", &config,
+    ])?;
+    shows(
+        &report,
+        &[
+            "HTTP calls from 2 workers to 8 addresses",
+            "300 a round",
+            "failures     0 of 600",
+            "MiB resident at most",
+        ],
+    )
 }
 
 #[test]
@@ -85,7 +108,17 @@ fn a_queue_embedded() -> anyhow::Result<()> {
 #[test]
 fn a_queue_on_real_servers_with_workers_killed() -> anyhow::Result<()> {
     let home = Home::new("bench")?;
-    let report = bench(&["queue", "--count", "2000", "--slots", "16", "--kills", "3", "--config", &configuration(&home)?])?;
+    let report = bench(&[
+        "queue",
+        "--count",
+        "2000",
+        "--slots",
+        "16",
+        "--kills",
+        "3",
+        "--config",
+        &configuration(&home)?,
+    ])?;
     shows(&report, &["3 killed meanwhile", "none run twice"])
 }
 
@@ -94,7 +127,14 @@ fn requests_embedded() -> anyhow::Result<()> {
     let report = bench(&["requests", "--count", "60", "--concurrency", "8", "--slots", "16"])?;
     shows(
         &report,
-        &["60 posted by 8", "300 jobs", "each run exactly once", "end to end", "to the tasks of the next: p50 within", "MiB resident"],
+        &[
+            "60 posted by 8",
+            "300 jobs",
+            "each run exactly once",
+            "end to end",
+            "to the tasks of the next: p50 within",
+            "MiB resident",
+        ],
     )
 }
 

@@ -1,4 +1,5 @@
-//! A task queue that is broken within RabbitMQ: whoever asks for it loses the connection, and the other types are served all the same.
+//! A task queue that is broken within RabbitMQ: whoever asks for it loses the connection, and the other types
+//! are served all the same.
 
 use std::time::Duration;
 

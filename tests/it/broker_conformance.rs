@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde_json::json;
 use tasker::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use tasker::broker::memory::MemoryBroker;
-use tasker::broker::{Address, Broker, BrokerError, Consumer, Delivery, Message, Origin, SharedBroker, Source, envelope};
+use tasker::broker::{
+    Address, Broker, BrokerError, Consumer, Delivery, Message, Origin, SharedBroker, Source, envelope,
+};
 use tasker::config::{MessageQueue, Secret};
 use tasker::domain::{EndpointName, TaskType, WireVersion};
 use tokio::time::timeout;
@@ -59,7 +61,8 @@ impl Site {
     async fn proxied(&self) -> (Self, Proxy) {
         let Self::Amqp(message_queue) = self else { panic!("only RabbitMQ has a port") };
         let target = tokio::net::lookup_host((message_queue.host.as_str(), message_queue.port)).await;
-        let target = target.expect("the broker's host resolves").next().expect("the broker's host has an address");
+        let target =
+            target.expect("the broker's host resolves").next().expect("the broker's host has an address");
         let proxy = Proxy::to(target).await;
         let (host, port) = (proxy.address().ip().to_string(), proxy.address().port());
         (Self::Amqp(MessageQueue { host, port, ..message_queue.clone() }), proxy)
@@ -79,7 +82,10 @@ fn message(to: Address, body: impl Into<Bytes>) -> Message {
 }
 
 async fn up(broker: &dyn Broker) {
-    timeout(PATIENCE, broker.link().wait_for(|link| link.up)).await.expect("connects in time").expect("is not closed");
+    timeout(PATIENCE, broker.link().wait_for(|link| link.up))
+        .await
+        .expect("connects in time")
+        .expect("is not closed");
 }
 
 /// Consumes the tasks of these endpoints, and waits until it does.
@@ -90,12 +96,18 @@ async fn tasks(broker: &SharedBroker, names: &[&str], prefetch: u16) -> Consumer
 
 async fn consume(broker: &SharedBroker, source: Source, prefetch: u16) -> Consumer {
     let mut consumer = broker.consume(source, prefetch).await.expect("consumes");
-    timeout(PATIENCE, consumer.link.wait_for(|link| link.up)).await.expect("comes up in time").expect("is not closed");
+    timeout(PATIENCE, consumer.link.wait_for(|link| link.up))
+        .await
+        .expect("comes up in time")
+        .expect("is not closed");
     consumer
 }
 
 async fn next(consumer: &mut Consumer) -> Delivery {
-    timeout(PATIENCE, consumer.deliveries.recv()).await.expect("a delivery comes in time").expect("the consumer is open")
+    timeout(PATIENCE, consumer.deliveries.recv())
+        .await
+        .expect("a delivery comes in time")
+        .expect("the consumer is open")
 }
 
 /// A queue whose nodes are still choosing a leader takes it a moment later.
@@ -128,7 +140,10 @@ async fn fanout_reaches_every_subscriber(site: Site) {
     let (mut first, mut others) = (tasks(&one, &["a"], 10).await, tasks(&two, &["b", "c.d"], 10).await);
     publish(&api, message(Address::All(worker()), "to all")).await;
     let delivery = next(&mut first).await;
-    assert_eq!((text(&delivery), &delivery.origin, delivery.redelivered), ("to all", &Origin::All(worker(), name("a")), false));
+    assert_eq!(
+        (text(&delivery), &delivery.origin, delivery.redelivered),
+        ("to all", &Origin::All(worker(), name("a")), false)
+    );
     let mut origins = vec![next(&mut others).await.origin, next(&mut others).await.origin];
     origins.sort_by_key(|origin| format!("{origin:?}"));
     assert_eq!(origins, [Origin::All(worker(), name("b")), Origin::All(worker(), name("c.d"))]);
@@ -193,9 +208,11 @@ async fn control_overtakes_and_reaches_the_connected(site: Site) {
 
 async fn responses_are_shared_without_loss(site: Site) {
     let (api, other, endpoint) = (site.api().await, site.api().await, site.endpoint().await);
-    let (mut one, mut two) = (consume(&api, Source::Responses, 50).await, consume(&other, Source::Responses, 50).await);
+    let (mut one, mut two) =
+        (consume(&api, Source::Responses, 50).await, consume(&other, Source::Responses, 50).await);
     let total = 500;
-    let messages = (0..total).map(|number| Message { persistent: true, ..message(Address::Responses, number.to_string()) });
+    let messages = (0..total)
+        .map(|number| Message { persistent: true, ..message(Address::Responses, number.to_string()) });
     let results = endpoint.publish(messages.collect()).await;
     assert!(results.len() == total && results.iter().all(Result::is_ok));
     let (mut seen, mut from_two) = (BTreeSet::new(), 0);
@@ -214,7 +231,11 @@ async fn responses_are_shared_without_loss(site: Site) {
 async fn what_is_published_together_goes_together_to_who_reads_lists(site: Site) {
     let (api, endpoint) = (site.api().await, site.endpoint().await);
     let mut responses = consume(&api, Source::Responses, 50).await;
-    let message = |reads, number: usize| Message { persistent: true, reads, ..message(Address::Responses, number.to_string()) };
+    let message = |reads, number: usize| Message {
+        persistent: true,
+        reads,
+        ..message(Address::Responses, number.to_string())
+    };
     for (reads, bodies) in [(WireVersion::One, 300), (WireVersion::Two, 1)] {
         let results = endpoint.publish((0..300).map(|number| message(reads, number)).collect()).await;
         assert!(results.len() == 300 && results.iter().all(Result::is_ok), "one result for each");
@@ -306,7 +327,10 @@ async fn the_prefetch_is_the_brake(site: Site) {
     for _ in 0..3 {
         held.push(next(&mut slow).await);
     }
-    assert!(timeout(Duration::from_millis(200), slow.deliveries.recv()).await.is_err(), "more than the prefetch came");
+    assert!(
+        timeout(Duration::from_millis(200), slow.deliveries.recv()).await.is_err(),
+        "more than the prefetch came"
+    );
     held.last().expect("three are held").acker.ack_through().await;
     assert_eq!(text(&next(&mut slow).await), "3");
 }
@@ -334,12 +358,20 @@ async fn one_process_for_a_name(site: Site) {
     publish(&api, message(Address::Named(worker(), vec![name("a"), name("b")]), "who")).await;
     assert_eq!(next(&mut second).await.origin, Origin::Named(worker(), name("b")));
     assert!(second.link.borrow().up, "one name that another process has is no reason to be down");
-    let refused: Vec<_> = second.refused.borrow().iter().map(|(subscription, refusal)| (subscription.clone(), refusal.held)).collect();
+    let refused: Vec<_> = second
+        .refused
+        .borrow()
+        .iter()
+        .map(|(subscription, refusal)| (subscription.clone(), refusal.held))
+        .collect();
     assert_eq!(refused, [((worker(), name("a")), true)]);
     assert_eq!(next(&mut first).await.origin, Origin::Named(worker(), name("a")));
     let epoch = second.link.borrow().epoch;
     one.close().await;
-    timeout(PATIENCE, second.refused.wait_for(|refused| refused.is_empty())).await.expect("takes over in time").expect("is not closed");
+    timeout(PATIENCE, second.refused.wait_for(|refused| refused.is_empty()))
+        .await
+        .expect("takes over in time")
+        .expect("is not closed");
     assert_eq!(second.link.borrow().epoch, epoch, "the name that was served all the time lost its link");
     let delivery = next(&mut second).await;
     assert_eq!((delivery.origin, delivery.redelivered), (Origin::Named(worker(), name("a")), true));
@@ -347,9 +379,12 @@ async fn one_process_for_a_name(site: Site) {
 
 async fn thousands_of_names_in_one_message(site: Site) {
     let (api, endpoint) = (site.api().await, site.endpoint().await);
-    // Long names, so that one header could not hold them all; a tenth of them have a queue, spread over all groups.
-    let names: Vec<EndpointName> = (0..3000).map(|number| name(format!("{number:04}.{}", "x".repeat(60)))).collect();
-    let present: Vec<(TaskType, EndpointName)> = names.iter().step_by(10).map(|name| (worker(), name.clone())).collect();
+    // Long names, so that one header could not hold them all; a tenth of them have a queue, spread over all
+    // groups.
+    let names: Vec<EndpointName> =
+        (0..3000).map(|number| name(format!("{number:04}.{}", "x".repeat(60)))).collect();
+    let present: Vec<(TaskType, EndpointName)> =
+        names.iter().step_by(10).map(|name| (worker(), name.clone())).collect();
     let mut wanted: BTreeSet<EndpointName> = present.iter().map(|(_, name)| name.clone()).collect();
     let mut fleet = consume(&endpoint, Source::Tasks(present), 10).await;
     let body = "x".repeat(1000);
@@ -378,7 +413,9 @@ async fn a_fleet_on_one_link(site: Site) {
     publish(&api, message(Address::All(worker()), "to all")).await;
     while !missing.is_empty() {
         let delivery = next(&mut fleet).await;
-        let Origin::All(_, name) = &delivery.origin else { panic!("{:?} came unexpectedly", delivery.origin) };
+        let Origin::All(_, name) = &delivery.origin else {
+            panic!("{:?} came unexpectedly", delivery.origin)
+        };
         assert!(missing.remove(name), "{name} got it twice");
         delivery.acker.ack_through().await;
     }
@@ -402,7 +439,8 @@ async fn bodies_pass_untouched(site: Site) {
 async fn messages_expire(site: Site) {
     let (api, endpoint) = (site.api().await, site.endpoint().await);
     drop(tasks(&endpoint, &["a"], 10).await);
-    let short = Message { expires_in: Some(Duration::from_millis(1)), ..message(Address::All(worker()), "short") };
+    let short =
+        Message { expires_in: Some(Duration::from_millis(1)), ..message(Address::All(worker()), "short") };
     let long = Message { expires_in: Some(Duration::MAX), ..message(Address::All(worker()), "long") };
     let results = api.publish(vec![short, long]).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
@@ -463,7 +501,10 @@ mod broken_links {
     }
 
     async fn down(broker: &dyn Broker) {
-        timeout(PATIENCE, broker.link().wait_for(|link| !link.up)).await.expect("goes down in time").expect("is not closed");
+        timeout(PATIENCE, broker.link().wait_for(|link| !link.up))
+            .await
+            .expect("goes down in time")
+            .expect("is not closed");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -482,13 +523,25 @@ mod broken_links {
 
         proxy.refuse();
         down(&*endpoint).await;
-        timeout(PATIENCE, a.link.wait_for(|link| !link.up)).await.expect("goes down in time").expect("is not closed");
+        timeout(PATIENCE, a.link.wait_for(|link| !link.up))
+            .await
+            .expect("goes down in time")
+            .expect("is not closed");
         let results = endpoint.publish(vec![message(Address::Presence, "lost"); 2]).await;
-        assert!(matches!(results[..], [Err(BrokerError::Disconnected { .. }), Err(BrokerError::Disconnected { .. })]), "{results:?}");
+        assert!(
+            matches!(
+                results[..],
+                [Err(BrokerError::Disconnected { .. }), Err(BrokerError::Disconnected { .. })]
+            ),
+            "{results:?}"
+        );
         publish(&api, message(Address::All(worker()), "4")).await;
 
         proxy.pass();
-        timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > before.1)).await.expect("in time").expect("is not closed");
+        timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > before.1))
+            .await
+            .expect("in time")
+            .expect("is not closed");
         up(&*endpoint).await;
         assert!(endpoint.link().borrow().epoch > before.0);
         // Belongs to a link that is gone: must not acknowledge anything of the new one.
@@ -522,13 +575,21 @@ mod broken_links {
                     proxy.cut();
                 }
                 let mut left: Vec<Message> = (0..20)
-                    .map(|number| Message { persistent: true, ..message(Address::Responses, (chunk * 20 + number).to_string()) })
+                    .map(|number| Message {
+                        persistent: true,
+                        ..message(Address::Responses, (chunk * 20 + number).to_string())
+                    })
                     .collect();
                 while !left.is_empty() {
                     up(&*endpoint).await;
                     let results = endpoint.publish(left.clone()).await;
                     assert_eq!(results.len(), left.len());
-                    left = left.into_iter().zip(results).filter(|(_, result)| result.is_err()).map(|(message, _)| message).collect();
+                    left = left
+                        .into_iter()
+                        .zip(results)
+                        .filter(|(_, result)| result.is_err())
+                        .map(|(message, _)| message)
+                        .collect();
                 }
             }
         };
@@ -548,7 +609,8 @@ mod broken_links {
         let site = Site::amqp();
         let (Site::Amqp(message_queue), proxy) = site.proxied().await else { panic!("it is RabbitMQ") };
         let heartbeat = Duration::from_secs(1);
-        let endpoint = AmqpBroker::start(AmqpOptions { heartbeat, ..AmqpOptions::new(message_queue, Role::Endpoint) });
+        let endpoint =
+            AmqpBroker::start(AmqpOptions { heartbeat, ..AmqpOptions::new(message_queue, Role::Endpoint) });
         up(&*endpoint).await;
         let mut a = tasks(&endpoint, &["a"], 10).await;
         let epoch = a.link.borrow().epoch;
@@ -560,7 +622,10 @@ mod broken_links {
         // Hangs up on those who try meanwhile, so that the test need not wait for their time limits.
         proxy.refuse();
         proxy.pass();
-        timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > epoch)).await.expect("in time").expect("is not closed");
+        timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > epoch))
+            .await
+            .expect("in time")
+            .expect("is not closed");
         let api = site.api().await;
         nothing_else(&api, &mut a, "a").await;
     }
@@ -573,10 +638,16 @@ mod broken_links {
         let endpoint = proxied.connect(Role::Endpoint);
         let mut a = endpoint.consume(Source::Tasks(vec![(worker(), name("a"))]), 10).await.expect("consumes");
         let results = endpoint.publish(vec![message(Address::Presence, "early")]).await;
-        assert!(matches!(&results[..], [Err(BrokerError::Disconnected { safe_url })] if !safe_url.contains(":guest@")), "{results:?}");
+        assert!(
+            matches!(&results[..], [Err(BrokerError::Disconnected { safe_url })] if !safe_url.contains(":guest@")),
+            "{results:?}"
+        );
         assert!(!endpoint.link().borrow().up && !a.link.borrow().up);
         proxy.pass();
-        timeout(PATIENCE, a.link.wait_for(|link| link.up)).await.expect("comes up in time").expect("is not closed");
+        timeout(PATIENCE, a.link.wait_for(|link| link.up))
+            .await
+            .expect("comes up in time")
+            .expect("is not closed");
         nothing_else(&site.api().await, &mut a, "a").await;
     }
 
@@ -589,7 +660,10 @@ mod broken_links {
         endpoint.unsubscribe(vec![(worker(), name("a"))]).await.expect("unsubscribes");
         let epoch = a.link.borrow().epoch;
         proxy.cut();
-        timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > epoch)).await.expect("in time").expect("is not closed");
+        timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > epoch))
+            .await
+            .expect("in time")
+            .expect("is not closed");
         publish(&api, message(Address::All(worker()), "to all")).await;
         nothing_else(&api, &mut a, "a").await;
     }
@@ -625,10 +699,18 @@ mod broken_links {
         let mut responses = consume(&api, Source::Responses, 10).await;
         publish(&endpoint, message(Address::Responses, "before")).await;
         management::delete(&["exchanges", "/", &format!("{exchange}.responses")]).await;
-        let results = endpoint.publish(vec![message(Address::Responses, "lost"), message(Address::Presence, "as well")]).await;
-        assert!(matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("NOT_FOUND")), "{results:?}");
+        let results = endpoint
+            .publish(vec![message(Address::Responses, "lost"), message(Address::Presence, "as well")])
+            .await;
+        assert!(
+            matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("NOT_FOUND")),
+            "{results:?}"
+        );
         publish_again(&endpoint, message(Address::Responses, "after")).await;
-        assert_eq!((text(&next(&mut responses).await), text(&next(&mut responses).await)), ("before", "after"));
+        assert_eq!(
+            (text(&next(&mut responses).await), text(&next(&mut responses).await)),
+            ("before", "after")
+        );
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -639,7 +721,10 @@ mod broken_links {
         publish(&endpoint, message(Address::Responses, "before")).await;
         management::delete(&["queues", "/", &format!("{exchange}.responses")]).await;
         let results = endpoint.publish(vec![message(Address::Responses, "lost")]).await;
-        assert!(matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("does not exist")), "{results:?}");
+        assert!(
+            matches!(&results[0], Err(BrokerError::Unconfirmed { reason }) if reason.contains("does not exist")),
+            "{results:?}"
+        );
         publish_again(&endpoint, message(Address::Responses, "after")).await;
         let mut responses = consume(&api, Source::Responses, 10).await;
         assert_eq!(text(&next(&mut responses).await), "after");
@@ -651,26 +736,41 @@ mod broken_links {
 
     /// Consumes `worker` and `backup` of `a`, of which `worker` alone can be had.
     async fn worker_alone(api: &SharedBroker, endpoint: &SharedBroker) -> Consumer {
-        let mut a = consume(endpoint, Source::Tasks(vec![(backup(), name("a")), (worker(), name("a"))]), 10).await;
-        let refused =
-            timeout(PATIENCE, a.refused.wait_for(|refused| !refused.is_empty())).await.expect("in time").expect("is open").clone();
-        let refused: Vec<_> = refused.into_iter().map(|(subscription, refusal)| (subscription, refusal.held)).collect();
+        let mut a =
+            consume(endpoint, Source::Tasks(vec![(backup(), name("a")), (worker(), name("a"))]), 10).await;
+        let refused = timeout(PATIENCE, a.refused.wait_for(|refused| !refused.is_empty()))
+            .await
+            .expect("in time")
+            .expect("is open")
+            .clone();
+        let refused: Vec<_> =
+            refused.into_iter().map(|(subscription, refusal)| (subscription, refusal.held)).collect();
         assert_eq!(refused, [((backup(), name("a")), false)]);
         let epoch = a.link.borrow().epoch;
         // Over several tries of the other one.
         for round in 0..20 {
             publish(api, message(Address::All(worker()), round.to_string())).await;
             let delivery = next(&mut a).await;
-            assert_eq!((text(&delivery), &delivery.origin), (round.to_string().as_str(), &Origin::All(worker(), name("a"))));
+            assert_eq!(
+                (text(&delivery), &delivery.origin),
+                (round.to_string().as_str(), &Origin::All(worker(), name("a")))
+            );
             delivery.acker.ack_through().await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!((a.link.borrow().up, a.link.borrow().epoch), (true, epoch), "a refused queue cost the connection");
+        assert_eq!(
+            (a.link.borrow().up, a.link.borrow().epoch),
+            (true, epoch),
+            "a refused queue cost the connection"
+        );
         a
     }
 
     async fn all_can_be_had(api: &SharedBroker, a: &mut Consumer) {
-        timeout(PATIENCE, a.refused.wait_for(|refused| refused.is_empty())).await.expect("in time").expect("is not closed");
+        timeout(PATIENCE, a.refused.wait_for(|refused| refused.is_empty()))
+            .await
+            .expect("in time")
+            .expect("is not closed");
         publish(api, message(Address::Named(backup(), vec![name("a")]), "backup")).await;
         assert_eq!(text(&next(a).await), "backup");
     }
@@ -681,7 +781,11 @@ mod broken_links {
         let Site::Amqp(MessageQueue { exchange, .. }) = &site else { panic!("it is RabbitMQ") };
         let (api, endpoint) = (site.api().await, site.endpoint().await);
         let queue = format!("{exchange}.backup.a");
-        management::put(&["queues", "/", &queue], &json!({ "durable": true, "arguments": { "x-max-length": 7 } })).await;
+        management::put(
+            &["queues", "/", &queue],
+            &json!({ "durable": true, "arguments": { "x-max-length": 7 } }),
+        )
+        .await;
         let mut a = worker_alone(&api, &endpoint).await;
         management::delete(&["queues", "/", &queue]).await;
         all_can_be_had(&api, &mut a).await;
@@ -710,7 +814,8 @@ mod broken_links {
             let mut permissions = json!({ "configure": ".*", "write": ".*", "read": ".*" });
             permissions[kind] = json!(format!("^(?!{}[.]backup[.]a$).*", queue.exchange));
             management::put(&["permissions", "/", &user], &permissions).await;
-            let queue = MessageQueue { username: user.clone(), password: Secret::new("secret"), ..queue.clone() };
+            let queue =
+                MessageQueue { username: user.clone(), password: Secret::new("secret"), ..queue.clone() };
             let (api, endpoint) = (site.api().await, Site::Amqp(queue).endpoint().await);
             let mut a = worker_alone(&api, &endpoint).await;
             permissions[kind] = json!(".*");
@@ -733,7 +838,11 @@ mod broken_links {
         let (api, endpoint) = (site.api().await, Site::Amqp(queue).endpoint().await);
         let mut a = tasks(&endpoint, &["a"], 10).await;
         nothing_else(&api, &mut a, "a").await;
-        management::put(&["permissions", "/", &user], &json!({ "configure": ".*", "write": ".*", "read": ".*" })).await;
+        management::put(
+            &["permissions", "/", &user],
+            &json!({ "configure": ".*", "write": ".*", "read": ".*" }),
+        )
+        .await;
         loop {
             publish(&api, message(Address::Control(worker(), vec![name("a")]), "stop")).await;
             if timeout(Duration::from_millis(200), a.deliveries.recv()).await.is_ok() {

@@ -1,4 +1,5 @@
-//! Dead letters on RabbitMQ: junk of any size and number holds nobody up, whatever the dead exchange says to it.
+//! Dead letters on RabbitMQ: junk of any size and number holds nobody up, whatever the dead exchange says to
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn connect(message_queue: &MessageQueue) -> SharedBroker {
     let api = AmqpBroker::start(AmqpOptions::new(message_queue.clone(), Role::Api { types: vec![] }));
-    timeout(PATIENCE, api.link().wait_for(|link| link.up)).await.expect("connects in time").expect("is not closed");
+    timeout(PATIENCE, api.link().wait_for(|link| link.up))
+        .await
+        .expect("connects in time")
+        .expect("is not closed");
     api
 }
 
@@ -27,15 +31,21 @@ async fn responses(api: &SharedBroker) -> Consumer {
 }
 
 async fn next(consumer: &mut Consumer) -> Delivery {
-    timeout(PATIENCE, consumer.deliveries.recv()).await.expect("a delivery comes in time").expect("the consumer is open")
+    timeout(PATIENCE, consumer.deliveries.recv())
+        .await
+        .expect("a delivery comes in time")
+        .expect("the consumer is open")
 }
 
 async fn queues() -> Queues {
-    Queues::at(&std::env::var("TASKER_TEST_AMQP").expect("TASKER_TEST_AMQP is not set")).await.expect("connects")
+    Queues::at(&std::env::var("TASKER_TEST_AMQP").expect("TASKER_TEST_AMQP is not set"))
+        .await
+        .expect("connects")
 }
 
 async fn report(api: &SharedBroker) {
-    let message = Message { persistent: true, ..Message::new(Address::Responses, Bytes::from_static(b"honest")) };
+    let message =
+        Message { persistent: true, ..Message::new(Address::Responses, Bytes::from_static(b"honest")) };
     let results = api.publish(vec![message]).await;
     assert!(matches!(results[..], [Ok(())]), "{results:?}");
 }
@@ -62,10 +72,16 @@ async fn of_a_huge_message_the_head_is_kept() {
     let message_queue = message_queue();
     let (api, queues) = (connect(&message_queue).await, queues().await);
     let mut consumer = responses(&api).await;
-    queues.put(&format!("{}.responses", message_queue.exchange), &vec![b'x'; 17 << 20]).await.expect("publishes");
+    queues
+        .put(&format!("{}.responses", message_queue.exchange), &vec![b'x'; 17 << 20])
+        .await
+        .expect("publishes");
     let delivery = next(&mut consumer).await;
     let dead = DeadLetters::new(api.clone(), "responses");
-    assert_eq!(dead.bury(vec![DeadLetter::new(delivery.body.clone(), "junk".to_owned())]).await, Buried { kept: 1, dropped: 0 });
+    assert_eq!(
+        dead.bury(vec![DeadLetter::new(delivery.body.clone(), "junk".to_owned())]).await,
+        Buried { kept: 1, dropped: 0 }
+    );
     let kept = queues.drain(&format!("{}.dead", message_queue.exchange)).await.expect("reads");
     assert_eq!(kept.iter().map(Vec::len).collect::<Vec<_>>(), [64 << 10]);
 }
@@ -89,7 +105,9 @@ async fn what_may_not_be_buried_is_dropped() {
     management::put(&["users", &user], &json!({ "password": "secret", "tags": "" })).await;
     let permissions = json!({ "configure": ".*", "write": format!("^(?!{}[.]dead$).*", message_queue.exchange), "read": ".*" });
     management::put(&["permissions", "/", &user], &permissions).await;
-    let api = connect(&MessageQueue { username: user.clone(), password: Secret::new("secret"), ..message_queue }).await;
+    let api =
+        connect(&MessageQueue { username: user.clone(), password: Secret::new("secret"), ..message_queue })
+            .await;
     is_dropped(&api, &mut responses(&api).await).await;
     management::delete(&["users", &user]).await;
 }
@@ -99,16 +117,29 @@ async fn one_bad_exchange_stops_no_publish_to_another() {
     let message_queue = message_queue();
     let exchange = &message_queue.exchange;
     let [bad, good] = ["bad", "good"].map(|name| name.parse::<tasker::domain::TaskType>().expect("a type"));
-    management::put(&["exchanges", "/", &format!("{exchange}.bad")], &json!({ "type": "topic", "durable": true })).await;
+    management::put(
+        &["exchanges", "/", &format!("{exchange}.bad")],
+        &json!({ "type": "topic", "durable": true }),
+    )
+    .await;
     for queue in ["responses", "presence", "dead"] {
         let arguments = json!({ "x-max-length": 1000 });
-        management::put(&["queues", "/", &format!("{exchange}.{queue}")], &json!({ "durable": true, "arguments": arguments })).await;
+        management::put(
+            &["queues", "/", &format!("{exchange}.{queue}")],
+            &json!({ "durable": true, "arguments": arguments }),
+        )
+        .await;
     }
     let role = Role::Api { types: vec![bad.clone(), good.clone()] };
     let api = AmqpBroker::start(AmqpOptions::new(message_queue.clone(), role));
-    timeout(PATIENCE, api.link().wait_for(|link| link.up)).await.expect("connects in time").expect("is not closed");
+    timeout(PATIENCE, api.link().wait_for(|link| link.up))
+        .await
+        .expect("connects in time")
+        .expect("is not closed");
     let epoch = api.link().borrow().epoch;
-    let to = |task_type: &tasker::domain::TaskType| Message::new(Address::All(task_type.clone()), Bytes::from_static(b"task"));
+    let to = |task_type: &tasker::domain::TaskType| {
+        Message::new(Address::All(task_type.clone()), Bytes::from_static(b"task"))
+    };
     for _ in 0..5 {
         let results = api.publish(vec![to(&good), to(&bad), to(&good)]).await;
         assert!(
@@ -138,7 +169,12 @@ async fn a_queue_of_the_api_that_is_refused_is_told_and_stops_no_other() {
     management::put(&["users", &user], &json!({ "password": "secret", "tags": "" })).await;
     let mut permissions = json!({ "configure": ".*", "write": ".*", "read": format!("^(?!{}[.]responses$).*", message_queue.exchange) });
     management::put(&["permissions", "/", &user], &permissions).await;
-    let api = connect(&MessageQueue { username: user.clone(), password: Secret::new("secret"), ..message_queue.clone() }).await;
+    let api = connect(&MessageQueue {
+        username: user.clone(),
+        password: Secret::new("secret"),
+        ..message_queue.clone()
+    })
+    .await;
     let mut refused = responses(&api).await;
     let mut presence = api.consume(Source::Presence, 100).await.expect("consumes");
     timeout(PATIENCE, async {

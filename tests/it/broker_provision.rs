@@ -13,7 +13,8 @@ fn configuration() -> (Management, MessageQueue) {
     let management = management::configuration();
     let own = format!("test/{}", Uuid::new_v4().simple());
     let (username, virtual_host, password) = (own.clone(), own, Secret::new("first & ?#%"));
-    let message_queue = MessageQueue { username, virtual_host, password, exchange: "tasker".to_owned(), ..message_queue() };
+    let message_queue =
+        MessageQueue { username, virtual_host, password, exchange: "tasker".to_owned(), ..message_queue() };
     (management, message_queue)
 }
 
@@ -42,7 +43,10 @@ async fn makes_what_is_missing_and_resets_when_told() {
 
     let changed = MessageQueue { password: Secret::new("second"), ..message_queue.clone() };
     let done = provision(&interface, &changed, false).await.expect("provisions again");
-    assert_eq!(done[..2], [format!("kept the virtual host `{own}`"), format!("set the password of the user `{own}`")]);
+    assert_eq!(
+        done[..2],
+        [format!("kept the virtual host `{own}`"), format!("set the password of the user `{own}`")]
+    );
     works(&changed).await;
 
     let done = provision(&interface, &changed, true).await.expect("resets");
@@ -64,14 +68,18 @@ async fn says_what_is_wrong_without_secrets() {
     let (management, message_queue) = configuration();
     let secret = || Secret::new("canary-password");
     let wrong = Management { password: secret(), ..management.clone() };
-    let nobody = Management { apiurl: "http://user:canary-password@127.0.0.1:1/api".to_owned(), ..wrong.clone() };
+    let nobody =
+        Management { apiurl: "http://user:canary-password@127.0.0.1:1/api".to_owned(), ..wrong.clone() };
     let nonsense = Management { apiurl: "canary-password".to_owned(), ..wrong.clone() };
     let errors = [
         provision(&wrong, &message_queue, false).await.expect_err("the password is wrong"),
         provision(&nobody, &message_queue, false).await.expect_err("nobody listens there"),
         provision(&nonsense, &message_queue, false).await.expect_err("that is no address"),
     ];
-    assert!(matches!(&errors, [ProvisionError::Unauthorized { .. }, ProvisionError::Unreachable { .. }, ProvisionError::Address]));
+    assert!(matches!(
+        &errors,
+        [ProvisionError::Unauthorized { .. }, ProvisionError::Unreachable { .. }, ProvisionError::Address]
+    ));
     for error in errors {
         let text = format!("{error} {error:?}");
         assert!(!text.contains("canary"), "{text}");

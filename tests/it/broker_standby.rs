@@ -1,4 +1,5 @@
-//! A name that changes hands between real processes: whoever goes, and however, no task finds nobody in between.
+//! A name that changes hands between real processes: whoever goes, and however, no task finds nobody in
+//! between.
 
 use std::time::Duration;
 
@@ -25,7 +26,10 @@ fn with_standby() -> anyhow::Result<(Platform, Process)> {
 }
 
 /// Posts tasks while the first process goes, and asserts that each was expected of the name and done.
-fn nothing_is_lost(platform: &Platform, go: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+fn nothing_is_lost(
+    platform: &Platform,
+    go: impl FnOnce() -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
     let mut identifiers = Vec::new();
     let mut submit = |count: usize| -> anyhow::Result<()> {
         for _ in 0..count {
@@ -54,7 +58,10 @@ fn nothing_is_lost(platform: &Platform, go: impl FnOnce() -> anyhow::Result<()> 
 fn metric(platform: &Platform, name: &str) -> anyhow::Result<f64> {
     let (_, text) = platform.get("/metrics")?;
     let Value::String(text) = text else { anyhow::bail!("{text}") };
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).with_context(|| format!("no {name}: {text}"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .with_context(|| format!("no {name}: {text}"))?;
     Ok(line.parse()?)
 }
 

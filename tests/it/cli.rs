@@ -34,7 +34,10 @@ fn every_command_is_explained_with_an_example() {
             assert!(argument.get_help().is_some(), "`{path}` does not explain {}", argument.get_id());
         }
         // clap's own `help` needs no example.
-        command.get_subcommands().filter(|inner| inner.get_name() != "help").for_each(|inner| check(inner, &path));
+        command
+            .get_subcommands()
+            .filter(|inner| inner.get_name() != "help")
+            .for_each(|inner| check(inner, &path));
     }
     check(&tasker::cli::command(), "");
 }
@@ -44,7 +47,10 @@ fn every_example_can_be_typed() {
     fn examples(command: &clap::Command, lines: &mut Vec<String>) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         // What follows two blanks explains the example.
-        lines.extend(help.lines().filter_map(|line| Some(line.split_once("tasker ")?.1.split("  ").next()?.trim().to_owned())));
+        lines
+            .extend(help.lines().filter_map(|line| {
+                Some(line.split_once("tasker ")?.1.split("  ").next()?.trim().to_owned())
+            }));
         command.get_subcommands().for_each(|inner| examples(inner, lines));
     }
     let mut lines = Vec::new();
@@ -53,7 +59,9 @@ fn every_example_can_be_typed() {
     for line in lines {
         // What stands between quotes is one word.
         let parts = line.split(" > ").next().unwrap_or_default().split('\'').enumerate();
-        let typed: String = parts.map(|(place, part)| if place % 2 == 1 { part.replace(' ', "") } else { part.to_owned() }).collect();
+        let typed: String = parts
+            .map(|(place, part)| if place % 2 == 1 { part.replace(' ', "") } else { part.to_owned() })
+            .collect();
         assert!(read(&typed).is_ok(), "tasker {line}");
     }
 }
@@ -64,31 +72,51 @@ fn servers_have_their_defaults() {
     let names: Vec<_> = up.endpoints.iter().flatten().map(|name| name.as_str()).collect();
     assert_eq!((up.listen, names), (None, vec!["console1", "console2"]));
     assert_eq!(up.data_dir.to_str(), Some("./tasker-data"));
-    let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else { panic!("another command") };
+    let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else {
+        panic!("another command")
+    };
     assert_eq!((endpoint.endpoint.as_str(), endpoint.tasktypes.len(), endpoint.data_dir), ("web1", 2, None));
-    let Command::Bench(Bench::Tasks(bench)) = command("bench tasks --count 5") else { panic!("another command") };
+    let Command::Bench(Bench::Tasks(bench)) = command("bench tasks --count 5") else {
+        panic!("another command")
+    };
     assert_eq!((bench.count, bench.concurrency, bench.payload_bytes, bench.rate), (5, 64, 100, None));
-    let Command::Bench(Bench::Fleet(bench)) = command("bench fleet --endpoints 5") else { panic!("another command") };
+    let Command::Bench(Bench::Fleet(bench)) = command("bench fleet --endpoints 5") else {
+        panic!("another command")
+    };
     assert_eq!((bench.endpoints, bench.tasks), (5, 10));
-    let Command::Bench(Bench::Http(bench)) = command("bench http --count 5") else { panic!("another command") };
+    let Command::Bench(Bench::Http(bench)) = command("bench http --count 5") else {
+        panic!("another command")
+    };
     assert_eq!((bench.count, bench.delay, bench.rounds, bench.hosts, bench.retries), (5, 1000, 3, 8, 3));
 }
 
 #[test]
 fn a_file_is_named_by_mode_or_path() {
-    let file = |line: &str| read(line).map(|cli| (cli.global.named_file(), cli.global.file())).expect("valid");
+    let file =
+        |line: &str| read(line).map(|cli| (cli.global.named_file(), cli.global.file())).expect("valid");
     let mode = |name: &str| ConfigFile::Mode(name.to_owned());
     assert_eq!(file("up"), (None, mode("development")));
     assert_eq!(file("-m production api"), (Some(mode("production")), mode("production")));
-    assert_eq!(file("api --mode staging").1.path().as_deref().and_then(std::path::Path::to_str), Some("config/staging.config.yaml"));
+    assert_eq!(
+        file("api --mode staging").1.path().as_deref().and_then(std::path::Path::to_str),
+        Some("config/staging.config.yaml")
+    );
     assert_eq!(file("config check --config x.yaml").1, ConfigFile::Path("x.yaml".into()));
 }
 
 #[test]
 fn submissions_take_endpoints_and_waits_in_several_ways() {
-    for line in ["submit worker --endpoints a,b", "submit worker -e a -e b", "submit worker --endpoint a --endpoints b"] {
+    for line in [
+        "submit worker --endpoints a,b",
+        "submit worker -e a -e b",
+        "submit worker --endpoint a --endpoints b",
+    ] {
         let Command::Submit(submit) = command(line) else { panic!("another command") };
-        assert_eq!(submit.endpoints.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["a", "b"], "{line}");
+        assert_eq!(
+            submit.endpoints.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+            ["a", "b"],
+            "{line}"
+        );
     }
     for (line, wait) in [
         ("submit worker", None),
@@ -99,9 +127,16 @@ fn submissions_take_endpoints_and_waits_in_several_ways() {
         let Command::Submit(submit) = command(line) else { panic!("another command") };
         assert_eq!(submit.waiting.wait, wait, "{line}");
     }
-    let Command::Status(status) = command("status worker x --responses missing --wait") else { panic!("another command") };
-    assert_eq!((status.id.as_str(), status.waiting.responses, status.waiting.wait), ("x", Some(Responses::Missing), Some(None)));
-    let Command::List(list) = command("list worker --status done,SENT --since 2024-07-12T12:00:00+02:00 --limit 5") else {
+    let Command::Status(status) = command("status worker x --responses missing --wait") else {
+        panic!("another command")
+    };
+    assert_eq!(
+        (status.id.as_str(), status.waiting.responses, status.waiting.wait),
+        ("x", Some(Responses::Missing), Some(None))
+    );
+    let Command::List(list) =
+        command("list worker --status done,SENT --since 2024-07-12T12:00:00+02:00 --limit 5")
+    else {
         panic!("another command")
     };
     assert_eq!((list.status.len(), list.page.limit), (2, 5));
@@ -109,9 +144,13 @@ fn submissions_take_endpoints_and_waits_in_several_ways() {
     let Command::Submit(submit) = command("submit worker --run-at 5m") else { panic!("another command") };
     let later = submit.run_at.expect("a time").since(tasker::clock::Clock::system().now());
     assert!((Duration::from_secs(1)..=Duration::from_secs(300)).contains(&later), "{later:?}");
-    let Command::Submit(submit) = command("submit worker --run-at 2024-07-12T10:00:00Z") else { panic!("another command") };
+    let Command::Submit(submit) = command("submit worker --run-at 2024-07-12T10:00:00Z") else {
+        panic!("another command")
+    };
     assert_eq!(submit.run_at.map(|time| time.to_string()).as_deref(), Some("2024-07-12T10:00:00.000000Z"));
-    let Command::Config(Configuration::Check { roles, connect: false }) = command("config check --for api --for endpoint") else {
+    let Command::Config(Configuration::Check { roles, connect: false }) =
+        command("config check --for api --for endpoint")
+    else {
         panic!("another command")
     };
     assert_eq!(roles, [Role::Api, Role::Endpoint]);
@@ -122,7 +161,10 @@ fn a_type_may_be_left_out() {
     let Command::Status(status) = command("status x") else { panic!("another command") };
     assert_eq!((status.task_type, status.id.as_str()), (None, "x"));
     let Command::Status(status) = command("status worker x -e web3") else { panic!("another command") };
-    assert_eq!((status.task_type.is_some(), status.of_endpoint.as_ref().map(|name| name.as_str())), (true, Some("web3")));
+    assert_eq!(
+        (status.task_type.is_some(), status.of_endpoint.as_ref().map(|name| name.as_str())),
+        (true, Some("web3"))
+    );
     let Command::List(list) = command("list --wide") else { panic!("another command") };
     assert!(list.task_type.is_none() && list.wide);
     let Command::Cancel(cancel) = command("cancel worker x y") else { panic!("another command") };
@@ -140,8 +182,15 @@ fn help_shows_the_global_options_that_matter() {
         let inner = tree.find_subcommand(name).unwrap_or_else(|| panic!("no command {name}"));
         inner.get_arguments().any(|argument| argument.get_id() == option && !argument.is_hide_set())
     };
-    assert!(shows("submit", "api") && shows("worker", "api") && shows("up", "mode") && shows("submit", "json"));
-    assert!(!shows("up", "api") && !shows("endpoint", "json") && !shows("completions", "config") && !shows("bench", "insecure"));
+    assert!(
+        shows("submit", "api") && shows("worker", "api") && shows("up", "mode") && shows("submit", "json")
+    );
+    assert!(
+        !shows("up", "api")
+            && !shows("endpoint", "json")
+            && !shows("completions", "config")
+            && !shows("bench", "insecure")
+    );
     // What is not shown is taken all the same.
     assert!(read("up --api http://h:1").is_ok());
 }

@@ -17,12 +17,18 @@ fn names_that_nothing_has_come_back_with_those_there_are() -> anyhow::Result<()>
     let up = place.up("--config c.yaml --listen 127.0.0.1:0 --endpoints console1")?;
     let said = |line: &str| place.refused(&format!("{line} --api {}", up.api));
     for (line, text) in [
-        ("submit wroker", r#"unknown task type "wroker" (configured: backup, worker, builds); did you mean worker?"#),
+        (
+            "submit wroker",
+            r#"unknown task type "wroker" (configured: backup, worker, builds); did you mean worker?"#,
+        ),
         ("status worker nope", r#"task "nope" of type worker not found"#),
         ("cancel worker nope", r#"task "nope" of type worker not found"#),
         ("queue pause worker", r#"task type "worker" has no work queue (those that have one: builds)"#),
         ("queue pause biulds", r#"unknown work queue "biulds" (configured: builds); did you mean builds?"#),
-        ("schedules run nigthly", r#"unknown schedule "nigthly" (configured: nightly); did you mean nightly?"#),
+        (
+            "schedules run nigthly",
+            r#"unknown schedule "nigthly" (configured: nightly); did you mean nightly?"#,
+        ),
         ("endpoints forget cosnole1", r#"unknown endpoint "cosnole1" (known: "#),
     ] {
         let said = said(line)?;
@@ -52,10 +58,20 @@ fn payloads_that_cannot_be_sent_are_named() -> anyhow::Result<()> {
     let line = |more: &str| format!("submit worker {more} --api {}", up.api);
     let fed = place.fed(&line("--payload-file -"), "{")?;
     ensure!(fed.code == Some(1) && fed.err.starts_with("tasker: standard input: not JSON: "), "{fed:?}");
-    ensure!(place.refused(&line("--payload-file payload.json"))?.starts_with("tasker: payload.json: not JSON: "));
+    ensure!(
+        place.refused(&line("--payload-file payload.json"))?.starts_with("tasker: payload.json: not JSON: ")
+    );
     ensure!(place.refused(&line("--payload {"))?.starts_with("tasker: --payload: not JSON: "));
-    ensure!(place.refused(&line("--payload @payload.json"))?.ends_with("; --payload-file reads a file, and - standard input\n"));
-    ensure!(place.refused(&line("--payload-file nowhere.json"))?.starts_with("tasker: cannot read nowhere.json: "));
+    ensure!(
+        place
+            .refused(&line("--payload @payload.json"))?
+            .ends_with("; --payload-file reads a file, and - standard input\n")
+    );
+    ensure!(
+        place
+            .refused(&line("--payload-file nowhere.json"))?
+            .starts_with("tasker: cannot read nowhere.json: ")
+    );
     let large = place.refused(&line("--payload-file large.json"))?;
     ensure!(large.contains("bytes (2.0 MiB), the limit is 1MiB (api.body_limit)"), "{large}");
     Ok(())
@@ -64,9 +80,17 @@ fn payloads_that_cannot_be_sent_are_named() -> anyhow::Result<()> {
 #[test]
 fn tips_are_of_what_may_have_been_meant() -> anyhow::Result<()> {
     let place = Place::new()?;
-    for (line, flag) in [("rerun first --failed", "--failed"), ("submit worker --to web1", "--to"), ("submit worker --run-at -5m", "-5")] {
+    for (line, flag) in [
+        ("rerun first --failed", "--failed"),
+        ("submit worker --to web1", "--to"),
+        ("submit worker --run-at -5m", "-5"),
+    ] {
         let refused = place.refused(line)?;
-        ensure!(refused.starts_with(&format!("error: unexpected argument '{flag}' found\n")) && !refused.contains("tip:"), "{refused}");
+        ensure!(
+            refused.starts_with(&format!("error: unexpected argument '{flag}' found\n"))
+                && !refused.contains("tip:"),
+            "{refused}"
+        );
         ensure!(!refused.contains("--ca-file") && !refused.contains("--token-file"), "{refused}");
     }
     let meant = place.refused("submit worker --paylod 1")?;
@@ -89,7 +113,10 @@ fn a_client_of_the_other_scheme_is_told_so_and_fills_no_log() -> anyhow::Result<
     ensure!(said.contains("does not speak https: use http://"), "{said}");
     tasker_services::until("the log tells of it", std::time::Duration::from_secs(60), || {
         let log = place.log()?;
-        ensure!(log.contains("a connection ended without a request") && log.contains("peer=127.0.0.1:"), "{log}");
+        ensure!(
+            log.contains("a connection ended without a request") && log.contains("peer=127.0.0.1:"),
+            "{log}"
+        );
         ensure!(!log.contains("ERROR"), "{log}");
         Ok(())
     })
@@ -101,12 +128,26 @@ fn what_is_wrong_with_a_configuration_goes_to_standard_error() -> anyhow::Result
     place.write("c.yaml", "task_types: [worker]\napi: {prot: 1}")?;
     for line in ["config check --config c.yaml", "config show --config c.yaml", "api --config c.yaml"] {
         let said = place.refused(line)?;
-        ensure!(said.starts_with("tasker: the configuration is not valid: api.prot: unknown key; did you mean `port`?"), "{line}: {said}");
+        ensure!(
+            said.starts_with(
+                "tasker: the configuration is not valid: api.prot: unknown key; did you mean `port`?"
+            ),
+            "{line}: {said}"
+        );
     }
-    ensure!(place.refused("config check --config nowhere.yaml")?.starts_with("tasker: cannot read the configuration file nowhere.yaml"));
+    ensure!(
+        place
+            .refused("config check --config nowhere.yaml")?
+            .starts_with("tasker: cannot read the configuration file nowhere.yaml")
+    );
     place.write("c.yaml", "task_types: [worker]\nschedules: [{name: s, type: wroker, cron: '0 3 * * *'}]")?;
     let said = place.refused("config check --config c.yaml")?;
-    ensure!(said.contains(r#"schedules[0].type: unknown task type "wroker" (configured: worker); did you mean worker?"#), "{said}");
+    ensure!(
+        said.contains(
+            r#"schedules[0].type: unknown task type "wroker" (configured: worker); did you mean worker?"#
+        ),
+        "{said}"
+    );
     place.write("c.yaml", "task_types: [worker]")?;
     let good = place.good("config check --config c.yaml")?;
     ensure!(good.out == "ok\n" && good.err.is_empty(), "{good:?}");

@@ -37,14 +37,20 @@ impl Site {
         let place = Place::new()?;
         for (name, text) in [("get", GET), ("del1", DEL), ("del2", DEL)] {
             place.write(&format!("jobs/{name}"), text)?;
-            std::fs::set_permissions(place.path().join("jobs").join(name), std::fs::Permissions::from_mode(0o755))?;
+            std::fs::set_permissions(
+                place.path().join("jobs").join(name),
+                std::fs::Permissions::from_mode(0o755),
+            )?;
         }
-        let up = place.up("--listen 127.0.0.1:0 --endpoints console1 --handlers-dir jobs --delivery queue")?;
+        let up =
+            place.up("--listen 127.0.0.1:0 --endpoints console1 --handlers-dir jobs --delivery queue")?;
         let site = Self { place, up };
         until("the jobs can be performed", PATIENCE, || {
             let said = site.typed("endpoints --json")?;
             ensure!(
-                ["get", "del1", "del2"].iter().all(|job| said.out.contains(&format!(r#"{{"type":"{job}","subscribed":true"#))),
+                ["get", "del1", "del2"]
+                    .iter()
+                    .all(|job| said.out.contains(&format!(r#"{{"type":"{job}","subscribed":true"#))),
                 "{said:?}"
             );
             Ok(())
@@ -85,20 +91,36 @@ impl Site {
 #[test]
 fn a_request_is_typed_and_followed_to_its_end() -> anyhow::Result<()> {
     let site = Site::new()?;
-    let done = site.typed("request submit --step get --step del1+del2 --param id=333 --param name=Ada --wait 60s")?;
+    let done =
+        site.typed("request submit --step get --step del1+del2 --param id=333 --param name=Ada --wait 60s")?;
     ensure!(done.code == Some(0) && done.err.starts_with("submitted ad-hoc (request "), "{done:?}");
     let drawn: Vec<&str> = done.out.lines().collect();
-    ensure!(drawn[0].starts_with("Completed ad-hoc (request ") && drawn[1] == "✓ step1" && drawn[3] == "▼", "{done:?}");
-    ensure!(drawn[2].starts_with("│ ✓ get   completed in ") && drawn[6].starts_with("  ✓ del2  completed in "), "{done:?}");
+    ensure!(
+        drawn[0].starts_with("Completed ad-hoc (request ") && drawn[1] == "✓ step1" && drawn[3] == "▼",
+        "{done:?}"
+    );
+    ensure!(
+        drawn[2].starts_with("│ ✓ get   completed in ") && drawn[6].starts_with("  ✓ del2  completed in "),
+        "{done:?}"
+    );
     ensure!(drawn[7].starts_with("3 of 3 jobs completed, in "), "{done:?}");
     // What the first job has found out reaches the others.
     let told = site.told("del2")?;
-    ensure!(told["extras"] == json!({"email": "ada@example.net"}) && told["params"] == json!({"id": 333, "name": "Ada"}), "{told}");
-    for (member, value) in [("action", json!("ad-hoc")), ("step", json!("step2")), ("job", json!("del2")), ("try", json!(1))] {
+    ensure!(
+        told["extras"] == json!({"email": "ada@example.net"})
+            && told["params"] == json!({"id": 333, "name": "Ada"}),
+        "{told}"
+    );
+    for (member, value) in
+        [("action", json!("ad-hoc")), ("step", json!("step2")), ("job", json!("del2")), ("try", json!(1))]
+    {
         ensure!(told[member] == value, "{member}: {told}");
     }
     let listed = site.typed("request list")?;
-    ensure!(listed.out.lines().nth(1).is_some_and(|line| line.starts_with("Completed  ad-hoc  ")), "{listed:?}");
+    ensure!(
+        listed.out.lines().nth(1).is_some_and(|line| line.starts_with("Completed  ad-hoc  ")),
+        "{listed:?}"
+    );
     ensure!(site.json("request list --status Failed,Canceled")?["requests"] == json!([]));
     Ok(())
 }
@@ -107,14 +129,21 @@ fn a_request_is_typed_and_followed_to_its_end() -> anyhow::Result<()> {
 fn failed_jobs_are_run_again_and_a_request_can_be_canceled() -> anyhow::Result<()> {
     let site = Site::new()?;
     std::fs::write(site.file("broken"), "")?;
-    let submit = "request submit clean --step get --step delete:del1 --step tell(any_failed):get --request-token one";
+    let submit =
+        "request submit clean --step get --step delete:del1 --step tell(any_failed):get --request-token one";
     let failed = site.typed(&format!("{submit} --wait 60s"))?;
     ensure!(failed.code == Some(2) && failed.out.starts_with("Failed clean (request "), "{failed:?}");
-    ensure!(failed.out.contains("✗ delete\n") && failed.out.contains("✗ del1  failed  no such account\n"), "{failed:?}");
+    ensure!(
+        failed.out.contains("✗ delete\n") && failed.out.contains("✗ del1  failed  no such account\n"),
+        "{failed:?}"
+    );
     ensure!(failed.out.contains("✓ tell (any_failed)\n"), "{failed:?}");
     // The same again is the same request.
     let again = site.typed(submit)?;
-    ensure!(again.code == Some(0) && again.out.starts_with("was there already: clean (request "), "{again:?}");
+    ensure!(
+        again.code == Some(0) && again.out.starts_with("was there already: clean (request "),
+        "{again:?}"
+    );
     let token = site.json(submit)?["token"].as_str().context("a token")?.to_owned();
     let other = site.typed(&format!("{submit} --param id=1"))?;
     ensure!(other.code == Some(1) && other.err.contains(&token), "{other:?}");
@@ -124,13 +153,23 @@ fn failed_jobs_are_run_again_and_a_request_can_be_canceled() -> anyhow::Result<(
     let begun = site.typed(&format!("request retry {token}"))?;
     ensure!(begun.code == Some(0) && begun.out.starts_with("Inprogress clean "), "{begun:?}");
     let timed_out = site.typed(&format!("request show {token} --wait 1s"))?;
-    ensure!(timed_out.code == Some(124) && timed_out.err.contains(&format!("cancel it:  tasker request cancel {token}")), "{timed_out:?}");
+    ensure!(
+        timed_out.code == Some(124)
+            && timed_out.err.contains(&format!("cancel it:  tasker request cancel {token}")),
+        "{timed_out:?}"
+    );
     std::fs::remove_file(site.file("hold"))?;
     let done = site.typed(&format!("request show {token} --wait 60s --all"))?;
-    ensure!(done.code == Some(0) && done.out.contains("try 1  failed ") && done.out.contains("✓ del1  completed at try 2"), "{done:?}");
+    ensure!(
+        done.code == Some(0)
+            && done.out.contains("try 1  failed ")
+            && done.out.contains("✓ del1  completed at try 2"),
+        "{done:?}"
+    );
 
     std::fs::write(site.file("hold"), "")?;
-    let running = site.json("request submit --step del1 --step del2")?["token"].as_str().context("a token")?.to_owned();
+    let running =
+        site.json("request submit --step del1 --step del2")?["token"].as_str().context("a token")?.to_owned();
     site.until_status(&running, "Inprogress")?;
     let canceled = site.typed(&format!("request cancel {running}"))?;
     ensure!(canceled.code == Some(0) && canceled.out.starts_with("Canceled ad-hoc "), "{canceled:?}");
@@ -148,11 +187,22 @@ fn failed_jobs_are_run_again_and_a_request_can_be_canceled() -> anyhow::Result<(
 fn requests_are_verified() -> anyhow::Result<()> {
     let site = Site::new()?;
     for (line, words, json) in [
-        ("request list", "no requests: `tasker request submit` makes one\n", r#"{"requests":[],"next_cursor":null}"#),
-        ("schedules", "no schedules: `schedules` in the configuration of the API lists them", r#"{"schedules":[]}"#),
+        (
+            "request list",
+            "no requests: `tasker request submit` makes one\n",
+            r#"{"requests":[],"next_cursor":null}"#,
+        ),
+        (
+            "schedules",
+            "no schedules: `schedules` in the configuration of the API lists them",
+            r#"{"schedules":[]}"#,
+        ),
     ] {
         let empty = site.typed(line)?;
-        ensure!(empty.code == Some(0) && empty.out.is_empty() && empty.err.starts_with(words), "{line}: {empty:?}");
+        ensure!(
+            empty.code == Some(0) && empty.out.is_empty() && empty.err.starts_with(words),
+            "{line}: {empty:?}"
+        );
         let empty = site.typed(&format!("{line} --json"))?;
         ensure!(empty.err.is_empty() && empty.out.trim_end() == json, "{line}: {empty:?}");
     }
@@ -162,7 +212,10 @@ fn requests_are_verified() -> anyhow::Result<()> {
     let such = site.typed("request list --status Failed")?;
     ensure!(such.out.is_empty() && such.err.starts_with("no such requests: "), "{such:?}");
     let good = site.typed("verify --ended")?;
-    ensure!(good.code == Some(0) && good.out.contains("\nrequests  1         1          0        -          0 "), "{good:?}");
+    ensure!(
+        good.code == Some(0) && good.out.contains("\nrequests  1         1          0        -          0 "),
+        "{good:?}"
+    );
 
     // Completed with one of its two jobs, as no request becomes.
     let rows = r#"
@@ -176,11 +229,21 @@ fn requests_are_verified() -> anyhow::Result<()> {
         producer.close().await
     })?;
     let bad = site.typed("verify")?;
-    ensure!(bad.code == Some(2) && bad.out.contains("request half: it is Completed and job `del1` of step 1 is not\n"), "{bad:?}");
-    ensure!(bad.out.ends_with("0 tasks do not add up, 0 responses were run twice, 1 requests do not add up\n"), "{bad:?}");
+    ensure!(
+        bad.code == Some(2)
+            && bad.out.contains("request half: it is Completed and job `del1` of step 1 is not\n"),
+        "{bad:?}"
+    );
+    ensure!(
+        bad.out.ends_with("0 tasks do not add up, 0 responses were run twice, 1 requests do not add up\n"),
+        "{bad:?}"
+    );
     let sums = site.json("verify")?;
     let requests = sums.as_array().and_then(|sums| sums.last()).context("sums")?;
-    ensure!(requests["type"] == "requests" && requests["missing"] == 1 && requests["flaws"][0]["token"] == "half", "{sums}");
+    ensure!(
+        requests["type"] == "requests" && requests["missing"] == 1 && requests["flaws"][0]["token"] == "half",
+        "{sums}"
+    );
     ensure!(site.typed("verify get")?.code == Some(0), "types that are named are verified alone");
     Ok(())
 }
@@ -190,7 +253,10 @@ fn attempts_of_the_type_multiply_with_tries_of_the_job() -> anyhow::Result<()> {
     let place = Place::new()?;
     for job in ["twice", "once"] {
         place.write(&format!("jobs/{job}"), "#!/bin/sh\necho run >> runs-$TASKER_TYPE\nexit 75\n")?;
-        std::fs::set_permissions(place.path().join("jobs").join(job), std::fs::Permissions::from_mode(0o755))?;
+        std::fs::set_permissions(
+            place.path().join("jobs").join(job),
+            std::fs::Permissions::from_mode(0o755),
+        )?;
     }
     place.write(
         "requests.yaml",
@@ -206,8 +272,14 @@ endpoint: {handlers_dir: jobs}
         let words = ["request", "submit", "--step", job, "--wait", "60s", "--json"].map(str::to_owned);
         let said = place.said(&words, &["--api", &up.api])?;
         let request: Value = serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))?;
-        let tries: Vec<_> = request["jobs"].as_array().context("jobs")?.iter().map(|job| (&job["try"], &job["status"])).collect();
-        let wanted = [(&json!(1), &json!("retry")), (&json!(2), &json!("retry")), (&json!(3), &json!("failed"))];
+        let tries: Vec<_> = request["jobs"]
+            .as_array()
+            .context("jobs")?
+            .iter()
+            .map(|job| (&job["try"], &job["status"]))
+            .collect();
+        let wanted =
+            [(&json!(1), &json!("retry")), (&json!(2), &json!("retry")), (&json!(3), &json!("failed"))];
         ensure!(said.code == Some(2) && tries == wanted, "{request}");
         let ran = std::fs::read_to_string(place.path().join(format!("jobs/runs-{job}")))?.lines().count();
         ensure!(ran == runs, "{job} ran {ran} times");
@@ -223,7 +295,10 @@ fn what_cannot_be_typed_is_told_in_words_of_the_command_line() -> anyhow::Result
         ("request submit remove", r#"ACTION: unknown action "remove" (configured: none)"#),
         ("request submit --step gte", r#"job 1 of --step 1: unknown job "gte""#),
         ("request submit --step get+get", "job 2 of --step 1: is the job `get`"),
-        ("request submit --step never(sometimes):get", "`sometimes` is not one of all_ok, all_done, any_failed"),
+        (
+            "request submit --step never(sometimes):get",
+            "`sometimes` is not one of all_ok, all_done, any_failed",
+        ),
         ("request submit --step get --param id", "expected KEY=VALUE"),
         ("request submit --step get --param id=1 --param id=2", "--param gives `id` twice"),
         ("request submit --step get --params {", "--params: not JSON: "),

@@ -1,4 +1,5 @@
-//! `tasker rollout` as it is typed, on a `tasker up` with a fleet of sixty endpoints whose update is an executable.
+//! `tasker rollout` as it is typed, on a `tasker up` with a fleet of sixty endpoints whose update is an
+//! executable.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +14,8 @@ use crate::support::place::{Place, Said, Up};
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Notes that it was here with which version, and fails where a file says so, unless it brings the old version.
+/// Notes that it was here with which version, and fails where a file says so, unless it brings the old
+/// version.
 const UPDATE: &str = r#"#!/bin/sh
 case $(cat) in *'"payload":"old"'*) version=old ;; *) version=new ;; esac
 echo "$TASKER_ENDPOINT" >> updated
@@ -34,7 +36,8 @@ impl Site {
         place.write("jobs/update", UPDATE)?;
         std::fs::set_permissions(place.path().join("jobs/update"), std::fs::Permissions::from_mode(0o755))?;
         let names: Vec<String> = (1..=endpoints).map(|n| format!("web{n}")).collect();
-        let up = place.up(&format!("--listen 127.0.0.1:0 --endpoints {} --handlers-dir jobs", names.join(",")))?;
+        let up =
+            place.up(&format!("--listen 127.0.0.1:0 --endpoints {} --handlers-dir jobs", names.join(",")))?;
         let site = Self { place, up };
         until("the fleet is there", PATIENCE, || {
             let said = site.typed("endpoints --json")?;
@@ -98,23 +101,46 @@ fn a_bad_wave_halts_and_goes_on_when_somebody_says_so() -> anyhow::Result<()> {
     std::fs::write(site.file(&format!("bad-{bad}")), "")?;
 
     let run = site.typed("rollout run kernel.yaml --wait 80s")?;
-    ensure!(run.code == Some(6) && run.err.starts_with("submitted kernel-6.9 (60 endpoints in 4 waves)"), "{run:?}");
-    ensure!(run.out.starts_with("HALTED kernel-6.9 (update), wave 3 of 4: wave 3 of 4: 1 failed, allowed 0\n"), "{run:?}");
+    ensure!(
+        run.code == Some(6) && run.err.starts_with("submitted kernel-6.9 (60 endpoints in 4 waves)"),
+        "{run:?}"
+    );
+    ensure!(
+        run.out.starts_with("HALTED kernel-6.9 (update), wave 3 of 4: wave 3 of 4: 1 failed, allowed 0\n"),
+        "{run:?}"
+    );
     ensure!(run.out.contains(&format!("{bad}  failed  errnr 32  disk full\n")), "{run:?}");
     ensure!(run.out.ends_with("next: rollout retry | skip | resume --allow-failed 1 | abort\n"), "{run:?}");
     let halted = site.json("rollout show kernel-6.9")?;
-    ensure!(halted["waves"][3]["counts"]["pending"] == 24 && halted["counts"]["sent"] == 0, "the last wave has not begun: {halted}");
+    ensure!(
+        halted["waves"][3]["counts"]["pending"] == 24 && halted["counts"]["sent"] == 0,
+        "the last wave has not begun: {halted}"
+    );
 
     let refused = site.typed("rollout resume kernel-6.9")?;
-    ensure!(refused.code == Some(1) && refused.err.contains("1 failed, allowed 0: retry or skip targets"), "{refused:?}");
+    ensure!(
+        refused.code == Some(1) && refused.err.contains("1 failed, allowed 0: retry or skip targets"),
+        "{refused:?}"
+    );
     let resumed = site.typed("rollout resume kernel-6.9 --allow-failed 1")?;
     ensure!(resumed.code == Some(0) && resumed.out.starts_with("RUNNING kernel-6.9"), "{resumed:?}");
     let watched = site.typed("rollout watch kernel-6.9")?;
-    ensure!(watched.code == Some(2) && watched.out.starts_with("PARTIAL kernel-6.9 (update)\n59 of 60 ok, 1 failed\n"), "{watched:?}");
+    ensure!(
+        watched.code == Some(2)
+            && watched.out.starts_with("PARTIAL kernel-6.9 (update)\n59 of 60 ok, 1 failed\n"),
+        "{watched:?}"
+    );
     let updated = site.updated()?;
     ensure!(updated.len() == 60 && updated.values().all(|count| *count == 1), "each once: {updated:?}");
     let targets = site.typed("rollout targets kernel-6.9 --state FAILED")?;
-    ensure!(targets.out.lines().nth(1).is_some_and(|line| line.starts_with(&bad) && line.ends_with("32     disk full")), "{targets:?}");
+    ensure!(
+        targets
+            .out
+            .lines()
+            .nth(1)
+            .is_some_and(|line| line.starts_with(&bad) && line.ends_with("32     disk full")),
+        "{targets:?}"
+    );
 
     // What failed is mended and run again, as a rollout of its own.
     std::fs::remove_file(site.file(&format!("bad-{bad}")))?;
@@ -148,7 +174,11 @@ fn a_bad_version_is_rolled_back() -> anyhow::Result<()> {
     site.place.write("v2.json", &document.to_string())?;
     std::fs::write(site.file("bad-web2"), "")?;
     let run = site.typed("rollout run v2.json --wait 60s")?;
-    ensure!(run.code == Some(6) && run.out.starts_with("ROLLED_BACK v2 (update): wave 2 of 3: 1 failed, allowed 0\n"), "{run:?}");
+    ensure!(
+        run.code == Some(6)
+            && run.out.starts_with("ROLLED_BACK v2 (update): wave 2 of 3: 1 failed, allowed 0\n"),
+        "{run:?}"
+    );
     ensure!(site.json("rollout show v2")?["rollback"]["rollout"] == "v2-rollback");
     let undone = site.json("rollout show v2-rollback")?;
     ensure!(undone["status"] == "DONE" && undone["counts"]["ok"] == 4, "{undone}");
@@ -167,7 +197,8 @@ fn a_bad_version_is_rolled_back() -> anyhow::Result<()> {
     site.typed("rollout abort v3 --rollback")?;
     site.until_status("v3", "ROLLED_BACK")?;
     let undone = site.json("rollout targets v3-rollback")?;
-    let names: Vec<&Value> = undone["targets"].as_array().context("targets")?.iter().map(|target| &target["endpoint"]).collect();
+    let names: Vec<&Value> =
+        undone["targets"].as_array().context("targets")?.iter().map(|target| &target["endpoint"]).collect();
     ensure!(names == ["web2"], "{undone}");
     ensure!(site.typed("verify --ended")?.code == Some(0), "all rollouts add up");
     Ok(())
@@ -176,7 +207,8 @@ fn a_bad_version_is_rolled_back() -> anyhow::Result<()> {
 #[test]
 fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
     let site = Site::new(6)?;
-    let document = json!({"identifier": "slow", "type": "update", "waves": ["rest"], "window": 2, "start_at": "manual"});
+    let document =
+        json!({"identifier": "slow", "type": "update", "waves": ["rest"], "window": 2, "start_at": "manual"});
     site.place.write("slow.json", &document.to_string())?;
     std::fs::write(site.file("hold"), "")?;
     let run = site.typed("rollout run slow.json")?;
@@ -189,7 +221,11 @@ fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
         Ok(())
     })?;
     let holds = site.typed("rollout holds")?;
-    ensure!(holds.out.lines().count() == 3 && holds.out.lines().skip(1).all(|line| line.starts_with("update  web")), "{holds:?}");
+    ensure!(
+        holds.out.lines().count() == 3
+            && holds.out.lines().skip(1).all(|line| line.starts_with("update  web")),
+        "{holds:?}"
+    );
     let paused = site.typed("rollout pause slow")?;
     ensure!(paused.code == Some(0) && paused.out.starts_with("PAUSED slow"), "{paused:?}");
     std::fs::remove_file(site.file("hold"))?;
@@ -206,7 +242,10 @@ fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
     let refused = site.typed("rollout resume slow")?;
     ensure!(refused.code == Some(1) && refused.err.contains("the rollout is ABORTED"), "{refused:?}");
     let listed = site.typed("rollout list")?;
-    ensure!(listed.out.lines().nth(1).is_some_and(|line| line.starts_with("slow     update  ABORTED  1/1   2/6")), "{listed:?}");
+    ensure!(
+        listed.out.lines().nth(1).is_some_and(|line| line.starts_with("slow     update  ABORTED  1/1   2/6")),
+        "{listed:?}"
+    );
     ensure!(site.typed("rollout holds")?.out.is_empty(), "nothing is held at the end");
     Ok(())
 }

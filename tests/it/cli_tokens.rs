@@ -16,10 +16,16 @@ fn a_secret_is_shown_once_and_kept_nowhere() -> anyhow::Result<()> {
     ensure!(line.starts_with("ci") && line.contains("submit,read") && line.contains("backup"), "{listed:?}");
     let listed = place.good("token list --json")?;
     let value: serde_json::Value = serde_json::from_str(&listed.out)?;
-    ensure!(value[0]["name"] == "ci" && value[0]["expires_at"].is_string() && value[0].get("secret").is_none(), "{value}");
+    ensure!(
+        value[0]["name"] == "ci" && value[0]["expires_at"].is_string() && value[0].get("secret").is_none(),
+        "{value}"
+    );
     for file in std::fs::read_dir(place.path().join("tasker-data"))? {
         let bytes = std::fs::read(file?.path())?;
-        ensure!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "the secret is on the disk");
+        ensure!(
+            !bytes.windows(secret.len()).any(|window| window == secret.as_bytes()),
+            "the secret is on the disk"
+        );
     }
     Ok(())
 }
@@ -32,7 +38,10 @@ fn a_secret_goes_to_a_file_for_its_owner_alone() -> anyhow::Result<()> {
     let file = place.path().join("ci.token");
     let secret = std::fs::read_to_string(&file)?;
     ensure!(
-        secret.starts_with("tasker_") && secret.ends_with('\n') && made.out.is_empty() && !made.err.contains(secret.trim()),
+        secret.starts_with("tasker_")
+            && secret.ends_with('\n')
+            && made.out.is_empty()
+            && !made.err.contains(secret.trim()),
         "{made:?}"
     );
     ensure!(std::fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600);
@@ -54,17 +63,28 @@ fn a_secret_of_others_is_taken_in() -> anyhow::Result<()> {
     let made = place.good("token create --name thunder --scope submit,read --secret-file secret")?;
     ensure!(made.out.is_empty() && !made.err.contains(&secret), "{made:?}");
     let same = place.fed("token create --name other --scope read --secret-file -", &secret)?;
-    ensure!(same.code == Some(1) && same.err.contains("another token with this secret") && !same.err.contains(&secret), "{same:?}");
+    ensure!(
+        same.code == Some(1)
+            && same.err.contains("another token with this secret")
+            && !same.err.contains(&secret),
+        "{same:?}"
+    );
     for bad in ["short", "", "two words of more than thirty-two characters"] {
         let said = place.fed("token create --name bad --scope read --secret-file -", bad)?;
         ensure!(said.code == Some(1) && said.err.contains("32 to 1024 characters"), "{said:?}");
     }
     place.fed("token create --name trial --scope read --weak --secret-file -", "short")?;
     ensure!(place.good("token list")?.out.contains("trial"));
-    ensure!(place.fed("token create --name bad --scope read --weak --secret-file -", "")?.code == Some(1), "but not none at all");
+    ensure!(
+        place.fed("token create --name bad --scope read --weak --secret-file -", "")?.code == Some(1),
+        "but not none at all"
+    );
     ensure!(place.any("token create --name bad --scope read --weak")?.err.contains("--secret-file"));
     let taken = place.any("token create --name thunder --scope read")?;
-    ensure!(taken.code == Some(1) && taken.err.contains("`tasker token revoke thunder`") && taken.out.is_empty(), "{taken:?}");
+    ensure!(
+        taken.code == Some(1) && taken.err.contains("`tasker token revoke thunder`") && taken.out.is_empty(),
+        "{taken:?}"
+    );
     Ok(())
 }
 
@@ -78,7 +98,10 @@ fn what_is_revoked_is_gone() -> anyhow::Result<()> {
     ensure!(said.err.contains("token a is revoked") && !said.err.contains("no token is left"), "{said:?}");
     ensure!(place.good("token revoke b")?.err.contains("no token is left"));
     let gone = place.any("token revoke b")?;
-    ensure!(gone.code == Some(1) && gone.err.contains(r#"unknown token "b" (there are: none) in "#), "{gone:?}");
+    ensure!(
+        gone.code == Some(1) && gone.err.contains(r#"unknown token "b" (there are: none) in "#),
+        "{gone:?}"
+    );
 
     for name in ["c", "d"] {
         place.good(&format!("token create --name {name} --scope admin"))?;
@@ -97,7 +120,9 @@ fn nothing_listens_to_others_without_a_token() -> anyhow::Result<()> {
     let place = Place::new()?;
     let said = place.any("up --listen 0.0.0.0:0 --data-dir there")?;
     ensure!(said.code == Some(1), "{said:?}");
-    for word in ["0.0.0.0:", "without any token", "`tasker token create --name NAME --scope admin --data-dir there`"] {
+    for word in
+        ["0.0.0.0:", "without any token", "`tasker token create --name NAME --scope admin --data-dir there`"]
+    {
         ensure!(said.err.contains(word), "{word} in {said:?}");
     }
     Ok(())
@@ -110,17 +135,29 @@ fn an_api_process_does_not_either() -> anyhow::Result<()> {
     let config = "task_types: [worker]\nmanager: {db: {uri: 'sqlite://DIR/ledger.db'}, message_queue: {host: 127.0.0.1, port: 1, username: u, password: p}}";
     std::fs::write(place.path().join("c.yaml"), config.replace("DIR", &place.path().display().to_string()))?;
     let early = place.any("token create --name a --scope admin --config c.yaml")?;
-    ensure!(early.code == Some(1) && early.err.contains("tasker initialize --database") && early.out.is_empty(), "{early:?}");
+    ensure!(
+        early.code == Some(1) && early.err.contains("tasker initialize --database") && early.out.is_empty(),
+        "{early:?}"
+    );
     std::fs::write(place.path().join("up.yaml"), "task_types: [worker]")?;
     let none = place.any("token create --name a --scope admin --config up.yaml")?;
-    ensure!(none.code == Some(1) && none.err.contains("for the database of `tasker up`, name its directory with --data-dir"), "{none:?}");
+    ensure!(
+        none.code == Some(1)
+            && none.err.contains("for the database of `tasker up`, name its directory with --data-dir"),
+        "{none:?}"
+    );
     place.good("initialize -d --config c.yaml")?;
     let said = place.any("api --listen 0.0.0.0:0 --config c.yaml")?;
-    ensure!(said.code == Some(1) && said.err.contains("`tasker token create --name NAME --scope admin --config c.yaml`"), "{said:?}");
+    ensure!(
+        said.code == Some(1)
+            && said.err.contains("`tasker token create --name NAME --scope admin --config c.yaml`"),
+        "{said:?}"
+    );
     place.good("token create --name a --scope admin --config c.yaml")?;
     ensure!(place.good("token list --config c.yaml")?.out.contains("admin"));
     let warned = place.good("token create --name b --scope read --type wroker --config c.yaml")?;
-    let text = r#"tasker: warning: --type: unknown task type "wroker" (configured: worker); did you mean worker?"#;
+    let text =
+        r#"tasker: warning: --type: unknown task type "wroker" (configured: worker); did you mean worker?"#;
     ensure!(warned.err.contains(text), "{warned:?}");
     Ok(())
 }
@@ -150,8 +187,10 @@ fn a_guarded_platform_is_used_with_a_token() -> anyhow::Result<()> {
     let careless = place.good(&format!("{submit} --insecure --token-file all"))?;
     ensure!(careless.err.contains("warning: --insecure"), "{careless:?}");
     let secret = std::fs::read_to_string(place.path().join("all"))?;
-    let from_environment =
-        place.command(&format!("list worker --api {api} --ca-file server.cert")).env("TASKER_TOKEN", secret.trim()).output()?;
+    let from_environment = place
+        .command(&format!("list worker --api {api} --ca-file server.cert"))
+        .env("TASKER_TOKEN", secret.trim())
+        .output()?;
     ensure!(from_environment.status.success(), "{from_environment:?}");
     for (more, wanted) in [
         ("--token-file all", "is not trusted"),
@@ -162,15 +201,25 @@ fn a_guarded_platform_is_used_with_a_token() -> anyhow::Result<()> {
         ("--ca-file nowhere --token-file all", "cannot read nowhere"),
     ] {
         let said = place.any(&format!("{submit} {more}"))?;
-        ensure!(said.code == Some(1) && said.err.contains(wanted) && !said.err.contains(secret.trim()), "{wanted} in {said:?}");
+        ensure!(
+            said.code == Some(1) && said.err.contains(wanted) && !said.err.contains(secret.trim()),
+            "{wanted} in {said:?}"
+        );
     }
     let guess = "tasker_somebody-s-guess-at-a-secret";
     ensure!(
-        !place.command(&format!("list worker --api {api} --ca-file server.cert")).env("TASKER_TOKEN", guess).output()?.status.success()
+        !place
+            .command(&format!("list worker --api {api} --ca-file server.cert"))
+            .env("TASKER_TOKEN", guess)
+            .output()?
+            .status
+            .success()
     );
     let log = place.log()?;
     for (code, token) in [("insufficient_scope", "token=\"some\""), ("invalid_token", "")] {
-        let told = |line: &str| [" WARN ", "refused: ", "peer=\"127.0.0.1\"", code, token].iter().all(|part| line.contains(part));
+        let told = |line: &str| {
+            [" WARN ", "refused: ", "peer=\"127.0.0.1\"", code, token].iter().all(|part| line.contains(part))
+        };
         ensure!(log.lines().any(told), "{code} in {log}");
     }
     ensure!(!log.contains(guess) && !log.contains(secret.trim()), "a secret in {log}");

@@ -21,7 +21,10 @@ fn keys(error: ConfigError) -> Vec<String> {
 fn development_has_all_that_every_command_needs() {
     let loaded = shipped("development.config.yaml", Environment::default()).expect("valid");
     // Its passwords are those of a trial, and the rights of the file are those of a checkout.
-    let other = loaded.warnings.iter().filter(|warning| !warning.message.contains("everybody on this machine can read"));
+    let other = loaded
+        .warnings
+        .iter()
+        .filter(|warning| !warning.message.contains("everybody on this machine can read"));
     assert_eq!(other.count(), 0, "{:?}", loaded.warnings);
     assert_eq!(loaded.config.begun().count(), 0);
     let (db, queue) = loaded.config.for_api().expect("an API can start");
@@ -54,7 +57,10 @@ fn production_endpoints_need_no_secret_but_the_brokers() {
     let config = shipped("production.config.yaml", fleet).expect("valid").config;
     assert!(config.for_endpoint().is_ok());
     assert_eq!(keys(config.for_api().expect_err("no database")), ["manager.db.uri"]);
-    assert_eq!(keys(config.for_provisioning().expect_err("no administrator")), ["rabbitmq.username", "rabbitmq.password"]);
+    assert_eq!(
+        keys(config.for_provisioning().expect_err("no administrator")),
+        ["rabbitmq.username", "rabbitmq.password"]
+    );
 }
 
 #[test]
@@ -65,10 +71,16 @@ fn files_that_cannot_be_read_are_named() {
         load(&sources).expect_err("cannot be read").to_string()
     };
     let absent = directory.path().join("absent.yaml");
-    assert_eq!(text(absent.clone()), format!("cannot read the configuration file {}: there is no such file", absent.display()));
+    assert_eq!(
+        text(absent.clone()),
+        format!("cannot read the configuration file {}: there is no such file", absent.display())
+    );
     let latin = directory.path().join("latin.yaml");
     std::fs::write(&latin, b"task_types: [w\xf6rker]").expect("writes");
-    assert_eq!(text(latin.clone()), format!("cannot read the configuration file {}: it is not UTF-8 text", latin.display()));
+    assert_eq!(
+        text(latin.clone()),
+        format!("cannot read the configuration file {}: it is not UTF-8 text", latin.display())
+    );
     assert!(text(directory.path().to_owned()).contains("directory"));
 }
 
@@ -76,7 +88,10 @@ fn files_that_cannot_be_read_are_named() {
 fn a_platform_listens_where_its_configuration_says() -> anyhow::Result<()> {
     let place = Place::new()?;
     let (one, other) = (Port::free()?, Port::free()?);
-    place.write("c.yaml", &format!("task_types: [worker]\napi: {{host: localhost, port: {}}}", one.number()))?;
+    place.write(
+        "c.yaml",
+        &format!("task_types: [worker]\napi: {{host: localhost, port: {}}}", one.number()),
+    )?;
     let (one, other) = (format!("127.0.0.1:{}", one.number()), format!("127.0.0.1:{}", other.number()));
     ensure!(place.up("--config c.yaml")?.api == format!("http://{one}"));
     // Each layer goes before the one below it.
@@ -96,10 +111,14 @@ fn a_platform_listens_where_its_configuration_says() -> anyhow::Result<()> {
 fn a_client_finds_the_api_of_its_configuration() -> anyhow::Result<()> {
     let place = Place::new()?;
     let (one, other) = (Port::free()?, Port::free()?);
-    let text = |port: &Port| format!("task_types: [worker]\napi: {{host: '0.0.0.0', port: {}}}", port.number());
+    let text =
+        |port: &Port| format!("task_types: [worker]\napi: {{host: '0.0.0.0', port: {}}}", port.number());
     place.write("config/development.config.yaml", &text(&one))?;
     place.write("config/staging.config.yaml", &text(&other))?;
-    let safe = format!("task_types: [worker]\napi: {{host: '::', port: {}, tls: {{certificate: c, key: k}}}}", other.number());
+    let safe = format!(
+        "task_types: [worker]\napi: {{host: '::', port: {}, tls: {{certificate: c, key: k}}}}",
+        other.number()
+    );
     place.write("config/safe.config.yaml", &safe)?;
     // Nobody listens: the text names the address.
     for (line, address) in [
@@ -115,7 +134,10 @@ fn a_client_finds_the_api_of_its_configuration() -> anyhow::Result<()> {
     let of = |line: &str, name: &str, value: &str| -> anyhow::Result<String> {
         Ok(String::from_utf8(place.command(line).env(name, value).output()?.stderr)?)
     };
-    ensure!(of("endpoints -m staging", "TASKER_API_URL", "http://127.0.0.1:2")?.contains("at http://127.0.0.1:2 "));
+    ensure!(
+        of("endpoints -m staging", "TASKER_API_URL", "http://127.0.0.1:2")?
+            .contains("at http://127.0.0.1:2 ")
+    );
     ensure!(of("endpoints", "TASKER_API__PORT", "3")?.contains("at http://127.0.0.1:3 "));
     Ok(())
 }
@@ -125,7 +147,12 @@ fn a_client_does_without_a_configuration_that_nobody_has_named() -> anyhow::Resu
     let place = Place::new()?;
     place.write("config/development.config.yaml", "task_types: []\napi: {prot: 1}")?;
     let said = place.any("endpoints")?.err;
-    ensure!(said.starts_with("tasker: warning: taking http://127.0.0.1:8888 for the API, since the configuration has"), "{said}");
+    ensure!(
+        said.starts_with(
+            "tasker: warning: taking http://127.0.0.1:8888 for the API, since the configuration has"
+        ),
+        "{said}"
+    );
     // One that was named must be right.
     let said = place.refused("endpoints -m development")?;
     ensure!(said.starts_with("tasker: the configuration") && said.contains("did you mean `port`?"), "{said}");
@@ -137,7 +164,12 @@ fn a_client_does_without_a_configuration_that_nobody_has_named() -> anyhow::Resu
 #[test]
 fn a_mode_without_a_file_says_where_it_was_looked_for() -> anyhow::Result<()> {
     let said = Place::new()?.refused("endpoints -m nowhere")?;
-    for words in ["config/nowhere.config.yaml", "/etc/tasker/nowhere.config.yaml", "the directory that has `config/`", "--config FILE"] {
+    for words in [
+        "config/nowhere.config.yaml",
+        "/etc/tasker/nowhere.config.yaml",
+        "the directory that has `config/`",
+        "--config FILE",
+    ] {
         ensure!(said.contains(words), "{words} in {said}");
     }
     Ok(())
@@ -148,7 +180,8 @@ fn a_worker_takes_the_broker_unless_it_is_told_otherwise() -> anyhow::Result<()>
     let place = Place::new()?;
     place.write("c.yaml", "task_types: [{name: q, delivery: queue}]")?;
     // Without a broker it ends at once, and says which it would take.
-    let said = place.command("worker -e w --config c.yaml").env("TASKER_API_URL", "http://127.0.0.1:1").output()?;
+    let said =
+        place.command("worker -e w --config c.yaml").env("TASKER_API_URL", "http://127.0.0.1:1").output()?;
     ensure!(String::from_utf8(said.stderr)?.contains("manager.message_queue.host"));
     Ok(())
 }
@@ -158,12 +191,20 @@ fn an_address_that_is_taken_comes_with_the_way_out() -> anyhow::Result<()> {
     let place = Place::new()?;
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let said = place.refused(&format!("up --listen {}", taken.local_addr()?))?;
-    ensure!(said.contains("another process listens there") && said.contains("--listen 127.0.0.1:PORT"), "{said}");
+    ensure!(
+        said.contains("another process listens there") && said.contains("--listen 127.0.0.1:PORT"),
+        "{said}"
+    );
     // An address that is for documentation only.
     let said = place.refused("up --listen 192.0.2.1:8888")?;
     ensure!(said.contains("this machine does not have the address") && said.contains("--listen"), "{said}");
     ensure!(!place.path().join("tasker-data").exists(), "no file is made before");
     let said = place.refused("up --listen 127.0.0.1:0 --data-dir /proc/tasker")?;
-    ensure!(said.contains("cannot create the directory /proc/tasker; name one that you may write to with --data-dir"), "{said}");
+    ensure!(
+        said.contains(
+            "cannot create the directory /proc/tasker; name one that you may write to with --data-dir"
+        ),
+        "{said}"
+    );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `supervisor/docker`: the image is made of what is there, and the installation of the compose file works - with processes instead of
-//! containers, since no engine is needed for that.
+//! `supervisor/docker`: the image is made of what is there, and the installation of the compose file works -
+//! with processes instead of containers, since no engine is needed for that.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,21 +38,32 @@ fn the_image_is_made_of_what_is_there() -> anyhow::Result<()> {
             }
             ["COPY", paths @ .., _] => {
                 for path in paths {
-                    ensure!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{line}: there is no {path}");
+                    ensure!(
+                        Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(),
+                        "{line}: there is no {path}"
+                    );
                 }
             }
             ["RUN", "cargo", "build", "--profile", profile, ..] => {
-                ensure!(checkout("Cargo.toml")?.contains(&format!("[profile.{profile}]")), "there is no profile {profile}");
+                ensure!(
+                    checkout("Cargo.toml")?.contains(&format!("[profile.{profile}]")),
+                    "there is no profile {profile}"
+                );
                 made.push(format!("target/{profile}/tasker"));
             }
             ["USER", name] => user = name,
             _ => {}
         }
     }
-    ensure!(user != "root" && text.contains("useradd ") && text.contains(&format!(" {user} ")), "the image runs as {user}");
+    ensure!(
+        user != "root" && text.contains("useradd ") && text.contains(&format!(" {user} ")),
+        "the image runs as {user}"
+    );
 
     let manifest = checkout("Cargo.toml")?;
-    let used = manifest.split('"').filter(|word| Path::new(env!("CARGO_MANIFEST_DIR")).join(word).exists() && *word != ".");
+    let used = manifest
+        .split('"')
+        .filter(|word| Path::new(env!("CARGO_MANIFEST_DIR")).join(word).exists() && *word != ".");
     let used: Vec<&str> = used.chain(["src", "config", "handlers", "migrations"]).collect();
     ensure!(used.contains(&"tests/services"), "{used:?}");
     for ignored in checkout(&format!("{DOCKERFILE}.dockerignore"))?.lines() {
@@ -60,15 +71,22 @@ fn the_image_is_made_of_what_is_there() -> anyhow::Result<()> {
         ensure!(needed.is_none(), "the build needs {needed:?}, and {ignored} is kept out");
     }
 
-    let toolchain = text.split_once("FROM rust:").and_then(|(_, rest)| rest.split_once('-')).context("a toolchain")?.0;
-    let needed = manifest.split_once("rust-version = \"").and_then(|(_, rest)| rest.split_once('"')).context("rust-version")?.0;
+    let toolchain =
+        text.split_once("FROM rust:").and_then(|(_, rest)| rest.split_once('-')).context("a toolchain")?.0;
+    let needed = manifest
+        .split_once("rust-version = \"")
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .context("rust-version")?
+        .0;
     let minor = |version: &str| version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok());
     ensure!(minor(toolchain) >= minor(needed), "the image has Rust {toolchain}, tasker needs {needed}");
     Ok(())
 }
 
 fn is_pinned(image: &str) -> bool {
-    image.split_once(':').is_some_and(|(_, tag)| tag != "latest" && tag.starts_with(|c: char| c.is_ascii_alphanumeric()))
+    image
+        .split_once(':')
+        .is_some_and(|(_, tag)| tag != "latest" && tag.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
 #[test]
@@ -77,19 +95,33 @@ fn the_compose_file_is_consistent() -> anyhow::Result<()> {
     for (name, service) in &compose.services {
         let image = service["image"].as_str().context("an image")?;
         if image == "tasker" {
-            let context = Path::new(env!("CARGO_MANIFEST_DIR")).join("supervisor/docker").join(text(&service["build"]["context"])?);
-            ensure!(context.join(text(&service["build"]["dockerfile"])?).exists(), "{name}: there is no such Dockerfile");
+            let context = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("supervisor/docker")
+                .join(text(&service["build"]["context"])?);
+            ensure!(
+                context.join(text(&service["build"]["dockerfile"])?).exists(),
+                "{name}: there is no such Dockerfile"
+            );
         } else {
             ensure!(is_pinned(image), "{name}: {image} is no image with a version");
         }
         for (other, condition) in service["depends_on"].as_object().into_iter().flatten() {
-            let other = compose.services.get(other).with_context(|| format!("{name}: there is no service {other}"))?;
+            let other = compose
+                .services
+                .get(other)
+                .with_context(|| format!("{name}: there is no service {other}"))?;
             let healthy = condition["condition"] == "service_healthy";
-            ensure!(!healthy || other["healthcheck"]["test"].is_array(), "{name} waits for a service without a health check");
+            ensure!(
+                !healthy || other["healthcheck"]["test"].is_array(),
+                "{name} waits for a service without a health check"
+            );
         }
         for volume in service["volumes"].as_array().into_iter().flatten() {
             let volume = text(volume)?.split(':').next().unwrap_or_default();
-            ensure!(compose.volumes.iter().any(|known| known == volume), "{name}: there is no volume {volume}");
+            ensure!(
+                compose.volumes.iter().any(|known| known == volume),
+                "{name}: there is no volume {volume}"
+            );
         }
         ensure!(service["healthcheck"].is_object() || image == "tasker", "{name} has no health check");
     }
@@ -105,9 +137,12 @@ fn the_compose_file_runs_a_task() -> anyhow::Result<()> {
         site.runs_to_its_end("initialize")?;
     }
     let _processes = [site.start("api")?, site.start("web1")?, site.start("web2")?];
-    let check = site.compose.services["api"]["healthcheck"]["test"].as_array().context("a check")?[1..].iter().map(text);
+    let check = site.compose.services["api"]["healthcheck"]["test"].as_array().context("a check")?[1..]
+        .iter()
+        .map(text);
     let check = check.collect::<anyhow::Result<Vec<_>>>()?.join(" ");
-    until("the API is healthy", PATIENCE, || site.reader.runs(&check)).with_context(|| site.logs(&_processes))?;
+    until("the API is healthy", PATIENCE, || site.reader.runs(&check))
+        .with_context(|| site.logs(&_processes))?;
     until("both endpoints subscribe", PATIENCE, || {
         let page = site.in_container("api", "tasker endpoints --json")?;
         ensure!(page.contains("web1") && page.contains("web2"), "{page}");
@@ -115,11 +150,16 @@ fn the_compose_file_runs_a_task() -> anyhow::Result<()> {
     })
     .with_context(|| site.logs(&_processes))?;
     let submit = checkout("supervisor/docker/compose.yaml")?;
-    let submit = submit.lines().find_map(|line| line.split_once("docker compose exec api ")).context("an example of a submission")?.1;
+    let submit = submit
+        .lines()
+        .find_map(|line| line.split_once("docker compose exec api "))
+        .context("an example of a submission")?
+        .1;
     let printed = site.in_container("api", &format!("{submit} --endpoints web1,web2"))?;
     ensure!(printed.contains("DONE") && printed.contains("2 of 2 endpoints finished"), "{printed}");
     // The port is open to this machine, so the API must want the token.
-    let refused = site.reader.runs(&format!("curl -sS -o answer -w '%{{http_code}}' {}/endpoints", site.url()))?;
+    let refused =
+        site.reader.runs(&format!("curl -sS -o answer -w '%{{http_code}}' {}/endpoints", site.url()))?;
     ensure!(refused == "401", "the API answers {refused} without a token");
     Ok(())
 }
@@ -164,11 +204,14 @@ impl Site {
         let (rabbitmq, mariadb) = start_pair()?;
         let (home, port) = (Home::new("containers")?, Port::free()?);
         let mut config = checkout("config/production.config.yaml")?;
-        for (from, to) in [("/etc/tasker/handlers", home.join("handlers")), ("/var/lib/tasker", home.join("data"))] {
+        for (from, to) in
+            [("/etc/tasker/handlers", home.join("handlers")), ("/var/lib/tasker", home.join("data"))]
+        {
             ensure!(config.contains(from), "config/production.config.yaml has no {from}");
             config = config.replace(from, &to.display().to_string());
         }
-        config = config.replace("username: tasker", &format!("username: tasker\n    port: {}", rabbitmq.port()));
+        config =
+            config.replace("username: tasker", &format!("username: tasker\n    port: {}", rabbitmq.port()));
         fs::create_dir(home.join("handlers"))?;
         let config = home.write("production.config.yaml", &config)?;
         let mut reader = Reader::new(&home)?;
@@ -180,17 +223,24 @@ impl Site {
         reader.administers(&mariadb)?;
 
         // What the images of the servers do at their first start.
-        let (broker, database) = (environment(&compose.services["broker"])?, environment(&compose.services["database"])?);
-        let of = |environment: &BTreeMap<String, String>, name: &str| environment.get(name).cloned().with_context(|| name.to_owned());
+        let (broker, database) =
+            (environment(&compose.services["broker"])?, environment(&compose.services["database"])?);
+        let of = |environment: &BTreeMap<String, String>, name: &str| {
+            environment.get(name).cloned().with_context(|| name.to_owned())
+        };
         let (name, user) = (of(&database, "MARIADB_DATABASE")?, of(&database, "MARIADB_USER")?);
         let password = of(&database, "MARIADB_PASSWORD")?;
-        let statements =
-            format!("CREATE DATABASE {name}; CREATE USER {user}@'%' IDENTIFIED BY '{password}'; GRANT ALL ON {name}.* TO {user}@'%'");
+        let statements = format!(
+            "CREATE DATABASE {name}; CREATE USER {user}@'%' IDENTIFIED BY '{password}'; GRANT ALL ON {name}.* TO {user}@'%'"
+        );
         reader.runs(&format!("mariadb -e \"{statements}\""))?;
-        let (admin, password) = (of(&broker, "RABBITMQ_DEFAULT_USER")?, of(&broker, "RABBITMQ_DEFAULT_PASS")?);
+        let (admin, password) =
+            (of(&broker, "RABBITMQ_DEFAULT_USER")?, of(&broker, "RABBITMQ_DEFAULT_PASS")?);
         let user = format!(r#"{{"password": "{password}", "tags": "administrator"}}"#);
         let url = format!("{}/users/{admin}", rabbitmq.management_url());
-        reader.runs(&format!("curl -fsS -u guest:guest -X PUT -H 'content-type: application/json' -d '{user}' {url}"))?;
+        reader.runs(&format!(
+            "curl -fsS -u guest:guest -X PUT -H 'content-type: application/json' -d '{user}' {url}"
+        ))?;
         Ok(Self { compose, home, port, reader, _servers: (rabbitmq, mariadb) })
     }
 
@@ -215,8 +265,12 @@ impl Site {
 
     fn runs_to_its_end(&self, service: &str) -> anyhow::Result<()> {
         let definition = &self.compose.services[service];
-        let entrypoint =
-            definition["entrypoint"].as_array().context("an entrypoint")?.iter().map(text).collect::<anyhow::Result<Vec<_>>>()?;
+        let entrypoint = definition["entrypoint"]
+            .as_array()
+            .context("an entrypoint")?
+            .iter()
+            .map(text)
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let ["/bin/sh", options] = entrypoint[..] else { bail!("{service} runs {entrypoint:?}") };
         let script = text(&definition["command"][0])?;
         finish(self.command(service, "/bin/sh")?.arg(options).arg(self.reader.reads(script))).map(drop)
@@ -224,7 +278,10 @@ impl Site {
 
     fn start(&self, service: &str) -> anyhow::Result<Process> {
         let words = self.compose.services[service]["command"].as_array().context("a command")?;
-        let words = words.iter().map(|word| Ok(self.reader.reads(text(word)?))).collect::<anyhow::Result<Vec<_>>>()?;
+        let words = words
+            .iter()
+            .map(|word| Ok(self.reader.reads(text(word)?)))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         self.home.start(service, self.command(service, "tasker")?.args(words))
     }
 
@@ -246,8 +303,13 @@ fn environment(service: &Value) -> anyhow::Result<BTreeMap<String, String>> {
         while let Some(start) = value.find("${") {
             let end = start + value[start..].find('}').context("an end of the variable")?;
             let inside = &value[start + 2..end];
-            let (asked, _) = inside.split_once(":?").with_context(|| format!("{inside} is neither set nor asked for"))?;
-            let secret = SECRETS.iter().find(|(name, _)| *name == asked).with_context(|| format!("{asked} is not among those to set"))?.1;
+            let (asked, _) =
+                inside.split_once(":?").with_context(|| format!("{inside} is neither set nor asked for"))?;
+            let secret = SECRETS
+                .iter()
+                .find(|(name, _)| *name == asked)
+                .with_context(|| format!("{asked} is not among those to set"))?
+                .1;
             value.replace_range(start..=end, secret);
         }
         variables.insert(name.clone(), value);

@@ -1,4 +1,5 @@
-//! The libraries: each has a reason in `docs/dependencies.md`, is used, comes from crates.io and has a licence that ours goes with.
+//! The libraries: each has a reason in `docs/dependencies.md`, is used, comes from crates.io and has a
+//! licence that ours goes with.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +25,8 @@ const LICENCES: &[&str] = &[
     "Zlib",
 ];
 
-/// Other ways to do what rustls with ring does: one of them in the tree is a feature that somebody has switched on.
+/// Other ways to do what rustls with ring does: one of them in the tree is a feature that somebody has
+/// switched on.
 const BANNED: &[&str] = &["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl", "openssl-sys"];
 
 /// The manifests with the folders and files whose code may use their libraries.
@@ -43,8 +45,10 @@ fn every_dependency_has_a_reason() -> anyhow::Result<()> {
     for (manifest, _) in CODE {
         used.extend(dependencies(&read(manifest)?));
     }
-    let named: BTreeSet<String> =
-        read("docs/dependencies.md")?.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect();
+    let named: BTreeSet<String> = read("docs/dependencies.md")?
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+        .collect();
     let missing: Vec<_> = used.difference(&named).collect();
     let gone: Vec<_> = named.difference(&used).collect();
     assert!(missing.is_empty(), "docs/dependencies.md gives no reason for {missing:?}");
@@ -65,7 +69,12 @@ fn every_dependency_is_used() -> anyhow::Result<()> {
         }
         let words: BTreeSet<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         let named = dependencies(&fs::read_to_string(root.join(manifest))?);
-        unused.extend(named.into_iter().filter(|name| !words.contains(name.replace('-', "_").as_str())).map(|name| (*manifest, name)));
+        unused.extend(
+            named
+                .into_iter()
+                .filter(|name| !words.contains(name.replace('-', "_").as_str()))
+                .map(|name| (*manifest, name)),
+        );
     }
     ensure!(unused.is_empty(), "no code uses {unused:?}");
     Ok(())
@@ -126,9 +135,11 @@ fn licences_are_read_as_they_are_written() {
 fn is_free(licence: &str) -> bool {
     let licence = licence.replace('/', " OR ");
     parts(&licence, " OR ").into_iter().any(|choice| {
-        parts(choice, " AND ").into_iter().map(str::trim).all(|part| match part.strip_prefix('(').and_then(|part| part.strip_suffix(')')) {
-            Some(inner) => is_free(inner),
-            None => LICENCES.contains(&part),
+        parts(choice, " AND ").into_iter().map(str::trim).all(|part| {
+            match part.strip_prefix('(').and_then(|part| part.strip_suffix(')')) {
+                Some(inner) => is_free(inner),
+                None => LICENCES.contains(&part),
+            }
         })
     })
 }

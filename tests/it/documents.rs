@@ -1,4 +1,5 @@
-//! The examples of the README and of `docs/` are whole: configurations are read, handlers run, commands can be typed, JSON is JSON.
+//! The examples of the README and of `docs/` are whole: configurations are read, handlers run, commands can
+//! be typed, JSON is JSON.
 
 use std::ffi::OsString;
 use std::fs;
@@ -50,7 +51,10 @@ impl Example {
                 },
                 _ => line,
             };
-            heredoc = line.split_once("<<'").and_then(|(_, rest)| rest.split_once('\'')).map(|(end, _)| end.to_owned());
+            heredoc = line
+                .split_once("<<'")
+                .and_then(|(_, rest)| rest.split_once('\''))
+                .map(|(end, _)| end.to_owned());
             pending = if pending.is_empty() { line.to_owned() } else { format!("{pending}\n{line}") };
             if pending.matches('\'').count() % 2 == 0 {
                 commands.push(std::mem::take(&mut pending));
@@ -155,9 +159,9 @@ fn every_configuration_can_be_read() -> anyhow::Result<()> {
 #[test]
 fn every_command_can_be_typed() -> anyhow::Result<()> {
     let mut found = 0;
-    for example in
-        examples()?.iter().filter(|example| ["sh", "text", "console"].contains(&example.language.as_str()) && !example.is_script())
-    {
+    for example in examples()?.iter().filter(|example| {
+        ["sh", "text", "console"].contains(&example.language.as_str()) && !example.is_script()
+    }) {
         for command in example.commands() {
             let Some(words) = words(&command) else { continue };
             if words.first().is_some_and(|word| word == "tasker") {
@@ -176,7 +180,8 @@ fn every_piece_of_json_is_json() -> anyhow::Result<()> {
     for example in examples()?.iter().filter(|example| example.language == "json") {
         // Three dots stand for what is left out.
         let whole = example.text.replace(", ...", "").replace("[...]", "[]").replace("{...}", "{}");
-        serde_json::from_str::<serde_json::Value>(&whole).with_context(|| format!("{}: {whole}", example.place))?;
+        serde_json::from_str::<serde_json::Value>(&whole)
+            .with_context(|| format!("{}: {whole}", example.place))?;
     }
     Ok(())
 }
@@ -196,7 +201,8 @@ impl Reader {
         Ok(Self { home: Home::new("reader")?, port: Port::free()? })
     }
 
-    /// A command as it stands on the page, with `tasker` on the path and with our port instead of the usual one.
+    /// A command as it stands on the page, with `tasker` on the path and with our port instead of the usual
+    /// one.
     fn command(&self, line: &str) -> anyhow::Result<Command> {
         let api = format!("127.0.0.1:{}", self.port.number());
         let line = line
@@ -249,7 +255,8 @@ fn form(text: &str) -> String {
     let mut form = String::new();
     for word in text.split_whitespace() {
         let id = word.trim_matches(['(', ')']);
-        let is_moment = word.len() >= 9 && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | 'Z'));
+        let is_moment =
+            word.len() >= 9 && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | 'Z'));
         match (uuid::Uuid::parse_str(id), word.parse::<f64>()) {
             (Ok(_), _) => form += "ID ",
             _ if is_moment => form += "MOMENT ",
@@ -263,10 +270,11 @@ fn form(text: &str) -> String {
 /// Each command of a session with what is shown below it.
 fn told(session: &Example) -> Vec<(String, String)> {
     let joined = session.text.replace("\\\n", " ");
-    let commands = joined.split("$ ").filter(|part| !part.trim().is_empty()).map(|part| match part.split_once('\n') {
-        Some((command, shown)) => (command.to_owned(), shown.to_owned()),
-        None => (part.to_owned(), String::new()),
-    });
+    let commands =
+        joined.split("$ ").filter(|part| !part.trim().is_empty()).map(|part| match part.split_once('\n') {
+            Some((command, shown)) => (command.to_owned(), shown.to_owned()),
+            None => (part.to_owned(), String::new()),
+        });
     commands.collect()
 }
 
@@ -289,10 +297,16 @@ fn a_session_with_curl_is_as_shown() -> anyhow::Result<()> {
         let text = reader.follow(&command)?;
         // Three dots stand for what is left out; ids, times and offsets of clocks differ.
         let differs = |part: &str| {
-            let stamp = part.contains("x-request-id") || part.contains("request_id") || part.contains("last_seen");
+            let stamp =
+                part.contains("x-request-id") || part.contains("request_id") || part.contains("last_seen");
             stamp || part.split('"').any(|word| uuid::Uuid::parse_str(word).is_ok())
         };
-        for part in shown.split('\n').flat_map(|line| line.split("...")).map(str::trim).filter(|part| !part.is_empty() && !differs(part)) {
+        for part in shown
+            .split('\n')
+            .flat_map(|line| line.split("..."))
+            .map(str::trim)
+            .filter(|part| !part.is_empty() && !differs(part))
+        {
             ensure!(text.contains(part), "{part} is not in what `{command}` says:\n{text}");
         }
     }
@@ -329,7 +343,9 @@ fn a_handler_is_written_in_a_minute() -> anyhow::Result<()> {
         told += &format!("$ {command}\n{}\n", reader.follow(&command)?);
     }
     // The first line goes to standard error, which is read apart.
-    let rest = |text: &str| text.lines().filter(|line| !line.starts_with("submitted ")).collect::<Vec<_>>().join("\n");
+    let rest = |text: &str| {
+        text.lines().filter(|line| !line.starts_with("submitted ")).collect::<Vec<_>>().join("\n")
+    };
     let expected = session.text.replace("up 5 hours, 28 minutes", machine.trim());
     assert_eq!(form(&rest(&told)), form(&rest(&expected)), "{told}");
     ensure!(told.contains("submitted uptime third (task "), "{told}");
@@ -369,7 +385,9 @@ fn a_work_queue_is_set_up_as_its_page_says() -> anyhow::Result<()> {
 fn a_request_is_made_as_its_page_says() -> anyhow::Result<()> {
     let page = examples_of(&checkout("docs/requests.md"))?;
     let reader = Reader::new()?;
-    for example in page.iter().filter(|example| example.is_script() || example.file() == Some("requests.yaml")) {
+    for example in
+        page.iter().filter(|example| example.is_script() || example.file() == Some("requests.yaml"))
+    {
         reader.write(example)?;
     }
     let start = one(&page, "sh", "tasker up --handlers-dir jobs")?.commands();
@@ -403,12 +421,14 @@ fn the_first_five_minutes_are_as_told() -> anyhow::Result<()> {
     let reader = Reader::new()?;
     let _up = reader.up("tasker up", 4)?;
     let commands = one(&page, "sh", "\"identifier\": \"first\"")?.commands();
-    let told: Vec<String> = commands.iter().map(|command| reader.follow(command)).collect::<anyhow::Result<_>>()?;
+    let told: Vec<String> =
+        commands.iter().map(|command| reader.follow(command)).collect::<anyhow::Result<_>>()?;
     let answer: serde_json::Value = serde_json::from_str(told.last().context("an answer")?)?;
     let shown = one(&page, "json", "taskResponseList")?.text.replace(", ...", "");
     let shown: serde_json::Value = serde_json::from_str(&shown)?;
     let members = |value: &serde_json::Value| -> Vec<String> {
-        let mut names: Vec<_> = value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        let mut names: Vec<_> =
+            value.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
         names.sort();
         names
     };

@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tasker::broker::{Address, wire};
 use tasker::config::{OnStop, TypePolicy};
-use tasker::domain::{Command, Outcome, PresenceState, ReportEvent, TaskId, TaskMessage, WireVersion, errnr, json};
+use tasker::domain::{
+    Command, Outcome, PresenceState, ReportEvent, TaskId, TaskMessage, WireVersion, errnr, json,
+};
 use tasker::endpoint::{Agent, AgentError, Context, Handler, Health, JournalError, Registry, Work};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -60,13 +62,18 @@ async fn a_task_is_performed_and_reported_once() {
         report = api.report().await;
     }
     assert_eq!((report.task_id, report.endpoint.as_str()), (id, "console1"));
-    let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 1, .. } = report.event else { panic!("{report:?}") };
+    let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 1, .. } = report.event else {
+        panic!("{report:?}")
+    };
     assert_eq!(answer.get(), payload);
 
     let id = api.submit("worker", r#"{"seconds":0.3}"#).await;
     let report = api.report().await;
     assert!(report.task_id == id && matches!(report.event, ReportEvent::Received), "{report:?}");
-    assert_eq!(api.finished(id).await, (0, String::new(), Some(r#"{"endpoint":"console1","seconds":0.3}"#.to_owned())));
+    assert_eq!(
+        api.finished(id).await,
+        (0, String::new(), Some(r#"{"endpoint":"console1","seconds":0.3}"#.to_owned()))
+    );
     endpoint.stopped().await;
     assert!(api.unexpected().is_empty());
 }
@@ -84,7 +91,10 @@ async fn a_repeat_is_answered_and_not_run() {
     assert!(matches!(api.report().await.event, ReportEvent::Received));
     api.send_task(&task).await;
     api.send_task(&task).await;
-    assert!(matches!(api.report().await.event, ReportEvent::Received), "a repeat of a running task is received again");
+    assert!(
+        matches!(api.report().await.event, ReportEvent::Received),
+        "a repeat of a running task is received again"
+    );
     gate.let_through(10);
     api.finished(task.work.id).await;
     for _ in 0..2 {
@@ -107,7 +117,10 @@ async fn a_repeat_is_answered_and_not_run() {
 #[tokio::test]
 async fn nothing_counts_before_the_welcome() {
     let mut api = ApiSide::new().await;
-    let config = tasker::endpoint::AgentConfig { welcome_timeout: Duration::from_millis(50), ..api.config(vec![policy("echo")]) };
+    let config = tasker::endpoint::AgentConfig {
+        welcome_timeout: Duration::from_millis(50),
+        ..api.config(vec![policy("echo")])
+    };
     let builtin = tasker::handlers::builtin(&config.settings);
     let mut endpoint = api.start(config, builtin).await;
     let first = api.presence().await;
@@ -228,7 +241,10 @@ async fn what_is_withdrawn_does_not_begin_and_what_has_begun_goes_on() {
             api.send_task(&task).await;
         }
         let report = api.end().await;
-        assert!(report.task_id == task.work.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+        assert!(
+            report.task_id == task.work.id && matches!(report.event, ReportEvent::Canceled),
+            "{report:?}"
+        );
     }
     gate.let_through(1);
     assert_eq!(api.finished(running).await.0, 0);
@@ -248,7 +264,9 @@ async fn what_waits_for_its_next_attempt_has_begun() {
     api.send_bytes(Address::All(task_type("steered")), item.clone()).await;
     let journal = api.dir.path().join("data/console1/steered/0000000001.journal");
     // Once as it was taken, and once with what the first attempt died of.
-    let copies = || std::fs::read(&journal).unwrap_or_default().windows(item.len()).filter(|bytes| *bytes == item).count();
+    let copies = || {
+        std::fs::read(&journal).unwrap_or_default().windows(item.len()).filter(|bytes| *bytes == item).count()
+    };
     until("the first attempt to end", || copies() == 2).await;
     api.withdraw("steered", task.work.id).await;
     assert_eq!(api.finished(task.work.id).await.0, 0);
@@ -267,7 +285,11 @@ async fn a_queue_speaks_for_its_own_type_alone() {
     // A task through the queue of another type, or past all queues, goes to the dead ones.
     let stray = ApiSide::task("gate", "1");
     api.send(Address::All(task_type("other")), &Command::Task(stray.clone())).await;
-    api.send(Address::Control(task_type("gate"), vec!["console1".parse().expect("a name")]), &Command::Task(stray.clone())).await;
+    api.send(
+        Address::Control(task_type("gate"), vec!["console1".parse().expect("a name")]),
+        &Command::Task(stray.clone()),
+    )
+    .await;
     until("two dead messages", || api.broker.dead().len() == 2).await;
     let mut reasons: Vec<String> = api.broker.dead().into_iter().map(|(reason, _)| reason).collect();
     reasons.sort_unstable();
@@ -278,7 +300,11 @@ async fn a_queue_speaks_for_its_own_type_alone() {
     let running = api.submit("gate", "2").await;
     assert_eq!(soon("the start", starts.recv()).await, Some((running, 1)), "the stray was started");
     api.cancel("other", running).await;
-    let stray = Command::Welcome { session: TaskId::new().0, presence_interval: Duration::from_secs(1), reads: WireVersion::One };
+    let stray = Command::Welcome {
+        session: TaskId::new().0,
+        presence_interval: Duration::from_secs(1),
+        reads: WireVersion::One,
+    };
     api.send(Address::Named(task_type("gate"), vec!["console1".parse().expect("a name")]), &stray).await;
     gate.let_through(1);
     assert_eq!(api.finished(running).await.0, 0);
@@ -296,7 +322,11 @@ async fn a_welcome_is_for_the_type_through_whose_queue_it_comes() {
     api.welcome_session(&joined).await;
     api.submit("other", "0").await;
     let task = api.submit("gate", "1").await;
-    assert_eq!(soon("the start", starts.recv()).await, Some((task, 1)), "a task of a type that was not welcomed was started");
+    assert_eq!(
+        soon("the start", starts.recv()).await,
+        Some((task, 1)),
+        "a task of a type that was not welcomed was started"
+    );
     assert!(!endpoint.handle.state().welcomed);
     gate.let_through(1);
     api.finished(task).await;
@@ -322,7 +352,10 @@ async fn who_stands_by_says_so_and_takes_over() {
         }
     };
     assert_eq!((&standing_by.refused[0].task_type, standing_by.refused[0].held), (&task_type("gate"), true));
-    assert_eq!((standing_by.state, &standing_by.task_types), (PresenceState::Joined, &vec![task_type("other")]));
+    assert_eq!(
+        (standing_by.state, &standing_by.task_types),
+        (PresenceState::Joined, &vec![task_type("other")])
+    );
     api.welcome_session(&standing_by).await;
     soon("the welcome", second.handle.wait_for(|state| state.welcomed)).await;
 
@@ -334,7 +367,10 @@ async fn who_stands_by_says_so_and_takes_over() {
             break presence;
         }
     };
-    assert_eq!((joined.session, joined.task_types.clone(), joined.refused.len()), (standing_by.session, vec![task_type("gate")], 0));
+    assert_eq!(
+        (joined.session, joined.task_types.clone(), joined.refused.len()),
+        (standing_by.session, vec![task_type("gate")], 0)
+    );
     api.welcome_session(&joined).await;
     soon("the welcome", second.handle.wait_for(|state| state.welcomed)).await;
     let task = api.submit("gate", "1").await;
@@ -363,7 +399,9 @@ async fn attempts_follow_one_another() {
     let id = api.submit("steered", r#"{"do":"retry","times":2,"log":["é"],"progress":[50]}"#).await;
     let report = api.end().await;
     assert_eq!(report.task_id, id);
-    let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 3, attempts, log, .. } = report.event else {
+    let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 3, attempts, log, .. } =
+        report.event
+    else {
         panic!("{report:?}")
     };
     assert_eq!((answer.get(), log.as_deref()), ("3", Some("é\n")));
@@ -373,7 +411,10 @@ async fn attempts_follow_one_another() {
     let id = api.submit("steered", r#"{"do":"retry","times":9,"after_ms":1}"#).await;
     let report = api.end().await;
     assert_eq!(report.task_id, id);
-    let ReportEvent::Finished { errnr: errnr::TRY_AGAIN, attempt: 3, attempts, errmsg, .. } = report.event else { panic!("{report:?}") };
+    let ReportEvent::Finished { errnr: errnr::TRY_AGAIN, attempt: 3, attempts, errmsg, .. } = report.event
+    else {
+        panic!("{report:?}")
+    };
     assert_eq!((attempts.len(), errmsg.as_str()), (2, "attempt 3 was asked to be tried again"));
     endpoint.stopped().await;
 }
@@ -448,7 +489,10 @@ async fn a_crash_costs_an_attempt_and_nothing_else() {
     endpoint.kill().await;
     let endpoint = api.start(api.config(config()), gate.registry()).await;
     let report = api.end().await;
-    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 2, ref attempts, .. } = report.event else { panic!("{report:?}") };
+    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, attempt: 2, ref attempts, .. } = report.event
+    else {
+        panic!("{report:?}")
+    };
     assert_eq!((report.task_id, attempts.len(), attempts[0].errnr), (running, 1, errnr::INTERRUPTED));
     endpoint.stopped().await;
 }
@@ -530,7 +574,9 @@ async fn a_full_journal_says_so_and_recovers() {
     for _ in 0..100 {
         ids.insert(api.submit("gate", &payload).await);
     }
-    assert!(soon("the journal to fill", endpoint.handle.wait_for(|state| state.journal == Health::Full)).await);
+    assert!(
+        soon("the journal to fill", endpoint.handle.wait_for(|state| state.journal == Health::Full)).await
+    );
     assert!(!endpoint.handle.state().is_ready());
     gate.let_through(100);
     while !ids.is_empty() {
@@ -566,12 +612,15 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
     let mut endpoint = api.start(config.clone(), registry()).await;
     api.welcome().await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
-    let tasks: Vec<_> = (0..300).map(|_| ApiSide::task("gate", &format!("\"{}\"", "x".repeat(5_000)))).collect();
+    let tasks: Vec<_> =
+        (0..300).map(|_| ApiSide::task("gate", &format!("\"{}\"", "x".repeat(5_000)))).collect();
     let mut runs = HashMap::new();
     for task in &tasks {
         api.send_task(task).await;
         let report = api.end().await;
-        let ReportEvent::Finished { errnr: 0, run: Some(run), .. } = report.event else { panic!("{report:?}") };
+        let ReportEvent::Finished { errnr: 0, run: Some(run), .. } = report.event else {
+            panic!("{report:?}")
+        };
         runs.insert(report.task_id, run);
         assert_eq!(soon("the start", starts.recv()).await, Some(task.work.id));
     }
@@ -582,7 +631,8 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
             api.welcome().await;
             soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
         }
-        // The ledger may not know yet that it was received: then what is left must not come before the full report, which is on its way.
+        // The ledger may not know yet that it was received: then what is left must not come before the full
+        // report, which is on its way.
         let (mut receipts, mut full) = (0, 0);
         for task in &tasks {
             api.send_task(task).await;
@@ -600,7 +650,10 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
         for task in &tasks {
             api.send_task(&TaskMessage { received: true, ..task.clone() }).await;
             let report = api.end().await;
-            let ReportEvent::Finished { errnr: 0, errmsg, payload, run, attempt: 1, .. } = report.event else { panic!("{report:?}") };
+            let ReportEvent::Finished { errnr: 0, errmsg, payload, run, attempt: 1, .. } = report.event
+            else {
+                panic!("{report:?}")
+            };
             assert_eq!((report.task_id, run), (task.work.id, runs.get(&task.work.id).copied()));
             assert_eq!(payload.is_none(), errmsg.contains("endpoint.journal_limit"), "{errmsg}");
             poor += usize::from(payload.is_none());
@@ -615,7 +668,9 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
 async fn one_directory_is_for_one_endpoint() {
     let mut api = ApiSide::new().await;
     let endpoint = api.started(&["echo", "worker"]).await;
-    let open = |types: [&str; 2]| Agent::open(api.config(types.map(policy).into()), api.broker.connect(), Registry::new());
+    let open = |types: [&str; 2]| {
+        Agent::open(api.config(types.map(policy).into()), api.broker.connect(), Registry::new())
+    };
     let error = open(["worker", "echo"]).expect_err("it is in use");
     assert!(matches!(error, AgentError::Journal(JournalError::InUse { .. })), "{error}");
     let error = open(["echo", "backup"]).expect_err("one of its types is performed already");
@@ -662,8 +717,13 @@ async fn what_a_stop_interrupts_is_a_failed_attempt() {
     let endpoint = api.start(config, gate.registry()).await;
     assert_eq!(soon("the start", starts.recv()).await, Some((id, 2)));
     let report = api.end().await;
-    let ReportEvent::Finished { errnr: 0, attempt: 2, attempts, .. } = report.event else { panic!("{report:?}") };
-    assert!(matches!(&attempts[..], [one] if one.attempt == 1 && one.errnr == errnr::INTERRUPTED), "{attempts:?}");
+    let ReportEvent::Finished { errnr: 0, attempt: 2, attempts, .. } = report.event else {
+        panic!("{report:?}")
+    };
+    assert!(
+        matches!(&attempts[..], [one] if one.attempt == 1 && one.errnr == errnr::INTERRUPTED),
+        "{attempts:?}"
+    );
     assert!(attempts[0].errmsg.contains("stopped"), "{attempts:?}");
     endpoint.stopped().await;
 }
@@ -711,7 +771,8 @@ async fn what_outlives_three_stops_is_poison() {
         endpoint.stopped().await;
     }
     let report = api.end().await;
-    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, errmsg, attempt: 3, attempts, .. } = report.event else {
+    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, errmsg, attempt: 3, attempts, .. } = report.event
+    else {
         panic!("{report:?}");
     };
     assert!(errmsg.starts_with("poison: 3 times") && attempts.len() == 2, "{errmsg}: {attempts:?}");
@@ -734,7 +795,10 @@ async fn a_stop_waits_as_long_as_the_policy_says() {
     gate.let_through(1);
     endpoint.stopped().await;
     let report = api.end().await;
-    assert!(report.task_id == id && matches!(report.event, ReportEvent::Finished { errnr: 0, attempt: 1, .. }), "{report:?}");
+    assert!(
+        report.task_id == id && matches!(report.event, ReportEvent::Finished { errnr: 0, attempt: 1, .. }),
+        "{report:?}"
+    );
 }
 
 /// Says that it restarts the endpoint, and waits for that.
@@ -753,7 +817,9 @@ impl Handler for Upgrade {
 
 #[tokio::test]
 async fn a_handler_that_restarts_its_endpoint_has_ended_with_that() {
-    for (on_stop, graceful) in [(OnStop::Fail, false), (OnStop::Rerun, true), (OnStop::Wait, true), (OnStop::Wait, false)] {
+    for (on_stop, graceful) in
+        [(OnStop::Fail, false), (OnStop::Rerun, true), (OnStop::Wait, true), (OnStop::Wait, false)]
+    {
         let mut api = ApiSide::new().await;
         let (said, mut starts) = mpsc::unbounded_channel();
         let registry = || Registry::new().with(task_type("gate"), Upgrade(said.clone()));
@@ -771,7 +837,9 @@ async fn a_handler_that_restarts_its_endpoint_has_ended_with_that() {
         }
         let endpoint = api.start(config, registry()).await;
         let report = api.end().await;
-        let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 1, attempts, .. } = report.event else {
+        let ReportEvent::Finished { errnr: 0, payload: Some(answer), attempt: 1, attempts, .. } =
+            report.event
+        else {
             panic!("{on_stop:?}, {graceful}: {report:?}")
         };
         assert_eq!((report.task_id, answer.get(), attempts.len()), (id, "\"upgraded\"", 0));
@@ -819,7 +887,9 @@ impl Handler for Crowd {
 async fn many_tasks_run_a_few_at_a_time() {
     let mut api = ApiSide::new().await;
     let crowd = Crowd::default();
-    let mut endpoint = api.start(api.config(vec![policy("crowd")]), Registry::new().with(task_type("crowd"), crowd.clone())).await;
+    let mut endpoint = api
+        .start(api.config(vec![policy("crowd")]), Registry::new().with(task_type("crowd"), crowd.clone()))
+        .await;
     api.welcome().await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     let mut ids = std::collections::HashSet::new();
@@ -868,7 +938,8 @@ async fn what_looks_expired_goes_on_when_it_is_asked_for() {
     let (gate, mut starts) = Gate::new();
     let mut one = policy("gate");
     one.concurrency = 1;
-    // One that runs and two that wait when the process ends; the first has no time left then, and the others neither.
+    // One that runs and two that wait when the process ends; the first has no time left then, and the others
+    // neither.
     let short = |name| TaskMessage { expires_in: Duration::from_millis(200), ..ApiSide::task("gate", name) };
     let (running, waiting, withdrawn) = (short("1"), short("2"), short("3"));
     let mut endpoint = api.start(api.config(vec![one.clone()]), gate.registry()).await;
@@ -893,15 +964,25 @@ async fn what_looks_expired_goes_on_when_it_is_asked_for() {
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     api.cancel("gate", withdrawn.work.id).await;
     let report = api.report().await;
-    assert!(report.task_id == withdrawn.work.id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
+    assert!(
+        report.task_id == withdrawn.work.id && matches!(report.event, ReportEvent::Canceled),
+        "{report:?}"
+    );
     gate.let_through(2);
     for (task, attempt) in [(&waiting, 1), (&running, 2)] {
         for _ in 0..3 {
-            api.send_task(&TaskMessage { received: true, expires_in: Duration::from_secs(3600), ..task.clone() }).await;
+            api.send_task(&TaskMessage {
+                received: true,
+                expires_in: Duration::from_secs(3600),
+                ..task.clone()
+            })
+            .await;
         }
         assert_eq!(soon("the start", starts.recv()).await, Some((task.work.id, attempt)));
         let report = api.end().await;
-        let ReportEvent::Finished { errnr: 0, attempt: last, attempts, .. } = report.event else { panic!("{report:?}") };
+        let ReportEvent::Finished { errnr: 0, attempt: last, attempts, .. } = report.event else {
+            panic!("{report:?}")
+        };
         assert_eq!((report.task_id, last, attempts.len() + 1), (task.work.id, attempt, attempt as usize));
     }
     endpoint.stopped().await;
@@ -942,7 +1023,8 @@ async fn what_ends_the_process_three_times_is_poison() {
     }
     let endpoint = api.start(api.config(vec![many.clone()]), gate.registry()).await;
     let report = api.end().await;
-    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, errmsg, attempt: 3, attempts, .. } = report.event else {
+    let ReportEvent::Finished { errnr: errnr::INTERRUPTED, errmsg, attempt: 3, attempts, .. } = report.event
+    else {
         panic!("{report:?}");
     };
     assert!(errmsg.starts_with("poison: 3 times") && attempts.len() == 2, "{errmsg}: {attempts:?}");

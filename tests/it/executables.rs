@@ -60,8 +60,9 @@ async fn a_task_goes_in_and_an_answer_comes_out() {
     let id = api.submit("run", payload).await;
     let (errnr, errmsg, answer) = api.finished(id).await;
     assert_eq!((errnr, errmsg.as_str()), (0, ""));
-    let task =
-        format!(r#"{{"id":"{id}","identifier":"the customer's {id}","type":"run","endpoint":"console1","attempt":1,"payload":{payload}}}"#);
+    let task = format!(
+        r#"{{"id":"{id}","identifier":"the customer's {id}","type":"run","endpoint":"console1","attempt":1,"payload":{payload}}}"#
+    );
     assert_eq!(answer, Some(format!(r#"{{"task":{task},"env":"run console1 1 {id}"}}"#)));
     endpoint.stopped().await;
 }
@@ -72,14 +73,34 @@ async fn exit_codes_and_texts_become_outcomes() {
         ("cat >/dev/null", 0, "", None),
         ("echo ' [1] '", 0, "", Some("[1]")),
         ("echo '[1'", 0, "", Some("\"[1\"")),
-        (r#"printf %s '["\ud800"]'"#, errnr::BAD_ANSWER, "the answer is refused: lone surrogate in the string at byte 1", None),
-        ("echo '[1,1e400]'", errnr::BAD_ANSWER, "the answer is refused: the number at byte 3 is out of range", None),
-        (r#"printf %s '"\udc00"'; echo full >&2; exit 3"#, 3, "full\nthe answer is refused: lone surrogate", None),
+        (
+            r#"printf %s '["\ud800"]'"#,
+            errnr::BAD_ANSWER,
+            "the answer is refused: lone surrogate in the string at byte 1",
+            None,
+        ),
+        (
+            "echo '[1,1e400]'",
+            errnr::BAD_ANSWER,
+            "the answer is refused: the number at byte 3 is out of range",
+            None,
+        ),
+        (
+            r#"printf %s '"\udc00"'; echo full >&2; exit 3"#,
+            3,
+            "full\nthe answer is refused: lone surrogate",
+            None,
+        ),
         ("echo one >&2; echo two >&2; exit 32", 32, "one\ntwo", None),
         ("printf 'no newline' >&2; echo '{\"a\":1}'; exit 3", 3, "no newline", Some("{\"a\":1}")),
         ("exit 9", 9, "exit code 9", None),
         ("kill -9 $$", errnr::SIGNAL + 9, "ended by signal 9", None),
-        ("i=0; while [ $i -lt 50 ]; do echo line $i >&2; i=$((i+1)); done; exit 1", 1, "line 40\nline 41", None),
+        (
+            "i=0; while [ $i -lt 50 ]; do echo line $i >&2; i=$((i+1)); done; exit 1",
+            1,
+            "line 40\nline 41",
+            None,
+        ),
         ("exit 75", errnr::TRY_AGAIN, "asked for another try", None),
     ];
     let mut api = ApiSide::new().await;
@@ -100,7 +121,10 @@ async fn exit_codes_and_texts_become_outcomes() {
 async fn what_cannot_be_started_says_what_it_lacks() {
     let table = [
         ("#!/bin/sh\r\necho hi\r\n", "its first line ends with a carriage return"),
-        ("#!/opt/none/python3 -u\n", "its first line names `/opt/none/python3`, which is not on this machine"),
+        (
+            "#!/opt/none/python3 -u\n",
+            "its first line names `/opt/none/python3`, which is not on this machine",
+        ),
         ("echo hi\n", "a script needs a first line such as #!/bin/sh"),
     ];
     let mut api = ApiSide::new().await;
@@ -123,19 +147,31 @@ async fn an_answer_may_be_text() {
     let nothing = (0, "", None);
     let table = [
         (Output::Auto, "printf 'up 3 days\\n\\n'", good(r#""up 3 days\n""#)),
-        (Output::Auto, "printf '{\"b\":1.0, \"a\":12345678901234567890123}'", good(r#"{"b":1.0, "a":12345678901234567890123}"#)),
+        (
+            Output::Auto,
+            "printf '{\"b\":1.0, \"a\":12345678901234567890123}'",
+            good(r#"{"b":1.0, "a":12345678901234567890123}"#),
+        ),
         (Output::Auto, "printf '{\"a\":1} and more'", good(r#""{\"a\":1} and more""#)),
         (Output::Auto, "printf ' \\n'", nothing),
         (Output::Json, "printf '[1]\\n'", good("[1]")),
         (Output::Json, "true", nothing),
-        (Output::Json, "echo up", bad("the answer is not JSON: expected value at line 1 column 1; with `output: auto`")),
+        (
+            Output::Json,
+            "echo up",
+            bad("the answer is not JSON: expected value at line 1 column 1; with `output: auto`"),
+        ),
         (Output::Json, "printf '\"\\377\"'", bad("the answer is not JSON: ")),
         (Output::Text, "echo '[1]'", good(r#""[1]""#)),
         (Output::Text, "printf 'null'", good(r#""null""#)),
         (Output::Text, "true", good(r#""""#)),
         (Output::Text, "printf ' \\r\\n'", good(r#"" \r""#)),
         (Output::Text, "printf 'a\\000\\033[1mb'", good(r#""a\u0000\u001b[1mb""#)),
-        (Output::Text, "head -c 101 /dev/zero | tr '\\0' x", bad("the answer has 101 bytes, the limit is 100")),
+        (
+            Output::Text,
+            "head -c 101 /dev/zero | tr '\\0' x",
+            bad("the answer has 101 bytes, the limit is 100"),
+        ),
         (Output::Text, "echo half; echo full >&2; exit 3", (3, "full", Some(r#""half""#))),
     ];
     for output in [Output::Auto, Output::Json, Output::Text] {
@@ -148,7 +184,11 @@ async fn an_answer_may_be_text() {
             install(&api, "run", &format!("#!/bin/sh\n{script}\n"));
             let id = api.submit("run", "1").await;
             let (found, text, answered) = api.finished(id).await;
-            assert_eq!((found, answered.as_deref().map(str::trim)), (*errnr, *answer), "{output:?} {script}: {text}");
+            assert_eq!(
+                (found, answered.as_deref().map(str::trim)),
+                (*errnr, *answer),
+                "{output:?} {script}: {text}"
+            );
             assert!(text.starts_with(errmsg), "{output:?} {script}: {text}");
         }
         endpoint.stopped().await;
@@ -162,7 +202,9 @@ async fn text_that_is_not_utf_8_is_marked() {
     let endpoint = started(&mut api, LONG).await;
     api.submit("run", "1").await;
     let report = api.end().await;
-    let ReportEvent::Finished { errnr: 0, payload: Some(answer), log: Some(log), .. } = report.event else { panic!("{report:?}") };
+    let ReportEvent::Finished { errnr: 0, payload: Some(answer), log: Some(log), .. } = report.event else {
+        panic!("{report:?}")
+    };
     assert_eq!(answer.get(), "\"f\u{fffd}r \u{fffd}\u{fffd}\"");
     assert_eq!(log, "working\n3 bytes of the answer are not UTF-8, from byte 1 on, and kept as U+FFFD\n");
     endpoint.stopped().await;
@@ -184,8 +226,13 @@ async fn another_try_sees_its_number_and_progress_and_log_arrive() {
             _ => {}
         }
     };
-    let ReportEvent::Finished { errnr: 0, attempt: 3, attempts, log, .. } = report.event else { panic!("{report:?}") };
-    assert_eq!((attempts.len(), attempts[0].errmsg.as_str(), log.as_deref()), (2, "working", Some("working\n")));
+    let ReportEvent::Finished { errnr: 0, attempt: 3, attempts, log, .. } = report.event else {
+        panic!("{report:?}")
+    };
+    assert_eq!(
+        (attempts.len(), attempts[0].errmsg.as_str(), log.as_deref()),
+        (2, "working", Some("working\n"))
+    );
     assert!(percents.iter().all(|percent| *percent == 40), "{percents:?}");
     endpoint.stopped().await;
 }
@@ -201,9 +248,15 @@ async fn an_executable_can_be_deployed_while_the_endpoint_runs() {
     let joined = api.welcome().await;
     assert_eq!(joined.task_types, [task_type("echo")]);
     let refused = &joined.refused[0];
-    assert!(joined.refused.len() == 1 && refused.task_type == task_type("run") && !refused.held, "{joined:?}");
+    assert!(
+        joined.refused.len() == 1 && refused.task_type == task_type("run") && !refused.held,
+        "{joined:?}"
+    );
     let (reason, dir) = (&refused.reason, api.handlers_dir());
-    assert!(reason.contains("there is no handler `run`") && reason.contains(&dir.display().to_string()), "{reason}");
+    assert!(
+        reason.contains("there is no handler `run`") && reason.contains(&dir.display().to_string()),
+        "{reason}"
+    );
     assert_eq!(joined.trouble, None, "the other type is well");
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     api.submit("run", "0").await;
@@ -244,29 +297,9 @@ async fn copies_beside_a_handler_neither_run_nor_count() {
     install(&api, "run.sh", "#!/bin/sh\necho '\"mine\"'\n");
     let endpoint = started(&mut api, LONG).await;
     let copies = [
-        "run.new",
-        "run.tmp",
-        "run.bak",
-        "run.old",
-        "run.orig",
-        "run.off",
-        "run.disabled",
-        "run.save",
-        "run.rpmsave",
-        "run.rpmnew",
-        "run.dpkg-old",
-        "run.dpkg-dist",
-        "run.swp",
-        "run.sh~",
-        "run~",
-        "run.20261128",
-        "run.1",
-        "run.part",
-        "run.rej",
-        "run.example",
-        "run.sh.bak",
-        "run-old",
-        "run.sample",
+        "run.new", "run.tmp", "run.bak", "run.old", "run.orig", "run.off", "run.disabled", "run.save",
+        "run.rpmsave", "run.rpmnew", "run.dpkg-old", "run.dpkg-dist", "run.swp", "run.sh~", "run~",
+        "run.20261128", "run.1", "run.part", "run.rej", "run.example", "run.sh.bak", "run-old", "run.sample",
         "run.md",
     ];
     for name in copies.into_iter().chain(["echo.orig"]) {
@@ -275,11 +308,18 @@ async fn copies_beside_a_handler_neither_run_nor_count() {
     let id = api.submit("run", "1").await;
     assert_eq!(api.finished(id).await, (0, String::new(), Some("\"mine\"".to_owned())));
     let id = api.submit("echo", "1").await;
-    assert_eq!(api.finished(id).await.2.as_deref(), Some("1"), "what is compiled in is not replaced by a copy");
+    assert_eq!(
+        api.finished(id).await.2.as_deref(),
+        Some("1"),
+        "what is compiled in is not replaced by a copy"
+    );
     fs::rename(api.handlers_dir().join("run.sh"), api.handlers_dir().join("run.disabled")).expect("renames");
     let id = api.submit("run", "1").await;
     let (errnr, errmsg, _) = api.finished(id).await;
-    assert!(errnr == errnr::NO_HANDLER && errmsg.contains("`run-old` has none of the extensions of handlers"), "{errnr} {errmsg}");
+    assert!(
+        errnr == errnr::NO_HANDLER && errmsg.contains("`run-old` has none of the extensions of handlers"),
+        "{errnr} {errmsg}"
+    );
     endpoint.stopped().await;
 }
 
@@ -313,7 +353,10 @@ async fn what_passes_by_itself_is_waited_for() {
     // It ends with a cancel, like everything.
     let _writer = fs::File::options().append(true).open(api.handlers_dir().join("run.sh")).expect("opens");
     let id = api.submit("run", "1").await;
-    crate::api_side::soon("its receipt", async { while !matches!(api.report().await.event, ReportEvent::Received) {} }).await;
+    crate::api_side::soon("its receipt", async {
+        while !matches!(api.report().await.event, ReportEvent::Received) {}
+    })
+    .await;
     api.cancel("run", id).await;
     let report = api.end().await;
     assert!(report.task_id == id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
@@ -330,7 +373,9 @@ async fn what_does_not_pass_in_time_asks_for_another_try() {
     let endpoint = api.started_as(api.config(vec![run])).await;
     let id = api.submit("run", "1").await;
     let report = api.end().await;
-    let ReportEvent::Finished { errnr: errnr::TRY_AGAIN, attempt: 2, ref errmsg, .. } = report.event else { panic!("{report:?}") };
+    let ReportEvent::Finished { errnr: errnr::TRY_AGAIN, attempt: 2, ref errmsg, .. } = report.event else {
+        panic!("{report:?}")
+    };
     assert!(report.task_id == id && errmsg.contains("`run` may be any of run.sh, run.pl"), "{errmsg}");
     endpoint.stopped().await;
 }
@@ -359,7 +404,10 @@ async fn what_others_could_have_written_does_not_run() {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changes");
         let id = api.submit("run", "1").await;
         let (errnr, errmsg, _) = api.finished(id).await;
-        assert!(errnr == errnr::NO_HANDLER && errmsg.contains(&format!("{} {reason}", path.display())), "{errnr} {errmsg}");
+        assert!(
+            errnr == errnr::NO_HANDLER && errmsg.contains(&format!("{} {reason}", path.display())),
+            "{errnr} {errmsg}"
+        );
         trouble(&mut api, reason).await;
         fs::set_permissions(&path, before).expect("changes");
     }
@@ -368,7 +416,10 @@ async fn what_others_could_have_written_does_not_run() {
         std::os::unix::fs::chown(elsewhere.join("run"), Some(65534), None).expect("changes");
         let id = api.submit("run", "1").await;
         let (errnr, errmsg, _) = api.finished(id).await;
-        assert!(errnr == errnr::NO_HANDLER && errmsg.contains("belongs to user 65534 instead of root"), "{errnr} {errmsg}");
+        assert!(
+            errnr == errnr::NO_HANDLER && errmsg.contains("belongs to user 65534 instead of root"),
+            "{errnr} {errmsg}"
+        );
         std::os::unix::fs::chown(elsewhere.join("run"), Some(0), None).expect("changes");
     }
     let id = api.submit("run", "1").await;
@@ -380,8 +431,10 @@ async fn what_others_could_have_written_does_not_run() {
 async fn handlers_run_as_the_configured_user() {
     let mut api = ApiSide::new().await;
     let data = api.dir.path().join("data");
-    let script =
-        format!("#!/bin/sh\ncat {}/*/home >/dev/null 2>&1 && exit 9\necho \"\\\"$(id -u) $(id -g) $(id -G) $HOME\\\"\"\n", data.display());
+    let script = format!(
+        "#!/bin/sh\ncat {}/*/home >/dev/null 2>&1 && exit 9\necho \"\\\"$(id -u) $(id -g) $(id -G) $HOME\\\"\"\n",
+        data.display()
+    );
     install(&api, "run", &script);
     // Everybody may look at handlers.
     fs::set_permissions(api.dir.path(), fs::Permissions::from_mode(0o755)).expect("changes");
@@ -389,8 +442,12 @@ async fn handlers_run_as_the_configured_user() {
     config.settings.run_as = Some("4242:4243".into());
     if !rustix::process::geteuid().is_root() {
         let refused =
-            tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new()).expect_err("only root can");
-        assert!(refused.to_string().contains("endpoint.run_as cannot be followed: tasker runs as user"), "{refused}");
+            tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new())
+                .expect_err("only root can");
+        assert!(
+            refused.to_string().contains("endpoint.run_as cannot be followed: tasker runs as user"),
+            "{refused}"
+        );
         return;
     }
     let endpoint = api.started_as(config).await;
@@ -412,7 +469,8 @@ async fn handlers_run_as_the_configured_user() {
     endpoint.stopped().await;
     let mut config = api.config(vec![policy("run")]);
     config.settings.run_as = Some("no-such-user".into());
-    let refused = tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new()).expect_err("nobody");
+    let refused = tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new())
+        .expect_err("nobody");
     assert!(refused.to_string().contains("/etc/passwd has no user `no-such-user`"), "{refused}");
 }
 
@@ -423,45 +481,56 @@ async fn a_type_s_own_user_overrides_the_endpoint_s() {
     for name in ["usual", "own", "root"] {
         install(&api, name, "#!/bin/sh\necho \"\\\"$(id -u) $(id -g) $(id -G) $HOME\\\"\"\n");
     }
-    let run_as = |name: &str, account: Option<&str>| TypePolicy { run_as: account.map(str::to_owned), ..policy(name) };
-    let mut config = api.config(vec![run_as("usual", None), run_as("own", Some("4244:4245")), run_as("root", Some("root"))]);
+    let run_as =
+        |name: &str, account: Option<&str>| TypePolicy { run_as: account.map(str::to_owned), ..policy(name) };
+    let mut config = api.config(vec![
+        run_as("usual", None),
+        run_as("own", Some("4244:4245")),
+        run_as("root", Some("root")),
+    ]);
     config.settings.run_as = Some("4242:4243".into());
     if !rustix::process::geteuid().is_root() {
-        let open = |config| tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new());
+        let open = |config| {
+            tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new())
+        };
         config.settings.run_as = None;
         let refused = open(config).expect_err("only root can").to_string();
-        assert!(refused.contains("run_as of the task type `own` cannot be followed: tasker runs as user"), "{refused}");
+        assert!(
+            refused.contains("run_as of the task type `own` cannot be followed: tasker runs as user"),
+            "{refused}"
+        );
         return;
     }
     let endpoint = api.started_as(config).await;
-    for (name, expected) in [("usual", "\"4242 4243 4243 /\""), ("own", "\"4244 4245 4245 /\""), ("root", "\"0 0 0 /root\"")] {
+    for (name, expected) in
+        [("usual", "\"4242 4243 4243 /\""), ("own", "\"4244 4245 4245 /\""), ("root", "\"0 0 0 /root\"")]
+    {
         let id = api.submit(name, "1").await;
         let (errnr, errmsg, answer) = api.finished(id).await;
         assert_eq!((errnr, answer.as_deref().map(str::trim)), (0, Some(expected)), "{name}: {errmsg}");
     }
     endpoint.stopped().await;
     let config = api.config(vec![run_as("own", Some("no-such-user"))]);
-    let refused = tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new()).expect_err("nobody");
+    let refused = tasker::endpoint::Agent::open(config, api.link.clone(), tasker::endpoint::Registry::new())
+        .expect_err("nobody");
     let wanted = "run_as of the task type `own` cannot be followed: /etc/passwd has no user `no-such-user`";
     assert!(refused.to_string().contains(wanted), "{refused}");
 }
 
 #[tokio::test]
 async fn the_environment_is_not_handed_down() {
-    let (errnr, _, answer) = outcome("#!/bin/sh\nenv | sed 's/=.*//' | sort | tr '\\n' ' ' | sed 's/.*/\"&\"/'\n", "1", LONG).await;
+    let (errnr, _, answer) =
+        outcome("#!/bin/sh\nenv | sed 's/=.*//' | sort | tr '\\n' ' ' | sed 's/.*/\"&\"/'\n", "1", LONG)
+            .await;
     let answer = answer.expect("an answer");
-    let names: Vec<_> =
-        answer.trim_matches('"').split_whitespace().filter(|name| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name)).collect();
+    let names: Vec<_> = answer
+        .trim_matches('"')
+        .split_whitespace()
+        .filter(|name| !["PWD", "SHLVL", "_", "OLDPWD"].contains(name))
+        .collect();
     let expected = [
-        "HOME",
-        "LANG",
-        "PATH",
-        "TASKER_ATTEMPT",
-        "TASKER_ENDPOINT",
-        "TASKER_IDENTIFIER",
-        "TASKER_TASK_ID",
-        "TASKER_TIME_LEFT_SECS",
-        "TASKER_TYPE",
+        "HOME", "LANG", "PATH", "TASKER_ATTEMPT", "TASKER_ENDPOINT", "TASKER_IDENTIFIER", "TASKER_TASK_ID",
+        "TASKER_TIME_LEFT_SECS", "TASKER_TYPE",
     ];
     assert_eq!((errnr, names), (0, expected.to_vec()));
 }
@@ -470,7 +539,14 @@ async fn the_environment_is_not_handed_down() {
 async fn a_grandchild_that_holds_the_pipes_holds_up_nobody() {
     let mut api = ApiSide::new().await;
     let pid = api.dir.path().join("pid");
-    install(&api, "run", &format!("#!/bin/sh\n(trap '' TERM; while :; do sleep 1; done) & echo $! > {}\necho 1\n", pid.display()));
+    install(
+        &api,
+        "run",
+        &format!(
+            "#!/bin/sh\n(trap '' TERM; while :; do sleep 1; done) & echo $! > {}\necho 1\n",
+            pid.display()
+        ),
+    );
     let endpoint = started(&mut api, LONG).await;
     let before = Instant::now();
     let id = api.submit("run", "1").await;
@@ -493,15 +569,20 @@ async fn one_that_leaves_its_group_holds_up_nobody_either() {
 async fn one_that_ignores_sigterm_is_killed_with_all_its_children() {
     let mut api = ApiSide::new().await;
     let pids = api.dir.path().join("pids");
-    let script =
-        format!("#!/bin/sh\ntrap '' TERM\n(while :; do sleep 1; done) &\necho $! $$ > {}\nwhile :; do sleep 1; done\n", pids.display());
+    let script = format!(
+        "#!/bin/sh\ntrap '' TERM\n(while :; do sleep 1; done) &\necho $! $$ > {}\nwhile :; do sleep 1; done\n",
+        pids.display()
+    );
     install(&api, "run", &script);
     let endpoint = started(&mut api, Duration::from_millis(500)).await;
     let id = api.submit("run", "1").await;
     let (errnr, errmsg, _) = api.finished(id).await;
     assert_eq!((errnr, errmsg.as_str()), (errnr::TIME_LIMIT, "the time limit of 500ms passed"));
     let all = lines(&pids).join(" ");
-    until("their end", || all.split_whitespace().count() == 2 && all.split_whitespace().all(|pid| !lives(pid))).await;
+    until("their end", || {
+        all.split_whitespace().count() == 2 && all.split_whitespace().all(|pid| !lives(pid))
+    })
+    .await;
     endpoint.stopped().await;
 }
 
@@ -512,7 +593,10 @@ async fn a_cancel_reaches_an_executable() {
     install(
         &api,
         "run",
-        &format!("#!/bin/sh\ntrap 'echo told >> {0}; exit 0' TERM\necho up >> {0}\nwhile :; do sleep 0.05; done\n", said.display()),
+        &format!(
+            "#!/bin/sh\ntrap 'echo told >> {0}; exit 0' TERM\necho up >> {0}\nwhile :; do sleep 0.05; done\n",
+            said.display()
+        ),
     );
     let endpoint = started(&mut api, LONG).await;
     let id = api.submit("run", "1").await;
@@ -527,9 +611,16 @@ async fn a_cancel_reaches_an_executable() {
 #[tokio::test]
 async fn floods_are_cut_off() {
     let (errnr, errmsg, answer) = outcome("#!/bin/sh\nhead -c 50000000 /dev/zero\n", "1", LONG).await;
-    assert_eq!((errnr, errmsg.as_str(), answer), (errnr::BAD_ANSWER, "the answer has 50000000 bytes, the limit is 262144", None));
-    let (errnr, errmsg, _) =
-        outcome("#!/bin/sh\nhead -c 20000000 /dev/zero | tr '\\0' x >&2\necho >&2; echo last >&2; exit 1\n", "1", LONG).await;
+    assert_eq!(
+        (errnr, errmsg.as_str(), answer),
+        (errnr::BAD_ANSWER, "the answer has 50000000 bytes, the limit is 262144", None)
+    );
+    let (errnr, errmsg, _) = outcome(
+        "#!/bin/sh\nhead -c 20000000 /dev/zero | tr '\\0' x >&2\necho >&2; echo last >&2; exit 1\n",
+        "1",
+        LONG,
+    )
+    .await;
     assert!(errnr == 1 && errmsg.len() <= 4096, "{errnr} {}", errmsg.len());
 }
 
@@ -553,14 +644,21 @@ async fn what_a_killed_endpoint_left_running_is_ended_by_the_next() {
         // What a killed process leaves behind: the group itself, and the note about it.
         let task = tasker::domain::TaskId::new();
         let mut orphan = tokio::process::Command::new(api.handlers_dir().join("run"));
-        let mut orphan = orphan.env("TASKER_TASK_ID", task.to_string()).process_group(0).spawn().expect("starts");
-        let mut other = tokio::process::Command::new("sleep").arg("1000").process_group(0).kill_on_drop(true).spawn().expect("starts");
+        let mut orphan =
+            orphan.env("TASKER_TASK_ID", task.to_string()).process_group(0).spawn().expect("starts");
+        let mut other = tokio::process::Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("starts");
         let dir = api.dir.path().join("data/console1").join(types);
         let notes = dir.join("running");
         fs::create_dir_all(&notes).expect("a directory");
         fs::write(dir.join("lock"), "").expect("written");
         for child in [&orphan, &other] {
-            fs::write(notes.join(child.id().expect("it lives").to_string()), task.to_string()).expect("writes");
+            fs::write(notes.join(child.id().expect("it lives").to_string()), task.to_string())
+                .expect("writes");
         }
         until("the start", || lines(&pid).len() == 1).await;
         let endpoint = started(&mut api, LONG).await;
@@ -576,14 +674,17 @@ async fn what_a_killed_endpoint_left_running_is_ended_by_the_next() {
 async fn an_executable_can_say_that_it_restarts_its_endpoint() {
     let script = |lines: &str| format!("#!/bin/sh\n{lines}\n");
     // Ended by a signal, as a service manager ends all of a service.
-    let (number, text, answer) = outcome(&script(r#"echo 'restarting: {"version":2}' >&2; kill -TERM $$"#), "1", LONG).await;
+    let (number, text, answer) =
+        outcome(&script(r#"echo 'restarting: {"version":2}' >&2; kill -TERM $$"#), "1", LONG).await;
     assert_eq!((number, answer.as_deref()), (0, Some(r#"{"version":2}"#)), "{text}");
     for line in ["restarting:", "restarting: soon"] {
-        let (number, text, answer) = outcome(&script(&format!("echo '{line}' >&2; kill -KILL $$")), "1", LONG).await;
+        let (number, text, answer) =
+            outcome(&script(&format!("echo '{line}' >&2; kill -KILL $$")), "1", LONG).await;
         assert_eq!((number, answer), (0, None), "{text}");
     }
     // It did not come to that.
-    let (number, text, _) = outcome(&script("echo restarting: >&2; echo no permission >&2; exit 4"), "1", LONG).await;
+    let (number, text, _) =
+        outcome(&script("echo restarting: >&2; echo no permission >&2; exit 4"), "1", LONG).await;
     assert_eq!((number, text.as_str()), (4, "no permission"));
     let (number, _, answer) = outcome(&script("echo 'restarting: 1' >&2; echo 2"), "1", LONG).await;
     assert_eq!((number, answer.as_deref()), (0, Some("2")));
@@ -598,13 +699,18 @@ async fn the_examples_do_what_they_say() {
         install(&api, name, &script);
     }
     let endpoint = api.started_as(api.config(vec![policy("disk_usage"), policy("inventory")])).await;
-    let value = |answer: Option<String>| -> serde_json::Value { serde_json::from_str(&answer.expect("an answer")).expect("JSON") };
+    let value = |answer: Option<String>| -> serde_json::Value {
+        serde_json::from_str(&answer.expect("an answer")).expect("JSON")
+    };
 
     let id = api.submit("disk_usage", r#"{"path":"/"}"#).await;
     let (errnr, errmsg, answer) = api.finished(id).await;
     assert_eq!(errnr, 0, "{errmsg}");
     let root = &value(answer)["filesystems"][0];
-    assert!(root["mount"].is_string() && root["used_percent"].as_u64().is_some_and(|percent| percent <= 100), "{root}");
+    assert!(
+        root["mount"].is_string() && root["used_percent"].as_u64().is_some_and(|percent| percent <= 100),
+        "{root}"
+    );
     let id = api.submit("disk_usage", r#"{"path":"/","warn_percent":0}"#).await;
     let (errnr, errmsg, answer) = api.finished(id).await;
     assert!(errnr == 1 && errmsg.contains("% full") && answer.is_some(), "{errnr} {errmsg}");
@@ -616,7 +722,11 @@ async fn the_examples_do_what_they_say() {
     let (errnr, errmsg, answer) = api.finished(id).await;
     assert_eq!(errnr, 0, "{errmsg}");
     let answer = value(answer);
-    assert!(answer["memory"]["total_kb"].as_u64().is_some_and(|kb| kb > 0) && answer["processors"]["count"].is_u64(), "{answer}");
+    assert!(
+        answer["memory"]["total_kb"].as_u64().is_some_and(|kb| kb > 0)
+            && answer["processors"]["count"].is_u64(),
+        "{answer}"
+    );
     let id = api.submit("inventory", r#"{"sections":["nonsense"]}"#).await;
     let (errnr, errmsg, _) = api.finished(id).await;
     assert_eq!((errnr, errmsg.as_str()), (64, "no such section: nonsense"));
@@ -640,7 +750,11 @@ async fn a_relative_directory_is_one_below_ours() {
 async fn lines_are_told_while_it_runs() {
     let mut api = ApiSide::new().await;
     let wait = |file: &str| format!("while [ ! -e {file} ]; do sleep 0.05; done\n");
-    let script = format!("#!/bin/sh\necho one >&2\necho 'progress: 40' >&2\n{}echo two >&2\necho three >&2\n{}", wait("go"), wait("end"));
+    let script = format!(
+        "#!/bin/sh\necho one >&2\necho 'progress: 40' >&2\n{}echo two >&2\necho three >&2\n{}",
+        wait("go"),
+        wait("end")
+    );
     install(&api, "run", &script);
     let endpoint = started(&mut api, LONG).await;
     let id = api.submit("run", "1").await;
@@ -668,7 +782,10 @@ async fn lines_are_told_while_it_runs() {
     install(&api, "run", "#!/bin/sh\necho quick >&2\n");
     let id = api.submit("run", "1").await;
     let report = api.end().await;
-    assert!(matches!(&report.event, ReportEvent::Finished { log: Some(log), .. } if log == "quick\n"), "{report:?}");
+    assert!(
+        matches!(&report.event, ReportEvent::Finished { log: Some(log), .. } if log == "quick\n"),
+        "{report:?}"
+    );
     assert_eq!(report.task_id, id);
     endpoint.stopped().await;
     assert!(api.unexpected().iter().all(|report| !matches!(report.event, ReportEvent::Log(_))));

@@ -1,7 +1,8 @@
 //! An endpoint whose disk takes nothing more, and then does again.
 //!
-//! The limit of the size of a file stands for the disk: a write beyond it fails as one to a full disk does, for root and for
-//! everybody else. It holds for a whole process, so the test starts itself once more and works in there.
+//! The limit of the size of a file stands for the disk: a write beyond it fails as one to a full disk does,
+//! for root and for everybody else. It holds for a whole process, so the test starts itself once more and
+//! works in there.
 
 use std::collections::HashSet;
 use std::env;
@@ -24,14 +25,25 @@ const INSIDE: &str = "TASKER_TEST_FULL_DISK";
 fn a_full_disk_stops_the_taking_of_tasks_and_nothing_else() -> anyhow::Result<()> {
     if env::var_os(INSIDE).is_some() {
         tracing_subscriber::fmt().with_ansi(false).init();
-        return tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(inside());
+        return tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?
+            .block_on(inside());
     }
     // Ignored, the signal that would end the process leaves the write with its error.
     let mut alone = Command::new("sh");
-    alone.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(env::current_exe()?).args([NAME, "--exact", "--nocapture"]);
+    alone
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(env::current_exe()?)
+        .args([NAME, "--exact", "--nocapture"]);
     let output = alone.env(INSIDE, "1").output().context("starting this program again")?;
     let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success() && said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     ensure!(
         said.contains("the journal cannot be written: no tasks are accepted reason=\"File too large"),
         "the log does not say so:\n{said}"
@@ -79,7 +91,9 @@ async fn inside() -> anyhow::Result<()> {
         assert!(soon("the journal to fail", endpoint.handle.wait_for(is_failing)).await);
         assert!(!endpoint.handle.state().is_ready());
         let told = async {
-            let says = |trouble: String| trouble.starts_with("journal_failing: the journal cannot be written: File too large");
+            let says = |trouble: String| {
+                trouble.starts_with("journal_failing: the journal cannot be written: File too large")
+            };
             while !api.presence().await.trouble.is_some_and(says) {}
         };
         soon("the trouble to be told", told).await;
@@ -101,7 +115,11 @@ async fn inside() -> anyhow::Result<()> {
         started.remove(&running);
         while !waiting.is_empty() {
             let report = api.end().await;
-            assert!(waiting.remove(&report.task_id) && matches!(report.event, ReportEvent::Finished { errnr: 0, .. }), "{report:?}");
+            assert!(
+                waiting.remove(&report.task_id)
+                    && matches!(report.event, ReportEvent::Finished { errnr: 0, .. }),
+                "{report:?}"
+            );
         }
         while !started.is_empty() {
             let (id, attempt) = soon("a start", starts.recv()).await.context("the handler lives")?;
@@ -114,7 +132,8 @@ async fn inside() -> anyhow::Result<()> {
     assert!(soon("the journal to fail", endpoint.handle.wait_for(is_failing)).await);
     // Nothing of what it has in hand was acknowledged: without it the broker has it again.
     endpoint.kill().await;
-    let mut queue = api.link.consume(Source::Tasks(vec![(task_type("gate"), "console1".parse()?)]), 10).await?;
+    let mut queue =
+        api.link.consume(Source::Tasks(vec![(task_type("gate"), "console1".parse()?)]), 10).await?;
     let again = soon("the task", queue.deliveries.recv()).await.context("the broker lives")?;
     let is_kept = |command| matches!(command, tasker::domain::Command::Task(task) if task.work.id == kept);
     assert!(wire::decode_command(&again.body).is_ok_and(is_kept));

@@ -1,6 +1,7 @@
 //! A ledger in a file whose disk takes nothing more, and then does again.
 //!
-//! The limit of the size of a file stands for the disk, as in `full_disk`. SQLite undoes a transaction by itself when a write fails.
+//! The limit of the size of a file stands for the disk, as in `full_disk`. SQLite undoes a transaction by
+//! itself when a write fails.
 
 use std::process::Command;
 use std::time::Duration;
@@ -27,10 +28,17 @@ impl Site {
     }
 
     fn start(&self, name: &str, arguments: &[&str]) -> anyhow::Result<Process> {
-        // Ignored, the signal that would end the process leaves the write with its error. The log must not be a file with a limit.
+        // Ignored, the signal that would end the process leaves the write with its error. The log must not be
+        // a file with a limit.
         let mut command = Command::new("sh");
-        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\" 2>/dev/null"]).arg(env!("CARGO_BIN_EXE_tasker"));
-        command.args(arguments).arg("--config").arg(self.home.join("config.yaml")).env_remove("TASKER_API_URL");
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\" 2>/dev/null"])
+            .arg(env!("CARGO_BIN_EXE_tasker"));
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.home.join("config.yaml"))
+            .env_remove("TASKER_API_URL");
         command.arg("--data-dir").arg(self.home.join(name));
         self.home.start(name, &mut command)
     }
@@ -64,8 +72,18 @@ fn a_report_outlives_a_disk_that_is_full() -> anyhow::Result<()> {
     home.write("config.yaml", &config.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let site = Site { home, port, runtime, http: tasker::https::client().timeout(PATIENCE).build()? };
-    let mut up =
-        site.start("up", &["up", "--workers", "0", "--endpoints", "", "--listen", &format!("127.0.0.1:{}", site.port.number())])?;
+    let mut up = site.start(
+        "up",
+        &[
+            "up",
+            "--workers",
+            "0",
+            "--endpoints",
+            "",
+            "--listen",
+            &format!("127.0.0.1:{}", site.port.number()),
+        ],
+    )?;
     up.ready(PATIENCE, || {
         let (status, body) = site.get("/ready")?;
         ensure!(status == 200, "{body}");
@@ -81,7 +99,8 @@ fn a_report_outlives_a_disk_that_is_full() -> anyhow::Result<()> {
     let before = site.reports()?;
 
     let pid = Pid::from_raw(i32::try_from(up.id())?).context("a process")?;
-    let limit = |bytes: Option<u64>| prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None });
+    let limit =
+        |bytes: Option<u64>| prlimit(Some(pid), Resource::Fsize, Rlimit { current: bytes, maximum: None });
     limit(Some(0))?;
     // Each is refused alike, however many came before.
     let mut refused = 0;
@@ -111,7 +130,8 @@ fn a_report_outlives_a_disk_that_is_full() -> anyhow::Result<()> {
         Ok(())
     })?;
     let metrics = site.get("/metrics")?.1;
-    let given_up = metrics.lines().filter(|line| line.starts_with("tasker_undecodable_total{") && !line.ends_with(" 0"));
+    let given_up =
+        metrics.lines().filter(|line| line.starts_with("tasker_undecodable_total{") && !line.ends_with(" 0"));
     ensure!(given_up.count() == 0, "something was given up: {metrics}");
     let (status, body) = site.post("after", 0)?;
     ensure!(status == 201, "{body}");

@@ -1,4 +1,5 @@
-//! What a customer and an operator go through, on the embedded pair and on RabbitMQ with MariaDB, through real processes.
+//! What a customer and an operator go through, on the embedded pair and on RabbitMQ with MariaDB, through
+//! real processes.
 
 use std::time::Duration;
 
@@ -47,21 +48,32 @@ fn the_test_data_of_the_original_comes_back(platform: &mut Platform) -> anyhow::
     for path in ["/worker", "/backup"] {
         let (status, task) = platform.post(path, &submission)?;
         ensure!(status == 201, "{status}: {task}");
-        for (member, value) in [("identifier", &submission["identifier"]), ("type", &json!(path[1..])), ("status", &json!("CREATED"))] {
+        for (member, value) in [
+            ("identifier", &submission["identifier"]),
+            ("type", &json!(path[1..])),
+            ("status", &json!("CREATED")),
+        ] {
             ensure!(task[member] == *value, "{member}: {task}");
         }
-        ensure!(task["payload"] == json!({"foo": "bar"}) && task["endpoints"] == json!(["console1", "console2"]), "{task}");
+        ensure!(
+            task["payload"] == json!({"foo": "bar"}) && task["endpoints"] == json!(["console1", "console2"]),
+            "{task}"
+        );
     }
     // The original's samples: 5 s and 20 s.
     let body = platform.task("backup", "e7bd91d0-16ad-11e2-892e-0800200c9a66", "DONE")?;
     let failed = |name| (name, 32, "could not backup!");
-    let seen: Vec<_> = answers(&body).iter().map(|(name, errnr, errmsg, _)| (*name, *errnr, *errmsg)).collect();
+    let seen: Vec<_> =
+        answers(&body).iter().map(|(name, errnr, errmsg, _)| (*name, *errnr, *errmsg)).collect();
     ensure!(seen == [failed("console1"), failed("console2")], "{body}");
     ensure!(body["task"]["failed"] == 2, "{body}");
 
     let body = platform.task("worker", "e7bd91d0-16ad-11e2-892e-0800200c9a66", "DONE")?;
     let answers = answers(&body);
-    ensure!(answers.len() == 2 && answers.iter().all(|(_, errnr, _, payload)| *errnr == 0 && payload.is_object()), "{body}");
+    ensure!(
+        answers.len() == 2 && answers.iter().all(|(_, errnr, _, payload)| *errnr == 0 && payload.is_object()),
+        "{body}"
+    );
     Ok(())
 }
 
@@ -92,9 +104,11 @@ fn a_repeat_is_recognised_and_a_conflict_refused(platform: &mut Platform) -> any
     ensure!(status == 201, "{first}");
     platform.task("steered", "again", "DONE")?;
     // The order of members does not matter, what they say does.
-    let (status, second) = platform.post("/steered", &json!({"payload": {"n": 1, "do": "ok"}, "identifier": "again"}))?;
+    let (status, second) =
+        platform.post("/steered", &json!({"payload": {"n": 1, "do": "ok"}, "identifier": "again"}))?;
     ensure!(status == 200 && second["id"] == first["id"] && second["status"] == "DONE", "{status}: {second}");
-    let (status, third) = platform.post("/steered", &json!({"identifier": "again", "payload": {"do": "ok", "n": 2}}))?;
+    let (status, third) =
+        platform.post("/steered", &json!({"identifier": "again", "payload": {"do": "ok", "n": 2}}))?;
     ensure!(status == 409 && third["existing_id"] == first["id"], "{status}: {third}");
     Ok(())
 }
@@ -142,7 +156,8 @@ fn the_command_line_tells_how_it_went(platform: &mut Platform) -> anyhow::Result
     ];
     for (arguments, code) in cases {
         let output = platform.tasker_any(arguments)?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let said =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.code() == Some(code), "{arguments:?} ends with {}: {said}", output.status);
     }
     let listed = platform.tasker(&["list", "steered", "--json"])?;
@@ -198,7 +213,10 @@ fn what_a_crash_interrupts_is_another_attempt() -> anyhow::Result<()> {
     platform.start_endpoint("console1", &["worker"])?;
     let body = platform.task("worker", &identifier, "DONE")?;
     let response = response_of(&body, "console1").cloned().unwrap_or_default();
-    ensure!(response["errnr"] == 0 && response["attempt"] == 2 && response["attempts"][0]["errnr"] == 71, "{response}");
+    ensure!(
+        response["errnr"] == 0 && response["attempt"] == 2 && response["attempts"][0]["errnr"] == 71,
+        "{response}"
+    );
     Ok(())
 }
 
@@ -293,7 +311,10 @@ fn who_vanishes_is_shown_and_told_of_the_cancel_when_it_returns() -> anyhow::Res
     platform.process("console1-backup").kill()?;
     platform.until("console1 is shown as vanished", |platform| {
         let (_, body) = platform.get(&format!("/steered/{identifier}"))?;
-        ensure!(response_of(&body, "console1").is_some_and(|response| response["vanished"] == true), "{body}");
+        ensure!(
+            response_of(&body, "console1").is_some_and(|response| response["vanished"] == true),
+            "{body}"
+        );
         Ok(())
     })?;
     let shown = platform.tasker_any(&["status", "steered", &identifier, "--all"])?;
@@ -319,7 +340,10 @@ fn what_was_received_is_lost_with_the_journal_and_not_run_again() -> anyhow::Res
     platform.start_endpoint_in("new-disk", "console1", &["backup", "steered"])?;
     let body = platform.task("steered", &identifier, "DONE")?;
     let response = response_of(&body, "console1").cloned().unwrap_or_default();
-    ensure!(response["errnr"] == 69 && response["errmsg"].as_str().is_some_and(|text| text.starts_with("lost")), "{response}");
+    ensure!(
+        response["errnr"] == 69 && response["errmsg"].as_str().is_some_and(|text| text.starts_with("lost")),
+        "{response}"
+    );
     // What the first had not received is performed as ever.
     let body = platform.task("steered", &meanwhile, "DONE")?;
     ensure!(answers(&body).iter().all(|(_, errnr, ..)| *errnr == 0), "{body}");

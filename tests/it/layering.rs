@@ -1,8 +1,9 @@
 //! The layers: which module may import which, and that no two files of a module import each other.
 //!
-//! Reads the paths that begin at the crate's root (`crate::x`, or enough `super::` to get there) in `src/` and `handlers/`.
-//! Comments, documentation and strings are no edges. Neither is anything under `#[cfg(test)]`: what ships decides about layers, and a
-//! test of a module may well drive it with the parts above.
+//! Reads the paths that begin at the crate's root (`crate::x`, or enough `super::` to get there) in `src/`
+//! and `handlers/`. Comments, documentation and strings are no edges. Neither is anything under
+//! `#[cfg(test)]`: what ships decides about layers, and a test of a module may well drive it with the parts
+//! above.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,19 +48,46 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("throughput", &["domain", "store", "clock"]),
     ("ledger", &["domain", "store", "bell", "clock", "telemetry", "throughput", "touched", "watch"]),
     ("live", &["domain", "contract", "store", "clock", "telemetry", "touched"]),
-    ("publisher", &["domain", "failpoint", "store", "ledger", "broker", "backoff", "clock", "config", "telemetry", "watch"]),
-    ("queue", &["domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry", "watch", "publisher"]),
+    (
+        "publisher",
+        &[
+            "domain", "failpoint", "store", "ledger", "broker", "backoff", "clock", "config", "telemetry",
+            "watch",
+        ],
+    ),
+    (
+        "queue",
+        &[
+            "domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry",
+            "watch", "publisher",
+        ],
+    ),
     ("collector", &["domain", "failpoint", "store", "ledger", "broker", "backoff", "telemetry", "publisher"]),
     ("acceptor", &["domain", "failpoint", "store", "ledger", "clock", "telemetry", "publisher"]),
     ("scheduler", &["domain", "failpoint", "admission", "store", "clock", "config", "telemetry", "acceptor"]),
-    ("presence", &["domain", "store", "ledger", "broker", "clock", "config", "telemetry", "publisher", "collector"]),
+    (
+        "presence",
+        &["domain", "store", "ledger", "broker", "clock", "config", "telemetry", "publisher", "collector"],
+    ),
     ("reconciler", &["domain", "store", "ledger", "backoff", "clock", "publisher"]),
     (
         "requests",
-        &["domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry", "watch", "publisher", "queue"],
+        &[
+            "domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry",
+            "watch", "publisher", "queue",
+        ],
     ),
-    ("rollouts", &["domain", "config", "failpoint", "store", "ledger", "backoff", "clock", "telemetry", "watch", "publisher"]),
-    ("observer", &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"]),
+    (
+        "rollouts",
+        &[
+            "domain", "config", "failpoint", "store", "ledger", "backoff", "clock", "telemetry", "watch",
+            "publisher",
+        ],
+    ),
+    (
+        "observer",
+        &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"],
+    ),
     // What runs on the servers: never the store.
     ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),
     ("handlers", &["domain", "endpoint", "config", "http_tasks"]),
@@ -67,26 +95,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "domain",
-            "contract",
-            "dashboard",
-            "admission",
-            "store",
-            "broker",
-            "backoff",
-            "clock",
-            "config",
-            "request_body",
-            "telemetry",
-            "watch",
-            "keyring",
-            "ledger",
-            "live",
-            "publisher",
-            "queue",
-            "requests",
-            "rollouts",
-            "acceptor",
+            "domain", "contract", "dashboard", "admission", "store", "broker", "backoff", "clock", "config",
+            "request_body", "telemetry", "watch", "keyring", "ledger", "live", "publisher", "queue",
+            "requests", "rollouts", "acceptor",
         ],
     ),
     // Render farms: the protocol of Flamenco 2.x in front of the farm.
@@ -95,78 +106,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "domain",
-            "flamenco",
-            "shell",
-            "client",
-            "clock",
-            "config",
-            "service",
-            "telemetry",
-            "watch",
-            "admission",
-            "store",
-            "broker",
-            "http_remote",
-            "throughput",
-            "ledger",
-            "publisher",
-            "queue",
-            "collector",
-            "acceptor",
-            "scheduler",
-            "presence",
-            "reconciler",
-            "requests",
-            "rollouts",
-            "observer",
-            "endpoint",
-            "handlers",
-            "api",
+            "domain", "flamenco", "shell", "client", "clock", "config", "service", "telemetry", "watch",
+            "admission", "store", "broker", "http_remote", "throughput", "ledger", "publisher", "queue",
+            "collector", "acceptor", "scheduler", "presence", "reconciler", "requests", "rollouts",
+            "observer", "endpoint", "handlers", "api",
         ],
     ),
     // Starts a platform and drives it through what customers and endpoints really see.
     (
         "bench",
         &[
-            "domain",
-            "farm",
-            "flamenco",
-            "clock",
-            "https",
-            "contract",
-            "client",
-            "http_tasks",
-            "config",
-            "store",
-            "broker",
-            "http_remote",
-            "endpoint",
-            "handlers",
-            "app",
+            "domain", "farm", "flamenco", "clock", "https", "contract", "client", "http_tasks", "config",
+            "store", "broker", "http_remote", "endpoint", "handlers", "app",
         ],
     ),
     (
         "cli",
         &[
-            "domain",
-            "shell",
-            "contract",
-            "client",
-            "backoff",
-            "clock",
-            "config",
-            "telemetry",
-            "admission",
-            "store",
-            "broker",
-            "endpoint",
-            "handlers",
-            "farm",
-            "flamenco",
-            "api",
-            "app",
-            "bench",
+            "domain", "shell", "contract", "client", "backoff", "clock", "config", "telemetry", "admission",
+            "store", "broker", "endpoint", "handlers", "farm", "flamenco", "api", "app", "bench",
         ],
     ),
 ];
@@ -186,13 +144,16 @@ fn arrows_run_with_the_table() -> anyhow::Result<()> {
     for File { shown, module, source } in files()? {
         // The root declares the modules; it is not one.
         let Some(top) = module.first() else { continue };
-        breaches.extend(judge(top, &source, module.len()).into_iter().map(|(line, why)| format!("{shown}:{line}: {why}")));
+        breaches.extend(
+            judge(top, &source, module.len()).into_iter().map(|(line, why)| format!("{shown}:{line}: {why}")),
+        );
     }
     ensure!(breaches.is_empty(), "the layers of tests/it/layering.rs are breached:\n{}", breaches.join("\n"));
     Ok(())
 }
 
-/// A reader cannot understand one of two files that import each other without the other. What both need goes into a file of its own.
+/// A reader cannot understand one of two files that import each other without the other. What both need goes
+/// into a file of its own.
 #[test]
 fn no_files_import_each_other() -> anyhow::Result<()> {
     let sources: Vec<_> = files()?.into_iter().map(|file| (file.module, file.source)).collect();
@@ -232,7 +193,15 @@ impl From<sqlx::Error> for crate::presence::X {}
 "##,
     );
     let edges = source.edges(1).into_iter().map(|edge| (edge.line, edge.to)).collect::<Vec<_>>();
-    let expected = [(3, "domain"), (3, "clock"), (3, "broker"), (5, "endpoint"), (5, "g"), (6, "watch"), (13, "presence")];
+    let expected = [
+        (3, "domain"),
+        (3, "clock"),
+        (3, "broker"),
+        (5, "endpoint"),
+        (5, "g"),
+        (6, "watch"),
+        (13, "presence"),
+    ];
     assert_eq!(edges, expected.map(|(line, to)| (line, to.to_owned())));
     assert_eq!(source.test_modules, ["more"]);
     assert_eq!(source.uses("sqlx").collect::<Vec<_>>(), [13]);
@@ -240,8 +209,12 @@ impl From<sqlx::Error> for crate::presence::X {}
 
 #[test]
 fn a_breach_has_a_line_and_a_reason() {
-    let breaches =
-        |module, text| judge(module, &Source::read(text), 1).into_iter().map(|(line, why)| format!("{line}: {why}")).collect::<Vec<_>>();
+    let breaches = |module, text| {
+        judge(module, &Source::read(text), 1)
+            .into_iter()
+            .map(|(line, why)| format!("{line}: {why}"))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(breaches("endpoint", "\nuse crate::store::Store;"), ["2: endpoint must not import store"]);
     assert_eq!(breaches("bench", "use crate::elsewhere::X;"), ["1: elsewhere is not a module of the table"]);
     assert_eq!(breaches("elsewhere", ""), ["1: elsewhere is not a module of the table"]);
@@ -288,9 +261,13 @@ fn files() -> anyhow::Result<Vec<File>> {
         let mut sources = Vec::new();
         let mut tests = BTreeSet::new();
         for path in rust_files(&directory)? {
-            let source = Source::read(&fs::read_to_string(&path).with_context(|| path.display().to_string())?);
-            let around =
-                if path.ends_with("mod.rs") || path.ends_with("lib.rs") { path.with_file_name("") } else { path.with_extension("") };
+            let source =
+                Source::read(&fs::read_to_string(&path).with_context(|| path.display().to_string())?);
+            let around = if path.ends_with("mod.rs") || path.ends_with("lib.rs") {
+                path.with_file_name("")
+            } else {
+                path.with_extension("")
+            };
             tests.extend(source.test_modules.iter().map(|name| around.join(name)));
             sources.push((path, source));
         }
@@ -299,7 +276,10 @@ fn files() -> anyhow::Result<Vec<File>> {
                 continue;
             }
             let inside = path.strip_prefix(&directory)?.with_extension("");
-            let names = inside.iter().map(|name| name.to_string_lossy().into_owned()).filter(|name| name != "mod" && name != "lib");
+            let names = inside
+                .iter()
+                .map(|name| name.to_string_lossy().into_owned())
+                .filter(|name| name != "mod" && name != "lib");
             let module = above.map(str::to_owned).into_iter().chain(names).collect();
             files.push(File { shown: path.strip_prefix(root)?.display().to_string(), module, source });
         }

@@ -1,5 +1,5 @@
-//! The loops of an API process - publisher, presence, collector, reconciler - from the side of an endpoint that the test
-//! plays by hand over the in-process broker.
+//! The loops of an API process - publisher, presence, collector, reconciler - from the side of an endpoint
+//! that the test plays by hand over the in-process broker.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -13,8 +13,8 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, envelope, wire};
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{
-    Command, EndpointName, Identifier, Labels, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskStatus, TaskType,
-    Timestamp, WireVersion, errnr, json,
+    Command, EndpointName, Identifier, Labels, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId,
+    TaskStatus, TaskType, Timestamp, WireVersion, errnr, json,
 };
 use tasker::https;
 use tasker::store::{self, ResponseFilter, SharedStore};
@@ -58,10 +58,12 @@ impl Site {
         store.migrate().await.expect("migrates");
         let broker = MemoryBroker::new();
         let rest = "api: {port: 0, wait_for_endpoints_timeout: 20s}\nendpoint: {presence_interval: 1s}";
-        let config = Config::from_yaml(&format!("task_types: {task_types}\n{rest}")).expect("a configuration");
+        let config =
+            Config::from_yaml(&format!("task_types: {task_types}\n{rest}")).expect("a configuration");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let api = ApiProcess::start(Arc::new(config), store.clone(), broker.connect(), listener).expect("starts");
+        let api =
+            ApiProcess::start(Arc::new(config), store.clone(), broker.connect(), listener).expect("starts");
         let link = broker.connect();
         Self { store, broker, link, api, address, directory }
     }
@@ -124,7 +126,12 @@ impl Site {
 
     /// Who is expected to perform a task without a list now.
     async fn subscribed(&self) -> Vec<EndpointName> {
-        self.store.subscribed(&[worker()]).await.expect("the store answers").remove(&worker()).unwrap_or_default()
+        self.store
+            .subscribed(&[worker()])
+            .await
+            .expect("the store answers")
+            .remove(&worker())
+            .unwrap_or_default()
     }
 
     /// Changes the ledger behind the store's back.
@@ -142,7 +149,14 @@ impl Site {
 
     async fn is_known_as(&self, name: &str) {
         let known = async {
-            while self.store.endpoints(None, 100).await.expect("the store answers").iter().all(|known| known.name.as_str() != name) {
+            while self
+                .store
+                .endpoints(None, 100)
+                .await
+                .expect("the store answers")
+                .iter()
+                .all(|known| known.name.as_str() != name)
+            {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -150,19 +164,33 @@ impl Site {
     }
 
     async fn say(&self, task_id: TaskId, name: &str, event: ReportEvent) {
-        let report = Report { task_id, task_type: worker(), endpoint: endpoint(name), home: home(name), event };
+        let report =
+            Report { task_id, task_type: worker(), endpoint: endpoint(name), home: home(name), event };
         self.publish(Address::Responses, wire::encode_report(&report)).await;
     }
 
     async fn finish(&self, task_id: TaskId, name: &str) {
-        let event =
-            ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run: None };
+        let event = ReportEvent::Finished {
+            errnr: 0,
+            errmsg: String::new(),
+            payload: None,
+            attempt: 1,
+            attempts: vec![],
+            log: None,
+            run: None,
+        };
         self.say(task_id, name, event).await;
     }
 
     async fn until_status(&self, id: TaskId, status: TaskStatus) {
         let look = async {
-            while self.store.find(id).await.expect("the store answers").is_none_or(|task| task.status != status) {
+            while self
+                .store
+                .find(id)
+                .await
+                .expect("the store answers")
+                .is_none_or(|task| task.status != status)
+            {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -229,7 +257,10 @@ async fn a_type_can_expect_those_who_are_stopped() {
     soon("one to be there alone", gone).await;
     let id = site.orphan(&[]).await;
     site.until_status(id, TaskStatus::Sent).await;
-    assert_eq!(site.store.find(id).await.expect("the store answers").expect("it is there").counts.expected, 2);
+    assert_eq!(
+        site.store.find(id).await.expect("the store answers").expect("it is there").counts.expected,
+        2
+    );
     site.finish(id, "here").await;
     // It gets the task when it is back.
     let mut queue = site.subscribe("away").await;
@@ -294,7 +325,15 @@ async fn who_returns_is_asked_for_what_it_has_and_told_what_was_canceled() {
         site.say(id, "here", ReportEvent::Received).await;
     }
     let received = async {
-        while site.store.open_rows(&ids).await.expect("the store answers").values().flatten().any(|row| row.home.is_none()) {
+        while site
+            .store
+            .open_rows(&ids)
+            .await
+            .expect("the store answers")
+            .values()
+            .flatten()
+            .any(|row| row.home.is_none())
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -308,12 +347,17 @@ async fn who_returns_is_asked_for_what_it_has_and_told_what_was_canceled() {
     let mut commands = [command(&mut queue).await, command(&mut queue).await];
     // A cancel goes past the queue, so either may come first.
     commands.sort_by_key(|command| matches!(command, Command::Cancel { .. }));
-    assert!(matches!(&commands[0], Command::Task(task) if task.work.id == ids[0] && task.received), "{commands:?}");
+    assert!(
+        matches!(&commands[0], Command::Task(task) if task.work.id == ids[0] && task.received),
+        "{commands:?}"
+    );
     assert!(matches!(commands[1], Command::Cancel { task_id } if task_id == ids[1]), "{commands:?}");
 
     // Whoever has missed that, too, is told when it reports; one whose row was withdrawn as well.
     let late = site.orphan(&["here", "late"]).await;
-    assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == late && !task.received));
+    assert!(
+        matches!(command(&mut queue).await, Command::Task(task) if task.work.id == late && !task.received)
+    );
     site.store.cancel(late, now, Duration::from_secs(60)).await.expect("cancels");
     site.say(late, "here", ReportEvent::Received).await;
     assert!(matches!(command(&mut queue).await, Command::Cancel { task_id } if task_id == late));
@@ -335,13 +379,19 @@ async fn a_rollout_that_stops_takes_back_what_was_not_received() {
     let site = Site::new().await;
     let client = https::client().build().expect("a client");
     let post = async |path: &str, body: serde_json::Value| {
-        let answer = client.post(format!("http://{}/rollouts{path}", site.address)).json(&body).send().await.expect("answers");
+        let answer = client
+            .post(format!("http://{}/rollouts{path}", site.address))
+            .json(&body)
+            .send()
+            .await
+            .expect("answers");
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap_or_default());
     };
     let until_counts = async |wanted: &str| {
         let look = async {
             loop {
-                let answer = client.get(format!("http://{}/rollouts/r", site.address)).send().await.expect("answers");
+                let answer =
+                    client.get(format!("http://{}/rollouts/r", site.address)).send().await.expect("answers");
                 let shown: serde_json::Value = answer.json().await.expect("JSON");
                 let counts = &shown["counts"];
                 let counts = ["pending", "sent", "ok"].map(|state| counts[state].to_string()).join(" ");
@@ -353,9 +403,16 @@ async fn a_rollout_that_stops_takes_back_what_was_not_received() {
         };
         soon(wanted, look).await;
     };
-    let said = |name: &str, reads| Presence { reads, interval: Duration::from_secs(60), ..presence(name, home(name)) };
-    let (mut here, mut gone, mut old) = (site.subscribe("here").await, site.subscribe("gone").await, site.subscribe("old").await);
-    for (name, reads) in [("here", WireVersion::NEWEST), ("gone", WireVersion::NEWEST), ("old", WireVersion::Two)] {
+    let said = |name: &str, reads| Presence {
+        reads,
+        interval: Duration::from_secs(60),
+        ..presence(name, home(name))
+    };
+    let (mut here, mut gone, mut old) =
+        (site.subscribe("here").await, site.subscribe("gone").await, site.subscribe("old").await);
+    for (name, reads) in
+        [("here", WireVersion::NEWEST), ("gone", WireVersion::NEWEST), ("old", WireVersion::Two)]
+    {
         site.say_so(&said(name, reads)).await;
         site.is_known_as(name).await;
     }
@@ -375,7 +432,10 @@ async fn a_rollout_that_stops_takes_back_what_was_not_received() {
     assert!(matches!(order(&mut gone).await, Command::Withdraw { task_id } if task_id == id));
     site.say(id, "here", ReportEvent::Canceled).await;
     site.say(id, "gone", ReportEvent::Received).await;
-    assert!(matches!(order(&mut gone).await, Command::Withdraw { task_id } if task_id == id), "the message may have missed it");
+    assert!(
+        matches!(order(&mut gone).await, Command::Withdraw { task_id } if task_id == id),
+        "the message may have missed it"
+    );
     site.finish(id, "gone").await;
     // An older version knows nothing of this: it finishes what it has, and is not sent the task again.
     site.say_so(&said("old", WireVersion::Two)).await;
@@ -387,8 +447,11 @@ async fn a_rollout_that_stops_takes_back_what_was_not_received() {
     site.finish(again.work.id, "here").await;
     until_counts("DONE 0 0 3").await;
     // All that the older one was sent besides is a welcome.
-    site.publish(Address::Named(worker(), vec![endpoint("old")]), wire::encode_command(&Command::Cancel { task_id: id }, WireVersion::One))
-        .await;
+    site.publish(
+        Address::Named(worker(), vec![endpoint("old")]),
+        wire::encode_command(&Command::Cancel { task_id: id }, WireVersion::One),
+    )
+    .await;
     assert!(matches!(order(&mut old).await, Command::Cancel { .. }));
     site.api.stop().await;
 }
@@ -402,7 +465,8 @@ async fn what_an_endpoint_had_received_is_lost_when_its_memory_is() {
     let id = site.orphan(&["here"]).await;
     assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == id));
     site.say(id, "here", ReportEvent::Received).await;
-    // Not let in until the first has been silent for three intervals; it says again that it has joined, as endpoints do.
+    // Not let in until the first has been silent for three intervals; it says again that it has joined, as
+    // endpoints do.
     let ended = async {
         loop {
             site.join_with("here", Uuid::from_u128(7)).await;
@@ -415,7 +479,8 @@ async fn what_an_endpoint_had_received_is_lost_when_its_memory_is() {
     };
     let task = soon("the end of the task", ended).await;
     assert_eq!((task.counts.finished, task.counts.failed), (1, 1));
-    let responses = site.store.responses(id, ResponseFilter::All, None, 100).await.expect("the store answers");
+    let responses =
+        site.store.responses(id, ResponseFilter::All, None, 100).await.expect("the store answers");
     assert_eq!(responses[0].errnr, Some(errnr::LOST), "{responses:?}");
     site.api.stop().await;
 }
@@ -440,7 +505,11 @@ async fn an_ask_that_does_not_go_out_is_not_counted_and_not_lost() {
         }
     };
     soon("two asks", tried).await;
-    assert_eq!(metric(r#"tasker_asks_total{reason="missing"}"#).await, 0.0, "asks were counted that did not go out");
+    assert_eq!(
+        metric(r#"tasker_asks_total{reason="missing"}"#).await,
+        0.0,
+        "asks were counted that did not go out"
+    );
     site.broker.restore();
     let asked = async {
         loop {
@@ -461,18 +530,34 @@ async fn what_others_report_changes_nothing() {
     let mut queue = site.subscribe("here").await;
     site.join("here").await;
     assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
-    let [listed, everybody, absent] = [site.orphan(&["here"]).await, site.orphan(&[]).await, site.orphan(&["absent"]).await];
+    let [listed, everybody, absent] =
+        [site.orphan(&["here"]).await, site.orphan(&[]).await, site.orphan(&["absent"]).await];
     for id in [listed, everybody] {
-        assert!(matches!(command(&mut queue).await, Command::Task(task) if [listed, everybody].contains(&task.work.id)), "{id}");
+        assert!(
+            matches!(command(&mut queue).await, Command::Task(task) if [listed, everybody].contains(&task.work.id)),
+            "{id}"
+        );
     }
     site.until_status(absent, TaskStatus::Sent).await;
     let done = |task_id, name: &str, home| {
-        let event =
-            ReportEvent::Finished { errnr: 0, errmsg: "forged".into(), payload: None, attempt: 1, attempts: vec![], log: None, run: None };
+        let event = ReportEvent::Finished {
+            errnr: 0,
+            errmsg: "forged".into(),
+            payload: None,
+            attempt: 1,
+            attempts: vec![],
+            log: None,
+            run: None,
+        };
         Report { task_id, task_type: worker(), endpoint: endpoint(name), home, event }
     };
-    let of_another_type = Report { task_type: "backup".parse().expect("a task type"), ..done(listed, "here", home("here")) };
-    let mut forged = vec![done(listed, "here", Uuid::from_u128(99)), of_another_type, done(absent, "absent", home("absent"))];
+    let of_another_type =
+        Report { task_type: "backup".parse().expect("a task type"), ..done(listed, "here", home("here")) };
+    let mut forged = vec![
+        done(listed, "here", Uuid::from_u128(99)),
+        of_another_type,
+        done(absent, "absent", home("absent")),
+    ];
     forged.extend((0..50).map(|number| done(everybody, &format!("ghost{number}"), home("ghost"))));
     for report in &forged {
         site.publish(Address::Responses, wire::encode_report(report)).await;
@@ -491,7 +576,8 @@ async fn what_others_report_changes_nothing() {
     site.finish(listed, "here").await;
     site.until_status(listed, TaskStatus::Done).await;
     assert_eq!(task(everybody).await.counts.expected, 1);
-    let responses = site.store.responses(listed, ResponseFilter::All, None, 100).await.expect("the store answers");
+    let responses =
+        site.store.responses(listed, ResponseFilter::All, None, 100).await.expect("the store answers");
     assert_eq!(responses[0].errmsg, "", "it is the answer of the endpoint");
 
     // A cancel that the API has not sent: the endpoint cannot know, so it confirms it.
@@ -499,7 +585,8 @@ async fn what_others_report_changes_nothing() {
     assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == stopped));
     site.say(stopped, "here", ReportEvent::Canceled).await;
     site.until_status(stopped, TaskStatus::Done).await;
-    let responses = site.store.responses(stopped, ResponseFilter::All, None, 100).await.expect("the store answers");
+    let responses =
+        site.store.responses(stopped, ResponseFilter::All, None, 100).await.expect("the store answers");
     assert_eq!(responses[0].errnr, Some(errnr::STOPPED), "{responses:?}");
 
     let metrics = https::client().build().expect("a client").get(format!("http://{}/metrics", site.address));
@@ -529,13 +616,23 @@ async fn what_cannot_be_kept_of_an_end_ends_its_response_all_the_same() {
     ] {
         let id = site.orphan(&["here"]).await;
         let home = home("here");
-        let body = format!(r#"{{"v":1,"kind":"finished","task_id":"{id}","type":"worker","endpoint":"here","home":"{home}",{members}}}"#);
+        let body = format!(
+            r#"{{"v":1,"kind":"finished","task_id":"{id}","type":"worker","endpoint":"here","home":"{home}",{members}}}"#
+        );
         site.until_status(id, TaskStatus::Sent).await;
         site.publish(Address::Responses, body.into()).await;
         site.until_status(id, TaskStatus::Done).await;
-        let response = site.store.responses(id, ResponseFilter::All, None, 100).await.expect("the store answers").remove(0);
+        let response = site
+            .store
+            .responses(id, ResponseFilter::All, None, 100)
+            .await
+            .expect("the store answers")
+            .remove(0);
         assert_eq!((response.errnr, response.payload.is_some()), (Some(errnr), false));
-        assert!(response.errmsg.contains(reason) && response.errmsg.len() <= ReportEvent::TEXT, "no {reason}");
+        assert!(
+            response.errmsg.contains(reason) && response.errmsg.len() <= ReportEvent::TEXT,
+            "no {reason}"
+        );
         assert!(response.log.is_none_or(|log| log.starts_with(reason) && log.len() <= ReportEvent::TEXT));
     }
     assert!(site.broker.dead().is_empty(), "nothing was buried");
@@ -560,7 +657,8 @@ async fn a_forged_goodbye_takes_nobody_away() {
     let id = site.orphan(&[]).await;
     assert!(matches!(command(&mut queue).await, Command::Task(task) if task.work.id == id));
 
-    // With all that the endpoint's own goodbye would say it is believed, until the endpoint says in its turn that it is there.
+    // With all that the endpoint's own goodbye would say it is believed, until the endpoint says in its turn
+    // that it is there.
     site.say_so(&Presence { state: PresenceState::Leaving, ..own.clone() }).await;
     soon("the goodbye", async {
         while site.subscribed().await.contains(&endpoint("here")) {
@@ -573,7 +671,10 @@ async fn a_forged_goodbye_takes_nobody_away() {
         loop {
             site.say_so(&alive).await;
             if let Ok(command) = tokio::time::timeout(alive.interval, command(&mut queue)).await {
-                break assert!(matches!(command, Command::Welcome { session, .. } if session == alive.session), "{command:?}");
+                break assert!(
+                    matches!(command, Command::Welcome { session, .. } if session == alive.session),
+                    "{command:?}"
+                );
             }
         }
     })
@@ -607,7 +708,10 @@ async fn thousands_of_forged_names_hold_nobody_up_and_do_not_stay() {
 
     // However long an interval each has claimed, they are gone after three of the longest.
     let now = site.store.now().await.expect("the store answers");
-    site.store.miss(now.after(Presence::LONGEST_INTERVAL * 3 + Duration::from_secs(1))).await.expect("the store answers");
+    site.store
+        .miss(now.after(Presence::LONGEST_INTERVAL * 3 + Duration::from_secs(1)))
+        .await
+        .expect("the store answers");
     assert_eq!(site.subscribed().await, []);
     site.say_so(&Presence { state: PresenceState::Alive, ..own }).await;
     assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
@@ -646,8 +750,13 @@ async fn an_answer_that_the_ledger_refuses_costs_the_answer_alone() {
         ids.push(id);
     }
     let message = |(id, (bytes, errnr)): (&TaskId, (usize, i32))| {
-        let report =
-            Report { task_id: *id, task_type: worker(), endpoint: endpoint("here"), home: home("here"), event: answer(bytes, errnr) };
+        let report = Report {
+            task_id: *id,
+            task_type: worker(),
+            endpoint: endpoint("here"),
+            home: home("here"),
+            event: answer(bytes, errnr),
+        };
         Message { persistent: true, ..Message::new(Address::Responses, wire::encode_report(&report)) }
     };
     // Together, so that they come in one batch.
@@ -655,11 +764,20 @@ async fn an_answer_that_the_ledger_refuses_costs_the_answer_alone() {
     assert!(results.iter().all(Result::is_ok));
     for (id, (bytes, errnr)) in ids.iter().zip(tasks) {
         site.until_status(*id, TaskStatus::Done).await;
-        let response = site.store.responses(*id, ResponseFilter::All, None, 100).await.expect("the store answers").remove(0);
+        let response = site
+            .store
+            .responses(*id, ResponseFilter::All, None, 100)
+            .await
+            .expect("the store answers")
+            .remove(0);
         let refused = bytes > 1000;
         let expected = if refused && errnr == 0 { errnr::BAD_ANSWER } else { errnr };
         assert_eq!((response.errnr, response.payload.is_some()), (Some(expected), !refused), "{response:?}");
-        assert_eq!(response.errmsg.contains("the ledger does not take what was reported"), refused, "{response:?}");
+        assert_eq!(
+            response.errmsg.contains("the ledger does not take what was reported"),
+            refused,
+            "{response:?}"
+        );
     }
     assert!(site.broker.dead().is_empty(), "nothing was buried");
 
@@ -673,7 +791,8 @@ async fn an_answer_that_the_ledger_refuses_costs_the_answer_alone() {
          BEGIN SELECT RAISE(ABORT, 'all of it is refused'); END",
     )
     .await;
-    let results = site.link.publish([(&lost, (10, 42)), (&well, (10, 0))].into_iter().map(message).collect()).await;
+    let results =
+        site.link.publish([(&lost, (10, 42)), (&well, (10, 0))].into_iter().map(message).collect()).await;
     assert!(results.iter().all(Result::is_ok));
     site.until_status(well, TaskStatus::Done).await;
     soon("the dead letter", async {
@@ -684,7 +803,10 @@ async fn an_answer_that_the_ledger_refuses_costs_the_answer_alone() {
     .await;
     let dead = site.broker.dead();
     assert!(dead.len() == 1 && dead[0].0.contains("refused"), "{dead:?}");
-    assert_eq!(site.store.find(lost).await.expect("the store answers").expect("it is there").status, TaskStatus::Sent);
+    assert_eq!(
+        site.store.find(lost).await.expect("the store answers").expect("it is there").status,
+        TaskStatus::Sent
+    );
     site.api.stop().await;
 }
 
@@ -708,7 +830,8 @@ async fn together(consumer: &mut Consumer, ids: &[TaskId]) -> Vec<(TaskId, WireV
 async fn tasks_go_together_to_those_alone_who_read_lists() {
     let site = Site::new().await;
     let (mut old, mut new) = (site.subscribe("old").await, site.subscribe("new").await);
-    let there = |name, reads| Presence { reads, interval: Duration::from_secs(60), ..presence(name, home(name)) };
+    let there =
+        |name, reads| Presence { reads, interval: Duration::from_secs(60), ..presence(name, home(name)) };
     let older = there("old", WireVersion::One);
     site.say_so(&there("new", WireVersion::Two)).await;
     site.say_so(&older).await;
@@ -727,7 +850,8 @@ async fn tasks_go_together_to_those_alone_who_read_lists() {
         }
     }
     let alone = site.orphans(&["new"], 3).await;
-    let list = |ids: Vec<TaskId>| ids.into_iter().map(|id| (id, WireVersion::Two)).collect::<BTreeMap<_, _>>();
+    let list =
+        |ids: Vec<TaskId>| ids.into_iter().map(|id| (id, WireVersion::Two)).collect::<BTreeMap<_, _>>();
     assert_eq!(BTreeMap::from_iter(together(&mut new, &alone).await), list(alone));
     // The last that reads version 1 goes.
     site.say_so(&Presence { state: PresenceState::Leaving, ..older }).await;
@@ -747,7 +871,11 @@ async fn a_task_is_the_same_to_the_byte_whenever_it_is_sent() {
     }
     let site = Site::new().await;
     let mut queue = site.subscribe("here").await;
-    let presence = Presence { reads: WireVersion::Two, interval: Duration::from_secs(60), ..presence("here", home("here")) };
+    let presence = Presence {
+        reads: WireVersion::Two,
+        interval: Duration::from_secs(60),
+        ..presence("here", home("here"))
+    };
     site.say_so(&presence).await;
     assert!(matches!(command(&mut queue).await, Command::Welcome { .. }));
     let mut next = async || {
@@ -756,10 +884,15 @@ async fn a_task_is_the_same_to_the_byte_whenever_it_is_sent() {
         delivery.body
     };
     for endpoints in ["", r#", "endpoints": ["here"]"#] {
-        let body =
-            format!(r#"{{"identifier": "\u00e9 {}"{endpoints}, "payload": {{ "b":1.0, "a" :12345678901234567890123 }}}}"#, endpoints.len());
+        let body = format!(
+            r#"{{"identifier": "\u00e9 {}"{endpoints}, "payload": {{ "b":1.0, "a" :12345678901234567890123 }}}}"#,
+            endpoints.len()
+        );
         let client = https::client().build().expect("a client");
-        let post = client.post(format!("http://{}/worker", site.address)).header("content-type", "application/json").body(body);
+        let post = client
+            .post(format!("http://{}/worker", site.address))
+            .header("content-type", "application/json")
+            .body(body);
         assert_eq!(post.send().await.expect("answers").status(), 201);
         let first = next().await;
         // Asked for again, as after a restart: now it comes from the ledger.
@@ -785,14 +918,28 @@ async fn rubbish_among_reports_takes_nothing_away_from_the_others() {
     for id in &ids {
         site.until_status(*id, TaskStatus::Sent).await;
     }
-    let event =
-        ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload: None, attempt: 1, attempts: vec![], log: None, run: None };
+    let event = ReportEvent::Finished {
+        errnr: 0,
+        errmsg: String::new(),
+        payload: None,
+        attempt: 1,
+        attempts: vec![],
+        log: None,
+        run: None,
+    };
     let report = |id: &TaskId| {
-        let report = Report { task_id: *id, task_type: worker(), endpoint: endpoint("here"), home: home("here"), event: event.clone() };
+        let report = Report {
+            task_id: *id,
+            task_type: worker(),
+            endpoint: endpoint("here"),
+            home: home("here"),
+            event: event.clone(),
+        };
         wire::encode_report(&report)
     };
     let rubbish = Bytes::from_static(b"{\"v\":1,\"kind\":\xff\n}");
-    site.publish(Address::Responses, envelope::list(&[report(&ids[0]), rubbish.clone(), report(&ids[1])])).await;
+    site.publish(Address::Responses, envelope::list(&[report(&ids[0]), rubbish.clone(), report(&ids[1])]))
+        .await;
     for id in ids {
         site.until_status(id, TaskStatus::Done).await;
     }
@@ -805,6 +952,9 @@ async fn rubbish_among_reports_takes_nothing_away_from_the_others() {
         }
     });
     let dead = dead.await;
-    assert!(matches!(&dead[..], [(reason, body)] if reason.starts_with("not a message") && *body == rubbish), "{dead:?}");
+    assert!(
+        matches!(&dead[..], [(reason, body)] if reason.starts_with("not a message") && *body == rubbish),
+        "{dead:?}"
+    );
     site.api.stop().await;
 }

@@ -1,5 +1,5 @@
-//! The alert rules and the dashboard of `supervisor/monitoring` name metrics, labels and values that exist, and the table of
-//! `docs/operations.md` is that of a real process.
+//! The alert rules and the dashboard of `supervisor/monitoring` name metrics, labels and values that exist,
+//! and the table of `docs/operations.md` is that of a real process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,7 +42,11 @@ fn the_documented_metrics_are_those_of_a_process() -> anyhow::Result<()> {
     }
     for (name, labels) in &seen {
         let table = documented.get(name).with_context(|| format!("docs/operations.md lacks {name}"))?;
-        ensure!(table.keys().eq(labels), "{name} has the labels {labels:?}, docs/operations.md says {:?}", table.keys());
+        ensure!(
+            table.keys().eq(labels),
+            "{name} has the labels {labels:?}, docs/operations.md says {:?}",
+            table.keys()
+        );
     }
     let gone: Vec<_> = documented.keys().filter(|name| !seen.contains_key(*name)).collect();
     ensure!(gone.is_empty(), "docs/operations.md names {gone:?}, which no process has");
@@ -58,10 +62,16 @@ fn alerts_use_metrics_that_exist() -> anyhow::Result<()> {
     for rule in rules {
         let name = rule["alert"].as_str().context("a name")?;
         ensure!(names.insert(name), "{name} is there twice");
-        ensure!(matches!(rule["labels"]["severity"].as_str(), Some("page" | "ticket")), "{name}: {}", rule["labels"]);
+        ensure!(
+            matches!(rule["labels"]["severity"].as_str(), Some("page" | "ticket")),
+            "{name}: {}",
+            rule["labels"]
+        );
         ensure!(rule["annotations"]["summary"].is_string(), "{name} has no summary");
-        let given = check(rule["expr"].as_str().context("an expression")?, &known).with_context(|| name.to_owned())?;
-        for text in rule["annotations"].as_object().context("annotations")?.values().filter_map(Value::as_str) {
+        let given = check(rule["expr"].as_str().context("an expression")?, &known)
+            .with_context(|| name.to_owned())?;
+        for text in rule["annotations"].as_object().context("annotations")?.values().filter_map(Value::as_str)
+        {
             for label in text.split("$labels.").skip(1).map(word) {
                 ensure!(given.contains(label), "{name}: its text shows {label}, its result has {given:?}");
             }
@@ -92,7 +102,10 @@ fn the_dashboard_uses_metrics_that_exist() -> anyhow::Result<()> {
             check(query, &known).context("a variable")?;
         }
     }
-    let forgotten: Vec<_> = known.keys().filter(|name| !used.contains(*name) && *name != "tasker_process_start_time_seconds").collect();
+    let forgotten: Vec<_> = known
+        .keys()
+        .filter(|name| !used.contains(*name) && *name != "tasker_process_start_time_seconds")
+        .collect();
     ensure!(forgotten.is_empty(), "no panel shows {forgotten:?}");
     Ok(())
 }
@@ -106,8 +119,9 @@ fn documented() -> anyhow::Result<Known> {
         let mut labels = BTreeMap::new();
         let mut parts = cells[1].split('`').skip(1);
         while let (Some(label), rest) = (parts.next(), parts.next().unwrap_or_default()) {
-            let values =
-                rest.strip_prefix(": ").map(|values| values.split(['(', ')', ';', ',']).map(str::trim).map(str::to_owned).collect());
+            let values = rest
+                .strip_prefix(": ")
+                .map(|values| values.split(['(', ')', ';', ',']).map(str::trim).map(str::to_owned).collect());
             labels.insert(label.to_owned(), values.unwrap_or_default());
         }
         for name in cells[0].split('`').skip(1).step_by(2) {
@@ -118,8 +132,8 @@ fn documented() -> anyhow::Result<Known> {
     Ok(known)
 }
 
-/// Metrics with labels show themselves with their first event, and some of these events should never happen. Gauges of tasks show
-/// themselves while there are such tasks.
+/// Metrics with labels show themselves with their first event, and some of these events should never happen.
+/// Gauges of tasks show themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
     let vectors: [&dyn Collector; 12] = [
@@ -136,7 +150,8 @@ fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
         &metrics.rollout_breaches,
         &metrics.rollout_admitted,
     ];
-    let gauges: [&dyn Collector; 4] = [&metrics.queued, &metrics.queue_paused, &metrics.open_tasks, &metrics.oldest_task_seconds];
+    let gauges: [&dyn Collector; 4] =
+        [&metrics.queued, &metrics.queue_paused, &metrics.open_tasks, &metrics.oldest_task_seconds];
     let described = vectors.into_iter().chain(gauges).flat_map(|vector| vector.desc());
     described.map(|desc| (desc.fq_name.clone(), desc.variable_labels.iter().cloned().collect())).collect()
 }
@@ -155,7 +170,8 @@ fn check(query: &str, known: &Known) -> anyhow::Result<BTreeSet<String>> {
                 continue;
             }
             let values = described.get(&label).with_context(|| format!("{name} has no label {label}"))?;
-            let values_asked: Vec<&str> = if operator.ends_with('~') { value.split('|').collect() } else { vec![&value] };
+            let values_asked: Vec<&str> =
+                if operator.ends_with('~') { value.split('|').collect() } else { vec![&value] };
             for value in values_asked.into_iter().filter(|value| !value.contains(['$', '.'])) {
                 let right = match values.is_empty() && label == "status" {
                     true => TaskStatus::ALL.iter().any(|status| status.as_str() == value),
@@ -172,7 +188,8 @@ fn check(query: &str, known: &Known) -> anyhow::Result<BTreeSet<String>> {
     let mut given: Option<BTreeSet<String>> = None;
     for (keyword, keeps) in [("by (", true), ("on (", false)] {
         for group in query.split(keyword).skip(1) {
-            let group = group.split(')').next().unwrap_or_default().split(',').map(|label| label.trim().to_owned());
+            let group =
+                group.split(')').next().unwrap_or_default().split(',').map(|label| label.trim().to_owned());
             let group: BTreeSet<String> = group.collect();
             ensure!(group.is_subset(&labels), "{group:?} of {query}: its metrics have {labels:?}");
             if keeps {
@@ -191,7 +208,8 @@ fn metrics(query: &str) -> Vec<(String, Vec<Matcher>)> {
         rest = &rest[start..];
         let name = word(rest);
         rest = &rest[name.len()..];
-        let inside = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
+        let inside =
+            rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
         found.push((name.to_owned(), matchers(inside)));
     }
     found

@@ -14,12 +14,17 @@ fn packages_hold_what_they_promise() -> anyhow::Result<()> {
     let (binary, out) = (folder.path().join("tasker"), folder.path().join("package"));
     run(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_tasker")))?;
     let mut package = Command::new(env!("CARGO"));
-    package.args(["run", "--quiet", "--locked", "--package", "xtask", "--", "package", "--binary"]).arg(&binary).arg("--out").arg(&out);
+    package
+        .args(["run", "--quiet", "--locked", "--package", "xtask", "--", "package", "--binary"])
+        .arg(&binary)
+        .arg("--out")
+        .arg(&out);
     // The default takes its time.
     package.env("DPKG_DEB_COMPRESSOR_TYPE", "gzip").env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
     run(package.current_dir(env!("CARGO_MANIFEST_DIR")))?;
-    let mut names =
-        fs::read_dir(&out)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut names = fs::read_dir(&out)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     names.sort_unstable();
     let [sums, archive, deb] = &names[..] else { anyhow::bail!("three files, not {names:?}") };
     ensure!(sums == "SHA256SUMS" && archive.ends_with(".tar.gz") && deb.ends_with(".deb"), "{names:?}");
@@ -46,7 +51,10 @@ fn the_debian_package(deb: &Path, folder: &Path) -> anyhow::Result<()> {
         ("./usr/share/man/man1/tasker-submit.1.gz", "-rw-r--r-- root/root"),
         ("./usr/share/doc/tasker/copyright", "-rw-r--r-- root/root"),
     ] {
-        let line = contents.lines().find(|line| line.ends_with(&format!(" {path}"))).with_context(|| format!("{path} is not in it"))?;
+        let line = contents
+            .lines()
+            .find(|line| line.ends_with(&format!(" {path}")))
+            .with_context(|| format!("{path} is not in it"))?;
         ensure!(line.starts_with(expected), "{line}");
     }
     let mine = run(Command::new("dpkg-deb").arg("--info").arg(deb).arg("conffiles"))?;
@@ -67,7 +75,11 @@ fn the_debian_package(deb: &Path, folder: &Path) -> anyhow::Result<()> {
 
 fn the_archive(archive: &Path, folder: &Path) -> anyhow::Result<()> {
     run(Command::new("tar").arg("--extract").arg("--file").arg(archive).arg("--directory").arg(folder))?;
-    let name = archive.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".tar.gz")).context("a name")?;
+    let name = archive
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| name.strip_suffix(".tar.gz"))
+        .context("a name")?;
     let root = folder.join(name);
     let note = fs::read_to_string(root.join("INSTALL.md"))?;
     ensure!(note.contains("C library 2.") && !note.contains('{'), "{note}");
@@ -99,7 +111,11 @@ fn a_system_without_certificates_is_enough() -> anyhow::Result<()> {
     let closed = format!("127.0.0.1:{}", port.number());
     let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
     command.args(["endpoints", "--api", &format!("http://{closed}")]);
-    let output = command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", empty.path()).current_dir(empty.path()).output()?;
+    let output = command
+        .env("SSL_CERT_FILE", "/dev/null")
+        .env("SSL_CERT_DIR", empty.path())
+        .current_dir(empty.path())
+        .output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(said.contains(&format!("no API answers at http://{closed}")), "{said}");
     Ok(())

@@ -1,4 +1,5 @@
-//! `docs/production.md`, walked through from the broker to the first task on a real RabbitMQ and MariaDB, with the units of `supervisor/`.
+//! `docs/production.md`, walked through from the broker to the first task on a real RabbitMQ and MariaDB,
+//! with the units of `supervisor/`.
 
 use std::fs;
 use std::process::Command;
@@ -43,7 +44,10 @@ fn the_page_leads_to_the_first_task() -> anyhow::Result<()> {
         reader.program(installer, ":")?;
     }
     // What rabbitmqctl would ask of the node itself.
-    let user = format!("curl -fsS -u guest:guest -X PUT -H 'content-type: application/json' {}/users/$2", rabbitmq.management_url());
+    let user = format!(
+        "curl -fsS -u guest:guest -X PUT -H 'content-type: application/json' {}/users/$2",
+        rabbitmq.management_url()
+    );
     reader.program(
         "rabbitmqctl",
         &format!(
@@ -63,7 +67,9 @@ esac"#
         match block.strip_prefix("systemctl enable --now ") {
             Some(unit) => services.push(start(&home, &reader, unit.trim(), &data)?),
             None => {
-                let printed = reader.runs(&block).with_context(|| services.iter().map(Process::log).collect::<String>())?;
+                let printed = reader
+                    .runs(&block)
+                    .with_context(|| services.iter().map(Process::log).collect::<String>())?;
                 steps.push((first, printed));
             }
         }
@@ -82,7 +88,9 @@ fn start(home: &Home, reader: &Reader, unit: &str, data: &str) -> anyhow::Result
         None => (unit.to_owned(), ""),
     };
     let text = checkout(&format!("supervisor/{file}"))?;
-    let setting = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("{file} has no {key}"));
+    let setting = |key: &str| {
+        text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("{file} has no {key}"))
+    };
     let line = setting("ExecStart=/usr/local/bin/tasker ")?.replace("%i", instance);
     let variables = fs::read_to_string(reader.reads(setting("EnvironmentFile=-")?))?;
     let variables = variables.lines().filter_map(|line| line.split_once('='));

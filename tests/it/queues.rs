@@ -52,9 +52,17 @@ impl Site {
     /// What holds from the next start on. `WORKER` stands for the usual type of that name.
     fn configure(&self, mut types: Value, schedules: Value) -> anyhow::Result<()> {
         let worker = json!({"name": "worker", "delivery": "queue", "unique_key": "/key", "attempts": 5});
-        types.as_array_mut().into_iter().flatten().filter(|one| **one == WORKER).for_each(|one| *one = worker.clone());
+        types
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .filter(|one| **one == WORKER)
+            .for_each(|one| *one = worker.clone());
         let endpoint = json!({"presence_interval": "1s", "stop_timeout": "10s"});
-        self.home.write("config.yaml", &json!({"task_types": types, "schedules": schedules, "endpoint": endpoint}).to_string())?;
+        self.home.write(
+            "config.yaml",
+            &json!({"task_types": types, "schedules": schedules, "endpoint": endpoint}).to_string(),
+        )?;
         Ok(())
     }
 
@@ -69,7 +77,10 @@ impl Site {
     /// Runs a command against the platform to its end.
     fn run(&self, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
         let output = self.tasker().args(arguments).args(["--api", &self.url("")]).output()?;
-        Ok((output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        ))
     }
 
     fn metrics(&self) -> anyhow::Result<String> {
@@ -83,7 +94,15 @@ impl Site {
 
     fn start(&mut self, workers: u32) -> anyhow::Result<()> {
         let mut command = self.tasker();
-        command.args(["up", "--endpoints", "", "--concurrency", "1", "--listen", &format!("127.0.0.1:{}", self.port.number())]);
+        command.args([
+            "up",
+            "--endpoints",
+            "",
+            "--concurrency",
+            "1",
+            "--listen",
+            &format!("127.0.0.1:{}", self.port.number()),
+        ]);
         command.args(["--workers", &workers.to_string(), "--data-dir"]).arg(self.home.join("data"));
         let mut up = self.home.start("up", &mut command)?;
         up.ready(PATIENCE, || self.get("/ready"))?;
@@ -108,7 +127,10 @@ impl Site {
 
     fn worker_with(&self, name: &str, more: &[&str]) -> anyhow::Result<Process> {
         let mut command = self.tasker();
-        command.args(["worker", "--api", &self.url(""), "-e", name, "--data-dir"]).arg(self.home.join(name)).args(more);
+        command
+            .args(["worker", "--api", &self.url(""), "-e", name, "--data-dir"])
+            .arg(self.home.join(name))
+            .args(more);
         self.home.start(name, &mut command)
     }
 
@@ -136,7 +158,8 @@ impl Site {
     }
 
     fn pause(&self, task_type: &str, paused: bool) -> anyhow::Result<()> {
-        let (status, queue) = self.post(&format!("/queues/{task_type}/{}", if paused { "pause" } else { "resume" }), &json!({}))?;
+        let (status, queue) = self
+            .post(&format!("/queues/{task_type}/{}", if paused { "pause" } else { "resume" }), &json!({}))?;
         ensured(status == 200 && queue["paused_at"].is_null() != paused)
     }
 
@@ -144,7 +167,10 @@ impl Site {
     fn end(&self, task_type: &str, identifier: &str) -> anyhow::Result<Value> {
         until("the task ends", PATIENCE, || {
             let report = self.get(&format!("/{task_type}/{identifier}?wait=5s"))?;
-            ensure!(["DONE", "CANCELED", "EXPIRED"].iter().any(|end| report["task"]["status"] == *end), "{report}");
+            ensure!(
+                ["DONE", "CANCELED", "EXPIRED"].iter().any(|end| report["task"]["status"] == *end),
+                "{report}"
+            );
             Ok(report)
         })
         .with_context(|| self.up.as_ref().map(Process::log).unwrap_or_default())
@@ -179,8 +205,8 @@ fn the_checks_of_the_original() -> anyhow::Result<()> {
     ensure!(report["task"]["payload"] == json!({"seconds": 0, "key": "first"}), "{report}");
     ensure!(report["taskResponseList"][0]["endpoint"] == "worker1", "{report}");
 
-    // Priority goes first, then the time of the push; a key waits once, with its newest data; who is too late is skipped; a push without a
-    // time to live does not prolong the one before.
+    // Priority goes first, then the time of the push; a key waits once, with its newest data; who is too late
+    // is skipped; a push without a time to live does not prolong the one before.
     site.pause("worker", true)?;
     for (identifier, priority) in [("c", 100), ("d", 100), ("a", 10), ("b", 20)] {
         site.push("worker", identifier, json!({"priority": priority}))?;
@@ -190,7 +216,8 @@ fn the_checks_of_the_original() -> anyhow::Result<()> {
     site.push("worker", "late", json!({"ttl": "300ms", "priority": 1}))?;
     site.push("worker", "short", json!({"ttl": "5s", "payload": {"seconds": 0, "key": "s"}}))?;
     let again = site.push("worker", "again", json!({"payload": {"seconds": 0, "key": "s"}}))?;
-    let renewed = site.push("worker", "renewed", json!({"ttl": "1h", "payload": {"seconds": 0, "key": "r"}}))?;
+    let renewed =
+        site.push("worker", "renewed", json!({"ttl": "1h", "payload": {"seconds": 0, "key": "r"}}))?;
     ensure!(renewed["expires_at"] != again["expires_at"], "{renewed}");
     ensure!(site.end("worker", "old")?["task"]["status"] == "CANCELED");
     for late in ["late", "again"] {
@@ -218,12 +245,20 @@ fn what_is_asked_wrongly_is_told() -> anyhow::Result<()> {
         ("backup", "priority", json!(1)),
         ("backup", "ttl", json!("1h")),
     ] {
-        let (status, problem) = site.post(&format!("/{task_type}"), &json!({"identifier": "x", member: value}))?;
-        ensure!(status == 422 && problem["errors"][0]["pointer"] == format!("/{member}"), "{member}: {status} {problem}");
+        let (status, problem) =
+            site.post(&format!("/{task_type}"), &json!({"identifier": "x", member: value}))?;
+        ensure!(
+            status == 422 && problem["errors"][0]["pointer"] == format!("/{member}"),
+            "{member}: {status} {problem}"
+        );
     }
     let (status, _) = site.post("/queues/backup/pause", &json!({}))?;
     ensure!(status == 404, "an endpoint's type has no queue: {status}");
-    for (what, body) in [("presence", json!({"v": 9})), ("reports", json!({"reports": [1]})), ("tasks", json!({"session": 1}))] {
+    for (what, body) in [
+        ("presence", json!({"v": 9})),
+        ("reports", json!({"reports": [1]})),
+        ("tasks", json!({"session": 1})),
+    ] {
         let (status, problem) = site.post(&format!("/workers/w/{what}"), &body)?;
         ensure!(status == 422 && problem["code"] == "invalid_message", "{what}: {status} {problem}");
     }
@@ -244,7 +279,10 @@ fn what_a_killed_worker_had_is_performed_by_another() -> anyhow::Result<()> {
     first.kill()?;
     let back = || {
         let report = site.get("/worker/long")?;
-        ensure!(report["task"]["status"] == "CREATED" && report["task"]["queue"]["attempts"][0]["errnr"] == 69, "{report}");
+        ensure!(
+            report["task"]["status"] == "CREATED" && report["task"]["queue"]["attempts"][0]["errnr"] == 69,
+            "{report}"
+        );
         Ok(())
     };
     until("its lease is lost", PATIENCE, back)?;
@@ -274,7 +312,10 @@ fn a_worker_that_starts_again_goes_on() -> anyhow::Result<()> {
     ensure!(site.end("worker", "one")?["task"]["failed"] == 0);
     until("its clock is known", PATIENCE, || {
         let page = site.get("/endpoints")?;
-        ensure!(page["endpoints"][0]["clock_offset_ms"].as_i64().is_some_and(|ms| ms.abs() < 30_000), "{page}");
+        ensure!(
+            page["endpoints"][0]["clock_offset_ms"].as_i64().is_some_and(|ms| ms.abs() < 30_000),
+            "{page}"
+        );
         Ok(())
     })?;
     // SIGTERM while nothing runs: it says goodbye, and nothing waits for it.
@@ -324,10 +365,16 @@ fn a_success_is_followed_once() -> anyhow::Result<()> {
     site.end("steered", "bad")?;
     let next = format!("after-{}", task["id"].as_str().context("an id")?);
     let report = site.end("worker", &next)?;
-    ensure!(report["task"]["queue"]["parent"] == task["id"] && report["task"]["payload"]["key"] == "g", "{report}");
+    ensure!(
+        report["task"]["queue"]["parent"] == task["id"] && report["task"]["payload"]["key"] == "g",
+        "{report}"
+    );
     ensure!(report["task"]["expires_at"] == task["expires_at"], "without a new time to live: {report}");
     let tasks = site.get("/worker")?;
-    ensure!(tasks["tasks"].as_array().is_some_and(|tasks| tasks.len() == 1), "nothing follows a failure: {tasks}");
+    ensure!(
+        tasks["tasks"].as_array().is_some_and(|tasks| tasks.len() == 1),
+        "nothing follows a failure: {tasks}"
+    );
     Ok(())
 }
 
@@ -339,7 +386,8 @@ fn what_is_to_begin_later_waits() -> anyhow::Result<()> {
     ensure!(task["queue"]["run_at"].is_string(), "{task}");
     ensure!(site.get("/queues")?["queues"][0]["delayed"] == 1);
     let report = site.end("worker", "later")?;
-    let published: chrono::DateTime<chrono::Utc> = report["task"]["published_at"].as_str().context("a time")?.parse()?;
+    let published: chrono::DateTime<chrono::Utc> =
+        report["task"]["published_at"].as_str().context("a time")?.parse()?;
     ensure!(published >= at, "{published} is before {at}");
     Ok(())
 }
@@ -352,7 +400,10 @@ fn a_time_at_the_end_of_the_calendar_can_be_read_by_everybody() -> anyhow::Resul
     for task in site.get("/worker")?["tasks"].as_array().context("tasks")? {
         for time in [&task["expires_at"], &task["receive_by"], &task["queue"]["run_at"]] {
             let time = time.as_str().context("a time")?;
-            ensure!(time.starts_with("9999-12-31T23:59:59") && chrono::DateTime::parse_from_rfc3339(time).is_ok(), "{time}");
+            ensure!(
+                time.starts_with("9999-12-31T23:59:59") && chrono::DateTime::parse_from_rfc3339(time).is_ok(),
+                "{time}"
+            );
         }
     }
     // The command line is a strict client.
@@ -373,7 +424,10 @@ fn a_time_at_the_end_of_the_calendar_can_be_read_by_everybody() -> anyhow::Resul
 fn times(tasks: &Value) -> anyhow::Result<Vec<i64>> {
     let mut times = Vec::new();
     for task in tasks["tasks"].as_array().context("tasks")? {
-        let time = task["identifier"].as_str().and_then(|name| name.strip_prefix("tick-")).context("a name and a time")?;
+        let time = task["identifier"]
+            .as_str()
+            .and_then(|name| name.strip_prefix("tick-"))
+            .context("a name and a time")?;
         times.push(time.parse::<chrono::DateTime<chrono::Utc>>()?.timestamp());
     }
     times.sort_unstable();
@@ -388,13 +442,18 @@ fn a_schedule_has_one_task_a_time_however_many_submit_it() -> anyhow::Result<()>
     config["schedules"] = json!([{"name": "tick", "type": "worker", "cron": "* * * * * *", "missed": "all"}]);
     std::fs::write(&path, config.to_string())?;
     let own = config["api"]["port"].to_string();
-    let start = |name: &str, address: &str| platform.launch(name, &["api".to_owned(), "--listen".to_owned(), address.to_owned()], &[]);
+    let start = |name: &str, address: &str| {
+        platform.launch(name, &["api".to_owned(), "--listen".to_owned(), address.to_owned()], &[])
+    };
     let _first = start("first", &format!("127.0.0.1:{own}"))?;
     let mut others = [start("second", "127.0.0.1:0")?, start("third", "127.0.0.1:0")?];
     let seen = |platform: &Platform| times(&platform.get("/worker?limit=1000")?.1);
     for round in 0..3 {
-        let from = platform.until("times come", |platform| seen(platform)?.last().copied().context("none yet"))?;
-        platform.until("more come", |platform| ensured(seen(platform)?.last().is_some_and(|last| *last > from + 2)))?;
+        let from =
+            platform.until("times come", |platform| seen(platform)?.last().copied().context("none yet"))?;
+        platform.until("more come", |platform| {
+            ensured(seen(platform)?.last().is_some_and(|last| *last > from + 2))
+        })?;
         // One goes and one comes, in the middle of whatever they do.
         others[round % 2].kill()?;
         others[round % 2] = start(&format!("round-{round}"), "127.0.0.1:0")?;
@@ -409,12 +468,21 @@ fn a_schedule_has_one_task_a_time() -> anyhow::Result<()> {
     let every_second = json!([{"name": "tick", "type": "steered", "cron": "* * * * * *", "payload": "{\"do\": \"ok\"}", "missed": "all"}]);
     let mut site = Site::with(0, every_second)?;
     let times = |site: &Site| times(&site.get("/steered?limit=1000")?);
-    let some = |site: &Site, count: usize| until("the times come", PATIENCE, || ensured(times(site)?.len() >= count));
+    let some = |site: &Site, count: usize| {
+        until("the times come", PATIENCE, || ensured(times(site)?.len() >= count))
+    };
     some(&site, 2)?;
     let schedule = &site.get("/schedules")?["schedules"][0];
     let told = |name: &str| schedule[name].as_str().unwrap_or_default().to_owned();
-    ensure!((told("name"), told("type"), told("cron")) == ("tick".into(), "steered".into(), "* * * * * *".into()), "{schedule}");
-    ensure!((told("time_zone"), told("missed")) == ("UTC".into(), "all".into()) && told("next") > told("done_until"), "{schedule}");
+    ensure!(
+        (told("name"), told("type"), told("cron")) == ("tick".into(), "steered".into(), "* * * * * *".into()),
+        "{schedule}"
+    );
+    ensure!(
+        (told("time_zone"), told("missed")) == ("UTC".into(), "all".into())
+            && told("next") > told("done_until"),
+        "{schedule}"
+    );
     let mut command = site.tasker();
     let listed = command.args(["schedules", "--api", &site.url("")]).output()?;
     ensure!(String::from_utf8_lossy(&listed.stdout).contains("* * * * * * UTC"), "{listed:?}");
@@ -445,12 +513,24 @@ fn nobody_takes_a_name_that_tasker_gives() -> anyhow::Result<()> {
         ("backup", "nightly-2031-06-05T04:03:02Z", "schedule `nightly`"),
         ("worker", after.as_str(), "type `steered`"),
     ] {
-        let (status, problem) = site.post(&format!("/{task_type}"), &json!({"identifier": identifier, "payload": worker}))?;
-        ensure!(status == 422 && problem["errors"][0]["pointer"] == "/identifier", "{identifier}: {status} {problem}");
-        ensure!(problem["errors"][0]["message"].as_str().is_some_and(|text| text.contains("reserved") && text.contains(word)), "{problem}");
+        let (status, problem) =
+            site.post(&format!("/{task_type}"), &json!({"identifier": identifier, "payload": worker}))?;
+        ensure!(
+            status == 422 && problem["errors"][0]["pointer"] == "/identifier",
+            "{identifier}: {status} {problem}"
+        );
+        ensure!(
+            problem["errors"][0]["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("reserved") && text.contains(word)),
+            "{problem}"
+        );
     }
-    for (task_type, identifier) in [("worker", "nightly-2031-01-01T00:00:00Z"), ("backup", after.as_str()), ("backup", "nightly")] {
-        let (status, answer) = site.post(&format!("/{task_type}"), &json!({"identifier": identifier, "payload": worker}))?;
+    for (task_type, identifier) in
+        [("worker", "nightly-2031-01-01T00:00:00Z"), ("backup", after.as_str()), ("backup", "nightly")]
+    {
+        let (status, answer) =
+            site.post(&format!("/{task_type}"), &json!({"identifier": identifier, "payload": worker}))?;
         ensure!(status == 201, "{identifier}: {status} {answer}");
     }
     site.stop()
@@ -460,12 +540,15 @@ fn nobody_takes_a_name_that_tasker_gives() -> anyhow::Result<()> {
 #[test]
 fn a_time_whose_name_is_taken_is_told() -> anyhow::Result<()> {
     let mut site = Site::with(0, json!([]))?;
-    let time = |after: i64| chrono::DateTime::from_timestamp(chrono::Utc::now().timestamp() + after, 0).context("a time");
+    let time = |after: i64| {
+        chrono::DateTime::from_timestamp(chrono::Utc::now().timestamp() + after, 0).context("a time")
+    };
     let mut taken = Vec::new();
     for after in 0..30 {
         let time = time(after)?.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         let payload = if after % 2 == 0 { json!("mine") } else { json!("ours") };
-        let (status, answer) = site.post("/backup", &json!({"identifier": format!("tick-{time}"), "payload": payload}))?;
+        let (status, answer) =
+            site.post("/backup", &json!({"identifier": format!("tick-{time}"), "payload": payload}))?;
         ensure!(status == 201, "{status}: {answer}");
         taken.push(time);
     }
@@ -484,7 +567,8 @@ fn a_time_whose_name_is_taken_is_told() -> anyhow::Result<()> {
     ensure!(told.len() == 1 && told[0].contains("tick"), "{told:?}\n{log}");
     ensure!(lines_about(&log, "ERROR", &taken[28]).len() == 1, "the other content is told too\n{log}");
     ensure!(
-        !log.lines().any(|line| line.contains("submitted a scheduled task") && line.contains(taken[29].trim_end_matches('Z'))),
+        !log.lines().any(|line| line.contains("submitted a scheduled task")
+            && line.contains(taken[29].trim_end_matches('Z'))),
         "{log}"
     );
     let error = schedule["last_error"].as_str().context("no error")?;
@@ -492,7 +576,8 @@ fn a_time_whose_name_is_taken_is_told() -> anyhow::Result<()> {
     let (_, listed) = site.run(&["schedules"])?;
     ensure!(listed.contains("tick: last error") && listed.contains(&taken[29]), "{listed}");
     let metrics = site.metrics()?;
-    let counted = "tasker_unsubmitted_total{by=\"schedule\",reason=\"identifier_taken\",task_type=\"backup\"}";
+    let counted =
+        "tasker_unsubmitted_total{by=\"schedule\",reason=\"identifier_taken\",task_type=\"backup\"}";
     ensure!(metrics.contains(counted), "{metrics}");
     site.stop()
 }
@@ -518,7 +603,8 @@ fn a_success_whose_successor_has_no_name_tells_it() -> anyhow::Result<()> {
     ensure!(told.contains(&next) && told.contains(other["id"].as_str().context("an id")?), "{told}");
     let (log, metrics) = (site.log()?, site.metrics()?);
     ensure!(log.lines().any(|line| line.contains("ERROR") && line.contains(&next)), "{log}");
-    let counted = "tasker_unsubmitted_total{by=\"successor\",reason=\"identifier_taken\",task_type=\"steered\"} 1";
+    let counted =
+        "tasker_unsubmitted_total{by=\"successor\",reason=\"identifier_taken\",task_type=\"steered\"} 1";
     ensure!(metrics.contains(counted), "{metrics}");
     site.stop()
 }
@@ -539,8 +625,16 @@ fn a_schema_holds_at_every_door() -> anyhow::Result<()> {
     ensure!(!good && said.contains("schedules[0].payload") && said.contains("/n"), "{said}");
     let (_, said) = site.run(&["config", "check", "endpoint"])?;
     ensure!(!said.contains("schedules"), "an endpoint submits nothing: {said}");
-    let started = site.tasker().args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(site.home.join("data")).output()?;
-    ensure!(!started.status.success() && String::from_utf8_lossy(&started.stderr).contains("schedules[0].payload"), "{started:?}");
+    let started = site
+        .tasker()
+        .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(site.home.join("data"))
+        .output()?;
+    ensure!(
+        !started.status.success()
+            && String::from_utf8_lossy(&started.stderr).contains("schedules[0].payload"),
+        "{started:?}"
+    );
 
     site.configure(types, scheduled(r#"{"n": 1, "seconds": 0, "t": " x "}"#))?;
     ensure!(site.run(&["config", "check"])?.0);
@@ -569,10 +663,14 @@ fn a_schema_holds_at_every_door() -> anyhow::Result<()> {
     site.push("steered", "later", payload(json!(8)))?;
     site.end("steered", "later")?;
     let (log, metrics) = (site.log()?, site.metrics()?);
-    let told = log.lines().filter(|line| line.contains("ERROR") && line.contains(bad["id"].as_str().unwrap_or_default())).count();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("ERROR") && line.contains(bad["id"].as_str().unwrap_or_default()))
+        .count();
     ensure!(told == 1, "it is told {told} times: {log}");
     ensure!(!log.contains("CANARY"), "a payload's value is in the log: {log}");
-    let counted = "tasker_unsubmitted_total{by=\"successor\",reason=\"invalid_payload\",task_type=\"steered\"} 1";
+    let counted =
+        "tasker_unsubmitted_total{by=\"successor\",reason=\"invalid_payload\",task_type=\"steered\"} 1";
     ensure!(metrics.contains(counted), "{metrics}");
     ensure!(site.get("/steered/good")?["task"]["queue"]["successor_error"].is_null());
     site.stop()
@@ -585,7 +683,9 @@ fn null_is_no_unique_key() -> anyhow::Result<()> {
         site.push("worker", identifier, json!({"payload": {"seconds": 0, "key": null}}))?;
         site.push("worker", &format!("{identifier}-k"), json!({"payload": {"seconds": 0, "key": "null"}}))?;
     }
-    for (identifier, status) in [("one", "CREATED"), ("two", "CREATED"), ("one-k", "CANCELED"), ("two-k", "CREATED")] {
+    for (identifier, status) in
+        [("one", "CREATED"), ("two", "CREATED"), ("one-k", "CANCELED"), ("two-k", "CREATED")]
+    {
         let task = site.get(&format!("/worker/{identifier}"))?["task"].clone();
         ensure!(task["status"] == status, "{task}");
     }
@@ -602,12 +702,16 @@ fn all_that_was_missed_is_made_up_for() -> anyhow::Result<()> {
     let uri = tasker::config::Secret::new(format!("sqlite://{}", site.home.join("data/tasker.db").display()));
     let until_then = tasker::domain::Timestamp::from_micros(begin * 1_000_000);
     site.runtime.block_on(async {
-        let store = tasker::store::open(&tasker::config::Database { verbose: false, uri, max_connections: 1 })?;
+        let store =
+            tasker::store::open(&tasker::config::Database { verbose: false, uri, max_connections: 1 })?;
         store.set_schedule_done("tick", until_then).await?;
         store.close().await;
         anyhow::Ok(())
     })?;
-    site.configure(json!([WORKER, "backup"]), json!([{"name": "tick", "type": "worker", "cron": "* * * * * *", "missed": "all"}]))?;
+    site.configure(
+        json!([WORKER, "backup"]),
+        json!([{"name": "tick", "type": "worker", "cron": "* * * * * *", "missed": "all"}]),
+    )?;
     site.start(0)?;
     until("all of them come", PATIENCE, || {
         let queue = site.get("/queues")?["queues"][0].clone();
@@ -622,13 +726,20 @@ fn all_that_was_missed_is_made_up_for() -> anyhow::Result<()> {
         cursor = format!("&cursor={next}");
     }
     all.sort_unstable();
-    ensure!(all.first() == Some(&(begin + 1)) && all.windows(2).all(|two| two[1] == two[0] + 1), "each second once from {begin}: {all:?}");
+    ensure!(
+        all.first() == Some(&(begin + 1)) && all.windows(2).all(|two| two[1] == two[0] + 1),
+        "each second once from {begin}: {all:?}"
+    );
     let log = site.log()?;
-    ensure!(log.lines().any(|line| line.contains("WARN") && line.contains("tick") && line.contains("left=")), "no warning");
+    ensure!(
+        log.lines().any(|line| line.contains("WARN") && line.contains("tick") && line.contains("left=")),
+        "no warning"
+    );
     site.stop()
 }
 
-/// What one API process is told of a queue holds for the other one too, whichever of them gives tasks to workers.
+/// What one API process is told of a queue holds for the other one too, whichever of them gives tasks to
+/// workers.
 #[test]
 fn two_api_processes_obey_one_pause() -> anyhow::Result<()> {
     const OTHER: &str = "other";
@@ -662,8 +773,16 @@ fn two_api_processes_obey_one_pause() -> anyhow::Result<()> {
     }
     for api in &apis {
         let listed = ask(&fleet, http.get(format!("{api}/queues")))?;
-        let paused = listed["queues"].as_array().into_iter().flatten().find(|queue| queue["type"] == QUEUE).context("a queue")?;
-        ensure!(paused["paused_at"].is_string() && paused["waiting"] == 2 && paused["running"] == 0, "{listed}");
+        let paused = listed["queues"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|queue| queue["type"] == QUEUE)
+            .context("a queue")?;
+        ensure!(
+            paused["paused_at"].is_string() && paused["waiting"] == 2 && paused["running"] == 0,
+            "{listed}"
+        );
     }
     ask(&fleet, http.post(format!("{}/queues/{QUEUE}/resume", apis[1])).json(&json!({})))?;
     for (api, identifier) in apis.iter().zip(["two", "one"]) {
@@ -680,7 +799,13 @@ fn many_tasks_at_once_and_why_one_waits() -> anyhow::Result<()> {
     let line = |identifier: &str, seconds: Value| {
         json!({"type": "worker", "identifier": identifier, "payload": {"seconds": seconds, "key": identifier}}).to_string()
     };
-    let lines = [line("w0", json!(0)), line("w1", json!(0)), String::new(), line("bad", json!("x")), line("w3", json!(0))];
+    let lines = [
+        line("w0", json!(0)),
+        line("w1", json!(0)),
+        String::new(),
+        line("bad", json!("x")),
+        line("w3", json!(0)),
+    ];
     site.home.write("tasks.jsonl", &lines.join("\n"))?;
     let file = site.home.join("tasks.jsonl").display().to_string();
     let said = |arguments: &[&str], good: bool, words: &[&str]| -> anyhow::Result<()> {
@@ -690,11 +815,18 @@ fn many_tasks_at_once_and_why_one_waits() -> anyhow::Result<()> {
     };
     said(&["submit", "--batch", &file], true, &["submitted: 4, submitted before: 0, refused: 0"])?;
     said(&["submit", "--batch", &file], true, &["submitted: 0, submitted before: 4, refused: 0"])?;
-    site.home.write("wrong.jsonl", &[line("w9", json!(0)), r#"{"type": "wroker", "identifier": "x"}"#.to_owned()].join("\n"))?;
+    site.home.write(
+        "wrong.jsonl",
+        &[line("w9", json!(0)), r#"{"type": "wroker", "identifier": "x"}"#.to_owned()].join("\n"),
+    )?;
     let wrong = site.home.join("wrong.jsonl").display().to_string();
     said(&["submit", "--batch", &wrong], false, &["submitted: 1,", "refused: 1", "line 2:", "did you mean"])?;
 
-    said(&["explain", "worker", "w1"], true, &["worker w1 is CREATED", "queue_paused: ", "waits_behind: tasks of the queue before it: 1"])?;
+    said(
+        &["explain", "worker", "w1"],
+        true,
+        &["worker w1 is CREATED", "queue_paused: ", "waits_behind: tasks of the queue before it: 1"],
+    )?;
     said(&["explain", "w1", "--endpoint", "worker1"], true, &["not_expected: "])?;
     let filter = ["cancel", "--type", "worker", "--identifier", "w"];
     let with = |more: &[&'static str]| [&filter[..], more].concat();

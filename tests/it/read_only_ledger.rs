@@ -1,5 +1,5 @@
-//! A ledger in a file that cannot be written when the process starts, and can be later: a disk that was mounted read-only, rights that were
-//! set wrong.
+//! A ledger in a file that cannot be written when the process starts, and can be later: a disk that was
+//! mounted read-only, rights that were set wrong.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -29,7 +29,10 @@ struct Site {
 impl Site {
     fn new() -> anyhow::Result<Self> {
         let (home, port) = (Home::new("read-only")?, Port::free()?);
-        home.write("config.yaml", &json!({"task_types": [{"name": "worker", "delivery": "queue"}]}).to_string())?;
+        home.write(
+            "config.yaml",
+            &json!({"task_types": [{"name": "worker", "delivery": "queue"}]}).to_string(),
+        )?;
         fs::create_dir(home.join("data"))?;
         // Copied to where NOBODY may run it, whoever owns the target directory.
         fs::copy(env!("CARGO_BIN_EXE_tasker"), home.join("tasker"))?;
@@ -43,8 +46,20 @@ impl Site {
 
     fn start(&self, name: &str) -> anyhow::Result<Process> {
         let mut command = Command::new(self.home.join("tasker"));
-        command.args(["up", "--workers", "0", "--endpoints", "", "--listen", &format!("127.0.0.1:{}", self.port.number())]);
-        command.arg("--config").arg(self.home.join("config.yaml")).arg("--data-dir").arg(self.home.join("data"));
+        command.args([
+            "up",
+            "--workers",
+            "0",
+            "--endpoints",
+            "",
+            "--listen",
+            &format!("127.0.0.1:{}", self.port.number()),
+        ]);
+        command
+            .arg("--config")
+            .arg(self.home.join("config.yaml"))
+            .arg("--data-dir")
+            .arg(self.home.join("data"));
         command.env_remove("TASKER_API_URL");
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
@@ -108,7 +123,10 @@ fn a_file_that_is_read_only_is_told_and_waited_for() -> anyhow::Result<()> {
     let mut refused = site.start("refused")?;
     let status = until("it ends", PATIENCE, || refused.ended()?.context("it runs"))?;
     let log = refused.log();
-    ensure!(!status.success() && log.contains("cannot use the directory") && log.contains("readonly"), "{status}: {log}");
+    ensure!(
+        !status.success() && log.contains("cannot use the directory") && log.contains("readonly"),
+        "{status}: {log}"
+    );
     site.may_be_written(true)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The example of requests whole: its configuration with the environment of the original, its handlers, MariaDB, and three small
-//! services, of which one is down and comes back.
+//! The example of requests whole: its configuration with the environment of the original, its handlers,
+//! MariaDB, and three small services, of which one is down and comes back.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -91,7 +91,8 @@ fn answer(stream: TcpStream, calls: &Mutex<Vec<String>>) -> anyhow::Result<()> {
         ("DELETE", true) => ("200 OK", "{}"),
         _ => ("404 Not Found", "{}"),
     };
-    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let answer =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     reader.get_mut().write_all(answer.as_bytes())?;
     Ok(())
 }
@@ -114,12 +115,20 @@ impl Site {
     /// As its unit starts it, with this directory and port.
     fn command(&self, data: &str, port: u16) -> anyhow::Result<Command> {
         let mut command = tasker();
-        command.args(["up", "--use-database", "--config", CONFIG, "--endpoints", "", "--data-dir"]).arg(self.home.join(data));
+        command
+            .args(["up", "--use-database", "--config", CONFIG, "--endpoints", "", "--data-dir"])
+            .arg(self.home.join(data));
         let server: reqwest::Url = shared()?.parse()?;
-        command.env("PORT", port.to_string()).env("ENV", "test").env("TASKER_ENDPOINT__HANDLERS_DIR", HANDLERS);
+        command
+            .env("PORT", port.to_string())
+            .env("ENV", "test")
+            .env("TASKER_ENDPOINT__HANDLERS_DIR", HANDLERS);
         command.env("DB_USER", server.username()).env("DB_PASS", server.password().unwrap_or_default());
         let port = server.port().context("a database server has a port")?.to_string();
-        command.env("DB_HOST", server.host_str().unwrap_or_default()).env("DB_PORT", port).env("DB_NAME", &self.database);
+        command
+            .env("DB_HOST", server.host_str().unwrap_or_default())
+            .env("DB_PORT", port)
+            .env("DB_NAME", &self.database);
         for (name, service) in ["URL_SERVICE1", "URL_SERVICE2", "URL_SERVICE3"].iter().zip(&self.services) {
             command.env(name, service.url());
         }
@@ -153,7 +162,8 @@ impl Site {
     }
 
     fn submit(&self) -> anyhow::Result<String> {
-        let token = self.json(&["request", "submit", "retrieve_user", "--param", "id=333", "--param", "email="])?;
+        let token =
+            self.json(&["request", "submit", "retrieve_user", "--param", "id=333", "--param", "email="])?;
         Ok(token["token"].as_str().context("a token")?.to_owned())
     }
 
@@ -201,23 +211,47 @@ fn a_user_is_deleted_everywhere_once_every_service_is_back() -> anyhow::Result<(
     .with_context(|| site.log())?;
     let second = jobs(&waiting, "service2DeleteUser");
     ensure!(waiting["status"] == "Inprogress" && waiting["step"] == 1, "{waiting}");
-    ensure!(second[0]["status"] == "retry" && second[0]["error"].as_str().is_some_and(|error| error.contains("refused")), "{waiting}");
+    ensure!(
+        second[0]["status"] == "retry"
+            && second[0]["error"].as_str().is_some_and(|error| error.contains("refused")),
+        "{waiting}"
+    );
     let (code, drawn, _) = site.says(&["request", "show", &token])?;
-    ensure!(code == Some(0) && drawn.contains("✓ service1_retrieve_user") && drawn.contains("↻ service2DeleteUser"), "{drawn}");
+    ensure!(
+        code == Some(0)
+            && drawn.contains("✓ service1_retrieve_user")
+            && drawn.contains("↻ service2DeleteUser"),
+        "{drawn}"
+    );
 
     site.services[1].start()?;
     let (code, drawn, told) = site.says(&["request", "show", &token, "--wait", "80s"])?;
-    ensure!(code == Some(0) && drawn.starts_with("Completed retrieve_user") && drawn.contains("4 of 4 jobs completed"), "{drawn}{told}");
+    ensure!(
+        code == Some(0)
+            && drawn.starts_with("Completed retrieve_user")
+            && drawn.contains("4 of 4 jobs completed"),
+        "{drawn}{told}"
+    );
     let request = site.json(&["request", "show", &token])?;
-    ensure!(request["extras"] == json!({"email": "ada@example.net"}) && request["params"] == json!({"id": 333, "email": ""}), "{request}");
+    ensure!(
+        request["extras"] == json!({"email": "ada@example.net"})
+            && request["params"] == json!({"id": 333, "email": ""}),
+        "{request}"
+    );
     // What the first step has found out reaches the second.
     let deleted = "DELETE /users/333?email=ada%40example.net".to_owned();
     assert_eq!(site.services[0].calls(), ["GET /users/333".to_owned(), deleted.clone()]);
     assert_eq!((site.services[1].calls(), site.services[2].calls()), (vec![deleted.clone()], vec![deleted]));
 
     // A user whom nobody knows ends the request at its first step.
-    let (code, drawn, _) = site.says(&["request", "submit", "retrieve_user", "--param", "id=7", "--wait", "80s"])?;
-    ensure!(code == Some(2) && drawn.starts_with("Failed retrieve_user") && drawn.contains("URL_SERVICE1 answers 404"), "{drawn}");
+    let (code, drawn, _) =
+        site.says(&["request", "submit", "retrieve_user", "--param", "id=7", "--wait", "80s"])?;
+    ensure!(
+        code == Some(2)
+            && drawn.starts_with("Failed retrieve_user")
+            && drawn.contains("URL_SERVICE1 answers 404"),
+        "{drawn}"
+    );
     Ok(())
 }
 
@@ -255,7 +289,11 @@ fn a_database_is_served_by_one_process() -> anyhow::Result<()> {
     let token = site.submit()?;
     let second = site.command("elsewhere", Port::free()?.number())?.output()?;
     let told = String::from_utf8_lossy(&second.stderr);
-    ensure!(second.status.code() == Some(1) && told.contains("another `tasker up` uses the database of manager.db"), "{told}");
+    ensure!(
+        second.status.code() == Some(1)
+            && told.contains("another `tasker up` uses the database of manager.db"),
+        "{told}"
+    );
     let (code, drawn, told) = site.says(&["request", "show", &token, "--wait", "80s"])?;
     ensure!(code == Some(0) && drawn.starts_with("Completed"), "{drawn}{told}");
     // A process that was killed holds nothing.

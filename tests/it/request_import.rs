@@ -35,7 +35,8 @@ const ROWS: [&str; 2] = [
      ('del2', 'runs', 1, '503', 4, '2024-07-12 10:00:00', NULL), ('del2', 'runs', 1, NULL, 0, '2024-07-12 10:00:00', NULL)",
 ];
 
-const CONFIG: &str = "task_types: [{name: get, delivery: queue}, {name: del1, delivery: queue}, {name: del2, delivery: queue}]
+const CONFIG: &str =
+    "task_types: [{name: get, delivery: queue}, {name: del1, delivery: queue}, {name: del2, delivery: queue}]
 endpoint: {handlers_dir: jobs}\n";
 
 /// A database of the original, and the place it is imported into.
@@ -53,7 +54,8 @@ impl Site {
     }
 
     fn on_mysql() -> anyhow::Result<Self> {
-        let server = std::env::var("TASKER_TEST_MYSQL").context("TASKER_TEST_MYSQL is not set: run `cargo xtask test`")?;
+        let server = std::env::var("TASKER_TEST_MYSQL")
+            .context("TASKER_TEST_MYSQL is not set: run `cargo xtask test`")?;
         let original = format!("{server}/t{}", uuid::Uuid::new_v4().simple());
         Self::with(Place::new()?, original.clone(), &original, "AUTO_INCREMENT")
     }
@@ -63,7 +65,10 @@ impl Site {
         place.write("up.yaml", CONFIG)?;
         for job in ["get", "del1", "del2"] {
             place.write(&format!("jobs/{job}"), "#!/bin/sh\nexit 0\n")?;
-            std::fs::set_permissions(place.path().join("jobs").join(job), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+            std::fs::set_permissions(
+                place.path().join("jobs").join(job),
+                std::os::unix::fs::PermissionsExt::from_mode(0o755),
+            )?;
         }
         let site = Self { place, original, runtime };
         if address.starts_with("mysql") {
@@ -108,7 +113,8 @@ impl Site {
 
     /// The requests of the ledger once they have ended, by their tokens.
     fn performed(&self) -> anyhow::Result<Vec<(String, Value)>> {
-        let up = self.place.up("--config up.yaml --listen 127.0.0.1:0 --data-dir data --endpoints console1")?;
+        let up =
+            self.place.up("--config up.yaml --listen 127.0.0.1:0 --data-dir data --endpoints console1")?;
         let ask = |line: &str| -> anyhow::Result<Value> {
             let said = self.place.any(&format!("{line} --json --token-file admin.token --api {}", up.api))?;
             serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))
@@ -127,13 +133,18 @@ fn imports(site: &Site) -> anyhow::Result<()> {
     let tried = site.import("--dry-run --quiet-for 0s")?;
     let found = "the original has 4 requests (1 Completed, 1 Failed, 1 Inprogress, 1 Queuing) and 6 jobs";
     ensure!(
-        tried.code == Some(0) && tried.out.starts_with(found) && tried.out.contains("nothing was imported (--dry-run): 0 requests"),
+        tried.code == Some(0)
+            && tried.out.starts_with(found)
+            && tried.out.contains("nothing was imported (--dry-run): 0 requests"),
         "{tried:?}"
     );
     ensure!(tried.out.contains("1 jobs were interrupted"), "{tried:?}");
     let done = site.import("--quiet-for 1s --rerun-interrupted")?;
     ensure!(
-        done.code == Some(0) && done.out.contains("4 requests were imported into the database of `tasker up` in data, 0 were there"),
+        done.code == Some(0)
+            && done
+                .out
+                .contains("4 requests were imported into the database of `tasker up` in data, 0 were there"),
         "{done:?}"
     );
     ensure!(done.err.contains("watching for 1s"), "{done:?}");
@@ -142,13 +153,26 @@ fn imports(site: &Site) -> anyhow::Result<()> {
     ensure!(again["new"] == 0 && again["there_already"] == 4 && again["jobs"] == 6, "{again}");
 
     let requests = site.performed()?;
-    let states: Vec<_> = requests.iter().map(|(token, request)| (token.as_str(), request["status"].as_str().unwrap_or_default())).collect();
-    assert_eq!(states, [("bad", "Failed"), ("done", "Completed"), ("runs", "Completed"), ("waits", "Completed")]);
+    let states: Vec<_> = requests
+        .iter()
+        .map(|(token, request)| (token.as_str(), request["status"].as_str().unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        states,
+        [("bad", "Failed"), ("done", "Completed"), ("runs", "Completed"), ("waits", "Completed")]
+    );
     let runs = &requests[2].1;
-    ensure!(runs["extras"]["email"] == "c@d" && runs["params"]["id"] == 4 && runs["created"] == "2024-07-12T10:00:00.000000Z", "{runs}");
+    ensure!(
+        runs["extras"]["email"] == "c@d"
+            && runs["params"]["id"] == 4
+            && runs["created"] == "2024-07-12T10:00:00.000000Z",
+        "{runs}"
+    );
     let jobs = runs["jobs"].as_array().context("jobs")?;
-    let told: Vec<_> =
-        jobs.iter().map(|job| (job["name"].as_str(), job["try"].as_u64(), job["status"].as_str(), job["error"].as_str())).collect();
+    let told: Vec<_> = jobs
+        .iter()
+        .map(|job| (job["name"].as_str(), job["try"].as_u64(), job["status"].as_str(), job["error"].as_str()))
+        .collect();
     ensure!(told.contains(&(Some("del2"), Some(1), Some("retry"), Some("503"))), "{told:?}");
     ensure!(told.contains(&(Some("del2"), Some(2), Some("completed"), None)), "{told:?}");
     ensure!(told.contains(&(Some("del1"), Some(1), Some("completed"), None)), "{told:?}");
@@ -168,9 +192,14 @@ fn an_sqlite_database_is_imported_and_goes_on() -> anyhow::Result<()> {
 #[test]
 fn nothing_is_imported_while_the_original_changes_or_is_damaged() -> anyhow::Result<()> {
     let site = Site::on_sqlite()?;
-    site.sql(&["INSERT INTO jobs (name, token, step, created) VALUES ('get', 'waits', 0, CURRENT_TIMESTAMP)"])?;
+    site.sql(&[
+        "INSERT INTO jobs (name, token, step, created) VALUES ('get', 'waits', 0, CURRENT_TIMESTAMP)",
+    ])?;
     let refused = site.import("")?;
-    ensure!(refused.code == Some(1) && refused.err.contains("and it must be quiet for 1m: stop the original"), "{refused:?}");
+    ensure!(
+        refused.code == Some(1) && refused.err.contains("and it must be quiet for 1m: stop the original"),
+        "{refused:?}"
+    );
     site.sql(&[
         "UPDATE jobs SET created = '2024-07-12 10:00:00', name = 'nobody' WHERE token = 'waits'",
         "UPDATE requests SET steps = 'no' WHERE token = 'bad'",
@@ -179,7 +208,8 @@ fn nothing_is_imported_while_the_original_changes_or_is_damaged() -> anyhow::Res
     ])?;
     let refused = site.import("--quiet-for 0s")?;
     ensure!(
-        refused.code == Some(1) && refused.err.starts_with("tasker: nothing was imported: correct or delete these rows"),
+        refused.code == Some(1)
+            && refused.err.starts_with("tasker: nothing was imported: correct or delete these rows"),
         "{refused:?}"
     );
     for wanted in [

@@ -35,7 +35,8 @@ impl Site {
     /// Starts the platform, after an end of the one before.
     fn start(&mut self) -> anyhow::Result<()> {
         self.up = None;
-        self.up = Some(self.place.up("--config c.yaml --listen 127.0.0.1:0 --endpoints console1 --workers 0")?);
+        self.up =
+            Some(self.place.up("--config c.yaml --listen 127.0.0.1:0 --endpoints console1 --workers 0")?);
         Ok(())
     }
 
@@ -55,10 +56,16 @@ impl Site {
     fn ticks(&self) -> anyhow::Result<Vec<i64>> {
         let page = self.json("list builds --limit 1000 --identifier tick-2")?;
         let time = |task: &Value| {
-            let time = task["identifier"].as_str().and_then(|name| name.strip_prefix("tick-")).context("a name")?;
+            let time =
+                task["identifier"].as_str().and_then(|name| name.strip_prefix("tick-")).context("a name")?;
             Ok(chrono::DateTime::parse_from_rfc3339(time)?.timestamp())
         };
-        let mut times = page["tasks"].as_array().context("tasks")?.iter().map(time).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut times = page["tasks"]
+            .as_array()
+            .context("tasks")?
+            .iter()
+            .map(time)
+            .collect::<anyhow::Result<Vec<_>>>()?;
         times.sort_unstable();
         Ok(times)
     }
@@ -75,7 +82,10 @@ fn a_schedule_runs_now_under_a_name_of_its_own() -> anyhow::Result<()> {
     let said = site.good("schedules run yearly")?;
     ensure!(said.starts_with("CREATED worker yearly-run-2"), "{said}");
     let task = site.json("schedules run yearly")?;
-    ensure!(task["endpoints"] == serde_json::json!(["console1"]) && task["payload"]["seconds"] == 0, "{task}");
+    ensure!(
+        task["endpoints"] == serde_json::json!(["console1"]) && task["payload"]["seconds"] == 0,
+        "{task}"
+    );
     let identifier = task["identifier"].as_str().context("a name")?;
     let done = site.json(&format!("status worker {identifier} --wait 60s"))?;
     ensure!(done["task"]["status"] == "DONE", "{done}");
@@ -90,8 +100,14 @@ fn a_schedule_shows_its_next_time_twice() -> anyhow::Result<()> {
     let line = list.lines().find(|line| line.starts_with("yearly")).context("a line")?;
     ensure!(line.contains("-01-01 12:00:00+01:00") && line.contains("-01-01 11:00:00"), "{list}");
     let schedule = site.json("schedules")?["schedules"][1].clone();
-    ensure!(schedule["next_local"].as_str().is_some_and(|time| time.ends_with("-01-01T12:00:00+01:00")), "{schedule}");
-    ensure!(schedule["next"].as_str().is_some_and(|time| time.ends_with("-01-01T11:00:00.000000Z")), "{schedule}");
+    ensure!(
+        schedule["next_local"].as_str().is_some_and(|time| time.ends_with("-01-01T12:00:00+01:00")),
+        "{schedule}"
+    );
+    ensure!(
+        schedule["next"].as_str().is_some_and(|time| time.ends_with("-01-01T11:00:00.000000Z")),
+        "{schedule}"
+    );
     Ok(())
 }
 
@@ -102,11 +118,19 @@ fn a_paused_schedule_submits_nothing_until_it_is_resumed() -> anyhow::Result<()>
     let said = site.good("schedules pause tick")?;
     ensure!(said.contains("paused since") && said.contains("`tasker schedules resume tick`"), "{said}");
     let paused = site.json("schedules")?["schedules"][0].clone();
-    ensure!(paused["next"].is_null() && paused["next_local"].is_null() && paused["paused_at"].is_string(), "{paused}");
-    let since = chrono::DateTime::parse_from_rfc3339(paused["paused_at"].as_str().context("a time")?)?.timestamp();
-    // It is the ledger that knows: so does the next process, and it catches nothing up though the schedule says so.
+    ensure!(
+        paused["next"].is_null() && paused["next_local"].is_null() && paused["paused_at"].is_string(),
+        "{paused}"
+    );
+    let since =
+        chrono::DateTime::parse_from_rfc3339(paused["paused_at"].as_str().context("a time")?)?.timestamp();
+    // It is the ledger that knows: so does the next process, and it catches nothing up though the schedule
+    // says so.
     site.start()?;
-    ensure!(site.json("schedules")?["schedules"][0]["paused_at"] == paused["paused_at"], "again is as before");
+    ensure!(
+        site.json("schedules")?["schedules"][0]["paused_at"] == paused["paused_at"],
+        "again is as before"
+    );
     let asked = site.json("schedules run tick")?;
     ensure!(asked["status"] == "CREATED", "{asked}");
     until("some times pass", PATIENCE, || {

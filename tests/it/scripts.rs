@@ -1,6 +1,8 @@
-//! The shell scripts of the repository: all of them pass shellcheck, and those of the Thunder example do what they say.
+//! The shell scripts of the repository: all of them pass shellcheck, and those of the Thunder example do what
+//! they say.
 //!
-//! Nothing here needs a server, a privilege or systemd: the scripts write under `DESTDIR` and meet a `tasker` and a `crontab` of ours.
+//! Nothing here needs a server, a privilege or systemd: the scripts write under `DESTDIR` and meet a `tasker`
+//! and a `crontab` of ours.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,10 +27,18 @@ use tempfile::TempDir;
 fn shellcheck_is_content() -> anyhow::Result<()> {
     let mut scripts = Vec::new();
     collect(&checkout(""), &mut scripts)?;
-    for known in [".ci/run", "config/examples/thunder/warmers", "supervisor/supervisord", "supervisor/thunder/server-init.sh"] {
+    for known in [
+        ".ci/run",
+        "config/examples/thunder/warmers",
+        "supervisor/supervisord",
+        "supervisor/thunder/server-init.sh",
+    ] {
         ensure!(scripts.contains(&checkout(known)), "{known} is not among the scripts that were found");
     }
-    let output = Command::new(find("shellcheck", &["/usr/bin"])?).args(["--color=never", "--"]).args(&scripts).output()?;
+    let output = Command::new(find("shellcheck", &["/usr/bin"])?)
+        .args(["--color=never", "--"])
+        .args(&scripts)
+        .output()?;
     ensure!(output.status.success(), "{}", said(&output));
     Ok(())
 }
@@ -40,7 +50,8 @@ fn collect(directory: &Path, scripts: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         let entry = entry?;
         let kind = entry.file_type()?;
-        let built = ["target", ".git", "tasker-data", "node_modules"].iter().any(|name| entry.file_name() == *name);
+        let built =
+            ["target", ".git", "tasker-data", "node_modules"].iter().any(|name| entry.file_name() == *name);
         if kind.is_dir() && !built {
             collect(&entry.path(), scripts)?;
         } else if kind.is_file() && is_shell_script(&entry.path())? {
@@ -54,19 +65,32 @@ fn is_shell_script(path: &Path) -> anyhow::Result<bool> {
     let mut start = Vec::new();
     fs::File::open(path)?.take(64).read_to_end(&mut start)?;
     let start = String::from_utf8_lossy(&start);
-    let program = start.lines().next().and_then(|line| line.strip_prefix("#!")).and_then(|line| line.rsplit(['/', ' ']).next());
-    Ok(program.is_some_and(|program| ["sh", "bash", "dash"].contains(&program)) || path.extension().is_some_and(|ext| ext == "sh"))
+    let program = start
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("#!"))
+        .and_then(|line| line.rsplit(['/', ' ']).next());
+    Ok(program.is_some_and(|program| ["sh", "bash", "dash"].contains(&program))
+        || path.extension().is_some_and(|ext| ext == "sh"))
 }
 
 #[test]
 fn a_server_is_set_up_once_and_renewed() -> anyhow::Result<()> {
     let server = Server::new()?;
     let refused = server.script("deploy.sh", &[])?;
-    ensure!(!refused.status.success() && said(&refused).contains("set the server up with server-init.sh"), "{}", said(&refused));
+    ensure!(
+        !refused.status.success() && said(&refused).contains("set the server up with server-init.sh"),
+        "{}",
+        said(&refused)
+    );
     ensure!(server.files()?.is_empty(), "a deployment that was refused leaves {:?}", server.files()?.keys());
 
     let first = server.succeeds("server-init.sh", &["--elastic-apm-url", "http://apm.example.net:8200"])?;
-    for skipped in ["daemon-reload", "enable --now tasker-thunder-api.service", "enable --now tasker-thunder-worker.service"] {
+    for skipped in [
+        "daemon-reload",
+        "enable --now tasker-thunder-api.service",
+        "enable --now tasker-thunder-worker.service",
+    ] {
         ensure!(first.contains(&format!("skipped: systemctl {skipped}")), "{skipped}: {first}");
     }
     let before = server.files()?;
@@ -89,23 +113,35 @@ fn a_server_is_set_up_once_and_renewed() -> anyhow::Result<()> {
         ("var/lib/tasker-thunder", 0o700),
         ("var/lib/tasker-thunder/tasker.db", 0o640),
     ];
-    let parents = ["etc", "etc/systemd", "etc/systemd/system", "etc/tasker", "usr", "usr/local", "usr/local/bin", "var", "var/lib"];
+    let parents = [
+        "etc", "etc/systemd", "etc/systemd/system", "etc/tasker", "usr", "usr/local", "usr/local/bin", "var",
+        "var/lib",
+    ];
     assert_eq!(modes, expected.into_iter().chain(parents.map(|parent| (parent, 0o755))).collect());
     assert_eq!(server.text("etc/tasker/thunder.config.yaml")?, "task_types: [warmers, runners]\n");
     let environment = server.text("etc/tasker/thunder.env")?;
     ensure!(environment.contains("\nELASTIC_APM_URL=http://apm.example.net:8200\n"), "{environment}");
 
     let token = server.text("etc/tasker/thunder.token")?;
-    ensure!(token.len() == 128 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "a token of {} bytes", token.len());
+    ensure!(
+        token.len() == 128 && token.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "a token of {} bytes",
+        token.len()
+    );
     assert_eq!(fs::read_to_string(server.dir.path().join("imported"))?, token);
     let crontab = fs::read_to_string(server.dir.path().join("crontab"))?;
-    ensure!(crontab.starts_with("0 0 * * * theirs\n") && crontab.contains(" docker system prune --force "), "{crontab}");
+    ensure!(
+        crontab.starts_with("0 0 * * * theirs\n") && crontab.contains(" docker system prune --force "),
+        "{crontab}"
+    );
     ensure!(crontab.contains(" /etc/tasker/thunder/prune-images.sh "), "{crontab}");
 
     // What an operator has written stays.
     let apm = "ELASTIC_APM_URL=http://other.example.net:8200\n";
     fs::write(server.root().join("etc/tasker/thunder.env"), apm)?;
-    let before = BTreeMap::from_iter(before.into_iter().chain([("etc/tasker/thunder.env".to_owned(), (0o640, apm.into()))]));
+    let before = BTreeMap::from_iter(
+        before.into_iter().chain([("etc/tasker/thunder.env".to_owned(), (0o640, apm.into()))]),
+    );
     let second = server.succeeds("server-init.sh", &[])?;
     ensure!(second.contains("nothing was changed"), "{second}");
     assert_eq!(differing(&before, &server.files()?), [] as [&str; 0]);
@@ -116,10 +152,16 @@ fn a_server_is_set_up_once_and_renewed() -> anyhow::Result<()> {
     let crontab_of_old = crontab.replace("docker system prune", "docker container prune");
     fs::write(server.dir.path().join("crontab"), crontab_of_old + "1 1 * * * theirs too\n")?;
     let deployed = server.succeeds("deploy.sh", &[])?;
-    let renewed = ["etc/tasker/thunder.config.yaml", "etc/tasker/thunder.config.yaml.previous", "usr/local/bin/tasker"];
+    let renewed =
+        ["etc/tasker/thunder.config.yaml", "etc/tasker/thunder.config.yaml.previous", "usr/local/bin/tasker"];
     assert_eq!(differing(&before, &server.files()?), renewed);
     assert_eq!(fs::read_to_string(server.dir.path().join("crontab"))?, crontab + "1 1 * * * theirs too\n");
-    let steps = ["daemon-reload", "restart tasker-thunder-api.service", "the worker finishes", "restart tasker-thunder-worker.service"];
+    let steps = [
+        "daemon-reload",
+        "restart tasker-thunder-api.service",
+        "the worker finishes",
+        "restart tasker-thunder-worker.service",
+    ];
     let places: Vec<_> = steps.iter().map(|step| deployed.find(step)).collect();
     ensure!(places.is_sorted() && places[0].is_some(), "{deployed}");
 
@@ -130,8 +172,12 @@ fn a_server_is_set_up_once_and_renewed() -> anyhow::Result<()> {
         "token create --name thunder --scope submit,read,work --secret-file {file} --data-dir {data}\ntoken list --data-dir {data}\n"
     );
     assert_eq!(asked, expected);
-    for (text, whose) in [(&first, "the first run"), (&second, "the second run"), (&deployed, "the deployment"), (&asked, "a command line")]
-    {
+    for (text, whose) in [
+        (&first, "the first run"),
+        (&second, "the second run"),
+        (&deployed, "the deployment"),
+        (&asked, "a command line"),
+    ] {
         ensure!(!text.contains(&token), "the token is in what came of {whose}");
     }
     Ok(())
@@ -144,14 +190,17 @@ fn the_certificate_is_one_that_workers_accept() -> anyhow::Result<()> {
     let certificate = CertificateDer::from_pem_file(server.root().join("etc/tasker/thunder/server.cert"))?;
     let key = PrivateKeyDer::from_pem_file(server.root().join("etc/tasker/thunder/server.key"))?;
     let provider = Arc::new(ring::default_provider());
-    CertifiedKey::from_der(vec![certificate.clone()], key, &provider).context("key and certificate are no pair")?;
+    CertifiedKey::from_der(vec![certificate.clone()], key, &provider)
+        .context("key and certificate are no pair")?;
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.clone())?;
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
     for name in ["localhost", "127.0.0.1"] {
         let name = ServerName::try_from(name)?;
-        verifier.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now()).with_context(|| format!("{name:?}"))?;
+        verifier
+            .verify_server_cert(&certificate, &[], &name, &[], UnixTime::now())
+            .with_context(|| format!("{name:?}"))?;
     }
     Ok(())
 }
@@ -161,7 +210,10 @@ fn only_old_images_of_thunder_are_removed() -> anyhow::Result<()> {
     let dir = TempDir::new()?;
     executable(&dir.path().join("docker"), FAKE_DOCKER)?;
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH")?);
-    let output = Command::new(checkout("supervisor/thunder/prune-images.sh")).env("PATH", path).env("FAKE", dir.path()).output()?;
+    let output = Command::new(checkout("supervisor/thunder/prune-images.sh"))
+        .env("PATH", path)
+        .env("FAKE", dir.path())
+        .output()?;
     ensure!(output.status.success(), "{}", said(&output));
     let removed = fs::read_to_string(dir.path().join("removed"))?;
     assert_eq!(removed, "warm-db:old\nwarm-thunder-php:old\nburda/thunder-performance:old\n");
@@ -183,7 +235,8 @@ struct Server {
     dir: TempDir,
 }
 
-/// Keeps tokens as the real one does, names in a database and no secrets in any output, and notes what it was asked.
+/// Keeps tokens as the real one does, names in a database and no secrets in any output, and notes what it was
+/// asked.
 const FAKE_TASKER: &str = r#"#!/bin/sh
 echo "$*" >>"$FAKE/asked"
 verb=$1-$2
@@ -273,9 +326,16 @@ impl Server {
     }
 }
 
-fn differing<'a, T: PartialEq>(before: &'a BTreeMap<String, T>, after: &'a BTreeMap<String, T>) -> Vec<&'a str> {
-    let mut names: Vec<_> =
-        before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name)).map(String::as_str).collect();
+fn differing<'a, T: PartialEq>(
+    before: &'a BTreeMap<String, T>,
+    after: &'a BTreeMap<String, T>,
+) -> Vec<&'a str> {
+    let mut names: Vec<_> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(String::as_str)
+        .collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -283,23 +343,55 @@ fn differing<'a, T: PartialEq>(before: &'a BTreeMap<String, T>, after: &'a BTree
 
 #[test]
 fn builds_get_their_arguments_as_they_were_submitted() -> anyhow::Result<()> {
-    let awkward =
-        ["main", "two words", "a 'b' \"c\"", "$(touch called) `id` $HOME", "; exit 1 #", "*", "\\n", "é \u{1F980}", " -x", "a-b", "0"];
+    let awkward = [
+        "main",
+        "two words",
+        "a 'b' \"c\"",
+        "$(touch called) `id` $HOME",
+        "; exit 1 #",
+        "*",
+        "\\n",
+        "é \u{1F980}",
+        " -x",
+        "a-b",
+        "0",
+    ];
     for reader in ["jq", "python3"] {
         let thunder = Thunder::new(reader)?;
         let home = thunder.home().display().to_string();
         for text in awkward {
-            let called = thunder.called("warmers", json!({"branchTag": text, "imageTag": text, "composeType": text}), 0)?;
-            let (image, file) = (format!("burda/thunder-performance:{text}"), format!("{home}/docker-compose.{text}.yml"));
-            assert_eq!(called, ["--tag", text, "--image", &image, "--file", &file, "http://apm:8200"], "{reader}");
-            let called = thunder.called("runners", json!({"branchTag": text, "imageTag": "-", "composeType": text}), 0)?;
+            let called = thunder.called(
+                "warmers",
+                json!({"branchTag": text, "imageTag": text, "composeType": text}),
+                0,
+            )?;
+            let (image, file) =
+                (format!("burda/thunder-performance:{text}"), format!("{home}/docker-compose.{text}.yml"));
+            assert_eq!(
+                called,
+                ["--tag", text, "--image", &image, "--file", &file, "http://apm:8200"],
+                "{reader}"
+            );
+            let called = thunder.called(
+                "runners",
+                json!({"branchTag": text, "imageTag": "-", "composeType": text}),
+                0,
+            )?;
             assert_eq!(called, ["--tag", text, "--file", &file, "http://apm:8200"], "{reader}");
         }
-        let called = thunder.called("warmers", json!({"branchTag": "b", "imageTag": "-i", "composeType": "default"}), 0)?;
+        let called = thunder.called(
+            "warmers",
+            json!({"branchTag": "b", "imageTag": "-i", "composeType": "default"}),
+            0,
+        )?;
         assert_eq!(called[3], "burda/thunder-performance:-i", "{reader}: it is no argument of its own");
         fs::write(thunder.home().join("runner/docker-compose.default.yml"), "")?;
         let called = thunder.called("runners", json!({"branchTag": "b", "composeType": "default"}), 0)?;
-        assert_eq!(called[3], format!("{home}/runner/docker-compose.default.yml"), "{reader}: the build's own goes first");
+        assert_eq!(
+            called[3],
+            format!("{home}/runner/docker-compose.default.yml"),
+            "{reader}: the build's own goes first"
+        );
         for code in [1, 75, 255] {
             thunder.called("runners", json!({"branchTag": "main", "composeType": "default"}), code)?;
         }
@@ -310,10 +402,22 @@ fn builds_get_their_arguments_as_they_were_submitted() -> anyhow::Result<()> {
 #[test]
 fn what_no_build_can_use_is_refused() -> anyhow::Result<()> {
     let payloads = [
-        (json!({"branchTag": "-x", "imageTag": "i", "composeType": "default"}), "branchTag begins with a dash"),
-        (json!({"branchTag": "--", "imageTag": "i", "composeType": "default"}), "branchTag begins with a dash"),
-        (json!({"branchTag": "a\nb", "imageTag": "i", "composeType": "default"}), "branchTag has to be a text"),
-        (json!({"branchTag": "a\u{0}b", "imageTag": "i", "composeType": "default"}), "branchTag has to be a text"),
+        (
+            json!({"branchTag": "-x", "imageTag": "i", "composeType": "default"}),
+            "branchTag begins with a dash",
+        ),
+        (
+            json!({"branchTag": "--", "imageTag": "i", "composeType": "default"}),
+            "branchTag begins with a dash",
+        ),
+        (
+            json!({"branchTag": "a\nb", "imageTag": "i", "composeType": "default"}),
+            "branchTag has to be a text",
+        ),
+        (
+            json!({"branchTag": "a\u{0}b", "imageTag": "i", "composeType": "default"}),
+            "branchTag has to be a text",
+        ),
         (json!({"branchTag": "", "imageTag": "i", "composeType": "default"}), "branchTag has to be a text"),
         (json!({"branchTag": 7, "imageTag": "i", "composeType": "default"}), "branchTag has to be a text"),
         (json!({"branchTag": "b", "composeType": "default"}), "imageTag has to be a text"),
@@ -326,22 +430,38 @@ fn what_no_build_can_use_is_refused() -> anyhow::Result<()> {
         let thunder = Thunder::new(reader)?;
         for (payload, reason) in &payloads {
             let output = thunder.run("warmers", payload, 0)?;
-            ensure!(output.status.code() == Some(64) && said(&output).contains(reason), "{reader}, {payload}: {}", said(&output));
-            ensure!(!thunder.home().join("warmer/called").exists(), "{reader}, {payload}: the build was started");
+            ensure!(
+                output.status.code() == Some(64) && said(&output).contains(reason),
+                "{reader}, {payload}: {}",
+                said(&output)
+            );
+            ensure!(
+                !thunder.home().join("warmer/called").exists(),
+                "{reader}, {payload}: the build was started"
+            );
         }
     }
     let payload = json!({"branchTag": "b", "composeType": "default"});
     let thunder = Thunder::new("cat")?;
     let output = thunder.run("runners", &payload, 0)?;
-    ensure!(output.status.code() == Some(78) && said(&output).contains("neither jq nor python3"), "{}", said(&output));
+    ensure!(
+        output.status.code() == Some(78) && said(&output).contains("neither jq nor python3"),
+        "{}",
+        said(&output)
+    );
     let thunder = Thunder::new("jq")?;
     fs::remove_file(thunder.home().join("runner/build.sh"))?;
     let output = thunder.run("runners", &payload, 0)?;
-    ensure!(output.status.code() == Some(78) && said(&output).contains("build.sh is not there"), "{}", said(&output));
+    ensure!(
+        output.status.code() == Some(78) && said(&output).contains("build.sh is not there"),
+        "{}",
+        said(&output)
+    );
     Ok(())
 }
 
-/// A checkout of the Thunder scripts whose builds write down what they are given, and a path with one program that reads JSON.
+/// A checkout of the Thunder scripts whose builds write down what they are given, and a path with one program
+/// that reads JSON.
 struct Thunder {
     dir: TempDir,
 }
@@ -398,10 +518,16 @@ impl Thunder {
         Ok(output)
     }
 
-    /// What the build was given, once it has ended with the code, said its word to the log and nothing where the answer goes.
+    /// What the build was given, once it has ended with the code, said its word to the log and nothing where
+    /// the answer goes.
     fn called(&self, handler: &str, payload: serde_json::Value, code: i32) -> anyhow::Result<Vec<String>> {
         let output = self.run(handler, &payload, code)?;
-        ensure!(output.status.code() == Some(code), "{payload} ends with {}: {}", output.status, said(&output));
+        ensure!(
+            output.status.code() == Some(code),
+            "{payload} ends with {}: {}",
+            output.status,
+            said(&output)
+        );
         ensure!(output.stdout.is_empty() && output.stderr == b"building\n", "{payload}: {}", said(&output));
         let file = self.home().join(if handler == "warmers" { "warmer/called" } else { "runner/called" });
         let called = fs::read_to_string(&file)?.lines().map(str::to_owned).collect();
@@ -410,8 +536,9 @@ impl Thunder {
     }
 }
 
-/// Written by another process: a test beside this one may start a program just while we have the file open, which that program would
-/// then keep open for writing for a moment, and files that are being written cannot be run.
+/// Written by another process: a test beside this one may start a program just while we have the file open,
+/// which that program would then keep open for writing for a moment, and files that are being written cannot
+/// be run.
 fn executable(path: &Path, script: &str) -> anyhow::Result<()> {
     let write = r#"printf %s "$2" >"$1" && chmod 755 "$1""#;
     let status = Command::new("sh").args(["-c", write, "sh"]).arg(path).arg(script).status()?;

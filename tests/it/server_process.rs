@@ -1,5 +1,5 @@
-//! What `tasker up` is to the system around it: what ends it, and what becomes of the handlers it watches; the orphans it adopts; and what
-//! others can read of it.
+//! What `tasker up` is to the system around it: what ends it, and what becomes of the handlers it watches;
+//! the orphans it adopts; and what others can read of it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,12 +42,28 @@ impl Site {
         Ok(Self { home, port, runtime, http: tasker::https::client().timeout(PATIENCE).build()? })
     }
 
-    /// `tasker up` started by another program, which may change what it starts with. No signal is ignored, whatever is with us.
+    /// `tasker up` started by another program, which may change what it starts with. No signal is ignored,
+    /// whatever is with us.
     fn start(&self, by: &[&str]) -> anyhow::Result<Process> {
         let mut command = Command::new("env");
-        command.args(["--default-signal", "--unset=TASKER_API_URL"]).args(by).arg(env!("CARGO_BIN_EXE_tasker"));
-        command.args(["up", "--workers", "0", "--endpoints", "console1", "--listen", &format!("127.0.0.1:{}", self.port.number())]);
-        command.arg("--config").arg(self.home.join("config.yaml")).arg("--data-dir").arg(self.home.join("data"));
+        command
+            .args(["--default-signal", "--unset=TASKER_API_URL"])
+            .args(by)
+            .arg(env!("CARGO_BIN_EXE_tasker"));
+        command.args([
+            "up",
+            "--workers",
+            "0",
+            "--endpoints",
+            "console1",
+            "--listen",
+            &format!("127.0.0.1:{}", self.port.number()),
+        ]);
+        command
+            .arg("--config")
+            .arg(self.home.join("config.yaml"))
+            .arg("--data-dir")
+            .arg(self.home.join("data"));
         let mut up = self.home.start("up", &mut command)?;
         up.ready(PATIENCE, || {
             let census = self.get("/endpoints")?;
@@ -58,14 +74,18 @@ impl Site {
     }
 
     fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let (status, text) = send(&self.runtime, self.http.get(format!("http://127.0.0.1:{}{path}", self.port.number())))?;
+        let (status, text) =
+            send(&self.runtime, self.http.get(format!("http://127.0.0.1:{}{path}", self.port.number())))?;
         ensure!(status == 200, "{status}: {text}");
         Ok(serde_json::from_str(&text)?)
     }
 
     fn submit(&self, identifier: &str) -> anyhow::Result<()> {
         let body = json!({"identifier": identifier, "payload": 1, "endpoints": ["console1"]});
-        let (status, text) = send(&self.runtime, self.http.post(format!("http://127.0.0.1:{}/run", self.port.number())).json(&body))?;
+        let (status, text) = send(
+            &self.runtime,
+            self.http.post(format!("http://127.0.0.1:{}/run", self.port.number())).json(&body),
+        )?;
         ensure!(status == 201, "{status}: {text}");
         Ok(())
     }
@@ -84,7 +104,9 @@ impl Site {
     }
 
     fn begun(&self) -> anyhow::Result<i32> {
-        until("the handler has begun", PATIENCE, || Ok(self.lines("begun").last().context("no line")?.parse()?))
+        until("the handler has begun", PATIENCE, || {
+            Ok(self.lines("begun").last().context("no line")?.parse()?)
+        })
     }
 }
 
@@ -110,13 +132,24 @@ fn what_asks_for_the_end_lets_handlers_finish() -> anyhow::Result<()> {
         let site = Site::new(WAITS)?;
         let mut up = site.start(&[])?;
         // What says nothing of an end ends nothing.
-        for noise in [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::PIPE, Signal::IO, Signal::XFSZ] {
+        for noise in [
+            Signal::USR1,
+            Signal::USR2,
+            Signal::ALARM,
+            Signal::VTALARM,
+            Signal::PROF,
+            Signal::PIPE,
+            Signal::IO,
+            Signal::XFSZ,
+        ] {
             tell(up.id(), noise)?;
         }
         site.submit("one")?;
         site.begun()?;
         tell(up.id(), signal)?;
-        until("it stops", PATIENCE, || up.log().contains("stopping").then_some(()).with_context(|| up.log()))?;
+        until("it stops", PATIENCE, || {
+            up.log().contains("stopping").then_some(()).with_context(|| up.log())
+        })?;
         // A terminal that closes, and some supervisors, say so again.
         tell(up.id(), Signal::HUP)?;
         fs::write(site.home.join("go"), "")?;
@@ -134,7 +167,9 @@ fn what_asks_for_the_end_lets_handlers_finish() -> anyhow::Result<()> {
 
 #[test]
 fn a_second_demand_ends_handlers_too() -> anyhow::Result<()> {
-    let site = Site::new(&format!("#!/bin/sh\ntrap '' TERM HUP INT\n(trap '' TERM; echo $$ >> ../child; exec sleep 1000) &\n{WAITS}"))?;
+    let site = Site::new(&format!(
+        "#!/bin/sh\ntrap '' TERM HUP INT\n(trap '' TERM; echo $$ >> ../child; exec sleep 1000) &\n{WAITS}"
+    ))?;
     let mut up = site.start(&[])?;
     site.submit("one")?;
     let handler = site.begun()?;
@@ -171,12 +206,14 @@ while not os.path.exists("close"):
 fn a_terminal_that_closes_lets_handlers_finish() -> anyhow::Result<()> {
     let site = Site::new(WAITS)?;
     let terminal = site.start(&["python3", "-c", TERMINAL])?;
-    let pid: i32 = until("a number", PATIENCE, || Ok(site.lines("pid").first().context("no line")?.parse()?))?;
+    let pid: i32 =
+        until("a number", PATIENCE, || Ok(site.lines("pid").first().context("no line")?.parse()?))?;
     site.home.adopt(u32::try_from(pid)?)?;
     site.submit("one")?;
     site.begun()?;
     fs::write(site.home.join("close"), "")?;
-    let leaves = || !site.get("/endpoints").is_ok_and(|census| census.to_string().contains(r#""subscribed":true"#));
+    let leaves =
+        || !site.get("/endpoints").is_ok_and(|census| census.to_string().contains(r#""subscribed":true"#));
     until("it takes nothing more, or is gone", PATIENCE, || leaves().then_some(()).context("it does"))?;
     ensure!(lives(pid), "it was gone with the terminal");
     fs::write(site.home.join("go"), "")?;
@@ -202,7 +239,8 @@ fn nobody_has_to_read_what_a_server_says() -> anyhow::Result<()> {
 }
 
 /// As the first process of a container; or, where that is not allowed, as one that adopts orphans likewise.
-const ADOPTS: &str = "import ctypes, os, sys\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\nos.execvp(sys.argv[1], sys.argv[1:])\n";
+const ADOPTS: &str =
+    "import ctypes, os, sys\nctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\nos.execvp(sys.argv[1], sys.argv[1:])\n";
 
 #[test]
 fn orphans_that_end_are_waited_for() -> anyhow::Result<()> {
@@ -212,9 +250,14 @@ fn orphans_that_end_are_waited_for() -> anyhow::Result<()> {
 until [ -e "../left-$TASKER_IDENTIFIER" ]; do sleep 0.02; done
 exit 3
 "#;
-    // Not in a user namespace of its own: there, root of this machine is a stranger, whose directories are not trusted.
+    // Not in a user namespace of its own: there, root of this machine is a stranger, whose directories are
+    // not trusted.
     let first: &[&str] = &["unshare", "--pid", "--fork", "--mount-proc"];
-    let allowed = Command::new(first[0]).args(&first[1..]).arg("true").output().is_ok_and(|output| output.status.success());
+    let allowed = Command::new(first[0])
+        .args(&first[1..])
+        .arg("true")
+        .output()
+        .is_ok_and(|output| output.status.success());
     for by in [&["python3", "-c", ADOPTS][..]].into_iter().chain(allowed.then_some(first)) {
         let site = Site::new(orphans)?;
         let up = site.start(by)?;
@@ -227,7 +270,9 @@ exit 3
             // Its own children's ends are not taken from it.
             assert_eq!(site.done(identifier)?["errnr"], 3);
         }
-        until("the orphans' end", PATIENCE, || (site.lines("orphans").len() == 3).then_some(()).context("they run"))?;
+        until("the orphans' end", PATIENCE, || {
+            (site.lines("orphans").len() == 3).then_some(()).context("they run")
+        })?;
         until("nobody is left", PATIENCE, || {
             let left = children(tasker);
             ensure!(left.is_empty(), "{by:?}: {left:?}");
@@ -240,9 +285,15 @@ exit 3
 /// The children of a process, with their states.
 fn children(of: i32) -> Vec<(i32, String)> {
     let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let names = processes.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.parse::<i32>().is_ok());
+    let names = processes
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.parse::<i32>().is_ok());
     names
-        .filter_map(|name| stat(&name).filter(|(_, parent)| *parent == of).and_then(|(state, _)| Some((name.parse().ok()?, state))))
+        .filter_map(|name| {
+            stat(&name)
+                .filter(|(_, parent)| *parent == of)
+                .and_then(|(state, _)| Some((name.parse().ok()?, state)))
+        })
         .collect()
 }
 
@@ -281,7 +332,11 @@ fn data_is_for_its_owner_alone() -> anyhow::Result<()> {
     let up = site.start(&by)?;
     assert_eq!(open_to_others(&data)?, [""; 0]);
     let log = up.log();
-    ensure!(log.contains("the data directory was readable by others") && log.contains("the database file was readable by others"), "{log}");
+    ensure!(
+        log.contains("the data directory was readable by others")
+            && log.contains("the database file was readable by others"),
+        "{log}"
+    );
     drop(up);
     // A directory that holds more than ours is not closed.
     fs::write(data.join("theirs"), "")?;
@@ -338,8 +393,12 @@ fn handlers_get_no_file_that_the_process_was_started_with() -> anyhow::Result<()
     let given = given.to_str().context("a path")?;
     // As a shell with an open file starts it; the file is the process's own then, and stays open.
     let mut up = site.start(&["sh", "-c", r#"exec 3<"$0" 9<"$0"; exec "$@""#, given])?;
-    let open = fs::read_dir(format!("/proc/{}/fd", up.id()))?.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    ensure!(open.filter(|path| path.ends_with("given")).count() == 2, "the process itself has lost what it was given");
+    let open = fs::read_dir(format!("/proc/{}/fd", up.id()))?
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    ensure!(
+        open.filter(|path| path.ends_with("given")).count() == 2,
+        "the process itself has lost what it was given"
+    );
     site.submit("files")?;
     let response = site.done("files")?;
     ensure!(response["payload"] == json!(0), "{response}: {:?}", site.lines("files"));

@@ -1,4 +1,5 @@
-//! The real supervisord with the configuration of this repository: it starts everything, and what is killed comes back.
+//! The real supervisord with the configuration of this repository: it starts everything, and what is killed
+//! comes back.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use tasker_services::{Home, MariaDb, Port, Process, RabbitMq, start_pair, until}
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const PROGRAMS: [&str; 5] = ["api", "console1-backup", "console1-worker", "console2-backup", "console2-worker"];
+const PROGRAMS: [&str; 5] =
+    ["api", "console1-backup", "console1-worker", "console2-backup", "console2-worker"];
 
 #[test]
 fn a_killed_process_comes_back() -> anyhow::Result<()> {
@@ -32,13 +34,19 @@ fn a_killed_process_comes_back() -> anyhow::Result<()> {
         let after = site.all_running()?;
         for program in PROGRAMS {
             let killed = program == "console1-worker" || program == "api";
-            ensure!((after[program] != before[program]) == killed, "{program} was {} and is {}", before[program], after[program]);
+            ensure!(
+                (after[program] != before[program]) == killed,
+                "{program} was {} and is {}",
+                before[program],
+                after[program]
+            );
         }
         Ok(after)
     })
     .with_context(|| site.logs())?;
     // The API may still be starting; the endpoint may still be waiting for its welcome, and catches up.
-    until("all endpoints subscribe again", PATIENCE, || site.all_subscribed()).with_context(|| site.logs())?;
+    until("all endpoints subscribe again", PATIENCE, || site.all_subscribed())
+        .with_context(|| site.logs())?;
     site.work_is_done()?;
 
     supervisord.stop(PATIENCE).with_context(|| site.logs())?;
@@ -62,7 +70,8 @@ impl Site {
         Ok(Self { home: Home::new("supervision")?, port: Port::free()?, rabbitmq, mariadb })
     }
 
-    /// Lets a command see this installation: the configuration for development, with the addresses of this test laid over it.
+    /// Lets a command see this installation: the configuration for development, with the addresses of this
+    /// test laid over it.
     fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command
@@ -81,7 +90,13 @@ impl Site {
     fn tasker(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let output = self.command(env!("CARGO_BIN_EXE_tasker")).args(arguments).output()?;
         let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "tasker {} ends with {}: {}", arguments.join(" "), output.status, said());
+        ensure!(
+            output.status.success(),
+            "tasker {} ends with {}: {}",
+            arguments.join(" "),
+            output.status,
+            said()
+        );
         Ok(output)
     }
 
@@ -101,7 +116,8 @@ impl Site {
             (state == "RUNNING").then(|| (program.to_owned(), id))
         });
         let running: BTreeMap<String, i32> = running.collect();
-        // supervisord gives each process a group; they end with this test even if supervisord does not end them.
+        // supervisord gives each process a group; they end with this test even if supervisord does not end
+        // them.
         running.values().try_for_each(|id| self.home.adopt(id.unsigned_abs()))?;
         ensure!(running.keys().eq(&PROGRAMS), "not all run: {status}");
         Ok(running)
@@ -110,13 +126,19 @@ impl Site {
     fn all_subscribed(&self) -> anyhow::Result<()> {
         let page: Value = serde_json::from_slice(&self.tasker(&["endpoints", "--json"])?.stdout)?;
         let subscribed = |name: &str, task_type: &str| {
-            let endpoints = page["endpoints"].as_array().into_iter().flatten().filter(|endpoint| endpoint["name"] == name);
+            let endpoints = page["endpoints"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|endpoint| endpoint["name"] == name);
             endpoints
                 .flat_map(|endpoint| endpoint["types"].as_array())
                 .flatten()
                 .any(|of| of["type"] == task_type && of["subscribed"] == true)
         };
-        for (name, task_type) in [("console1", "worker"), ("console1", "backup"), ("console2", "worker"), ("console2", "backup")] {
+        for (name, task_type) in
+            [("console1", "worker"), ("console1", "backup"), ("console2", "worker"), ("console2", "backup")]
+        {
             ensure!(subscribed(name, task_type), "{name} is not subscribed to {task_type}: {page}");
         }
         Ok(())
@@ -124,17 +146,23 @@ impl Site {
 
     /// A task for both consoles ends well; the command fails if it does not.
     fn work_is_done(&self) -> anyhow::Result<()> {
-        let submit = ["submit", "worker", "--payload", r#"{"seconds": 0.1}"#, "--endpoints", "console1,console2", "--wait", "2m"];
+        let submit = [
+            "submit", "worker", "--payload", r#"{"seconds": 0.1}"#, "--endpoints", "console1,console2",
+            "--wait", "2m",
+        ];
         self.tasker(&submit).map(|_output| ()).with_context(|| self.logs())
     }
 
     fn kill(&self, id: i32) -> anyhow::Result<()> {
-        kill_process(Pid::from_raw(id).context("no process")?, Signal::KILL).with_context(|| format!("killing {id}"))
+        kill_process(Pid::from_raw(id).context("no process")?, Signal::KILL)
+            .with_context(|| format!("killing {id}"))
     }
 
     /// What all of them have said.
     fn logs(&self) -> String {
-        let log = |name: &str| std::fs::read_to_string(self.home.join(name)).unwrap_or_else(|error| error.to_string());
+        let log = |name: &str| {
+            std::fs::read_to_string(self.home.join(name)).unwrap_or_else(|error| error.to_string())
+        };
         let named = ["supervisord"].into_iter().chain(PROGRAMS).map(|name| format!("{name}.log"));
         named.map(|name| format!("--- {name}\n{}\n", log(&name))).collect()
     }

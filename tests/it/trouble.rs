@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the shared servers are.
 fn shared(name: &str) -> anyhow::Result<reqwest::Url> {
-    let address = std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"))?;
+    let address =
+        std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"))?;
     Ok(address.parse()?)
 }
 
@@ -72,7 +73,10 @@ fn a_database_that_keeps_us_out_says_why() -> anyhow::Result<()> {
         runtime.block_on(async {
             let mut administrator = MySqlConnection::connect(shared("TASKER_TEST_MYSQL")?.as_str()).await?;
             for statement in statements {
-                administrator.execute(AssertSqlSafe(statement.clone())).await.with_context(|| statement.clone())?;
+                administrator
+                    .execute(AssertSqlSafe(statement.clone()))
+                    .await
+                    .with_context(|| statement.clone())?;
             }
             anyhow::Ok(administrator.close().await?)
         })
@@ -84,17 +88,36 @@ fn a_database_that_keeps_us_out_says_why() -> anyhow::Result<()> {
     ])?;
     let free = nobody()?;
     let (other, waiting) = (greets(b"220 mail.example ESMTP, not a database\r\n")?, answers(b"")?);
-    let user = |password: &str, database: &str| format!("mysql://{name}:{password}@127.0.0.1:{port}/{database}");
+    let user =
+        |password: &str, database: &str| format!("mysql://{name}:{password}@127.0.0.1:{port}/{database}");
     let table = [
-        (user("wrong", &name), vec![format!("does not let user `{name}` in with this password"), "1045".to_owned()]),
+        (
+            user("wrong", &name),
+            vec![format!("does not let user `{name}` in with this password"), "1045".to_owned()],
+        ),
         (
             user("secret", &name),
-            vec![format!("user `{name}` may not use the database `{name}`"), format!("GRANT ALL ON {name}.* TO {name}")],
+            vec![
+                format!("user `{name}` may not use the database `{name}`"),
+                format!("GRANT ALL ON {name}.* TO {name}"),
+            ],
         ),
-        (format!("mysql://u:p@127.0.0.1:{}/x", free.number()), vec![format!("nothing listens at 127.0.0.1:{}", free.number())]),
-        ("mysql://u:p@nowhere.invalid/x".to_owned(), vec!["the host name `nowhere.invalid` is not known".to_owned()]),
-        (format!("mysql://u:p@127.0.0.1:{other}/x"), vec![format!("127.0.0.1:{other} ended the connection without a hello of MySQL")]),
-        (format!("mysql://u:p@127.0.0.1:{waiting}/x"), vec![format!("something listens at 127.0.0.1:{waiting} and does not say hello")]),
+        (
+            format!("mysql://u:p@127.0.0.1:{}/x", free.number()),
+            vec![format!("nothing listens at 127.0.0.1:{}", free.number())],
+        ),
+        (
+            "mysql://u:p@nowhere.invalid/x".to_owned(),
+            vec!["the host name `nowhere.invalid` is not known".to_owned()],
+        ),
+        (
+            format!("mysql://u:p@127.0.0.1:{other}/x"),
+            vec![format!("127.0.0.1:{other} ended the connection without a hello of MySQL")],
+        ),
+        (
+            format!("mysql://u:p@127.0.0.1:{waiting}/x"),
+            vec![format!("something listens at 127.0.0.1:{waiting} and does not say hello")],
+        ),
     ];
     for (uri, words) in table {
         place.write("c.yaml", &database(&uri))?;
@@ -103,23 +126,36 @@ fn a_database_that_keeps_us_out_says_why() -> anyhow::Result<()> {
             for word in &words {
                 ensure!(said.contains(word.as_str()), "{word} in {line} for {uri}: {said}");
             }
-            ensure!(said.starts_with("tasker: ") && !said.contains("wrong@") && !said.contains(":secret"), "{line}: {said}");
+            ensure!(
+                said.starts_with("tasker: ") && !said.contains("wrong@") && !said.contains(":secret"),
+                "{line}: {said}"
+            );
         }
     }
     // One who may create nothing, where there is nothing.
-    administer(&[format!("GRANT SELECT ON {name}.* TO {name}@'127.0.0.1'"), format!("GRANT SELECT ON {name}.* TO {name}@localhost")])?;
+    administer(&[
+        format!("GRANT SELECT ON {name}.* TO {name}@'127.0.0.1'"),
+        format!("GRANT SELECT ON {name}.* TO {name}@localhost"),
+    ])?;
     place.write("c.yaml", &database(&user("secret", &name)))?;
     let said = place.refused("initialize -d --config c.yaml")?;
     ensure!(said.contains(&format!("user `{name}` has too few rights")) && said.contains("1142"), "{said}");
-    administer(&[format!("DROP DATABASE {name}"), format!("DROP USER {name}@'127.0.0.1', {name}@localhost")])?;
+    administer(&[
+        format!("DROP DATABASE {name}"),
+        format!("DROP USER {name}@'127.0.0.1', {name}@localhost"),
+    ])?;
     // The administrator may create what is missing, and an API process does not.
     let api = format!("{}/{name}", shared("TASKER_TEST_MYSQL")?.as_str().trim_end_matches('/'));
     let queue = "message_queue: {host: 127.0.0.1, port: 1, username: u, password: p}";
-    place.write("c.yaml", &format!("task_types: [worker]\napi: {{port: 0}}\nmanager: {{db: {{uri: '{api}'}}, {queue}}}"))?;
+    place.write(
+        "c.yaml",
+        &format!("task_types: [worker]\napi: {{port: 0}}\nmanager: {{db: {{uri: '{api}'}}, {queue}}}"),
+    )?;
     for line in ["api --config c.yaml", "config check --connect --for api --config c.yaml"] {
         let said = place.refused(line)?;
         ensure!(
-            said.contains(&format!("the server has no database `{name}`")) && said.contains("`tasker initialize --database`"),
+            said.contains(&format!("the server has no database `{name}`"))
+                && said.contains("`tasker initialize --database`"),
             "{said}"
         );
     }
@@ -169,15 +205,35 @@ fn a_broker_that_keeps_us_out_says_why() -> anyhow::Result<()> {
             queue(amqp, user, "wrong", "virtual_host: /"),
             vec![format!("does not let user `{user}` in with this password"), "403".to_owned()],
         ),
-        (queue(amqp, user, password, "virtual_host: nowhere"), vec!["no virtual host `nowhere`".to_owned(), "--rabbitmq".to_owned()]),
-        (queue(free.number(), "u", "p", "virtual_host: x"), vec![format!("nothing listens at 127.0.0.1:{}", free.number())]),
-        (queue(management_port, "u", "p", "virtual_host: x"), vec![format!("127.0.0.1:{management_port} speaks HTTP")]),
-        (queue(tls, "u", "p", "virtual_host: x"), vec![format!("127.0.0.1:{tls} speaks TLS"), "tls: true".to_owned()]),
-        (queue(silent, "u", "p", "virtual_host: x"), vec![format!("127.0.0.1:{silent} ends the connection without a word")]),
-        (queue(amqp, "u", "p", "tls: true"), vec![format!("127.0.0.1:{amqp} does not speak TLS"), "tls: false".to_owned()]),
+        (
+            queue(amqp, user, password, "virtual_host: nowhere"),
+            vec!["no virtual host `nowhere`".to_owned(), "--rabbitmq".to_owned()],
+        ),
+        (
+            queue(free.number(), "u", "p", "virtual_host: x"),
+            vec![format!("nothing listens at 127.0.0.1:{}", free.number())],
+        ),
+        (
+            queue(management_port, "u", "p", "virtual_host: x"),
+            vec![format!("127.0.0.1:{management_port} speaks HTTP")],
+        ),
+        (
+            queue(tls, "u", "p", "virtual_host: x"),
+            vec![format!("127.0.0.1:{tls} speaks TLS"), "tls: true".to_owned()],
+        ),
+        (
+            queue(silent, "u", "p", "virtual_host: x"),
+            vec![format!("127.0.0.1:{silent} ends the connection without a word")],
+        ),
+        (
+            queue(amqp, "u", "p", "tls: true"),
+            vec![format!("127.0.0.1:{amqp} does not speak TLS"), "tls: false".to_owned()],
+        ),
         (
             "{host: nowhere.invalid, username: u, password: p}".to_owned(),
-            vec!["the host name `nowhere.invalid` is not known; correct manager.message_queue.host".to_owned()],
+            vec![
+                "the host name `nowhere.invalid` is not known; correct manager.message_queue.host".to_owned(),
+            ],
         ),
     ];
     for (queue, words) in table {
@@ -200,7 +256,10 @@ fn a_broker_that_keeps_us_out_says_why() -> anyhow::Result<()> {
     ensure!(said.lines().count() == 2 && said.lines().all(|line| line.starts_with("tasker: ")), "{said}");
     place.write(
         "c.yaml",
-        &format!("task_types: [worker]\nmanager: {{message_queue: {}}}", queue(amqp, user, password, "virtual_host: /")),
+        &format!(
+            "task_types: [worker]\nmanager: {{message_queue: {}}}",
+            queue(amqp, user, password, "virtual_host: /")
+        ),
     )?;
     ensure!(place.good("config check --for endpoint --connect --config c.yaml")?.out == "ok\n");
     Ok(())
@@ -223,7 +282,10 @@ fn a_management_interface_that_is_not_there_says_why() -> anyhow::Result<()> {
         );
         place.write("c.yaml", &text)?;
         let said = place.refused("initialize -r --config c.yaml")?;
-        ensure!(said.starts_with("tasker: no answer from the management interface at ") && said.contains(words), "{address}: {said}");
+        ensure!(
+            said.starts_with("tasker: no answer from the management interface at ") && said.contains(words),
+            "{address}: {said}"
+        );
     }
     Ok(())
 }

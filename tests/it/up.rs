@@ -1,4 +1,5 @@
-//! `tasker up` as somebody meets it who has just begun: handlers out of a directory, commands to try, a stop and another start.
+//! `tasker up` as somebody meets it who has just begun: handlers out of a directory, commands to try, a stop
+//! and another start.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -44,7 +45,10 @@ impl Site {
     fn says(&self, args: &[&str]) -> anyhow::Result<(Option<i32>, String)> {
         let api = format!("http://127.0.0.1:{}", self.port.number());
         let output = self.tasker(args).args(["--api", &api]).output()?;
-        Ok((output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))))
+        Ok((
+            output.status.code(),
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        ))
     }
 
     fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
@@ -82,12 +86,17 @@ fn up_says(home: &Home, wanted: &str) -> anyhow::Result<()> {
 /// Runs the commands of "Try it" as they are printed, one after the other.
 fn try_it(home: &Home) -> anyhow::Result<Vec<String>> {
     let text = said(home);
-    let commands = text.split_once("Try it").and_then(|(_, rest)| rest.split_once("\n")).context("no commands")?.1;
+    let commands =
+        text.split_once("Try it").and_then(|(_, rest)| rest.split_once("\n")).context("no commands")?.1;
     let commands = commands.split_once("\n\n").context("no end")?.0.replace("\\\n", " ");
     let path = Path::new(env!("CARGO_BIN_EXE_tasker")).parent().context("a directory")?;
     let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default());
     let run = |line: &str| {
-        let output = Command::new("sh").args(["-ec", line]).env("PATH", &path).env_remove("TASKER_API_URL").output()?;
+        let output = Command::new("sh")
+            .args(["-ec", line])
+            .env("PATH", &path)
+            .env_remove("TASKER_API_URL")
+            .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(output.status.success(), "{line}: {text}{}", String::from_utf8_lossy(&output.stderr));
         Ok(text)
@@ -99,7 +108,10 @@ fn try_it(home: &Home) -> anyhow::Result<Vec<String>> {
 fn each_executable_of_a_directory_is_a_task_type() -> anyhow::Result<()> {
     let site = Site::new("up")?;
     fs::create_dir_all(site.home.join("handlers.d/sub"))?;
-    for name in ["uptime.sh", "disk", "worker", "both.sh", "both.py", "old.bak", "x~", "run.rpmnew", "1st", "tasks.sh", "open"] {
+    for name in [
+        "uptime.sh", "disk", "worker", "both.sh", "both.py", "old.bak", "x~", "run.rpmnew", "1st",
+        "tasks.sh", "open",
+    ] {
         site.executable(name, "#!/bin/sh\necho 'up 3 days'\necho working >&2\n")?;
     }
     fs::set_permissions(site.home.join("handlers.d/open"), fs::Permissions::from_mode(0o777))?;
@@ -120,7 +132,10 @@ fn each_executable_of_a_directory_is_a_task_type() -> anyhow::Result<()> {
         ("open", "may be written to by anyone"),
         ("plain", "is not an executable file: chmod +x"),
     ] {
-        let line = text.lines().find(|line| line.contains(&format!("file={name} "))).with_context(|| format!("{name}: {text}"))?;
+        let line = text
+            .lines()
+            .find(|line| line.contains(&format!("file={name} ")))
+            .with_context(|| format!("{name}: {text}"))?;
         ensure!(line.contains("WARN") && line.contains(reason), "{line}");
     }
     ensure!(text.matches("not a handler").count() == 9, "{text}");
@@ -128,14 +143,23 @@ fn each_executable_of_a_directory_is_a_task_type() -> anyhow::Result<()> {
     site.says(&["submit", "uptime", "--identifier", "one", "--wait"])?;
     let done = site.json(&["status", "uptime", "one", "--all"])?;
     let response = &done["taskResponseList"][0];
-    assert_eq!((&response["payload"], &response["log"]), (&"up 3 days".into(), &"working\n".into()), "{done}");
+    assert_eq!(
+        (&response["payload"], &response["log"]),
+        (&"up 3 days".into(), &"working\n".into()),
+        "{done}"
+    );
     // The configured type keeps its settings.
     site.says(&["submit", "disk", "--identifier", "two", "--wait"])?;
     let failed = site.json(&["status", "disk", "two", "--all"])?;
     assert_eq!(failed["taskResponseList"][0]["errnr"], 65, "{failed}");
     drop(up);
     let (code, text) = site.says(&["up", "--listen", "127.0.0.1:0", "--handlers-dir", "nowhere"])?;
-    ensure!(code == Some(1) && text.contains("--handlers-dir nowhere: the directory ") && text.contains("does not exist"), "{text}");
+    ensure!(
+        code == Some(1)
+            && text.contains("--handlers-dir nowhere: the directory ")
+            && text.contains("does not exist"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -161,7 +185,11 @@ echo "{\"host\": \"$TASKER_ENDPOINT.example\", \"pid\": $$}"
 
     let (code, text) = site.says(&["submit", "look", "--identifier", "a", "--endpoints", &list, "--wait"])?;
     ensure!(code == Some(2) && text.contains("\n23 endpoints succeeded, such as web1 (answer "), "{text}");
-    ensure!(text.contains("\n1 endpoint failed with 3: web7 (answer ") && text.contains("\n  no disk\n  web7 cannot look\n"), "{text}");
+    ensure!(
+        text.contains("\n1 endpoint failed with 3: web7 (answer ")
+            && text.contains("\n  no disk\n  web7 cannot look\n"),
+        "{text}"
+    );
     ensure!(text.contains("\n24 of 24 endpoints finished, 1 failed"), "{text}");
     let (code, status) = site.says(&["status", "a"])?;
     ensure!(code == Some(2) && status.contains("\n23 endpoints succeeded"), "{status}");
@@ -172,7 +200,10 @@ echo "{\"host\": \"$TASKER_ENDPOINT.example\", \"pid\": $$}"
     let counts = [0, 1].map(|place| answers["groups"][place]["count"].as_u64());
     ensure!(counts == [Some(23), Some(1)], "{answers}");
     let (_, lines) = site.says(&["answers", "a", "--jsonl"])?;
-    ensure!(lines.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?.len() == 2, "{lines}");
+    ensure!(
+        lines.lines().map(serde_json::from_str::<Value>).collect::<Result<Vec<_>, _>>()?.len() == 2,
+        "{lines}"
+    );
 
     let digest = answers["groups"][1]["answer"].as_str().context("no digest")?;
     let (code, members) = site.says(&["answers", "a", "--answer", &digest[..6]])?;
@@ -181,9 +212,10 @@ echo "{\"host\": \"$TASKER_ENDPOINT.example\", \"pid\": $$}"
     ensure!(serde_json::from_str::<Value>(&all)?["endpoint"] == "web7", "{all}");
     let again = site.json(&["rerun", "a", "--answer", &digest[..8].to_uppercase()])?;
     ensure!(again["endpoints"] == serde_json::json!(["web7"]), "{again}");
-    for (answer, reason) in
-        [("3f9", "expected 6 to 32 hexadecimal digits"), ("0000000", "no answer to the task begins with 0000000: it has ")]
-    {
+    for (answer, reason) in [
+        ("3f9", "expected 6 to 32 hexadecimal digits"),
+        ("0000000", "no answer to the task begins with 0000000: it has "),
+    ] {
         let (code, text) = site.says(&["rerun", "a", "--answer", answer])?;
         ensure!(code == Some(1) && text.contains(reason), "{text}");
     }
@@ -208,12 +240,19 @@ fn executables_of_a_directory_may_have_work_queues() -> anyhow::Result<()> {
 
 #[test]
 fn what_is_printed_to_try_it_works() -> anyhow::Result<()> {
-    let schema = r#"{"type": "object", "required": ["branch"], "properties": {"branch": {"type": "string"}}}"#;
+    let schema =
+        r#"{"type": "object", "required": ["branch"], "properties": {"branch": {"type": "string"}}}"#;
     let queue = format!(
         "task_types: [{{name: builds, delivery: queue, body: payload, schema: '{schema}'}}]\nendpoint: {{handlers_dir: handlers.d}}\n"
     );
-    let own = format!("task_types: [worker, {{name: builds, schema: '{schema}'}}]\nendpoint: {{handlers_dir: handlers.d}}\n");
-    for (config, first) in [("task_types: [backup, worker]\n", "submit worker"), (&own, "submit builds"), (&queue, "submit builds")] {
+    let own = format!(
+        "task_types: [worker, {{name: builds, schema: '{schema}'}}]\nendpoint: {{handlers_dir: handlers.d}}\n"
+    );
+    for (config, first) in [
+        ("task_types: [backup, worker]\n", "submit worker"),
+        (&own, "submit builds"),
+        (&queue, "submit builds"),
+    ] {
         let site = Site::new("try")?;
         fs::create_dir_all(site.home.join("handlers.d"))?;
         site.executable("builds", "#!/bin/sh\necho built\n")?;
@@ -221,11 +260,14 @@ fn what_is_printed_to_try_it_works() -> anyhow::Result<()> {
         let _up = site.up(&["--config", "it.yaml"])?;
         site.subscribed(1)?;
         ensure!(
-            said(&site.home).split_once("Try it").is_some_and(|(_, rest)| rest.lines().nth(1).is_some_and(|line| line.contains(first)))
+            said(&site.home)
+                .split_once("Try it")
+                .is_some_and(|(_, rest)| rest.lines().nth(1).is_some_and(|line| line.contains(first)))
         );
         let told = try_it(&site.home)?;
         ensure!(
-            told.last().is_some_and(|last| last.contains(r#""identifier":""#)) && !told.concat().contains("urn:tasker:problem"),
+            told.last().is_some_and(|last| last.contains(r#""identifier":""#))
+                && !told.concat().contains("urn:tasker:problem"),
             "{told:?}"
         );
     }
@@ -238,7 +280,8 @@ fn names_that_stand_for_two_are_refused() -> anyhow::Result<()> {
     let (code, text) = site.says(&["up", "--listen", "127.0.0.1:0", "--endpoints", "a,b,a"])?;
     ensure!(code == Some(1) && text.contains("--endpoints names `a` twice"), "{text}");
     site.home.write("q.yaml", "task_types: [worker, {name: builds, delivery: queue}]\n")?;
-    let (code, text) = site.says(&["up", "--listen", "127.0.0.1:0", "--endpoints", "worker1", "--config", "q.yaml"])?;
+    let (code, text) =
+        site.says(&["up", "--listen", "127.0.0.1:0", "--endpoints", "worker1", "--config", "q.yaml"])?;
     ensure!(code == Some(1) && text.contains("`worker1` is the name of a worker"), "{text}");
     Ok(())
 }
@@ -252,7 +295,10 @@ fn no_goodbye_is_lost() -> anyhow::Result<()> {
         let mut up = site.up(&["--endpoints", &names])?;
         site.subscribed(2 * names.split(',').count())?;
         let endpoints = site.json(&["endpoints"])?.to_string();
-        ensure!(endpoints.matches(r#""subscribed":true"#).count() == 2 * names.split(',').count(), "{endpoints}");
+        ensure!(
+            endpoints.matches(r#""subscribed":true"#).count() == 2 * names.split(',').count(),
+            "{endpoints}"
+        );
         up.signal(Signal::INT)?;
         let status = until("its end", PATIENCE, || up.ended()?.context("it runs"))?;
         ensure!(status.success(), "{status}: {}", up.log());
@@ -267,14 +313,22 @@ fn a_worker_asks_for_what_it_has_handlers_for() -> anyhow::Result<()> {
     let site = Site::new("worker")?;
     fs::create_dir_all(site.home.join("handlers.d"))?;
     let types = "task_types: [{name: builds, delivery: queue}, {name: reports, delivery: queue}]";
-    site.home.write("it.yaml", &format!("{types}\nendpoint: {{handlers_dir: handlers.d, presence_interval: 1s}}\n"))?;
+    site.home.write(
+        "it.yaml",
+        &format!("{types}\nendpoint: {{handlers_dir: handlers.d, presence_interval: 1s}}\n"),
+    )?;
     let _up = site.up(&["--config", "it.yaml", "--endpoints", "", "--workers", "0"])?;
     let api = format!("http://127.0.0.1:{}", site.port.number());
-    let worker = ["--api", &api, "worker", "--config", "it.yaml", "-e", "w1", "-t", "builds", "-t", "reports", "--data-dir", "w1"];
+    let worker = [
+        "--api", &api, "worker", "--config", "it.yaml", "-e", "w1", "-t", "builds", "-t", "reports",
+        "--data-dir", "w1",
+    ];
     let _worker = site.home.start("worker", &mut site.tasker(&worker))?;
     until("the worker says what it lacks", PATIENCE, || {
         let (_, text) = site.says(&["endpoints"])?;
-        let lacks = |name: &str| text.contains(&format!("{name} (not subscribed: handler_missing: there is no handler `{name}`"));
+        let lacks = |name: &str| {
+            text.contains(&format!("{name} (not subscribed: handler_missing: there is no handler `{name}`"))
+        };
         (lacks("builds") && lacks("reports")).then_some(()).context(text.clone())
     })?;
     for name in ["builds", "reports"] {
@@ -301,10 +355,16 @@ fn a_task_finds_the_endpoint_by_its_labels() -> anyhow::Result<()> {
     )?;
     let mut up = site.up(&["-m", "labels"])?;
     site.subscribed(2)?;
-    let (code, text) = site.says(&["submit", "worker", "--match", "site=berlin,rack=12 and release=7 and os", "--wait"])?;
+    let (code, text) =
+        site.says(&["submit", "worker", "--match", "site=berlin,rack=12 and release=7 and os", "--wait"])?;
     ensure!(code == Some(0) && text.contains("DONE"), "{code:?}: {text}");
     let (code, text) = site.says(&["submit", "worker", "--match", "site=paris"])?;
-    ensure!(code != Some(0) && text.contains("--match") && text.contains("chooses none of the 2 endpoints known for `worker`"), "{text}");
+    ensure!(
+        code != Some(0)
+            && text.contains("--match")
+            && text.contains("chooses none of the 2 endpoints known for `worker`"),
+        "{text}"
+    );
     let (code, text) = site.says(&["submit", "worker", "--match", "site in berlin"])?;
     ensure!(code == Some(1) && text.contains("at character 9: expected `(`"), "{code:?}: {text}");
     let preview = site.json(&["submit", "worker", "--exclude", "release=8", "--dry-run"])?;

@@ -1,4 +1,5 @@
-//! What `docs/upgrade.md` says about schemas: an API process works on its own alone, and migrations disturb none that runs.
+//! What `docs/upgrade.md` says about schemas: an API process works on its own alone, and migrations disturb
+//! none that runs.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,10 @@ fn an_api_process_refuses_the_schema_of_another_version() -> anyhow::Result<()> 
             format!("UPDATE _sqlx_migrations SET version = 9999 WHERE version = ({newest})"),
             "migration 9999 is of a newer version of tasker",
         ),
-        ("DELETE FROM _sqlx_migrations WHERE version = 9999".to_owned(), "has not run; run `tasker initialize --database`"),
+        (
+            "DELETE FROM _sqlx_migrations WHERE version = 9999".to_owned(),
+            "has not run; run `tasker initialize --database`",
+        ),
     ] {
         platform.block_on(async {
             let mut administrator = MySqlConnection::connect(&platform.database()).await?;
@@ -28,7 +32,8 @@ fn an_api_process_refuses_the_schema_of_another_version() -> anyhow::Result<()> 
         })?;
         platform.spawn_api()?;
         let mut api = platform.take("api");
-        let status = until("the API process ends", PATIENCE, || api.ended()?.context("it runs")).with_context(|| api.log())?;
+        let status = until("the API process ends", PATIENCE, || api.ended()?.context("it runs"))
+            .with_context(|| api.log())?;
         ensure!(status.code() == Some(1) && api.log().contains(said), "{status}: {}", api.log());
     }
     Ok(())
@@ -43,8 +48,12 @@ fn migrations_only_add() -> anyhow::Result<()> {
                 continue;
             }
             let text = fs::read_to_string(&path)?;
-            let statements: String =
-                text.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ").to_uppercase();
+            let statements: String = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("--"))
+                .collect::<Vec<_>>()
+                .join(" ")
+                .to_uppercase();
             for word in [" DROP ", " RENAME ", " MODIFY ", " CHANGE "] {
                 // A key that the same statement makes anew is there all the time.
                 let made_anew = |rest: &str| {

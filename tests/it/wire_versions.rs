@@ -1,7 +1,8 @@
-//! What `docs/upgrade.md` says about endpoints and API processes of different versions: each is sent what it reads.
+//! What `docs/upgrade.md` says about endpoints and API processes of different versions: each is sent what it
+//! reads.
 //!
-//! `tests/fixtures/version1` has what a process of version 1 wrote: messages as they went through a broker, and the journal of an endpoint
-//! that was killed.
+//! `tests/fixtures/version1` has what a process of version 1 wrote: messages as they went through a broker,
+//! and the journal of an endpoint that was killed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tasker::broker::wire::{self, Heard};
 use tasker::broker::{Address, envelope};
-use tasker::domain::{Command, LogPiece, PresenceState, Report, ReportEvent, TaskId, TaskMessage, WireVersion};
+use tasker::domain::{
+    Command, LogPiece, PresenceState, Report, ReportEvent, TaskId, TaskMessage, WireVersion,
+};
 use tasker::handlers;
 
 use crate::api_side::{ApiSide, policy, soon, task_type, until};
@@ -69,8 +72,10 @@ async fn the_journal_of_version_1_is_taken_over() {
             _ => None,
         })
         .collect();
-    let ended: Vec<String> =
-        lines("reports.jsonl").into_iter().filter(|line| !line.contains("received") && !line.contains("progress")).collect();
+    let ended: Vec<String> = lines("reports.jsonl")
+        .into_iter()
+        .filter(|line| !line.contains("received") && !line.contains("progress"))
+        .collect();
     let mut hanging: Option<TaskId> = None;
     for task in tasks {
         let id = task.work.id;
@@ -82,7 +87,10 @@ async fn the_journal_of_version_1_is_taken_over() {
             _ => {
                 let report = api.end().await;
                 let written = wire::encode_report(&report);
-                assert!(report.task_id == id && ended.iter().any(|line| line.as_bytes() == written), "{report:?}");
+                assert!(
+                    report.task_id == id && ended.iter().any(|line| line.as_bytes() == written),
+                    "{report:?}"
+                );
             }
         }
     }
@@ -93,12 +101,14 @@ async fn the_journal_of_version_1_is_taken_over() {
     endpoint.stopped().await;
 }
 
-/// How many reports the next messages have each, until so many tasks have ended. A task that takes long is reported as received before.
+/// How many reports the next messages have each, until so many tasks have ended. A task that takes long is
+/// reported as received before.
 async fn sizes(api: &mut ApiSide, mut tasks: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
     while tasks > 0 {
         let body = api.body().await;
-        let reports: Vec<_> = envelope::items(&body).iter().map(|item| wire::decode_report(item).expect("a report")).collect();
+        let reports: Vec<_> =
+            envelope::items(&body).iter().map(|item| wire::decode_report(item).expect("a report")).collect();
         sizes.push(reports.len());
         tasks -= reports.iter().filter(|report| !matches!(report.event, ReportEvent::Received)).count();
     }
@@ -119,7 +129,11 @@ async fn an_api_of_version_1_is_sent_one_report_a_message() {
     };
     let all = Address::All(task_type("echo"));
     let old = |command: &Command| wire::encode_command(command, WireVersion::One);
-    let welcome = Command::Welcome { session: presence.session, presence_interval: Duration::from_secs(10), reads: WireVersion::One };
+    let welcome = Command::Welcome {
+        session: presence.session,
+        presence_interval: Duration::from_secs(10),
+        reads: WireVersion::One,
+    };
     api.send_bytes(Address::Named(task_type("echo"), vec![presence.endpoint.clone()]), old(&welcome)).await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     // Cut off, reports wait for each other.
@@ -132,12 +146,15 @@ async fn an_api_of_version_1_is_sent_one_report_a_message() {
                     api.send_bytes(all.clone(), item).await;
                 }
             }
-            WireVersion::Two | WireVersion::Three => api.send_bytes(all.clone(), envelope::list(&items)).await,
+            WireVersion::Two | WireVersion::Three => {
+                api.send_bytes(all.clone(), envelope::list(&items)).await
+            }
         }
     };
     send(&api, WireVersion::One).await;
     assert!(sizes(&mut api, 20).await.iter().all(|size| *size == 1));
-    // An API process of version 2 has been started: what asks in version 2 reads lists. Then it is the old one again.
+    // An API process of version 2 has been started: what asks in version 2 reads lists. Then it is the old
+    // one again.
     send(&api, WireVersion::Two).await;
     assert!(sizes(&mut api, 20).await.iter().any(|size| *size > 1), "no two reports went together");
     send(&api, WireVersion::One).await;
@@ -150,7 +167,8 @@ async fn rubbish_among_tasks_takes_nothing_away_from_the_others() {
     let mut api = ApiSide::new().await;
     let endpoint = api.started(&["echo"]).await;
     let tasks = [ApiSide::task("echo", "1"), ApiSide::task("echo", "2")];
-    let [first, second] = tasks.each_ref().map(|task| wire::encode_command(&Command::Task(task.clone()), WireVersion::Two));
+    let [first, second] =
+        tasks.each_ref().map(|task| wire::encode_command(&Command::Task(task.clone()), WireVersion::Two));
     let stranger = wire::encode_command(&Command::Task(ApiSide::task("backup", "1")), WireVersion::Two);
     let cut = first.slice(..first.len() - 3);
     let list = envelope::list(&[first, "rubbish".into(), cut.clone(), stranger.clone(), second]);
@@ -160,7 +178,10 @@ async fn rubbish_among_tasks_takes_nothing_away_from_the_others() {
         assert!(ended.contains(&task.work.id));
     }
     let dead = api.broker.dead();
-    assert_eq!(dead.iter().map(|(_, body)| body.clone()).collect::<Vec<_>>(), [Bytes::from("rubbish"), cut, stranger]);
+    assert_eq!(
+        dead.iter().map(|(_, body)| body.clone()).collect::<Vec<_>>(),
+        [Bytes::from("rubbish"), cut, stranger]
+    );
     assert!(dead[2].0.starts_with("a task of type `backup`"), "{dead:?}");
     endpoint.stopped().await;
 }
@@ -171,10 +192,12 @@ async fn a_retry_leaves_the_message_as_it_came() {
     let endpoint = api.started(&["steered"]).await;
     let task = ApiSide::task("steered", r#"{"do": "retry", "times": 1, "after_ms": 600000}"#);
     let item = wire::encode_command(&Command::Task(task), WireVersion::Two);
-    api.send_bytes(Address::All(task_type("steered")), envelope::list(&[item.clone(), "rubbish".into()])).await;
+    api.send_bytes(Address::All(task_type("steered")), envelope::list(&[item.clone(), "rubbish".into()]))
+        .await;
     let journal = api.dir.path().join("data/console1/steered/0000000001.journal");
     // Once as it was taken, and once with what the first attempt died of.
-    let copies = || fs::read(&journal).unwrap_or_default().windows(item.len()).filter(|bytes| *bytes == item).count();
+    let copies =
+        || fs::read(&journal).unwrap_or_default().windows(item.len()).filter(|bytes| *bytes == item).count();
     until("the first attempt to end", || copies() == 2).await;
     endpoint.stopped().await;
 }
@@ -183,11 +206,21 @@ async fn a_retry_leaves_the_message_as_it_came() {
 fn lines_of_a_log_are_progress_for_an_older_api() {
     let piece = LogPiece { attempt: 2, first: 7, text: "a line\n".to_owned() };
     let (task_id, endpoint) = (TaskId::new(), "console1".parse().expect("a name"));
-    let report =
-        Report { task_id, task_type: task_type("echo"), endpoint, home: uuid::Uuid::nil(), event: ReportEvent::Log(piece.clone()) };
+    let report = Report {
+        task_id,
+        task_type: task_type("echo"),
+        endpoint,
+        home: uuid::Uuid::nil(),
+        event: ReportEvent::Log(piece.clone()),
+    };
     let bytes = wire::encode_report(&report);
     let written: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
     // What version 1 reads of it; it reads past members that it does not know.
-    assert_eq!((&written["v"], &written["kind"], &written["percent"]), (&1.into(), &"progress".into(), &0.into()));
-    assert!(matches!(wire::decode_report(&bytes).expect("a report").event, ReportEvent::Log(read) if read == piece));
+    assert_eq!(
+        (&written["v"], &written["kind"], &written["percent"]),
+        (&1.into(), &"progress".into(), &0.into())
+    );
+    assert!(
+        matches!(wire::decode_report(&bytes).expect("a report").event, ReportEvent::Log(read) if read == piece)
+    );
 }

@@ -1,7 +1,8 @@
 //! Breaks a platform at random for as long as one likes: `cargo xtask soak`.
 //!
-//! Two API processes, four endpoints and two workers on private servers, load all the time. In each round one fault, a few times; then a quiet
-//! moment, and the oracle judges the round. At the end it judges the whole ledger and looks for what is left anywhere.
+//! Two API processes, four endpoints and two workers on private servers, load all the time. In each round one
+//! fault, a few times; then a quiet moment, and the oracle judges the round. At the end it judges the whole
+//! ledger and looks for what is left anywhere.
 
 mod nemesis;
 #[path = "../it/support/mod.rs"]
@@ -41,7 +42,9 @@ impl Options {
             match (name.as_str(), number, value) {
                 ("--minutes", Some(number), _) => options.minutes = number,
                 ("--seed", Some(number), _) => options.seed = number,
-                ("--faults", _, Some(names)) => options.faults = names.split(',').map(fault).collect::<anyhow::Result<_>>()?,
+                ("--faults", _, Some(names)) => {
+                    options.faults = names.split(',').map(fault).collect::<anyhow::Result<_>>()?
+                }
                 _ => bail!("cargo xtask soak [--minutes N] [--seed S] [--faults NAME,NAME...]"),
             }
         }
@@ -53,7 +56,9 @@ impl Options {
 fn fault(name: &str) -> anyhow::Result<Fault> {
     let known = || Fault::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let found = Fault::NAMES.iter().find(|(known, _)| *known == name);
-    found.map(|(_, fault)| *fault).with_context(|| format!("there is no fault `{name}`; there are {}", known()))
+    found
+        .map(|(_, fault)| *fault)
+        .with_context(|| format!("there is no fault `{name}`; there are {}", known()))
 }
 
 fn main() -> anyhow::Result<()> {

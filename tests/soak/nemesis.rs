@@ -89,7 +89,14 @@ impl Fault {
 
     /// Whether once is enough of it.
     fn is_long(self) -> bool {
-        matches!(self, Self::FreezeApi | Self::FreezeEndpoint | Self::FreezeWorker | Self::PressJournals | Self::FullDatabase)
+        matches!(
+            self,
+            Self::FreezeApi
+                | Self::FreezeEndpoint
+                | Self::FreezeWorker
+                | Self::PressJournals
+                | Self::FullDatabase
+        )
     }
 }
 
@@ -99,9 +106,12 @@ impl Nemesis {
         let mut database = reqwest::Url::parse(&fleet.platform.database())?;
         let to_database = fleet.platform.proxy_to(database.as_str())?;
         database.set_port(Some(to_database.address().port())).expect("a database is at a port");
-        let [api_to_broker, endpoint_to_broker] =
-            [fleet.platform.proxy_to(&fleet.platform.amqp())?, fleet.platform.proxy_to(&fleet.platform.amqp())?];
-        let broker = |link: &Proxy| ("TASKER_MANAGER__MESSAGE_QUEUE__PORT", link.address().port().to_string());
+        let [api_to_broker, endpoint_to_broker] = [
+            fleet.platform.proxy_to(&fleet.platform.amqp())?,
+            fleet.platform.proxy_to(&fleet.platform.amqp())?,
+        ];
+        let broker =
+            |link: &Proxy| ("TASKER_MANAGER__MESSAGE_QUEUE__PORT", link.address().port().to_string());
         let clock = Shift::new(fleet.platform.home(), "clock")?;
         let mut environment = vec![broker(&api_to_broker), ("TASKER_MANAGER__DB__URI", database.to_string())];
         environment.extend(clock.environment.iter().cloned());
@@ -117,8 +127,19 @@ impl Nemesis {
         fleet.start_worker(WORKERS[0], &environment)?;
         fleet.start_worker(WORKERS[1], &small)?;
         fleet.ready()?;
-        let links = vec![("API and broker", api_to_broker), ("endpoint and broker", endpoint_to_broker), ("API and database", to_database)];
-        Ok(Self { random: fastrand::Rng::with_seed(seed), links, clock, kills: BTreeMap::new(), faults, left: Vec::new() })
+        let links = vec![
+            ("API and broker", api_to_broker),
+            ("endpoint and broker", endpoint_to_broker),
+            ("API and database", to_database),
+        ];
+        Ok(Self {
+            random: fastrand::Rng::with_seed(seed),
+            links,
+            clock,
+            kills: BTreeMap::new(),
+            faults,
+            left: Vec::new(),
+        })
     }
 
     /// How often the servers were killed.
@@ -189,7 +210,8 @@ impl Nemesis {
                 fleet.platform.block_on(tap.repeat(1))?;
             }
             Fault::ReadOnlyDatabase => {
-                // The first is refused to every session that begins then, the second to all but administrators.
+                // The first is refused to every session that begins then, the second to all but
+                // administrators.
                 let mode = if self.random.bool() { "tx_read_only" } else { "read_only" };
                 fleet.platform.sql(&[&format!("SET GLOBAL {mode} = 1")])?;
                 fleet.platform.end_connections()?;
@@ -258,7 +280,8 @@ impl Nemesis {
             }
             Fault::Clock => {
                 self.clock.set(self.random.i64(-1_000_000_000..1_000_000_000))?;
-                // Under processes that run, or that start in another year and come back from there when they die the next time.
+                // Under processes that run, or that start in another year and come back from there when they
+                // die the next time.
                 if self.random.bool() {
                     fleet.kill(APIS[0])?;
                     fleet.kill(ENDPOINTS[0])?;
@@ -287,7 +310,8 @@ impl Nemesis {
             1 => (&WORKERS[..], &ENDPOINT_FAILPOINTS[..]),
             _ => (&ENDPOINTS[..], &ENDPOINT_FAILPOINTS[..]),
         };
-        let (name, point) = (names[self.random.usize(..names.len())], points[self.random.usize(..points.len())]);
+        let (name, point) =
+            (names[self.random.usize(..names.len())], points[self.random.usize(..points.len())]);
         fleet.arm(name, [(point, self.random.u32(1..10))])?;
         fleet.until_lives_are_spent()
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask dashboard`: builds the page of `src/dashboard/web` into `src/dashboard/dist`, or compares both, and runs its tests; with
-//! `--measure` also those in a browser.
+//! `cargo xtask dashboard`: builds the page of `src/dashboard/web` into `src/dashboard/dist`, or compares
+//! both, and runs its tests; with `--measure` also those in a browser.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -65,7 +65,10 @@ fn compare(web: &Path) -> anyhow::Result<()> {
     let committed = web.join("../dist");
     let (built, committed) = (files(&built)?, files(&committed)?);
     let names = built.keys().chain(committed.keys());
-    let differing: Vec<_> = names.filter(|name| built.get(*name) != committed.get(*name)).map(|name| name.display().to_string()).collect();
+    let differing: Vec<_> = names
+        .filter(|name| built.get(*name) != committed.get(*name))
+        .map(|name| name.display().to_string())
+        .collect();
     ensure!(
         differing.is_empty(),
         "src/dashboard/dist is not what src/dashboard/web builds ({}): run `cargo xtask dashboard` and commit it",

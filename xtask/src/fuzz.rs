@@ -17,7 +17,9 @@ const HANG: u64 = 10;
 pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
     let seconds = match arguments {
         [] => SECONDS,
-        [flag, seconds] if flag == "--seconds" => seconds.parse().with_context(|| format!("`{seconds}` is no number of seconds"))?,
+        [flag, seconds] if flag == "--seconds" => {
+            seconds.parse().with_context(|| format!("`{seconds}` is no number of seconds"))?
+        }
         _ => bail!("cargo xtask fuzz [--seconds N]"),
     };
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz");
@@ -34,7 +36,11 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
         // No sanitizer: there is no unsafe code here for it to watch.
         let mut command = cargo(&["fuzz", "run", "--release", "--sanitizer", "none", "--fuzz-dir"]);
         command.arg(&fuzz).arg(&target).arg(corpus).arg(fuzz.join("seeds").join(&target));
-        command.arg("--").args([format!("-max_total_time={seconds}"), format!("-timeout={HANG}"), "-print_final_stats=1".to_owned()]);
+        command.arg("--").args([
+            format!("-max_total_time={seconds}"),
+            format!("-timeout={HANG}"),
+            "-print_final_stats=1".to_owned(),
+        ]);
         // The instrumentation is not a stable option of the compiler.
         run(command.env("RUSTC_BOOTSTRAP", "1"))?;
     }

@@ -38,7 +38,8 @@ pub(crate) const FOR_RELEASES: &[Needed] = &[
 ];
 
 /// What checks the description of the interface, besides `python3-venv`.
-pub(crate) const FOR_OPENAPI: &[Needed] = &[Needed { program: "python3", directory: "/usr/bin", package: "python3" }];
+pub(crate) const FOR_OPENAPI: &[Needed] =
+    &[Needed { program: "python3", directory: "/usr/bin", package: "python3" }];
 
 /// What shows pages, and paints what the pictures of the documentation show.
 pub(crate) const FOR_PAGES: &[Needed] = &[
@@ -55,8 +56,9 @@ pub(crate) const FOR_PACKAGES: &[Needed] = &[
 
 /// Installs packages and starts no service.
 ///
-/// Debian starts the services of a package as it is installed, unless `policy-rc.d` forbids it: that is the one switch which systemd
-/// and System V init both look at. A policy that is there already is the administrator's and stays.
+/// Debian starts the services of a package as it is installed, unless `policy-rc.d` forbids it: that is the
+/// one switch which systemd and System V init both look at. A policy that is there already is the
+/// administrator's and stays.
 const INSTALL: &str = r#"
 set -eu
 policy=/usr/sbin/policy-rc.d
@@ -81,7 +83,11 @@ pub fn what_is_missing(needed: &[Needed]) -> anyhow::Result<()> {
     }
     packages(&missing)?;
     let still = self::missing(needed);
-    ensure!(still.is_empty(), "apt-get installed {}, yet what it should bring is not there", still.join(", "));
+    ensure!(
+        still.is_empty(),
+        "apt-get installed {}, yet what it should bring is not there",
+        still.join(", ")
+    );
     if std::path::Path::new("/run/systemd/system").exists() {
         eprintln!(
             "Debian enables services it installs; `systemctl disable rabbitmq-server supervisor` if they shall not start with the machine"
@@ -100,17 +106,23 @@ pub fn packages(packages: &[&str]) -> anyhow::Result<()> {
     ensure!(find("apt-get", &[]).is_ok(), "programs are missing and there is no apt-get: {by_hand}");
     let mut install = match administrator()? {
         Some(install) => install,
-        None => bail!("programs are missing, and this user is not root and sudo asks for a password: {by_hand}"),
+        None => {
+            bail!("programs are missing, and this user is not root and sudo asks for a password: {by_hand}")
+        }
     };
     eprintln!("Installing {}", packages.join(", "));
-    let status = install.arg("-c").arg(INSTALL).arg("install").args(packages).status().context("running apt-get")?;
+    let status =
+        install.arg("-c").arg(INSTALL).arg("install").args(packages).status().context("running apt-get")?;
     ensure!(status.success(), "apt-get ended with {status}: {by_hand}");
     Ok(())
 }
 
 fn missing(needed: &[Needed]) -> Vec<&'static str> {
-    let mut packages: Vec<_> =
-        needed.iter().filter(|needed| find(needed.program, &[needed.directory]).is_err()).map(|needed| needed.package).collect();
+    let mut packages: Vec<_> = needed
+        .iter()
+        .filter(|needed| find(needed.program, &[needed.directory]).is_err())
+        .map(|needed| needed.package)
+        .collect();
     packages.dedup();
     packages
 }
@@ -123,7 +135,8 @@ fn administrator() -> anyhow::Result<Option<Command>> {
     if find("sudo", &[]).is_err() {
         return Ok(None);
     }
-    let allowed = Command::new("sudo").args(["-n", "true"]).stderr(Stdio::null()).status().context("running sudo")?;
+    let allowed =
+        Command::new("sudo").args(["-n", "true"]).stderr(Stdio::null()).status().context("running sudo")?;
     Ok(allowed.success().then(|| {
         let mut sudo = Command::new("sudo");
         sudo.args(["-n", "sh"]);

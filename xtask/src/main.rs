@@ -1,7 +1,7 @@
 //! Set-up and test commands of the repository: `cargo xtask --help`.
 //!
-//! No signal is handled here on purpose. Servers and test runs live in [`tasker_services::Home`]s, and those end with this process
-//! however it ends.
+//! No signal is handled here on purpose. Servers and test runs live in [`tasker_services::Home`]s, and those
+//! end with this process however it ends.
 
 mod dashboard;
 mod fuzz;
@@ -82,7 +82,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// How long all tests may take, their compilation included: a test that waits for ever would keep CI until it is stopped without a word.
+/// How long all tests may take, their compilation included: a test that waits for ever would keep CI until it
+/// is stopped without a word.
 const LONGEST_TESTS: &str = "50m";
 /// What `timeout` ends with then.
 const TIMED_OUT: i32 = 124;
@@ -116,7 +117,8 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
     tests.args(["--kill-after=60s", LONGEST_TESTS]).arg(cargo.get_program()).args(cargo.get_args());
     tests.args(arguments).envs(variables(&rabbitmq, &mariadb));
     if env::var_os("RUST_TEST_THREADS").is_none() {
-        // Most of them wait for servers and processes most of the time: with as many as there are cores, half of these idle.
+        // Most of them wait for servers and processes most of the time: with as many as there are cores, half
+        // of these idle.
         let cores = thread::available_parallelism().map_or(2, usize::from);
         tests.env("RUST_TEST_THREADS", (cores + cores.div_ceil(2)).to_string());
     }
@@ -137,7 +139,10 @@ fn soak(arguments: &[String]) -> anyhow::Result<()> {
 fn services() -> anyhow::Result<()> {
     install::what_is_missing(install::FOR_TESTS)?;
     let (rabbitmq, mariadb) = start()?;
-    println!("# RabbitMQ: guest / guest, management at {}", rabbitmq.management_url().trim_end_matches("api"));
+    println!(
+        "# RabbitMQ: guest / guest, management at {}",
+        rabbitmq.management_url().trim_end_matches("api")
+    );
     println!("# MariaDB: root without a password");
     for (name, value) in variables(&rabbitmq, &mariadb) {
         println!("export {name}={value}");
@@ -164,7 +169,11 @@ fn start() -> anyhow::Result<(RabbitMq, MariaDb)> {
 
 /// What tells the tests where the servers are.
 fn variables(rabbitmq: &RabbitMq, mariadb: &MariaDb) -> [(&'static str, String); 3] {
-    [("TASKER_TEST_AMQP", rabbitmq.url()), ("TASKER_TEST_RABBITMQ_API", rabbitmq.management_url()), ("TASKER_TEST_MYSQL", mariadb.url())]
+    [
+        ("TASKER_TEST_AMQP", rabbitmq.url()),
+        ("TASKER_TEST_RABBITMQ_API", rabbitmq.management_url()),
+        ("TASKER_TEST_MYSQL", mariadb.url()),
+    ]
 }
 
 fn cargo(arguments: &[&str]) -> Command {

@@ -1,7 +1,8 @@
 //! `cargo xtask matrix`: the tests that meet servers, on each pair of versions that is promised.
 //!
-//! A pair is what one Debian release has. It is installed with debootstrap into a folder of its own and entered by chroot, so that this
-//! system keeps its own servers; the private servers of the tests come from there, see `tests/services`.
+//! A pair is what one Debian release has. It is installed with debootstrap into a folder of its own and
+//! entered by chroot, so that this system keeps its own servers; the private servers of the tests come from
+//! there, see `tests/services`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -27,8 +28,11 @@ const PAIRS: [Pair; 3] = [
 ];
 
 /// Names of suites, and which tests they are.
-const SUITES: [(&str, &[&str]); 3] =
-    [("conformance", &["store_conformance::", "broker_conformance::"]), ("journeys", &["journeys::"]), ("faults", &["faults::"])];
+const SUITES: [(&str, &[&str]); 3] = [
+    ("conformance", &["store_conformance::", "broker_conformance::"]),
+    ("journeys", &["journeys::"]),
+    ("faults", &["faults::"]),
+];
 
 pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
     let (mut pair, mut only) = (None, None);
@@ -36,19 +40,30 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
         match option {
             [flag, value] if flag == "--pair" => pair = Some(value.as_str()),
             [flag, value] if flag == "--only" => only = Some(value.as_str()),
-            _ => bail!("cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults]"),
+            _ => {
+                bail!("cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults]")
+            }
         }
     }
     let pairs: Vec<_> = PAIRS.iter().filter(|known| pair.is_none_or(|pair| pair == known.name)).collect();
-    let tests: Vec<_> = SUITES.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)).flat_map(|(_, tests)| *tests).collect();
+    let tests: Vec<_> = SUITES
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| only == *name))
+        .flat_map(|(_, tests)| *tests)
+        .collect();
     ensure!(!pairs.is_empty(), "`{}` is no pair: oldest, middle or newest", pair.unwrap_or_default());
     ensure!(!tests.is_empty(), "`{}` is no suite: conformance, journeys or faults", only.unwrap_or_default());
-    ensure!(is_root(), "the servers of other releases are installed and run by root: `sudo -E cargo xtask matrix`");
+    ensure!(
+        is_root(),
+        "the servers of other releases are installed and run by root: `sudo -E cargo xtask matrix`"
+    );
     install::what_is_missing(install::FOR_RELEASES)?;
 
     let mut results = Vec::new();
     for pair in pairs {
-        let root = pair.root().with_context(|| format!("installing {} of {}", pair.packages.join(" and "), pair.release))?;
+        let root = pair
+            .root()
+            .with_context(|| format!("installing {} of {}", pair.packages.join(" and "), pair.release))?;
         let versions = pair.versions(&root)?;
         eprintln!("{}: {versions}", pair.name);
         let mut suite = Command::new(env::current_exe().context("where this program is")?);

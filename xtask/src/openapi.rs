@@ -1,7 +1,8 @@
 //! `cargo xtask openapi`: whether the interface does what its description says, tried by schemathesis.
 //!
-//! Schemathesis makes requests from `/openapi.json`, valid ones and invalid ones, and holds every answer against it. `tests/openapi` has
-//! what it is told: the configuration of the platform and its own. The platform is one process of its own; nothing else is touched.
+//! Schemathesis makes requests from `/openapi.json`, valid ones and invalid ones, and holds every answer
+//! against it. `tests/openapi` has what it is told: the configuration of the platform and its own. The
+//! platform is one process of its own; nothing else is touched.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ pub(super) fn check(arguments: &[String]) -> anyhow::Result<()> {
     let mut platform = Platform::start(&tools, &home)?;
     let open = platform.tried(&tools, &home, None)?;
     platform.process.stop(PATIENCE)?;
-    // A token that is made while the platform runs counts a moment later. One that is there when it starts counts at once.
+    // A token that is made while the platform runs counts a moment later. One that is there when it starts
+    // counts at once.
     let token = home.join("token");
     let mut create = Command::new(&tools.tasker);
     create.args(["token", "create", "--name", "schemathesis", "--scope", "admin", "--out"]).arg(&token);
@@ -84,7 +86,9 @@ impl Platform {
         _ = std::fs::remove_file(home.join("tasker.log"));
         let mut up = Command::new(&tools.tasker);
         up.args(["up", "--listen", "127.0.0.1:0", "--data-dir"]).arg(home.join("data"));
-        up.arg("--config").arg(tools.told.join("platform.config.yaml")).env("TASKER_ENDPOINT__HANDLERS_DIR", tools.told.join("handlers"));
+        up.arg("--config")
+            .arg(tools.told.join("platform.config.yaml"))
+            .env("TASKER_ENDPOINT__HANDLERS_DIR", tools.told.join("handlers"));
         let mut process = home.start("tasker", &mut up)?;
         let log = home.join("tasker.log");
         let url = process.ready(PATIENCE, || {
@@ -96,11 +100,24 @@ impl Platform {
     }
 
     /// Lets schemathesis loose on it.
-    fn tried(&mut self, tools: &Tools, home: &Home, token: Option<&str>) -> anyhow::Result<std::process::ExitStatus> {
-        eprintln!("Running schemathesis {}", if token.is_some() { "with a token" } else { "without a token" });
+    fn tried(
+        &mut self,
+        tools: &Tools,
+        home: &Home,
+        token: Option<&str>,
+    ) -> anyhow::Result<std::process::ExitStatus> {
+        eprintln!(
+            "Running schemathesis {}",
+            if token.is_some() { "with a token" } else { "without a token" }
+        );
         let mut tester = Command::new(&tools.schemathesis);
         tester.arg("--config-file").arg(tools.told.join("schemathesis.toml"));
-        tester.args(["run", &format!("{}/openapi.json", self.url), "--max-examples", &tools.examples.to_string()]);
+        tester.args([
+            "run",
+            &format!("{}/openapi.json", self.url),
+            "--max-examples",
+            &tools.examples.to_string(),
+        ]);
         // The same requests every time, and nothing of an earlier run.
         tester.args(["--seed", "1", "--generation-database", "none"]);
         if let Some(token) = token {
@@ -121,15 +138,26 @@ fn schemathesis(environment: &Path) -> anyhow::Result<PathBuf> {
     if !pip.is_file() {
         install::what_is_missing(install::FOR_OPENAPI)?;
         // Debian has the part that brings pip in a package of its own, which has no program to look for.
-        if !Command::new("python3").args(["-c", "import ensurepip"]).status().context("running python3")?.success() {
+        if !Command::new("python3")
+            .args(["-c", "import ensurepip"])
+            .status()
+            .context("running python3")?
+            .success()
+        {
             install::packages(&["python3-venv"])?;
         }
-        let made = Command::new("python3").args(["-m", "venv"]).arg(environment).status().context("running python3")?;
+        let made = Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(environment)
+            .status()
+            .context("running python3")?;
         ensure!(made.success(), "`python3 -m venv` ended with {made}");
     }
     // It does nothing when this release is there.
-    let installed =
-        Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS]).status().context("running pip")?;
+    let installed = Command::new(pip)
+        .args(["install", "--quiet", "--disable-pip-version-check", SCHEMATHESIS])
+        .status()
+        .context("running pip")?;
     ensure!(installed.success(), "`pip install {SCHEMATHESIS}` ended with {installed}");
     Ok(program)
 }

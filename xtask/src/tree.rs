@@ -53,13 +53,15 @@ fn mirror() -> anyhow::Result<String> {
     let targets = String::from_utf8_lossy(&targets.stdout).into_owned();
     // Security updates have a label of their own.
     let found = targets.lines().find_map(|line| line.strip_suffix(" Debian Debian"));
-    let mirror = found.context("apt knows no archive of Debian: run `apt-get update`, and see /etc/apt/sources.list.d")?;
+    let mirror = found
+        .context("apt knows no archive of Debian: run `apt-get update`, and see /etc/apt/sources.list.d")?;
     Ok(mirror.to_owned())
 }
 
 /// What this machine goes through to get them.
 fn proxy() -> anyhow::Result<Option<String>> {
-    let settings = Command::new("apt-config").args(["dump", "--format", "%v", "Acquire::http::Proxy"]).output();
+    let settings =
+        Command::new("apt-config").args(["dump", "--format", "%v", "Acquire::http::Proxy"]).output();
     let proxy = String::from_utf8_lossy(&settings.context("running apt-config")?.stdout).trim().to_owned();
     Ok((!proxy.is_empty()).then_some(proxy))
 }

@@ -1,9 +1,11 @@
 //! Task queues that cost their connection when they are asked for.
 //!
-//! The broker's word about a queue ends a channel. But some defects of a queue - its process is gone, its record is broken - end the whole
-//! connection (541 and others from 500 on), or are not answered at all. Queues are asked for many at a time, and which of them it was is not
-//! said. So those that were under way are asked for one by one on the next connection, after all others; the one that ends that connection
-//! too is set aside. It is tried again with a delay that grows, since each try costs the connection of all others for a moment.
+//! The broker's word about a queue ends a channel. But some defects of a queue - its process is gone, its
+//! record is broken - end the whole connection (541 and others from 500 on), or are not answered at all.
+//! Queues are asked for many at a time, and which of them it was is not said. So those that were under way
+//! are asked for one by one on the next connection, after all others; the one that ends that connection too
+//! is set aside. It is tried again with a delay that grows, since each try costs the connection of all others
+//! for a moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +16,8 @@ use crate::backoff::Backoff;
 use crate::domain::{EndpointName, TaskType};
 
 /// When a queue that has cost a connection is asked for again.
-const RETRY: Backoff = Backoff { first: std::time::Duration::from_secs(2), max: std::time::Duration::from_secs(600) };
+const RETRY: Backoff =
+    Backoff { first: std::time::Duration::from_secs(2), max: std::time::Duration::from_secs(600) };
 
 /// A task queue: whose, and for which type.
 pub(super) type Subscription = (TaskType, EndpointName);
@@ -57,7 +60,8 @@ impl Aside {
         if asked.len() > 1 {
             self.suspects.append(&mut asked);
         } else if let Some(subscription) = asked.pop_first() {
-            let failures = self.blamed.get(&subscription).map_or(0, |blamed| blamed.failures).saturating_add(1);
+            let failures =
+                self.blamed.get(&subscription).map_or(0, |blamed| blamed.failures).saturating_add(1);
             let wait = RETRY.jittered(failures);
             let (task_type, endpoint) = &subscription;
             warn!(

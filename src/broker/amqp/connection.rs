@@ -1,9 +1,9 @@
 //! One connection to RabbitMQ, for ever.
 //!
-//! Owns connecting, declaring what the role needs, noticing that the link is dead, tearing it down and trying again. Users
-//! see a [`watch`] of the present [`Session`] and tell it when anything on it failed; they never repair a connection, they
-//! wait for the next. The client library's own recovery stays off: it gives up after a number of tries and says nothing,
-//! and it replays a topology that one missing queue can wedge.
+//! Owns connecting, declaring what the role needs, noticing that the link is dead, tearing it down and trying
+//! again. Users see a [`watch`] of the present [`Session`] and tell it when anything on it failed; they never
+//! repair a connection, they wait for the next. The client library's own recovery stays off: it gives up
+//! after a number of tries and says nothing, and it replays a topology that one missing queue can wedge.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,8 +30,8 @@ use super::trouble;
 use crate::backoff::Backoff;
 use crate::config::MessageQueue;
 
-/// For a connection to be made, the handshake included. The library has no deadline of its own: a port that accepts and
-/// stays silent would hold it for ever.
+/// For a connection to be made, the handshake included. The library has no deadline of its own: a port that
+/// accepts and stays silent would hold it for ever.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// For the polite end of a connection that is to be given up anyway.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
@@ -40,9 +40,9 @@ const HEALTHY_TIME: Duration = Duration::from_secs(60);
 /// How often the state of the connection is looked at, besides listening to its events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The largest frame of an endpoint. The library keeps two buffers of 32 frames for each connection: with the usual 128 KiB
-/// they would be most of the memory of an endpoint that has nothing to do. Larger bodies go in several frames; headers that
-/// go to endpoints are far below. RabbitMQ 4.1 and newer want at least 8 KiB.
+/// The largest frame of an endpoint. The library keeps two buffers of 32 frames for each connection: with the
+/// usual 128 KiB they would be most of the memory of an endpoint that has nothing to do. Larger bodies go in
+/// several frames; headers that go to endpoints are far below. RabbitMQ 4.1 and newer want at least 8 KiB.
 const ENDPOINT_FRAME: u32 = 16 * 1024;
 
 /// What a connection is for.
@@ -50,8 +50,8 @@ const ENDPOINT_FRAME: u32 = 16 * 1024;
 pub(super) enum Purpose {
     /// An endpoint's only one.
     All,
-    /// Apart, because a broker under a memory or disk alarm stops reading from connections that publish, and with the
-    /// messages the acknowledgements on them.
+    /// Apart, because a broker under a memory or disk alarm stops reading from connections that publish, and
+    /// with the messages the acknowledgements on them.
     Publish,
     /// Apart for the same reason.
     Consume,
@@ -89,11 +89,14 @@ impl Session {
         within("opening a channel", self.connection.create_channel()).await
     }
 
-    /// Declares once more what the role needs, after a channel has ended. The broker's word about one exchange or queue is noted, and
-    /// takes nothing away from the others.
+    /// Declares once more what the role needs, after a channel has ended. The broker's word about one
+    /// exchange or queue is noted, and takes nothing away from the others.
     pub(super) async fn declare(&self) -> Result<(), LinkError> {
         let refused = match &self.role {
-            Role::Api { types } => self.declare_each(Unit::SHARED.into_iter().chain(types.iter().map(Unit::Type)).collect()).await?,
+            Role::Api { types } => {
+                self.declare_each(Unit::SHARED.into_iter().chain(types.iter().map(Unit::Type)).collect())
+                    .await?
+            }
             Role::Endpoint => self.declare_each(Unit::SHARED.to_vec()).await?,
             role => {
                 let channel = self.channel().await?;
@@ -109,7 +112,9 @@ impl Session {
     async fn declare_each(&self, units: Vec<Unit<'_>>) -> Result<Refused, LinkError> {
         let channel = self.channel().await?;
         match topology::declare(&channel, &self.names, &units).await {
-            Ok(()) => within("closing a channel", channel.close(200, "declared".into())).await.map(|()| Refused::new()),
+            Ok(()) => within("closing a channel", channel.close(200, "declared".into()))
+                .await
+                .map(|()| Refused::new()),
             Err(error) if error.scope() == Scope::Connection || !self.lives() => Err(error),
             Err(_) => {
                 let mut refused = Refused::new();
@@ -126,7 +131,8 @@ impl Session {
         }
     }
 
-    /// Declares one part of the topology on a channel of its own. The inner error is the broker's word about it.
+    /// Declares one part of the topology on a channel of its own. The inner error is the broker's word about
+    /// it.
     pub(super) async fn declare_unit(&self, unit: Unit<'_>) -> Result<Result<(), LinkError>, LinkError> {
         let channel = self.channel().await?;
         let declared = topology::declare(&channel, &self.names, &[unit]).await;
@@ -240,9 +246,9 @@ impl Session {
     }
 }
 
-/// A second hold on a connection's socket, which is shut when this is dropped. The library's thread for a connection, even
-/// one that is only being made, leaves when its socket does; without this a port that accepts and stays silent would
-/// collect a thread and a socket with each attempt.
+/// A second hold on a connection's socket, which is shut when this is dropped. The library's thread for a
+/// connection, even one that is only being made, leaves when its socket does; without this a port that
+/// accepts and stays silent would collect a thread and a socket with each attempt.
 struct Socket(Slot);
 
 /// Where the thread that connects leaves the hold.
@@ -376,7 +382,11 @@ pub async fn try_connection(message_queue: &MessageQueue) -> Result<(), String> 
             _ = timeout(CLOSE_TIME, connection.close(200, "checked".into())).await;
             Ok(())
         }
-        Err(error) => Err(format!("cannot connect to the broker at {}: {}", options.safe_url(), trouble::explain(&error, &options).await)),
+        Err(error) => Err(format!(
+            "cannot connect to the broker at {}: {}",
+            options.safe_url(),
+            trouble::explain(&error, &options).await
+        )),
     }
 }
 
@@ -420,7 +430,10 @@ fn address(options: &AmqpOptions) -> AMQPUri {
     AMQPUri {
         scheme: if config.tls { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
         authority: AMQPAuthority {
-            userinfo: AMQPUserInfo { username: config.username.clone(), password: config.password.reveal().to_owned() },
+            userinfo: AMQPUserInfo {
+                username: config.username.clone(),
+                password: config.password.reveal().to_owned(),
+            },
             host: config.host.clone(),
             port: config.port,
         },

@@ -1,9 +1,10 @@
 //! Consumes for one [`crate::broker::Consumer`], over as many connections as it takes.
 //!
-//! Owns the feeds of one source, the control queue beside them, the order in which deliveries are handed over and their
-//! acknowledgement. An error that ends the connection gives it up; the next one is set up from the same description. An error
-//! that ends a channel costs the queues on that channel: they are tried again, each with a backoff of its own, and all others
-//! are served meanwhile. Queues that end the connection itself are set aside, see [`super::aside`].
+//! Owns the feeds of one source, the control queue beside them, the order in which deliveries are handed over
+//! and their acknowledgement. An error that ends the connection gives it up; the next one is set up from the
+//! same description. An error that ends a channel costs the queues on that channel: they are tried again,
+//! each with a backoff of its own, and all others are served meanwhile. Queues that end the connection itself
+//! are set aside, see [`super::aside`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::pending;
@@ -85,7 +86,11 @@ impl Subscriber {
                 Ok(End::Dropped | End::Closed) => return,
                 Err(error) => {
                     let blocked = session.is_blocked();
-                    let reason = if error.may_be_for_one_queue() && !blocked { Some(error.to_string()) } else { session.last_word() };
+                    let reason = if error.may_be_for_one_queue() && !blocked {
+                        Some(error.to_string())
+                    } else {
+                        session.last_word()
+                    };
                     self.aside.ended(reason);
                     session.fail(&error);
                 }
@@ -120,8 +125,12 @@ impl Subscriber {
     async fn set_up(&mut self, session: &Session) -> Result<Line, LinkError> {
         let mut line = Line::new();
         match self.source.clone() {
-            Source::Responses => line.add(self.of_api(session, self.names.responses()?, false).await?, vec![Whose::Responses]),
-            Source::Presence => line.add(self.of_api(session, self.names.presence()?, true).await?, vec![Whose::Presence]),
+            Source::Responses => {
+                line.add(self.of_api(session, self.names.responses()?, false).await?, vec![Whose::Responses])
+            }
+            Source::Presence => {
+                line.add(self.of_api(session, self.names.presence()?, true).await?, vec![Whose::Presence])
+            }
             Source::Tasks(wanted) => {
                 self.listen_to_control(session, &mut line).await?;
                 self.subscribe(session, &mut line, wanted).await?;
@@ -131,8 +140,8 @@ impl Subscriber {
         Ok(line)
     }
 
-    /// Consumes a queue of the API, alone or beside other processes. While the broker refuses it, or another process has it alone, the
-    /// connection is left to those who share it.
+    /// Consumes a queue of the API, alone or beside other processes. While the broker refuses it, or another
+    /// process has it alone, the connection is left to those who share it.
     async fn of_api(&self, session: &Session, queue: ShortString, alone: bool) -> Result<Opened, LinkError> {
         let (mut held, mut failures) = (None, 0u32);
         loop {
@@ -158,7 +167,9 @@ impl Subscriber {
             }
             match (changed, is_held) {
                 (true, true) => info!(%queue, "another API process reads the queue `{queue}`; standing by"),
-                (true, false) => warn!(%queue, "the broker refuses the queue `{queue}`; trying again: {error}"),
+                (true, false) => {
+                    warn!(%queue, "the broker refuses the queue `{queue}`; trying again: {error}")
+                }
                 (false, _) => {}
             }
             sleep(if is_held { STANDBY } else { Backoff::CONNECTION }.jittered(failures)).await;
@@ -178,15 +189,23 @@ impl Subscriber {
         };
         match opened.await {
             Ok(control) => line.control.opened(control),
-            Err(error) if error.scope() != Scope::Connection && session.lives() => line.control.refused(&error),
+            Err(error) if error.scope() != Scope::Connection && session.lives() => {
+                line.control.refused(&error)
+            }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
     /// Takes up task queues; those that cannot be had now are kept in the line's `refused`.
-    async fn subscribe(&mut self, session: &Session, line: &mut Line, wanted: Vec<Subscription>) -> Result<(), LinkError> {
-        let (suspects, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|subscription| self.aside.is_suspect(subscription));
+    async fn subscribe(
+        &mut self,
+        session: &Session,
+        line: &mut Line,
+        wanted: Vec<Subscription>,
+    ) -> Result<(), LinkError> {
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|subscription| self.aside.is_suspect(subscription));
         self.subscribe_together(session, line, others).await?;
         for subscription in suspects {
             match self.aside.not_yet(&subscription) {
@@ -199,13 +218,20 @@ impl Subscriber {
     }
 
     /// The same without regard to what they may cost.
-    async fn subscribe_together(&mut self, session: &Session, line: &mut Line, wanted: Vec<Subscription>) -> Result<(), LinkError> {
+    async fn subscribe_together(
+        &mut self,
+        session: &Session,
+        line: &mut Line,
+        wanted: Vec<Subscription>,
+    ) -> Result<(), LinkError> {
         self.aside.ask(&wanted);
         let (names, named_only, aside) = (&self.names, &self.named_only, &mut self.aside);
         let feeds: Vec<_> = wanted.chunks(QUEUES).map(<[_]>::to_vec).collect();
         let mut feeds = futures::stream::iter(feeds)
             .map(|wanted| {
-                let has_left = |subscription: &_| named_only.lock().unwrap_or_else(PoisonError::into_inner).contains(subscription);
+                let has_left = |subscription: &_| {
+                    named_only.lock().unwrap_or_else(PoisonError::into_inner).contains(subscription)
+                };
                 Feed::tasks(session, names, wanted, self.prefetch, has_left)
             })
             .buffer_unordered(FEEDS_AT_ONCE);
@@ -229,7 +255,11 @@ impl Subscriber {
                     aside.answered(subscription);
                     line.had(task_type, endpoint);
                     let direct = names.direct(task_type)?;
-                    whose.push(Whose::Tasks { task_type: task_type.clone(), endpoint: endpoint.clone(), direct });
+                    whose.push(Whose::Tasks {
+                        task_type: task_type.clone(),
+                        endpoint: endpoint.clone(),
+                        direct,
+                    });
                 }
                 line.add(opened, whose);
             }
@@ -239,7 +269,11 @@ impl Subscriber {
 
     /// Says what is refused, before anything comes of what is not.
     fn tell(&self, line: &Line) {
-        let now: Refusals = line.refused.iter().map(|(subscription, waiting)| (subscription.clone(), waiting.refusal.clone())).collect();
+        let now: Refusals = line
+            .refused
+            .iter()
+            .map(|(subscription, waiting)| (subscription.clone(), waiting.refusal.clone()))
+            .collect();
         self.refused.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;
@@ -253,7 +287,8 @@ impl Subscriber {
             let retry_at = line.retry_at();
             // Borrowed apart, so that each branch below takes what it needs.
             let Line { outbox, items, control, mark, .. } = &mut *line;
-            // The brake: while the receiver is busy, nothing more is taken, and the broker stops at the prefetch.
+            // The brake: while the receiver is busy, nothing more is taken, and the broker stops at the
+            // prefetch.
             let hungry = outbox.is_empty();
             tokio::select! {
                 biased;
@@ -325,7 +360,9 @@ impl Whose {
 
     fn origin(&self, exchange: &ShortString) -> Origin {
         match self {
-            Self::Tasks { task_type, endpoint, direct } if exchange == direct => Origin::Named(task_type.clone(), endpoint.clone()),
+            Self::Tasks { task_type, endpoint, direct } if exchange == direct => {
+                Origin::Named(task_type.clone(), endpoint.clone())
+            }
             Self::Tasks { task_type, endpoint, .. } => Origin::All(task_type.clone(), endpoint.clone()),
             Self::Responses => Origin::Responses,
             Self::Presence => Origin::Presence,
@@ -423,19 +460,25 @@ impl Line {
             let (task_type, endpoint) = &subscription;
             let queue = format!("the queue of endpoint `{endpoint}` for `{task_type}`");
             match refusal.held {
-                true => warn!(%task_type, %endpoint, "another process consumes {queue}; standing by until it is free: {error}"),
+                true => {
+                    warn!(%task_type, %endpoint, "another process consumes {queue}; standing by until it is free: {error}")
+                }
                 false => warn!(%task_type, %endpoint, "the broker refuses {queue}; trying again: {error}"),
             }
         }
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
         let backoff = if refusal.held { STANDBY } else { Backoff::CONNECTION };
-        self.refused.insert(subscription, Waiting { refusal, failures, retry_at: Instant::now() + backoff.jittered(failures) });
+        self.refused.insert(
+            subscription,
+            Waiting { refusal, failures, retry_at: Instant::now() + backoff.jittered(failures) },
+        );
     }
 
     /// Notes that a task queue is not asked for now, since that costs the connection.
     fn set_aside(&mut self, subscription: Subscription, blamed: &Blamed) {
         let Blamed { reason, failures, retry_at } = blamed.clone();
-        self.refused.insert(subscription, Waiting { refusal: Refusal { held: false, reason }, failures, retry_at });
+        self.refused
+            .insert(subscription, Waiting { refusal: Refusal { held: false, reason }, failures, retry_at });
     }
 
     /// Notes that a task queue is consumed.
@@ -463,7 +506,11 @@ impl Line {
     /// The task queues to try again now.
     fn due(&self) -> Vec<Subscription> {
         let now = Instant::now();
-        self.refused.iter().filter(|(_, waiting)| waiting.retry_at <= now).map(|(subscription, _)| subscription.clone()).collect()
+        self.refused
+            .iter()
+            .filter(|(_, waiting)| waiting.retry_at <= now)
+            .map(|(subscription, _)| subscription.clone())
+            .collect()
     }
 
     fn arrived(&mut self, feed: usize, (place, item): Item) -> Result<(), LinkError> {
@@ -480,20 +527,33 @@ impl Line {
         Ok(())
     }
 
-    async fn control_arrived(&mut self, session: &Session, item: Option<lapin::Result<message::Delivery>>) -> Result<(), LinkError> {
+    async fn control_arrived(
+        &mut self,
+        session: &Session,
+        item: Option<lapin::Result<message::Delivery>>,
+    ) -> Result<(), LinkError> {
         let delivery = delivered(item)?;
         let Some(control) = &self.control.queue else { return Ok(()) };
         let origins: Vec<Origin> = control_keys(delivery.routing_key.as_str(), &delivery.properties)
             .filter_map(|key| control.listeners.get(key))
             .map(|(task_type, endpoint)| Origin::Control(task_type.clone(), endpoint.clone()))
             .collect();
-        // At once: it would be lost with the connection anyway, and must not wait behind tasks that are held back.
+        // At once: it would be lost with the connection anyway, and must not wait behind tasks that are held
+        // back.
         let options = BasicAckOptions::default();
-        tolerate(session, within("acknowledging", control.channel.basic_ack(delivery.delivery_tag, options)).await)?;
+        tolerate(
+            session,
+            within("acknowledging", control.channel.basic_ack(delivery.delivery_tag, options)).await,
+        )?;
         let body = Bytes::from(delivery.data);
         for origin in origins {
             let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
-            self.outbox.push_back(Delivery { origin, body: body.clone(), redelivered: delivery.redelivered, acker });
+            self.outbox.push_back(Delivery {
+                origin,
+                body: body.clone(),
+                redelivered: delivery.redelivered,
+                acker,
+            });
         }
         Ok(())
     }
@@ -501,9 +561,12 @@ impl Line {
     async fn acknowledge(&mut self, session: &Session) -> Result<(), LinkError> {
         let through = self.mark.through.load(Ordering::Acquire);
         // At the same time: each waits until its frame is written.
-        for acknowledged in join_all(self.feeds.iter_mut().flatten().map(|feed| feed.acknowledge(through))).await {
+        for acknowledged in
+            join_all(self.feeds.iter_mut().flatten().map(|feed| feed.acknowledge(through))).await
+        {
             match tolerate(session, acknowledged) {
-                // The end of the channel comes through its deliveries, and what was not acknowledged comes again.
+                // The end of the channel comes through its deliveries, and what was not acknowledged comes
+                // again.
                 Err(error) if error.scope() != Scope::Connection && session.lives() => {}
                 other => other?,
             }
@@ -520,8 +583,8 @@ fn delivered(item: Option<lapin::Result<message::Delivery>>) -> Result<message::
     }
 }
 
-/// On a blocked connection nothing is written, acknowledgements included; they go out when it is free again, and a new
-/// connection would be blocked as well.
+/// On a blocked connection nothing is written, acknowledgements included; they go out when it is free again,
+/// and a new connection would be blocked as well.
 fn tolerate(session: &Session, acknowledged: Result<(), LinkError>) -> Result<(), LinkError> {
     match acknowledged {
         Err(LinkError::Silent { .. }) if session.is_blocked() => Ok(()),
@@ -547,8 +610,11 @@ impl Control {
 
     async fn listen(&mut self, names: &Names, subscriptions: &[Subscription]) -> Result<(), LinkError> {
         topology::bind_control(&self.channel, names, &self.queue, subscriptions).await?;
-        self.listeners
-            .extend(subscriptions.iter().map(|subscription| (control_key(&subscription.0, &subscription.1), subscription.clone())));
+        self.listeners.extend(
+            subscriptions
+                .iter()
+                .map(|subscription| (control_key(&subscription.0, &subscription.1), subscription.clone())),
+        );
         Ok(())
     }
 
@@ -564,8 +630,8 @@ async fn next_control(control: &mut Option<Control>) -> Option<lapin::Result<mes
     }
 }
 
-/// Leaves it to the task that owns the channel to tell the broker: so acknowledgements never overtake each other, and many
-/// in a row become one frame. After a cut there is nobody left who looks at the mark.
+/// Leaves it to the task that owns the channel to tell the broker: so acknowledgements never overtake each
+/// other, and many in a row become one frame. After a cut there is nobody left who looks at the mark.
 #[derive(Debug)]
 struct AmqpAcker {
     mark: Arc<Mark>,

@@ -1,9 +1,9 @@
 //! A channel that consumes one or more queues.
 //!
-//! Owns the order of its deliveries and what of them may be acknowledged. A broker numbers the deliveries of a channel,
-//! and one acknowledgement covers a number and all before it; the library hands them out by queue, each in a stream of
-//! its own. So a feed puts them back into the order of their numbers: what is passed on was preceded by all smaller ones,
-//! and acknowledging it cannot take away what nobody has seen.
+//! Owns the order of its deliveries and what of them may be acknowledged. A broker numbers the deliveries of
+//! a channel, and one acknowledgement covers a number and all before it; the library hands them out by queue,
+//! each in a stream of its own. So a feed puts them back into the order of their numbers: what is passed on
+//! was preceded by all smaller ones, and acknowledging it cannot take away what nobody has seen.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,8 +18,8 @@ use super::link_error::{LinkError, Scope, within};
 use super::topology::{self, Names};
 use crate::domain::{EndpointName, TaskType};
 
-/// Task queues on one channel. Few enough that a refusal, which ends the channel, costs little; many enough that
-/// thousands of queues fit into the 2047 channels of a connection.
+/// Task queues on one channel. Few enough that a refusal, which ends the channel, costs little; many enough
+/// that thousands of queues fit into the 2047 channels of a connection.
 pub(super) const QUEUES: usize = 64;
 
 /// An item of a feed: which of its queues, and what came; `None` when the broker ended the consumer.
@@ -28,7 +28,8 @@ pub(super) type Item = (usize, Option<lapin::Result<message::Delivery>>);
 pub(super) struct Feed {
     channel: Channel,
     order: InOrder<(usize, message::Delivery)>,
-    /// The running number of the consumer, and the broker's number, of what was passed on and not acknowledged.
+    /// The running number of the consumer, and the broker's number, of what was passed on and not
+    /// acknowledged.
     passed: VecDeque<(u64, u64)>,
 }
 
@@ -51,9 +52,15 @@ impl Feed {
     }
 
     /// Consumes one queue of the API, alone or beside others.
-    pub(super) async fn of_api(session: &Session, queue: ShortString, alone: bool, prefetch: u16) -> Result<Opened, LinkError> {
+    pub(super) async fn of_api(
+        session: &Session,
+        queue: ShortString,
+        alone: bool,
+        prefetch: u16,
+    ) -> Result<Opened, LinkError> {
         let channel = channel(session, prefetch).await?;
-        // Asked first: the broker logs each refusal as an error, and a process that stands by tries for as long as it lives.
+        // Asked first: the broker logs each refusal as an error, and a process that stands by tries for as
+        // long as it lives.
         if alone && is_consumed(&channel, queue.clone()).await? {
             within("closing a channel", channel.close(200, "consumed by another process".into())).await?;
             return Err(LinkError::Held);
@@ -62,8 +69,8 @@ impl Feed {
         Ok(Opened { items: items(0, consumer), feed: Self::new(channel), subscriptions: Vec::new() })
     }
 
-    /// Declares and consumes task queues. Those the broker refuses are set aside and the others tried again without them,
-    /// on a new channel, since a refusal ends the old one.
+    /// Declares and consumes task queues. Those the broker refuses are set aside and the others tried again
+    /// without them, on a new channel, since a refusal ends the old one.
     pub(super) async fn tasks(
         session: &Session,
         names: &Names,
@@ -107,11 +114,14 @@ impl Feed {
         named_only: &impl Fn(&(TaskType, EndpointName)) -> bool,
     ) -> Result<Opened, (usize, LinkError)> {
         // Before there is a channel: a name that does not fit would leave it behind.
-        let queues = topology::blame(wanted.iter().map(|(task_type, endpoint)| names.task_queue(task_type, endpoint)))?;
+        let queues = topology::blame(
+            wanted.iter().map(|(task_type, endpoint)| names.task_queue(task_type, endpoint)),
+        )?;
         let channel = channel(session, prefetch).await.map_err(|error| (0, error))?;
         topology::declare_task_queues(&channel, names, wanted).await?;
         // Exclusive: two processes of one name would each run half of the tasks and both answer for it.
-        let consumers = topology::blame(join_all(queues.into_iter().map(|queue| consume(&channel, queue, true))).await)?;
+        let consumers =
+            topology::blame(join_all(queues.into_iter().map(|queue| consume(&channel, queue, true))).await)?;
         let leavers: Vec<bool> = wanted.iter().map(named_only).collect();
         topology::join_fanout(&channel, names, wanted, &leavers).await?;
         let streams = consumers.into_iter().enumerate().map(|(place, consumer)| items(place, consumer));
@@ -120,7 +130,11 @@ impl Feed {
     }
 
     /// Takes what came and answers what may be passed on now.
-    pub(super) fn arrived(&mut self, place: usize, delivery: message::Delivery) -> Vec<(usize, message::Delivery)> {
+    pub(super) fn arrived(
+        &mut self,
+        place: usize,
+        delivery: message::Delivery,
+    ) -> Vec<(usize, message::Delivery)> {
         self.order.arrived(delivery.delivery_tag, (place, delivery))
     }
 
@@ -136,7 +150,9 @@ impl Feed {
             last = Some(tag);
         }
         match last {
-            Some(tag) => within("acknowledging", self.channel.basic_ack(tag, BasicAckOptions { multiple: true })).await,
+            Some(tag) => {
+                within("acknowledging", self.channel.basic_ack(tag, BasicAckOptions { multiple: true })).await
+            }
             None => Ok(()),
         }
     }
@@ -161,13 +177,18 @@ async fn is_consumed(channel: &Channel, queue: ShortString) -> Result<bool, Link
     Ok(within("asking for the consumers of a queue", asked).await?.consumer_count() > 0)
 }
 
-pub(super) async fn consume(channel: &Channel, queue: ShortString, exclusive: bool) -> Result<Consumer, LinkError> {
+pub(super) async fn consume(
+    channel: &Channel,
+    queue: ShortString,
+    exclusive: bool,
+) -> Result<Consumer, LinkError> {
     let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
-    within("consuming", channel.basic_consume(queue, ShortString::default(), options, FieldTable::default())).await
+    within("consuming", channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()))
+        .await
 }
 
-/// What comes from one consumer, with its end as an item of its own: a stream that merely ended would go unnoticed among
-/// others.
+/// What comes from one consumer, with its end as an item of its own: a stream that merely ended would go
+/// unnoticed among others.
 pub(super) fn items(place: usize, consumer: Consumer) -> BoxStream<'static, Item> {
     consumer.map(move |item| (place, Some(item))).chain(futures::stream::iter([(place, None)])).boxed()
 }

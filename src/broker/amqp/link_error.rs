@@ -48,7 +48,9 @@ impl LinkError {
             Self::ConsumerEnded | Self::Returned | Self::Held => Scope::Channel,
             Self::Silent { .. } | Self::Ended(_) => Scope::Connection,
             Self::Amqp { source, .. } => match source.kind() {
-                ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => Scope::Channel,
+                ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)) => {
+                    Scope::Channel
+                }
                 // The library's own word when something is sent on a channel that the broker has just closed.
                 ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidChannel(_) => Scope::Channel,
                 _ => Scope::Connection,
@@ -81,9 +83,13 @@ impl LinkError {
         let refused = AMQPSoftError::ACCESSREFUSED.get_id();
         match self {
             Self::Amqp { source, .. } => match source.kind() {
-                ErrorKind::ProtocolError(error) if error.get_id() == refused => {
-                    error.get_message().as_str().split_once("exchange '")?.1.split_once('\'').map(|(name, _)| name)
-                }
+                ErrorKind::ProtocolError(error) if error.get_id() == refused => error
+                    .get_message()
+                    .as_str()
+                    .split_once("exchange '")?
+                    .1
+                    .split_once('\'')
+                    .map(|(name, _)| name),
                 _ => None,
             },
             _ => None,
@@ -93,7 +99,8 @@ impl LinkError {
     /// Whether somebody else consumes the queue. The broker uses the same number for a missing permission, so
     /// the text decides.
     pub(super) fn is_held(&self) -> bool {
-        let (refused, locked) = (AMQPSoftError::ACCESSREFUSED.get_id(), AMQPSoftError::RESOURCELOCKED.get_id());
+        let (refused, locked) =
+            (AMQPSoftError::ACCESSREFUSED.get_id(), AMQPSoftError::RESOURCELOCKED.get_id());
         matches!(self, Self::Held)
             || matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error)
             if error.get_id() == locked || error.get_id() == refused && error.get_message().as_str().contains("exclusive use")))
@@ -107,7 +114,10 @@ pub(super) fn is_an_end_by_the_broker(error: &lapin::Error) -> bool {
 }
 
 /// Waits for an answer of the broker, but not for ever.
-pub(super) async fn within<T>(what: &'static str, answer: impl Future<Output = lapin::Result<T>>) -> Result<T, LinkError> {
+pub(super) async fn within<T>(
+    what: &'static str,
+    answer: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, LinkError> {
     match timeout(ANSWER_TIME, answer).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(LinkError::Amqp { what, source }),
@@ -126,7 +136,10 @@ mod tests {
     use super::*;
 
     fn amqp(kind: impl Into<AMQPErrorKind>, message: &str) -> LinkError {
-        LinkError::Amqp { what: "declaring", source: ErrorKind::ProtocolError(AMQPError::new(kind.into(), message.into())).into() }
+        LinkError::Amqp {
+            what: "declaring",
+            source: ErrorKind::ProtocolError(AMQPError::new(kind.into(), message.into())).into(),
+        }
     }
 
     fn library(kind: ErrorKind) -> LinkError {
@@ -137,7 +150,8 @@ mod tests {
     fn says_how_much_an_error_ends() {
         use {AMQPHardError as H, AMQPSoftError as S};
         let in_use = "ACCESS_REFUSED - queue 'ex.worker.a' in vhost '/' in exclusive use";
-        let locked = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'ex.worker.a' in vhost '/'";
+        let locked =
+            "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'ex.worker.a' in vhost '/'";
         let not_allowed = "ACCESS_REFUSED - access to queue 'ex.worker.a' in vhost '/' refused for user 'u'";
         // The error, what it ends, whether it is the broker's word about the request, whether another process
         // has the queue.
@@ -160,12 +174,32 @@ mod tests {
             (amqp(H::NOTALLOWED, ""), Scope::Connection, false, false),
             (amqp(H::NOTIMPLEMENTED, ""), Scope::Connection, false, false),
             (amqp(H::INTERNALERROR, ""), Scope::Connection, false, false),
-            (library(ErrorKind::InvalidChannelState(ChannelState::Closing, "queue.bind")), Scope::Channel, false, false),
-            (library(ErrorKind::InvalidChannelState(ChannelState::Error, "basic.consume")), Scope::Channel, false, false),
+            (
+                library(ErrorKind::InvalidChannelState(ChannelState::Closing, "queue.bind")),
+                Scope::Channel,
+                false,
+                false,
+            ),
+            (
+                library(ErrorKind::InvalidChannelState(ChannelState::Error, "basic.consume")),
+                Scope::Channel,
+                false,
+                false,
+            ),
             (library(ErrorKind::InvalidChannel(7)), Scope::Channel, false, false),
-            (library(ErrorKind::InvalidConnectionState(ConnectionState::Closed)), Scope::Connection, false, false),
+            (
+                library(ErrorKind::InvalidConnectionState(ConnectionState::Closed)),
+                Scope::Connection,
+                false,
+                false,
+            ),
             (library(ErrorKind::MissingHeartbeatError), Scope::Connection, false, false),
-            (library(ErrorKind::IOError(Arc::new(io::ErrorKind::BrokenPipe.into()))), Scope::Connection, false, false),
+            (
+                library(ErrorKind::IOError(Arc::new(io::ErrorKind::BrokenPipe.into()))),
+                Scope::Connection,
+                false,
+                false,
+            ),
             (LinkError::Silent { what: "binding", limit: ANSWER_TIME }, Scope::Connection, false, false),
             (LinkError::Name { name: "x".repeat(300) }, Scope::Request, true, false),
             (LinkError::ConsumerEnded, Scope::Channel, false, false),
@@ -174,7 +208,11 @@ mod tests {
             (LinkError::Ended("the connection ended"), Scope::Connection, false, false),
         ];
         for (error, scope, refusal, held) in table {
-            assert_eq!((error.scope(), error.is_refusal(), error.is_held()), (scope, refusal, held), "{error:?}");
+            assert_eq!(
+                (error.scope(), error.is_refusal(), error.is_held()),
+                (scope, refusal, held),
+                "{error:?}"
+            );
         }
         for (error, blames) in [
             (amqp(H::INTERNALERROR, ""), true),
@@ -190,6 +228,9 @@ mod tests {
         let write = "ACCESS_REFUSED - access to exchange 'ex.worker' in vhost '/' refused for user 'u'";
         assert_eq!(amqp(S::ACCESSREFUSED, write).refused_exchange(), Some("ex.worker"));
         assert_eq!(amqp(S::ACCESSREFUSED, in_use).refused_exchange(), None);
-        assert_eq!(amqp(S::NOTFOUND, "NOT_FOUND - no exchange 'ex.worker' in vhost '/'").refused_exchange(), None);
+        assert_eq!(
+            amqp(S::NOTFOUND, "NOT_FOUND - no exchange 'ex.worker' in vhost '/'").refused_exchange(),
+            None
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! The broker behind RabbitMQ.
 //!
-//! `options` say how to connect · `connection` keeps a link, `links` all of one process · `link_error` is what can go
-//! wrong on one, `trouble` what to do about it · `topology` declares · `publisher` and `parts` send · `consumer` and `feed`
-//! receive, and `aside` knows the queues that cost their connection · `post` does both for HTTP tasks that workers perform.
-//! Each task here owns its channels alone; they meet in the present session of a connection, which any of them may give up.
+//! `options` say how to connect · `connection` keeps a link, `links` all of one process · `link_error` is
+//! what can go wrong on one, `trouble` what to do about it · `topology` declares · `publisher` and `parts`
+//! send · `consumer` and `feed` receive, and `aside` knows the queues that cost their connection · `post`
+//! does both for HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the
+//! present session of a connection, which any of them may give up.
 
 mod aside;
 mod connection;
@@ -49,7 +50,8 @@ pub struct AmqpBroker {
     names: Names,
     publishing: watch::Receiver<Link>,
     calls: mpsc::Sender<PublishCall>,
-    /// For dead letters, on a channel of their own: what the broker refuses of them ends no other message's channel.
+    /// For dead letters, on a channel of their own: what the broker refuses of them ends no other message's
+    /// channel.
     dead_calls: mpsc::Sender<PublishCall>,
     consuming: Sessions,
     named_only: NamedOnly,
@@ -71,8 +73,10 @@ impl AmqpBroker {
         let publisher = |sessions| {
             let (link, publishing) = watch::channel(Link::default());
             let (calls, queue) = mpsc::channel(CALLS);
-            let (safe_url, closing, refused) = (links.safe_url.clone(), links.closing.clone(), HashMap::new());
-            let publisher = Publisher { names: names.clone(), safe_url, sessions, calls: queue, link, closing, refused };
+            let (safe_url, closing, refused) =
+                (links.safe_url.clone(), links.closing.clone(), HashMap::new());
+            let publisher =
+                Publisher { names: names.clone(), safe_url, sessions, calls: queue, link, closing, refused };
             links.workers.spawn(publisher.run());
             (publishing, calls)
         };
@@ -90,12 +94,15 @@ impl AmqpBroker {
         })
     }
 
-    /// Deletes everything declared under the prefix of these options: for an installation that is given up, such as the
-    /// bench's. Nobody may be connected to it any more.
+    /// Deletes everything declared under the prefix of these options: for an installation that is given up,
+    /// such as the bench's. Nobody may be connected to it any more.
     ///
     /// # Errors
     /// When the broker cannot be reached, or refuses.
-    pub async fn remove_topology(options: &AmqpOptions, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), BrokerError> {
+    pub async fn remove_topology(
+        options: &AmqpOptions,
+        subscriptions: &[(TaskType, EndpointName)],
+    ) -> Result<(), BrokerError> {
         let types = match &options.role {
             Role::Api { types } => types.clone(),
             _ => Vec::new(),
@@ -163,7 +170,9 @@ impl Broker for AmqpBroker {
         }
         // A name that is given twice would be refused by the broker, with ourselves as the other process.
         let source = match source {
-            Source::Tasks(names) => Source::Tasks(names.into_iter().collect::<BTreeSet<_>>().into_iter().collect()),
+            Source::Tasks(names) => {
+                Source::Tasks(names.into_iter().collect::<BTreeSet<_>>().into_iter().collect())
+            }
             other => other,
         };
         if let Source::Tasks(names) = &source {

@@ -1,9 +1,9 @@
 //! From a message to what is really published: exchange, routing key, properties. Pure but for the names.
 //!
-//! Many endpoints in one publish is RabbitMQ's sender-selected distribution: the routing key names the first, a header the
-//! others. Tasks by name use `BCC`, which the broker takes away again, so that a copy does not carry everyone's name.
-//! Control uses `CC`, which stays, since one process may serve many endpoints through its one control queue and must learn
-//! which of them are meant; so control is split into small groups.
+//! Many endpoints in one publish is RabbitMQ's sender-selected distribution: the routing key names the first,
+//! a header the others. Tasks by name use `BCC`, which the broker takes away again, so that a copy does not
+//! carry everyone's name. Control uses `CC`, which stays, since one process may serve many endpoints through
+//! its one control queue and must learn which of them are meant; so control is split into small groups.
 
 use bytes::Bytes;
 use lapin::BasicProperties;
@@ -70,7 +70,8 @@ pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Resul
             .map(|(first, others)| {
                 let mut headers = headers.clone();
                 if !others.is_empty() {
-                    let others: Vec<_> = others.into_iter().map(|key| AMQPValue::LongString(key.into())).collect();
+                    let others: Vec<_> =
+                        others.into_iter().map(|key| AMQPValue::LongString(key.into())).collect();
                     headers.insert(header.into(), AMQPValue::FieldArray(FieldArray::from(others)));
                 }
                 Ok(part(exchange.clone(), short(first)?, headers))
@@ -100,7 +101,10 @@ pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Resul
 }
 
 /// The endpoints' keys that a control message was sent to.
-pub(super) fn control_keys<'a>(routing_key: &'a str, properties: &'a BasicProperties) -> impl Iterator<Item = &'a str> {
+pub(super) fn control_keys<'a>(
+    routing_key: &'a str,
+    properties: &'a BasicProperties,
+) -> impl Iterator<Item = &'a str> {
     let others = match properties.headers().as_ref().and_then(|headers| headers.inner().get(CC)) {
         Some(AMQPValue::FieldArray(keys)) => keys.as_slice(),
         _ => &[],
@@ -117,7 +121,9 @@ fn headers(about: &About) -> FieldTable {
     let mut headers = FieldTable::default();
     match about {
         About::Nothing => {}
-        About::Items(count) => drop(headers.insert(ITEMS.into(), AMQPValue::LongLongInt(i64::try_from(*count).unwrap_or(i64::MAX)))),
+        About::Items(count) => drop(
+            headers.insert(ITEMS.into(), AMQPValue::LongLongInt(i64::try_from(*count).unwrap_or(i64::MAX))),
+        ),
         About::Task { id, asked } => {
             headers.insert(TASK.into(), AMQPValue::LongString(id.to_string().into()));
             headers.insert(TRACE.into(), AMQPValue::LongString(trace_of(*id).into()));
@@ -130,14 +136,16 @@ fn headers(about: &About) -> FieldTable {
     headers
 }
 
-/// A `traceparent` (W3C Trace Context): all messages of a task are of one trace, whose number is the task's id. It is not sampled here.
+/// A `traceparent` (W3C Trace Context): all messages of a task are of one trace, whose number is the task's
+/// id. It is not sampled here.
 fn trace_of(id: TaskId) -> String {
     let trace = id.0.simple().to_string();
     format!("00-{trace}-{}-00", &trace[16..])
 }
 
 fn properties(message: &Message) -> BasicProperties {
-    let content_type = if envelope::is_list(&message.body) { "application/json-seq" } else { "application/json" };
+    let content_type =
+        if envelope::is_list(&message.body) { "application/json-seq" } else { "application/json" };
     let properties = BasicProperties::default()
         .with_content_type(ShortString::from(content_type))
         .with_delivery_mode(if message.persistent { 2 } else { 1 });
@@ -206,30 +214,48 @@ mod tests {
             assert_eq!((part.exchange.as_str(), part.routing_key.as_str()), (exchange, key), "{to:?}");
             assert_eq!(part.properties.expiration().as_ref().map(ShortString::as_str), Some("4294967295"));
         }
-        assert!(parts(&names, &message(Address::Named(task_type(), vec![])), 131_072).expect("names are short").is_empty());
+        assert!(
+            parts(&names, &message(Address::Named(task_type(), vec![])), 131_072)
+                .expect("names are short")
+                .is_empty()
+        );
     }
 
     #[test]
     fn control_names_everyone_it_is_for() {
         let endpoints: Vec<_> = (0..200).map(|n| format!("e{n}").parse().expect("a name")).collect();
-        let parts = parts(&Names::new("ex"), &message(Address::Control(task_type(), endpoints.clone())), 131_072).expect("names are short");
+        let parts =
+            parts(&Names::new("ex"), &message(Address::Control(task_type(), endpoints.clone())), 131_072)
+                .expect("names are short");
         assert_eq!(parts.len(), 4);
         let keys: Vec<_> = parts
             .iter()
-            .flat_map(|part| control_keys(part.routing_key.as_str(), &part.properties).map(str::to_owned).collect::<Vec<_>>())
+            .flat_map(|part| {
+                control_keys(part.routing_key.as_str(), &part.properties)
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
             .collect();
-        assert_eq!(keys, endpoints.iter().map(|endpoint| control_key(&task_type(), endpoint)).collect::<Vec<_>>());
+        assert_eq!(
+            keys,
+            endpoints.iter().map(|endpoint| control_key(&task_type(), endpoint)).collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn says_beside_the_body_what_it_is_about() {
         let id = TaskId(uuid::Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_00ff));
         let asked = About::Task { id, asked: Some((task_type(), 2)) };
-        let named = Address::Named(task_type(), vec!["a".parse().expect("a name"), "b".parse().expect("a name")]);
+        let named =
+            Address::Named(task_type(), vec!["a".parse().expect("a name"), "b".parse().expect("a name")]);
         let list = envelope::list(&[Bytes::from_static(b"{}"), Bytes::from_static(b"{}")]);
         let task = ["traceparent", "x-attempt", "x-task-id", "x-task-type"];
         for (message, headers, content) in [
-            (Message { about: asked.clone(), ..message(Address::All(task_type())) }, &task[..], "application/json"),
+            (
+                Message { about: asked.clone(), ..message(Address::All(task_type())) },
+                &task[..],
+                "application/json",
+            ),
             (
                 Message { about: asked, ..message(named) },
                 &["BCC", "traceparent", "x-attempt", "x-task-id", "x-task-type"],
@@ -240,7 +266,11 @@ mod tests {
                 &["traceparent", "x-task-id"],
                 "application/json",
             ),
-            (Message { about: About::Items(2), body: list, ..message(Address::Responses) }, &["x-items"], "application/json-seq"),
+            (
+                Message { about: About::Items(2), body: list, ..message(Address::Responses) },
+                &["x-items"],
+                "application/json-seq",
+            ),
         ] {
             let parts = parts(&Names::new("ex"), &message, 131_072).expect("names are short");
             let [Part { properties, .. }] = &parts[..] else { panic!("{message:?}") };

@@ -1,8 +1,9 @@
 //! Messages between those who have HTTP tasks performed and the workers that perform them.
 //!
-//! Differs from the rest of the broker in what it promises: a delivery is acknowledged for itself and in any order, since HTTP
-//! tasks end in any order, and a message that no queue takes is told to its sender, who has nobody else to ask. It knows addresses and
-//! acknowledgements; what the bodies say is the business of `http_remote`.
+//! Differs from the rest of the broker in what it promises: a delivery is acknowledged for itself and in any
+//! order, since HTTP tasks end in any order, and a message that no queue takes is told to its sender, who has
+//! nobody else to ask. It knows addresses and acknowledgements; what the bodies say is the business of
+//! `http_remote`.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicPublishOptions,
+    BasicQosOptions, ConfirmSelectOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, message};
@@ -112,19 +114,24 @@ pub struct Arrival {
 
 impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arrival").field("id", &self.id).field("death", &self.death).field("bytes", &self.body.len()).finish_non_exhaustive()
+        f.debug_struct("Arrival")
+            .field("id", &self.id)
+            .field("death", &self.death)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 
-/// The right to say what becomes of a delivery. Dropped without use, the message comes again when the link is renewed.
+/// The right to say what becomes of a delivery. Dropped without use, the message comes again when the link is
+/// renewed.
 pub struct Receipt {
     channel: Channel,
     tag: u64,
 }
 
 impl Receipt {
-    /// It is done with. Answers when the broker has been told, as far as this side can know; false when the link is gone, and the message comes
-    /// again.
+    /// It is done with. Answers when the broker has been told, as far as this side can know; false when the
+    /// link is gone, and the message comes again.
     pub async fn ack(self) -> bool {
         self.channel.basic_ack(self.tag, BasicAckOptions::default()).await.is_ok()
     }
@@ -132,7 +139,10 @@ impl Receipt {
     /// Somebody else is to have it.
     pub async fn give_back(self) {
         // A link that is gone gives it back too.
-        _ = self.channel.basic_nack(self.tag, BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await;
+        _ = self
+            .channel
+            .basic_nack(self.tag, BasicNackOptions { requeue: true, ..BasicNackOptions::default() })
+            .await;
     }
 }
 
@@ -169,16 +179,19 @@ struct Sending {
 }
 
 impl Post {
-    /// Starts to connect in the background. To be called on a tokio runtime, with the role of a caller or a worker.
+    /// Starts to connect in the background. To be called on a tokio runtime, with the role of a caller or a
+    /// worker.
     ///
-    /// The receiver gets the names of letters that no queue has taken. That is told apart from the answer of [`Self::publish`], since the
-    /// library may hand a returned message to the confirm of another one.
+    /// The receiver gets the names of letters that no queue has taken. That is told apart from the answer of
+    /// [`Self::publish`], since the library may hand a returned message to the confirm of another one.
     ///
     /// # Errors
-    /// When the configured prefix makes a name too long, or the role has no part in HTTP tasks: all other refusals pass.
+    /// When the configured prefix makes a name too long, or the role has no part in HTTP tasks: all other
+    /// refusals pass.
     pub fn start(options: AmqpOptions) -> Result<(Self, mpsc::UnboundedReceiver<Uuid>), BrokerError> {
         let (names, role) = (Names::new(&options.message_queue.exchange), options.role.clone());
-        let pool = pool_of(&names, &role).map_err(|error| BrokerError::Refused { reason: error.to_string() })?;
+        let pool =
+            pool_of(&names, &role).map_err(|error| BrokerError::Refused { reason: error.to_string() })?;
         let links = Links::new(options);
         // Apart, since a broker that is short of memory stops reading from connections that publish.
         let (sessions, consuming) = (links.keep(Purpose::Publish), links.keep(Purpose::Consume));
@@ -186,7 +199,17 @@ impl Post {
         let (link, publishing) = watch::channel(Link::default());
         let (returned, returns) = mpsc::unbounded_channel();
         let (safe_url, closing) = (links.safe_url.clone(), links.closing.clone());
-        let sender = Sender { names: names.clone(), pool, safe_url, sessions, letters: queue, link, returned, missing: false, closing };
+        let sender = Sender {
+            names: names.clone(),
+            pool,
+            safe_url,
+            sessions,
+            letters: queue,
+            link,
+            returned,
+            missing: false,
+            closing,
+        };
         links.workers.spawn(sender.run());
         Ok((Self { links, role, names, letters, publishing, consuming }, returns))
     }
@@ -201,11 +224,12 @@ impl Post {
         self.publishing.clone()
     }
 
-    /// Publishes and waits for the confirm. A confirmed letter may still be told as returned, see [`Self::start`].
+    /// Publishes and waits for the confirm. A confirmed letter may still be told as returned, see
+    /// [`Self::start`].
     ///
     /// # Errors
-    /// [`BrokerError::Disconnected`] when it was not sent, [`BrokerError::Unconfirmed`] when it may have been, [`BrokerError::NotNow`]
-    /// when no queue takes it now.
+    /// [`BrokerError::Disconnected`] when it was not sent, [`BrokerError::Unconfirmed`] when it may have
+    /// been, [`BrokerError::NotNow`] when no queue takes it now.
     pub async fn publish(&self, letter: Letter) -> Result<(), BrokerError> {
         if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
@@ -215,7 +239,9 @@ impl Post {
         }
         let (reply, answer) = oneshot::channel();
         self.letters.send(Sending { letter, reply }).await.map_err(|_| BrokerError::Closed)?;
-        answer.await.unwrap_or_else(|_| Err(BrokerError::Unconfirmed { reason: "the publisher ended".to_owned() }))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(BrokerError::Unconfirmed { reason: "the publisher ended".to_owned() }))
     }
 
     /// Starts to read; at most `prefetch` deliveries are out at the same time, without bound when it is 0.
@@ -258,7 +284,10 @@ impl Post {
 
 impl fmt::Debug for Post {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Post").field("url", &self.links.safe_url).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Post")
+            .field("url", &self.links.safe_url)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -313,7 +342,8 @@ impl Sender {
                 sending = self.letters.recv(), if in_flight.len() < IN_FLIGHT => {
                     let Some(Sending { letter, reply }) = sending else { return Ok(()) };
                     if std::mem::take(&mut self.missing) {
-                        // Nobody else need be there to declare it. Those who sent what came back send it again.
+                        // Nobody else need be there to declare it. Those who sent what came back send it
+                        // again.
                         topology::declare_http(&session.channel().await?, &self.names, &self.pool).await?;
                     }
                     let (exchange, key) = match self.address(&letter.to) {
@@ -460,11 +490,20 @@ impl Reader {
         let queue = match (self.inbox, &self.role) {
             (Inbox::Work, Role::HttpWorker { pool }) => self.names.http_work(pool)?,
             (Inbox::Replies, Role::HttpCaller { caller, .. }) => self.names.http_replies(*caller)?,
-            (Inbox::Control, Role::HttpWorker { .. }) => topology::declare_http_control(&channel, &self.names, WORKERS).await?,
-            (Inbox::Control, Role::HttpCaller { .. }) => topology::declare_http_control(&channel, &self.names, CALLERS).await?,
+            (Inbox::Control, Role::HttpWorker { .. }) => {
+                topology::declare_http_control(&channel, &self.names, WORKERS).await?
+            }
+            (Inbox::Control, Role::HttpCaller { .. }) => {
+                topology::declare_http_control(&channel, &self.names, CALLERS).await?
+            }
             _ => return Err(LinkError::Ended("there is no such inbox in this role")),
         };
-        let consume = channel.basic_consume(queue, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default());
+        let consume = channel.basic_consume(
+            queue,
+            ShortString::default(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
         let mut consumer = within("starting to consume", consume).await?;
         self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
         let mut stopped = false;
@@ -505,7 +544,12 @@ fn arrival(channel: &Channel, delivery: message::Delivery) -> Arrival {
     };
     Arrival {
         id: uuid(delivery.properties.message_id()),
-        caller: delivery.routing_key.as_str().rsplit('.').next().and_then(|caller| Uuid::try_parse(caller).ok()),
+        caller: delivery
+            .routing_key
+            .as_str()
+            .rsplit('.')
+            .next()
+            .and_then(|caller| Uuid::try_parse(caller).ok()),
         death,
         deliveries: before.saturating_add(1),
         body: Bytes::from(delivery.data),

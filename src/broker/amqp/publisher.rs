@@ -1,8 +1,9 @@
 //! Publishes on one channel, from one task.
 //!
-//! Owns the channel in confirm mode and what is in flight on it. One task, because confirms of a channel that several
-//! tasks publish on can reach the wrong message. Pipelined: up to [`IN_FLIGHT`] publishes wait for their confirms, each of
-//! which is looked at for itself. A confirm that does not come leaves a message unknown, never "not sent".
+//! Owns the channel in confirm mode and what is in flight on it. One task, because confirms of a channel that
+//! several tasks publish on can reach the wrong message. Pipelined: up to [`IN_FLIGHT`] publishes wait for
+//! their confirms, each of which is looked at for itself. A confirm that does not come leaves a message
+//! unknown, never "not sent".
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::future::Future;
@@ -113,14 +114,23 @@ impl Publisher {
         self.refused.insert(exchange, (reason, Instant::now() + LEFT_ALONE));
     }
 
-    /// Declares the types of these messages that this channel has not seen. One that is refused is left alone for a while.
-    async fn declare_types(&mut self, session: &Session, flight: &mut Flight, messages: &[Message]) -> Result<(), LinkError> {
+    /// Declares the types of these messages that this channel has not seen. One that is refused is left alone
+    /// for a while.
+    async fn declare_types(
+        &mut self,
+        session: &Session,
+        flight: &mut Flight,
+        messages: &[Message],
+    ) -> Result<(), LinkError> {
         self.refused.retain(|_, (_, until)| *until > Instant::now());
         for task_type in messages.iter().filter_map(needed_type) {
-            if flight.declared.contains(task_type) || self.refused.contains_key(&self.names.fanout(task_type)?) {
+            if flight.declared.contains(task_type)
+                || self.refused.contains_key(&self.names.fanout(task_type)?)
+            {
                 continue;
             }
-            // A publish to an exchange that is not there would end the channel, and with it everybody's messages.
+            // A publish to an exchange that is not there would end the channel, and with it everybody's
+            // messages.
             match session.declare_unit(Unit::Type(task_type)).await? {
                 Ok(()) => drop(flight.declared.insert(task_type.clone())),
                 Err(error) => {
@@ -168,7 +178,8 @@ impl Publisher {
     }
 
     fn refuse(&self, call: PublishCall) {
-        let error = if self.closing.is_cancelled() { BrokerError::Closed } else { disconnected(&self.safe_url) };
+        let error =
+            if self.closing.is_cancelled() { BrokerError::Closed } else { disconnected(&self.safe_url) };
         // The caller may have gone.
         let _ = call.reply.send(vec![Err(error); call.messages.len()]);
     }
@@ -273,26 +284,38 @@ impl Flight {
         self.waiting.is_empty() && self.in_flight.is_empty()
     }
 
-    fn accept(&mut self, call: PublishCall, names: &Names, frame_max: usize, refused: &HashMap<ShortString, (String, Instant)>) {
+    fn accept(
+        &mut self,
+        call: PublishCall,
+        names: &Names,
+        frame_max: usize,
+        refused: &HashMap<ShortString, (String, Instant)>,
+    ) {
         let id = self.next_call;
         self.next_call += 1;
-        let mut pending =
-            Pending { reply: Some(call.reply), messages: Vec::with_capacity(call.messages.len()), open: 0, moved: Instant::now() };
+        let mut pending = Pending {
+            reply: Some(call.reply),
+            messages: Vec::with_capacity(call.messages.len()),
+            open: 0,
+            moved: Instant::now(),
+        };
         for (index, message) in call.messages.iter().enumerate() {
             let mut progress = Progress::default();
             let made = match message.body.len() {
                 0..=BODY_BYTES => parts(names, message, frame_max).map_err(|error| error.to_string()),
                 length => Err(format!("a body of {length} bytes is over the limit of {BODY_BYTES}")),
             };
-            let made = made.and_then(|parts| match parts.iter().find_map(|part| refused.get(&part.exchange)) {
-                Some((reason, _)) => Err(reason.clone()),
-                None => Ok(parts),
-            });
+            let made =
+                made.and_then(|parts| match parts.iter().find_map(|part| refused.get(&part.exchange)) {
+                    Some((reason, _)) => Err(reason.clone()),
+                    None => Ok(parts),
+                });
             match made {
                 Ok(parts) => {
                     progress.unsent = parts.len();
                     pending.open += parts.len();
-                    self.waiting.extend(parts.into_iter().map(|part| (Place { call: id, message: index }, part)));
+                    self.waiting
+                        .extend(parts.into_iter().map(|part| (Place { call: id, message: index }, part)));
                 }
                 Err(reason) => progress.error = Some(BrokerError::Refused { reason }),
             }
@@ -326,8 +349,9 @@ impl Flight {
     fn settle(&mut self, Confirmed { place, answer }: Confirmed) -> Result<(), LinkError> {
         let confirmation = answer.map_err(|source| LinkError::Amqp { what: "publishing", source })?;
         if let Confirmation::Ack(Some(_)) = confirmation {
-            // The library may hand the returned message to the confirm of another one. So this channel's word is worth nothing: all
-            // that is not confirmed yet is published again, and whoever comes back is asked for what got lost just before.
+            // The library may hand the returned message to the confirm of another one. So this channel's word
+            // is worth nothing: all that is not confirmed yet is published again, and whoever comes back is
+            // asked for what got lost just before.
             return Err(LinkError::Returned);
         }
         let Some(pending) = self.calls.get_mut(&place.call) else { return Ok(()) };
@@ -356,7 +380,8 @@ impl Flight {
             .map(|(id, _)| *id)
             .collect();
         for id in &overdue {
-            // What was not sent never will be; what was sent may still be confirmed, and takes up room until then.
+            // What was not sent never will be; what was sent may still be confirmed, and takes up room until
+            // then.
             let before = self.waiting.len();
             self.waiting.retain(|(place, _)| place.call != *id);
             let dropped = before - self.waiting.len();

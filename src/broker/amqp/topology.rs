@@ -1,13 +1,15 @@
 //! What is declared in RabbitMQ, by which role, and why each argument is what it is.
 //!
-//! Every exchange, queue and binding of the product is here and nowhere else; a new connection runs the same functions as
-//! the first one. Arguments are constants and not configuration: re-declaring a queue with another argument is refused by
-//! the broker (406), so a changed setting would lock every endpoint out of its own queue. Works on RabbitMQ 3.10 to 4.x:
-//! queues are durable or exclusive, prefetch is per consumer, nothing is mirrored or lazy.
-//! The last part is for HTTP tasks that workers perform, see [`super::post`].
+//! Every exchange, queue and binding of the product is here and nowhere else; a new connection runs the same
+//! functions as the first one. Arguments are constants and not configuration: re-declaring a queue with
+//! another argument is refused by the broker (406), so a changed setting would lock every endpoint out of its
+//! own queue. Works on RabbitMQ 3.10 to 4.x: queues are durable or exclusive, prefetch is per consumer,
+//! nothing is mirrored or lazy. The last part is for HTTP tasks that workers perform, see [`super::post`].
 
 use futures::future::{join_all, try_join_all};
-use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
@@ -17,12 +19,14 @@ use super::link_error::{LinkError, within};
 use super::options::Role;
 use crate::domain::{EndpointName, TaskType};
 
-/// An endpoint's queue that nobody consumed for so long is deleted: servers that are gone clean up after themselves.
+/// An endpoint's queue that nobody consumed for so long is deleted: servers that are gone clean up after
+/// themselves.
 const TASK_QUEUE_UNUSED_MS: i64 = 7 * 24 * 3600 * 1000;
-/// One endpoint that is away must not fill the broker's disk and so stop everybody; the ledger asks again for what is
-/// dropped.
+/// One endpoint that is away must not fill the broker's disk and so stop everybody; the ledger asks again for
+/// what is dropped.
 const TASK_QUEUE_BYTES: i64 = 256 << 20;
-/// Responses are never dropped: over this, publishing them is refused and endpoints keep them in their journals.
+/// Responses are never dropped: over this, publishing them is refused and endpoints keep them in their
+/// journals.
 const RESPONSE_QUEUE_BYTES: i64 = 1 << 30;
 /// Three of the longest presence intervals: older presence says nothing about now.
 const PRESENCE_AGE_MS: i64 = 3 * 60 * 1000;
@@ -32,14 +36,17 @@ const DEAD_QUEUE_MESSAGES: i64 = 10_000;
 const DEAD_QUEUE_BYTES: i64 = 64 << 20;
 /// Control messages that wait for one connected process.
 const CONTROL_QUEUE_MESSAGES: i64 = 10_000;
-/// HTTP tasks of a pool that wait; over this, publishing them is refused and callers try again until their time is over.
+/// HTTP tasks of a pool that wait; over this, publishing them is refused and callers try again until their
+/// time is over.
 const HTTP_WORK_BYTES: i64 = 1 << 30;
-/// How often an HTTP task is given out again after the worker that had it was lost. One that ends its workers must not end all of them.
+/// How often an HTTP task is given out again after the worker that had it was lost. One that ends its workers
+/// must not end all of them.
 pub const HTTP_REDELIVERIES: u32 = 2;
 /// What a caller that reconnects still finds; longer than it could wait for any of it.
 const HTTP_REPLIES_UNUSED_MS: i64 = 10 * 60 * 1000;
 
-/// The names in the broker. All begin with the installation's prefix, so that several can share a virtual host.
+/// The names in the broker. All begin with the installation's prefix, so that several can share a virtual
+/// host.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
@@ -61,7 +68,11 @@ impl Names {
     }
 
     /// An endpoint's queue for a type.
-    pub(super) fn task_queue(&self, task_type: &TaskType, endpoint: &EndpointName) -> Result<ShortString, LinkError> {
+    pub(super) fn task_queue(
+        &self,
+        task_type: &TaskType,
+        endpoint: &EndpointName,
+    ) -> Result<ShortString, LinkError> {
         short(format!("{}.{task_type}.{endpoint}", self.prefix))
     }
 
@@ -134,9 +145,10 @@ pub(super) enum Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// What belongs to no type. An API process declares besides it the exchanges of its types, so that tasks can be published before the
-    /// first endpoint has ever connected. An endpoint declares the API's queues too: what it reports must have a place to wait even
-    /// if no API process has ever run against this broker.
+    /// What belongs to no type. An API process declares besides it the exchanges of its types, so that tasks
+    /// can be published before the first endpoint has ever connected. An endpoint declares the API's queues
+    /// too: what it reports must have a place to wait even if no API process has ever run against this
+    /// broker.
     pub(super) const SHARED: [Self; 4] = [Self::Control, Self::Responses, Self::Presence, Self::Dead];
 
     /// The exchanges that are published to.
@@ -172,8 +184,9 @@ async fn declare_unit(channel: &Channel, names: &Names, unit: Unit<'_>) -> Resul
         // Cancels and the like go past the waiting tasks, to those who are connected.
         Unit::Control => exchange(channel, names.control()?, ExchangeKind::Direct).await,
         Unit::Responses => {
-            // Reached through an exchange of the same name and not through the default exchange: a queue that somebody deleted
-            // would swallow messages in silence, a missing exchange is an error that makes us declare all this again.
+            // Reached through an exchange of the same name and not through the default exchange: a queue that
+            // somebody deleted would swallow messages in silence, a missing exchange is an error that makes
+            // us declare all this again.
             let mut arguments = classic();
             arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(RESPONSE_QUEUE_BYTES));
             arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
@@ -205,8 +218,8 @@ async fn declare_type(channel: &Channel, names: &Names, task_type: &TaskType) ->
     exchange(channel, names.direct(task_type)?, ExchangeKind::Direct).await
 }
 
-/// Declares the queues of subscriptions and binds them, pipelined. Answers the place of a subscription to blame with the error:
-/// the broker works through a channel in order and closes it at the first refusal.
+/// Declares the queues of subscriptions and binds them, pipelined. Answers the place of a subscription to
+/// blame with the error: the broker works through a channel in order and closes it at the first refusal.
 pub(super) async fn declare_task_queues(
     channel: &Channel,
     names: &Names,
@@ -234,9 +247,14 @@ pub(super) async fn declare_task_queues(
             let key = short(endpoint.to_string())?;
             // Started together, in this order, so that a subscription costs one round trip and not two.
             let declare = channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
-            let bind = channel.queue_bind(queue, direct, key, QueueBindOptions::default(), FieldTable::default());
-            // Both are waited for: a bind that finds the channel closed fails at once, and the refusal that closed it comes after.
-            let (declare, bind) = futures::join!(within("declaring a task queue", declare), within("binding a task queue", bind));
+            let bind =
+                channel.queue_bind(queue, direct, key, QueueBindOptions::default(), FieldTable::default());
+            // Both are waited for: a bind that finds the channel closed fails at once, and the refusal that
+            // closed it comes after.
+            let (declare, bind) = futures::join!(
+                within("declaring a task queue", declare),
+                within("binding a task queue", bind)
+            );
             blame([declare.map(|_| ()), bind]).map(|_| ()).map_err(|(_, error)| error)
         }
     }))
@@ -244,36 +262,56 @@ pub(super) async fn declare_task_queues(
     blame(declared).map(|_| ())
 }
 
-/// Lets subscriptions take part in the fanout, once their queues are consumed: a process that had them before has left it by then.
-/// Those marked `named_only` have left it themselves; the binding of an earlier life is taken away.
+/// Lets subscriptions take part in the fanout, once their queues are consumed: a process that had them before
+/// has left it by then. Those marked `named_only` have left it themselves; the binding of an earlier life is
+/// taken away.
 pub(super) async fn join_fanout(
     channel: &Channel,
     names: &Names,
     subscriptions: &[(TaskType, EndpointName)],
     named_only: &[bool],
 ) -> Result<(), (usize, LinkError)> {
-    let joined = join_all(subscriptions.iter().zip(named_only).map(|((task_type, endpoint), named_only)| async move {
-        let (queue, fanout, key) = (names.task_queue(task_type, endpoint)?, names.fanout(task_type)?, ShortString::default());
-        match named_only {
-            true => within("leaving the fanout", channel.queue_unbind(queue, fanout, key, FieldTable::default())).await,
-            false => {
-                let bind = channel.queue_bind(queue, fanout, key, QueueBindOptions::default(), FieldTable::default());
-                within("joining the fanout", bind).await
+    let joined = join_all(subscriptions.iter().zip(named_only).map(
+        |((task_type, endpoint), named_only)| async move {
+            let (queue, fanout, key) =
+                (names.task_queue(task_type, endpoint)?, names.fanout(task_type)?, ShortString::default());
+            match named_only {
+                true => {
+                    within(
+                        "leaving the fanout",
+                        channel.queue_unbind(queue, fanout, key, FieldTable::default()),
+                    )
+                    .await
+                }
+                false => {
+                    let bind = channel.queue_bind(
+                        queue,
+                        fanout,
+                        key,
+                        QueueBindOptions::default(),
+                        FieldTable::default(),
+                    );
+                    within("joining the fanout", bind).await
+                }
             }
-        }
-    }))
+        },
+    ))
     .await;
     blame(joined).map(|_| ())
 }
 
-/// All values, or the error to blame with its place. What is sent on a channel that the broker has closed fails too, with an error of
-/// this side that may be noticed first: the broker's own word counts before it.
-pub(super) fn blame<T>(results: impl IntoIterator<Item = Result<T, LinkError>>) -> Result<Vec<T>, (usize, LinkError)> {
+/// All values, or the error to blame with its place. What is sent on a channel that the broker has closed
+/// fails too, with an error of this side that may be noticed first: the broker's own word counts before it.
+pub(super) fn blame<T>(
+    results: impl IntoIterator<Item = Result<T, LinkError>>,
+) -> Result<Vec<T>, (usize, LinkError)> {
     let (mut values, mut blamed) = (Vec::new(), None::<(usize, LinkError)>);
     for (place, result) in results.into_iter().enumerate() {
         match result {
             Ok(value) => values.push(value),
-            Err(error) if blamed.as_ref().is_none_or(|(_, first)| error.is_refusal() && !first.is_refusal()) => {
+            Err(error)
+                if blamed.as_ref().is_none_or(|(_, first)| error.is_refusal() && !first.is_refusal()) =>
+            {
                 blamed = Some((place, error));
             }
             Err(_) => {}
@@ -285,16 +323,21 @@ pub(super) fn blame<T>(results: impl IntoIterator<Item = Result<T, LinkError>>) 
     }
 }
 
-/// The queue for control messages of one connected process: gone with its connection, because what was said to a process
-/// that is no longer there is said again from the ledger when it returns.
+/// The queue for control messages of one connected process: gone with its connection, because what was said
+/// to a process that is no longer there is said again from the ledger when it returns.
 pub(super) async fn declare_control_queue(channel: &Channel) -> Result<ShortString, LinkError> {
     let mut arguments = classic();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(CONTROL_QUEUE_MESSAGES));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
-    // Exclusive, since 4.x refuses queues that are neither durable nor exclusive; auto-delete, since a consumer may be
-    // given up before its connection.
-    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let queue = within("declaring the control queue", channel.queue_declare(ShortString::default(), options, arguments)).await?;
+    // Exclusive, since 4.x refuses queues that are neither durable nor exclusive; auto-delete, since a
+    // consumer may be given up before its connection.
+    let options =
+        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let queue = within(
+        "declaring the control queue",
+        channel.queue_declare(ShortString::default(), options, arguments),
+    )
+    .await?;
     Ok(queue.name().clone())
 }
 
@@ -310,7 +353,8 @@ pub(super) async fn bind_control(
         let (queue, exchange) = (queue.clone(), exchange.clone());
         async move {
             let key = short(control_key(task_type, endpoint))?;
-            let bind = channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default());
+            let bind =
+                channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default());
             within("binding the control queue", bind).await
         }
     }))
@@ -319,17 +363,29 @@ pub(super) async fn bind_control(
 }
 
 /// Takes subscriptions out of the fanout; their queues stay and still get what is sent by name.
-pub(super) async fn leave_fanout(channel: &Channel, names: &Names, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), LinkError> {
+pub(super) async fn leave_fanout(
+    channel: &Channel,
+    names: &Names,
+    subscriptions: &[(TaskType, EndpointName)],
+) -> Result<(), LinkError> {
     try_join_all(subscriptions.iter().map(|(task_type, endpoint)| async move {
         let (queue, exchange) = (names.task_queue(task_type, endpoint)?, names.fanout(task_type)?);
-        within("leaving the fanout", channel.queue_unbind(queue, exchange, ShortString::default(), FieldTable::default())).await
+        within(
+            "leaving the fanout",
+            channel.queue_unbind(queue, exchange, ShortString::default(), FieldTable::default()),
+        )
+        .await
     }))
     .await?;
     Ok(())
 }
 
 /// What one side of remote HTTP tasks needs.
-pub(super) async fn declare_http_role(channel: &Channel, names: &Names, role: &Role) -> Result<(), LinkError> {
+pub(super) async fn declare_http_role(
+    channel: &Channel,
+    names: &Names,
+    role: &Role,
+) -> Result<(), LinkError> {
     match role {
         Role::HttpCaller { pool, caller } => {
             declare_http(channel, names, pool).await?;
@@ -340,14 +396,15 @@ pub(super) async fn declare_http_role(channel: &Channel, names: &Names, role: &R
     }
 }
 
-/// What remote HTTP tasks need, declared by both sides, so that tasks can wait for the first worker and workers for the first task.
+/// What remote HTTP tasks need, declared by both sides, so that tasks can wait for the first worker and
+/// workers for the first task.
 ///
-/// The work queue is a quorum queue: a task that was published must not be lost with a node, and only those count
-/// how often a message was given out. One that nobody performed goes back to its caller: the key of a task names the caller, and its
-/// reply queue is bound for that key to the exchange of dead ones.
+/// The work queue is a quorum queue: a task that was published must not be lost with a node, and only those
+/// count how often a message was given out. One that nobody performed goes back to its caller: the key of a
+/// task names the caller, and its reply queue is bound for that key to the exchange of dead ones.
 ///
-/// Answers go through an exchange of their own and not through the default exchange: a task names a caller, not a queue, so that nobody who
-/// can send tasks can have workers write into the queues of others.
+/// Answers go through an exchange of their own and not through the default exchange: a task names a caller,
+/// not a queue, so that nobody who can send tasks can have workers write into the queues of others.
 pub(super) async fn declare_http(channel: &Channel, names: &Names, pool: &str) -> Result<(), LinkError> {
     exchange(channel, names.http()?, ExchangeKind::Topic).await?;
     exchange(channel, names.http_dead()?, ExchangeKind::Topic).await?;
@@ -356,37 +413,65 @@ pub(super) async fn declare_http(channel: &Channel, names: &Names, pool: &str) -
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(HTTP_REDELIVERIES.into()));
-    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(names.http_dead()?.as_str().into()));
+    arguments
+        .insert("x-dead-letter-exchange".into(), AMQPValue::LongString(names.http_dead()?.as_str().into()));
     arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(HTTP_WORK_BYTES));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
     let queue = names.http_work(pool)?;
-    within("declaring the work queue", channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments)).await?;
+    within(
+        "declaring the work queue",
+        channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments),
+    )
+    .await?;
     let key = short(format!("{pool}.*"))?;
-    let bind = channel.queue_bind(queue, names.http()?, key, QueueBindOptions::default(), FieldTable::default());
+    let bind =
+        channel.queue_bind(queue, names.http()?, key, QueueBindOptions::default(), FieldTable::default());
     within("binding the work queue", bind).await
 }
 
-/// The queue of a caller, for what became of its HTTP tasks. Durable: answers that come while the broker restarts are still there.
+/// The queue of a caller, for what became of its HTTP tasks. Durable: answers that come while the broker
+/// restarts are still there.
 async fn declare_http_replies(channel: &Channel, names: &Names, caller: Uuid) -> Result<(), LinkError> {
     let mut arguments = classic();
     arguments.insert("x-expires".into(), AMQPValue::LongLongInt(HTTP_REPLIES_UNUSED_MS));
     let queue = names.http_replies(caller)?;
-    within("declaring the reply queue", channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments)).await?;
-    let bind = |exchange, key| channel.queue_bind(queue.clone(), exchange, key, QueueBindOptions::default(), FieldTable::default());
-    within("binding the reply queue", bind(names.http_replies_exchange()?, short(caller.to_string())?)).await?;
+    within(
+        "declaring the reply queue",
+        channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments),
+    )
+    .await?;
+    let bind = |exchange, key| {
+        channel.queue_bind(queue.clone(), exchange, key, QueueBindOptions::default(), FieldTable::default())
+    };
+    within("binding the reply queue", bind(names.http_replies_exchange()?, short(caller.to_string())?))
+        .await?;
     within("binding the reply queue", bind(names.http_dead()?, short(format!("*.{caller}"))?)).await
 }
 
 /// A queue of this connection for what is said under a key.
-pub(super) async fn declare_http_control(channel: &Channel, names: &Names, key: &'static str) -> Result<ShortString, LinkError> {
+pub(super) async fn declare_http_control(
+    channel: &Channel,
+    names: &Names,
+    key: &'static str,
+) -> Result<ShortString, LinkError> {
     let queue = declare_control_queue(channel).await?;
-    let bind = channel.queue_bind(queue.clone(), names.http_control()?, key.into(), QueueBindOptions::default(), FieldTable::default());
+    let bind = channel.queue_bind(
+        queue.clone(),
+        names.http_control()?,
+        key.into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
     within("binding the control queue", bind).await?;
     Ok(queue)
 }
 
 /// Deletes the reply queue of a caller that ends.
-pub(super) async fn remove_http_replies(channel: &Channel, names: &Names, caller: Uuid) -> Result<(), LinkError> {
+pub(super) async fn remove_http_replies(
+    channel: &Channel,
+    names: &Names,
+    caller: Uuid,
+) -> Result<(), LinkError> {
     let delete = channel.queue_delete(names.http_replies(caller)?, QueueDeleteOptions::default());
     within("deleting the reply queue", delete).await.map(|_| ())
 }
@@ -412,26 +497,32 @@ pub(super) async fn remove(
 
 /// Deletes what HTTP tasks of a pool need, for all pools of the installation.
 pub(super) async fn remove_http(channel: &Channel, names: &Names, pool: &str) -> Result<(), LinkError> {
-    let exchanges = vec![names.http()?, names.http_dead()?, names.http_replies_exchange()?, names.http_control()?];
+    let exchanges =
+        vec![names.http()?, names.http_dead()?, names.http_replies_exchange()?, names.http_control()?];
     delete(channel, vec![names.http_work(pool)?], exchanges).await
 }
 
-async fn delete(channel: &Channel, queues: Vec<ShortString>, exchanges: Vec<ShortString>) -> Result<(), LinkError> {
+async fn delete(
+    channel: &Channel,
+    queues: Vec<ShortString>,
+    exchanges: Vec<ShortString>,
+) -> Result<(), LinkError> {
     for queue in queues {
         within("deleting a queue", channel.queue_delete(queue, QueueDeleteOptions::default())).await?;
     }
     for exchange in exchanges {
-        within("deleting an exchange", channel.exchange_delete(exchange, ExchangeDeleteOptions::default())).await?;
+        within("deleting an exchange", channel.exchange_delete(exchange, ExchangeDeleteOptions::default()))
+            .await?;
     }
     Ok(())
 }
 
 /// The arguments of every queue.
 ///
-/// Classic, because a quorum queue writes each copy of a fanout to disk of its own (300 endpoints, 300 bodies) and knows no
-/// transient messages; nothing here needs replication since the ledger asks again. In its second version (RabbitMQ 3.10 and
-/// newer, the only one since 4.0), because the first makes files for each queue when the first message comes: of 10,000
-/// endpoints that cost their first task four seconds.
+/// Classic, because a quorum queue writes each copy of a fanout to disk of its own (300 endpoints, 300
+/// bodies) and knows no transient messages; nothing here needs replication since the ledger asks again. In
+/// its second version (RabbitMQ 3.10 and newer, the only one since 4.0), because the first makes files for
+/// each queue when the first message comes: of 10,000 endpoints that cost their first task four seconds.
 fn classic() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
@@ -442,27 +533,51 @@ fn classic() -> FieldTable {
 /// A durable exchange: a broker that restarts has it back before anybody reconnects.
 async fn exchange(channel: &Channel, name: ShortString, kind: ExchangeKind) -> Result<(), LinkError> {
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    within("declaring an exchange", channel.exchange_declare(name, kind, options, FieldTable::default())).await
+    within("declaring an exchange", channel.exchange_declare(name, kind, options, FieldTable::default()))
+        .await
 }
 
-/// Lets a queue of the API that somebody else has made, with whatever arguments, get what is published to its exchange.
+/// Lets a queue of the API that somebody else has made, with whatever arguments, get what is published to its
+/// exchange.
 pub(super) async fn bind_foreign_mailbox(channel: &Channel, name: ShortString) -> Result<(), LinkError> {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    within("looking for a queue", channel.queue_declare(name.clone(), passive, FieldTable::default())).await?;
-    let bind = channel.queue_bind(name.clone(), name, ShortString::default(), QueueBindOptions::default(), FieldTable::default());
+    within("looking for a queue", channel.queue_declare(name.clone(), passive, FieldTable::default()))
+        .await?;
+    let bind = channel.queue_bind(
+        name.clone(),
+        name,
+        ShortString::default(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
     within("binding a queue", bind).await
 }
 
 /// Fails unless there is an exchange of this name, of whatever kind.
 pub(super) async fn find_exchange(channel: &Channel, name: ShortString) -> Result<(), LinkError> {
     let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-    within("looking for an exchange", channel.exchange_declare(name, ExchangeKind::Fanout, passive, FieldTable::default())).await
+    within(
+        "looking for an exchange",
+        channel.exchange_declare(name, ExchangeKind::Fanout, passive, FieldTable::default()),
+    )
+    .await
 }
 
-/// A durable queue behind a fanout exchange of its own name, so that somebody who debugs can bind a second queue to it.
+/// A durable queue behind a fanout exchange of its own name, so that somebody who debugs can bind a second
+/// queue to it.
 async fn mailbox(channel: &Channel, name: ShortString, arguments: FieldTable) -> Result<(), LinkError> {
     exchange(channel, name.clone(), ExchangeKind::Fanout).await?;
-    within("declaring a queue", channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments)).await?;
-    let bind = channel.queue_bind(name.clone(), name, ShortString::default(), QueueBindOptions::default(), FieldTable::default());
+    within(
+        "declaring a queue",
+        channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments),
+    )
+    .await?;
+    let bind = channel.queue_bind(
+        name.clone(),
+        name,
+        ShortString::default(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
     within("binding a queue", bind).await
 }

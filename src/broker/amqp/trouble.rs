@@ -33,7 +33,9 @@ pub(super) async fn explain(error: &LinkError, options: &AmqpOptions) -> String 
                 told => told,
             },
             ErrorKind::ParsingError(source) => misunderstood(&source.to_string(), queue).await,
-            ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidProtocolVersion(_) => misunderstood("", queue).await,
+            ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidProtocolVersion(_) => {
+                misunderstood("", queue).await
+            }
             _ => None,
         },
         LinkError::Silent { .. } => misunderstood("", queue).await,
@@ -47,7 +49,11 @@ fn refused(number: u16, message: &str, queue: &MessageQueue) -> Option<String> {
     let MessageQueue { username, virtual_host, .. } = queue;
     let (denied, not_allowed) = (AMQPSoftError::ACCESSREFUSED.get_id(), AMQPHardError::NOTALLOWED.get_id());
     if number == denied && message.contains("Login was refused") {
-        let guest = if username == "guest" { "; the user guest comes in from the broker's own machine only" } else { "" };
+        let guest = if username == "guest" {
+            "; the user guest comes in from the broker's own machine only"
+        } else {
+            ""
+        };
         return Some(format!(
             "the broker does not let user `{username}` in with this password ({number}); check both under manager.message_queue, or have `tasker initialize \
              --rabbitmq` create the user{guest}"
@@ -68,21 +74,23 @@ fn refused(number: u16, message: &str, queue: &MessageQueue) -> Option<String> {
 fn unreachable(error: &io::Error, queue: &MessageQueue) -> Option<String> {
     let MessageQueue { host, port, .. } = queue;
     match error.kind() {
-        Io::ConnectionRefused => {
-            Some(format!("nothing listens at {host}:{port}; start the broker, or correct host and port under manager.message_queue"))
-        }
+        Io::ConnectionRefused => Some(format!(
+            "nothing listens at {host}:{port}; start the broker, or correct host and port under manager.message_queue"
+        )),
         Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable => Some(silent(queue)),
         // The standard library has no kind for it.
-        _ if error.to_string().contains("lookup address") => {
-            Some(format!("the host name `{host}` is not known; correct manager.message_queue.host, or the name service"))
-        }
+        _ if error.to_string().contains("lookup address") => Some(format!(
+            "the host name `{host}` is not known; correct manager.message_queue.host, or the name service"
+        )),
         _ => None,
     }
 }
 
 fn silent(queue: &MessageQueue) -> String {
     let MessageQueue { host, port, .. } = queue;
-    format!("{host}:{port} does not answer; check host and port under manager.message_queue, and firewalls on the way")
+    format!(
+        "{host}:{port} does not answer; check host and port under manager.message_queue, and firewalls on the way"
+    )
 }
 
 /// Somebody has answered, and not as a broker does.
@@ -98,7 +106,9 @@ async fn misunderstood(error: &str, queue: &MessageQueue) -> Option<String> {
                 "the certificate of {host}:{port} is not trusted; its CA must be among the system's, and manager.message_queue.host be the name \
                  in it"
             ),
-            _ => format!("{host}:{port} does not speak AMQP over TLS; check port and tls under manager.message_queue"),
+            _ => format!(
+                "{host}:{port} does not speak AMQP over TLS; check port and tls under manager.message_queue"
+            ),
         });
     }
     let answer = match first_bytes(host, *port, AMQP).await {
@@ -112,22 +122,26 @@ async fn misunderstood(error: &str, queue: &MessageQueue) -> Option<String> {
         )),
         // An alert: its record begins so.
         Ok(bytes) if bytes.first() == Some(&0x15) => Some(speaks_tls(host, *port)),
-        Ok(bytes) if bytes.starts_with(b"AMQP") => {
-            Some(format!("{host}:{port} speaks another version of AMQP than 0.9.1; tasker works with RabbitMQ"))
-        }
+        Ok(bytes) if bytes.starts_with(b"AMQP") => Some(format!(
+            "{host}:{port} speaks another version of AMQP than 0.9.1; tasker works with RabbitMQ"
+        )),
         // A frame: a broker, and what went wrong has another reason.
         Ok(bytes) if bytes.first() == Some(&1) => None,
         Ok(bytes) if bytes.is_empty() => Some(format!(
             "{host}:{port} ends the connection without a word; if it speaks TLS (5671 usually) set manager.message_queue.tls: true, else correct \
              the port"
         )),
-        Ok(_) => Some(format!("{host}:{port} does not speak AMQP; correct manager.message_queue.port (5672 usually)")),
+        Ok(_) => Some(format!(
+            "{host}:{port} does not speak AMQP; correct manager.message_queue.port (5672 usually)"
+        )),
         Err(_) => Some(silent(queue)),
     }
 }
 
 fn speaks_tls(host: &str, port: u16) -> String {
-    format!("{host}:{port} speaks TLS; set manager.message_queue.tls: true, or take the port without (5672 usually)")
+    format!(
+        "{host}:{port} speaks TLS; set manager.message_queue.tls: true, or take the port without (5672 usually)"
+    )
 }
 
 /// What a port answers to these words.

@@ -36,7 +36,14 @@ fn snapshot(task: Task) -> Snapshot {
 
 /// A task of a work queue that waits, while there is a worker with room.
 fn waiting(place: LinePlace) -> Snapshot {
-    let queued = Queued { priority: 1, run_at: Some(at(20)), attempts: vec![], parent: None, replaced_by: None, successor_error: None };
+    let queued = Queued {
+        priority: 1,
+        run_at: Some(at(20)),
+        attempts: vec![],
+        parent: None,
+        replaced_by: None,
+        successor_error: None,
+    };
     let line = Line {
         place,
         since: at(2),
@@ -46,7 +53,10 @@ fn waiting(place: LinePlace) -> Snapshot {
         running: 1,
         workers: Workers { present: 2, slots: 4, room: 3, ..Workers::default() },
     };
-    Snapshot { line: Some(line), ..snapshot(Task { queued: Some(queued), ..task(TaskStatus::Created, expected(0)) }) }
+    Snapshot {
+        line: Some(line),
+        ..snapshot(Task { queued: Some(queued), ..task(TaskStatus::Created, expected(0)) })
+    }
 }
 
 fn with_line(place: LinePlace, change: impl FnOnce(&mut Line)) -> Snapshot {
@@ -96,9 +106,11 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         snapshot
     };
     let with = |counts: Counts, status| snapshot(task(status, counts));
-    let troubles = [C::HandlerMissing, C::JournalFull, C::JournalFailing, C::BrokerRefused, C::EndpointTrouble];
+    let troubles =
+        [C::HandlerMissing, C::JournalFull, C::JournalFailing, C::BrokerRefused, C::EndpointTrouble];
     let troubles = troubles.map(|code| {
-        let trouble = if code == C::EndpointTrouble { "the disk smokes".to_owned() } else { code.told("so it is") };
+        let trouble =
+            if code == C::EndpointTrouble { "the disk smokes".to_owned() } else { code.told("so it is") };
         (code, at_endpoint(S::Sent, standing(owes(), Some(troubled(&trouble)))))
     });
     let rest = [
@@ -118,7 +130,10 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         (C::RetryAt, at_endpoint(S::Sent, standing(owes(), Some(subscribed(There))))),
         (C::QueuePaused, all(with_line(LinePlace::Worker, |line| line.paused = Some((at(1), None))))),
         (C::WaitsForRunAt, all(waiting(LinePlace::Time))),
-        (C::LimitKeyHeld, all(with_line(LinePlace::Key, |line| line.of_key = Some((1, vec![TaskId::new()]))))),
+        (
+            C::LimitKeyHeld,
+            all(with_line(LinePlace::Key, |line| line.of_key = Some((1, vec![TaskId::new()])))),
+        ),
         (C::LimitReached, waiting(LinePlace::Worker).reasons(limits)),
         (C::NoWorker, all(with_line(LinePlace::Worker, |line| line.workers = Workers::default()))),
         (C::WorkersBusy, all(with_line(LinePlace::Worker, |line| line.workers.room = 0))),
@@ -169,14 +184,18 @@ fn all_that_is_in_the_way_is_told_in_order() {
         };
     });
     let reasons = snapshot.reasons(limits);
-    let order = [C::QueuePaused, C::LimitKeyHeld, C::LimitReached, C::NoWorker, C::JournalFull, C::WaitsBehind];
+    let order =
+        [C::QueuePaused, C::LimitKeyHeld, C::LimitReached, C::NoWorker, C::JournalFull, C::WaitsBehind];
     assert_eq!(codes(&reasons), order, "{reasons:?}");
     assert_eq!(reasons[0].evidence.by.as_ref().map(TokenName::as_str), Some("ann"));
     assert_eq!((reasons[1].evidence.tasks.len(), reasons[1].evidence.limit), (2, Some(2)));
     assert_eq!((reasons[5].evidence.ahead, reasons[5].evidence.more), (Some(10_000), true));
     assert!(reasons[5].text.starts_with("more than 10000"), "{}", reasons[5].text);
     let below = RunLimits { of_type: Some(2), of_key: Some(3) };
-    assert_eq!(codes(&snapshot.reasons(below)), [C::QueuePaused, C::NoWorker, C::JournalFull, C::WaitsBehind]);
+    assert_eq!(
+        codes(&snapshot.reasons(below)),
+        [C::QueuePaused, C::NoWorker, C::JournalFull, C::WaitsBehind]
+    );
 }
 
 #[test]
@@ -188,12 +207,19 @@ fn a_task_that_expired_says_what_was_in_its_way() {
     queued.task.status = TaskStatus::Expired;
     queued.task.finished_at = Some(at(90));
     let reasons = queued.reasons(RunLimits::default());
-    assert_eq!(codes(&reasons), [C::Expired, C::QueuePaused], "the last worker left after the end: {reasons:?}");
+    assert_eq!(
+        codes(&reasons),
+        [C::Expired, C::QueuePaused],
+        "the last worker left after the end: {reasons:?}"
+    );
     assert!(reasons.iter().all(|reason| reason.next.is_none()));
 
     let late = Owed { received_at: None, ..owed(ResponseStatus::Expired) };
     let gone = subscribed(PresenceNow::Gone);
-    assert_eq!(codes(&at_endpoint(TaskStatus::Expired, standing(Some(late.clone()), Some(gone.clone())))), [C::Expired, C::EndpointGone]);
+    assert_eq!(
+        codes(&at_endpoint(TaskStatus::Expired, standing(Some(late.clone()), Some(gone.clone())))),
+        [C::Expired, C::EndpointGone]
+    );
     let after = Subscribed { last_seen: at(60), ..gone };
     assert_eq!(codes(&at_endpoint(TaskStatus::Expired, standing(Some(late), Some(after)))), [C::Expired]);
 }
@@ -202,7 +228,10 @@ fn a_task_that_expired_says_what_was_in_its_way() {
 fn the_end_of_a_task_is_its_own_reason() {
     let of = |status, counts: Counts| codes(&snapshot(task(status, counts)).reasons(RunLimits::default()));
     assert_eq!(of(TaskStatus::Done, Counts { finished: 2, received: 2, ..expected(2) }), [C::Done]);
-    assert_eq!(of(TaskStatus::Done, Counts { finished: 2, received: 2, failed: 1, ..expected(2) }), [C::Failed]);
+    assert_eq!(
+        of(TaskStatus::Done, Counts { finished: 2, received: 2, failed: 1, ..expected(2) }),
+        [C::Failed]
+    );
     assert_eq!(of(TaskStatus::Canceled, Counts { canceled: 2, ..expected(2) }), [C::Canceled]);
     assert_eq!(of(TaskStatus::Canceled, Counts { canceled: 1, ..expected(2) }), [C::Canceled, C::Stopping]);
     assert_eq!(of(TaskStatus::Expired, Counts { expired: 2, ..expected(2) }), [C::Expired]);
@@ -213,7 +242,8 @@ fn the_end_of_a_task_is_its_own_reason() {
 fn a_task_that_a_worker_has_stands_as_it_does_at_the_worker() {
     let mut snapshot = waiting(LinePlace::Nothing);
     snapshot.task.status = TaskStatus::Sent;
-    snapshot.standing = Some(standing(Some(owed(ResponseStatus::Created)), Some(subscribed(PresenceNow::There))));
+    snapshot.standing =
+        Some(standing(Some(owed(ResponseStatus::Created)), Some(subscribed(PresenceNow::There))));
     let reasons = snapshot.reasons(RunLimits::default());
     assert_eq!(codes(&reasons), [C::Running]);
     assert_eq!(reasons[0].evidence.endpoint.as_ref().map(EndpointName::as_str), Some("web1"));
@@ -223,11 +253,22 @@ fn a_task_that_a_worker_has_stands_as_it_does_at_the_worker() {
 #[test]
 fn trouble_of_an_endpoint_that_is_silent_since_is_old() {
     let refused = Subscribed { trouble: Some("broker_refused: x".into()), ..subscribed(PresenceNow::Gone) };
-    let with = |last_seen| Standing { last_seen: Some(last_seen), ..standing(Some(owed(ResponseStatus::Expected)), Some(refused.clone())) };
+    let with = |last_seen| Standing {
+        last_seen: Some(last_seen),
+        ..standing(Some(owed(ResponseStatus::Expected)), Some(refused.clone()))
+    };
     assert_eq!(codes(&at_endpoint(TaskStatus::Sent, with(at(11)))), [C::BrokerRefused, C::EndpointGone]);
     assert_eq!(codes(&at_endpoint(TaskStatus::Sent, with(at(10)))), [C::EndpointGone]);
-    let never = |trouble: Option<&str>| Subscribed { trouble: trouble.map(str::to_owned), ..subscribed(PresenceNow::Never) };
-    let of = |trouble| codes(&at_endpoint(TaskStatus::Sent, standing(Some(owed(ResponseStatus::Expected)), Some(never(trouble)))));
+    let never = |trouble: Option<&str>| Subscribed {
+        trouble: trouble.map(str::to_owned),
+        ..subscribed(PresenceNow::Never)
+    };
+    let of = |trouble| {
+        codes(&at_endpoint(
+            TaskStatus::Sent,
+            standing(Some(owed(ResponseStatus::Expected)), Some(never(trouble))),
+        ))
+    };
     assert_eq!((of(Some("handler_missing: x")), of(None)), (vec![C::HandlerMissing], vec![C::NotSubscribed]));
 }
 
@@ -241,8 +282,10 @@ fn a_summary_counts_all_and_names_some() {
     }
     summary.add(name(31), Vec::new());
     let groups = summary.groups();
-    let told: Vec<_> =
-        groups.iter().map(|group| (group.example.code, group.count, group.endpoints.len(), group.example.text.as_str())).collect();
+    let told: Vec<_> = groups
+        .iter()
+        .map(|group| (group.example.code, group.count, group.endpoints.len(), group.example.text.as_str()))
+        .collect();
     assert_eq!(told, [(C::Running, 20, 10, "1"), (C::EndpointGone, 10, 10, "0")]);
     assert_eq!(groups[1].endpoints[1].as_str(), "web03");
 }

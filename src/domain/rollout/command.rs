@@ -65,14 +65,17 @@ impl View {
     pub fn gate(&self) -> Option<Gate> {
         let wave = self.waves.get(current(&self.waves)?)?;
         match wave.phase {
-            WavePhase::Waiting if wave.terms.approval.is_some() && wave.since.is_some() => Some(Gate::Approval),
+            WavePhase::Waiting if wave.terms.approval.is_some() && wave.since.is_some() => {
+                Some(Gate::Approval)
+            }
             WavePhase::Soaking => Some(Gate::Soak),
             _ => None,
         }
     }
 }
 
-/// The changes of a rollout when somebody asks for something; none where that is so already. `picked` are the targets that it is about.
+/// The changes of a rollout when somebody asks for something; none where that is so already. `picked` are the
+/// targets that it is about.
 ///
 /// # Errors
 /// Why it is not done.
@@ -114,10 +117,15 @@ fn turn(view: &View, change: &mut Change, event: RolloutEvent, kind: EventKind) 
 
 fn abort(view: &View, change: &mut Change, roll_back: bool) -> Result<(), Refusal> {
     if view.status == RolloutStatus::RollingBack {
-        return Err(wrong(view, "the rollout that undoes it can be paused and aborted under its own identifier"));
+        return Err(wrong(
+            view,
+            "the rollout that undoes it can be paused and aborted under its own identifier",
+        ));
     }
     if roll_back && view.settings.rollback.is_none() {
-        return Err(Refusal::WrongState("its document has no `rollback`, which says how it is undone".to_owned()));
+        return Err(Refusal::WrongState(
+            "its document has no `rollback`, which says how it is undone".to_owned(),
+        ));
     }
     turn(view, change, RolloutEvent::Abort, EventKind::Aborting)?;
     if !roll_back || view.rolls_back {
@@ -150,7 +158,9 @@ fn start(view: &View, change: &mut Change, now: Timestamp) -> Result<(), Refusal
         && let Some(max) = view.max_absent.filter(|max| view.absent_now > *max)
     {
         let away = view.absent_now;
-        return Err(Refusal::WrongState(format!("{away} targets are away, and targets.max_absent allows {max}: it does not start")));
+        return Err(Refusal::WrongState(format!(
+            "{away} targets are away, and targets.max_absent allows {max}: it does not start"
+        )));
     }
     turn(view, change, RolloutEvent::Start, EventKind::Started)?;
     if change.status.is_some()
@@ -172,7 +182,12 @@ fn resume(view: &View, change: &mut Change, allow: Allow, now: Timestamp) -> Res
         let mut changed = WaveChange::of(number(place), wave.phase, wave.since);
         for (allowed, state, raised, told) in [
             (&mut wave.allowed_failed, TargetState::Failed, allow.failed, &mut changed.allowed_failed),
-            (&mut wave.allowed_unreachable, TargetState::Unreachable, allow.unreachable, &mut changed.allowed_unreachable),
+            (
+                &mut wave.allowed_unreachable,
+                TargetState::Unreachable,
+                allow.unreachable,
+                &mut changed.allowed_unreachable,
+            ),
         ] {
             if let (Some(now_allowed), Some(raised)) = (*allowed, raised)
                 && wave.counts.get(state) > now_allowed
@@ -182,7 +197,9 @@ fn resume(view: &View, change: &mut Change, allow: Allow, now: Timestamp) -> Res
             }
         }
         // A gate that has failed begins anew.
-        let waits = Some(place) == current(&view.waves) && wave.phase == WavePhase::Waiting && view.status == RolloutStatus::Halted;
+        let waits = Some(place) == current(&view.waves)
+            && wave.phase == WavePhase::Waiting
+            && view.status == RolloutStatus::Halted;
         if waits {
             (changed.since, changed.approvals) = (Some(now), Some(Vec::new()));
         }
@@ -191,10 +208,12 @@ fn resume(view: &View, change: &mut Change, allow: Allow, now: Timestamp) -> Res
         }
     }
     let total = |state| view.waves.iter().map(|wave| wave.counts.get(state)).sum::<u32>();
-    let raised =
-        |allowed: Option<u32>, count: u32, asked: Option<u32>| allowed.zip(asked).filter(|(allowed, _)| count > *allowed).map(|_| count);
+    let raised = |allowed: Option<u32>, count: u32, asked: Option<u32>| {
+        allowed.zip(asked).filter(|(allowed, _)| count > *allowed).map(|_| count)
+    };
     change.allowed_failed = raised(view.allowed_failed, total(TargetState::Failed), allow.failed);
-    change.allowed_unreachable = raised(view.allowed_unreachable, total(TargetState::Unreachable), allow.unreachable);
+    change.allowed_unreachable =
+        raised(view.allowed_unreachable, total(TargetState::Unreachable), allow.unreachable);
     let failed = change.allowed_failed.or(view.allowed_failed);
     let unreachable = change.allowed_unreachable.or(view.allowed_unreachable);
     if let Some((_, text)) = over_budget(&waves, failed, unreachable) {
@@ -203,7 +222,10 @@ fn resume(view: &View, change: &mut Change, allow: Allow, now: Timestamp) -> Res
     }
     if let Some(event) = change.events.last_mut() {
         let told = |name: &str, number: Option<u32>| number.map(|number| format!("{name} {number}"));
-        let told: Vec<String> = [told("failed", allow.failed), told("unreachable", allow.unreachable)].into_iter().flatten().collect();
+        let told: Vec<String> = [told("failed", allow.failed), told("unreachable", allow.unreachable)]
+            .into_iter()
+            .flatten()
+            .collect();
         event.text = (!told.is_empty()).then(|| format!("allowed {}", told.join(", ")));
     }
     Ok(())
@@ -215,8 +237,11 @@ fn number(place: usize) -> u32 {
 
 /// The wave that waits for an approval, with what it asks for.
 fn at_gate(view: &View) -> Result<(usize, &super::Approval), Refusal> {
-    let waits = |place: &usize| view.gate() == Some(Gate::Approval) && !view.status.is_final() && view.waves.len() > *place;
-    let place = current(&view.waves).filter(waits).ok_or_else(|| wrong(view, "no wave waits for an approval"))?;
+    let waits = |place: &usize| {
+        view.gate() == Some(Gate::Approval) && !view.status.is_final() && view.waves.len() > *place
+    };
+    let place =
+        current(&view.waves).filter(waits).ok_or_else(|| wrong(view, "no wave waits for an approval"))?;
     let approval = view.waves[place].terms.approval.as_ref();
     approval.map(|approval| (place, approval)).ok_or_else(|| wrong(view, "no wave waits for an approval"))
 }
@@ -225,11 +250,16 @@ fn at_gate(view: &View) -> Result<(usize, &super::Approval), Refusal> {
 fn may_approve(view: &View, approval: &super::Approval, by: Option<&TokenName>) -> Result<(), Refusal> {
     let Some(by) = by else { return Ok(()) };
     if approval.not_creator && view.created_by.as_ref() == Some(by) {
-        return Err(Refusal::NotYou(format!("`{by}` made the rollout; somebody else has to approve (approval.not_creator)")));
+        return Err(Refusal::NotYou(format!(
+            "`{by}` made the rollout; somebody else has to approve (approval.not_creator)"
+        )));
     }
     if !approval.from.is_empty() && !approval.from.contains(by) {
         let names: Vec<&str> = approval.from.iter().map(TokenName::as_str).collect();
-        return Err(Refusal::NotYou(format!("`{by}` is not among those who approve (approval.from: {})", names.join(", "))));
+        return Err(Refusal::NotYou(format!(
+            "`{by}` is not among those who approve (approval.from: {})",
+            names.join(", ")
+        )));
     }
     Ok(())
 }
@@ -248,7 +278,10 @@ fn approve(view: &View, change: &mut Change, by: Option<&TokenName>) -> Result<(
     let approvals: Vec<TokenName> = wave.approvals.iter().cloned().chain([name]).collect();
     let text = format!("{} of {}", approvals.len(), approval.count);
     change.events.push(NewEvent::of_wave(EventKind::Approved, number(place), Some(text)));
-    change.waves.push(WaveChange { approvals: Some(approvals), ..WaveChange::of(number(place), wave.phase, wave.since) });
+    change.waves.push(WaveChange {
+        approvals: Some(approvals),
+        ..WaveChange::of(number(place), wave.phase, wave.since)
+    });
     Ok(())
 }
 
@@ -273,25 +306,44 @@ fn anonymous() -> TokenName {
     "anonymous".parse().expect("a name")
 }
 
-fn pick(view: &View, change: &mut Change, picked: &[Returned], event: TargetEvent, kind: EventKind) -> Result<(), Refusal> {
+fn pick(
+    view: &View,
+    change: &mut Change,
+    picked: &[Returned],
+    event: TargetEvent,
+    kind: EventKind,
+) -> Result<(), Refusal> {
     if !view.status.can_be_given_up() {
         return Err(wrong(view, "its targets do not change any more (`rerun` makes a new one of them)"));
     }
     for Returned { fact, state } in picked {
         if let Some(to) = state.next(event) {
             let fact = fact.clone();
-            change.moves.push(TargetMove { fact, from: *state, to, errnr: None, note: None, present_since: None, instance: None });
+            change.moves.push(TargetMove {
+                fact,
+                from: *state,
+                to,
+                errnr: None,
+                note: None,
+                present_since: None,
+                instance: None,
+            });
         }
     }
     let Some(event) = NewEvent::of_targets(kind, change.moves.iter().map(|moved| &moved.fact)) else {
-        return Err(Refusal::Nothing("no target is in a state that allows this, or its task is still open".to_owned()));
+        return Err(Refusal::Nothing(
+            "no target is in a state that allows this, or its task is still open".to_owned(),
+        ));
     };
     change.events.push(event);
     Ok(())
 }
 
 fn skip_gate(view: &View, change: &mut Change, now: Timestamp) -> Result<(), Refusal> {
-    let gate = view.gate().filter(|_| view.status.can_be_given_up()).ok_or_else(|| wrong(view, "it waits at no gate"))?;
+    let gate = view
+        .gate()
+        .filter(|_| view.status.can_be_given_up())
+        .ok_or_else(|| wrong(view, "it waits at no gate"))?;
     let Some(place) = current(&view.waves) else { return Err(wrong(view, "it waits at no gate")) };
     let (phase, word) = match gate {
         Gate::Approval => (WavePhase::Admitting, "approval"),

@@ -1,7 +1,8 @@
 //! Decides the changes of a rollout from what is read of it. No I/O, no clock.
 //!
-//! The order within a pass is what keeps the promises: outcomes first, then breaches, then waves, and targets are started only after all
-//! that. So whatever is started was started in the knowledge of every outcome that was committed before.
+//! The order within a pass is what keeps the promises: outcomes first, then breaches, then waves, and targets
+//! are started only after all that. So whatever is started was started in the knowledge of every outcome that
+//! was committed before.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 use super::terms::{CatchUp, InFlightOnStop, OnBreach};
 use super::view::{
-    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, TargetMove, View, WaveChange, WaveState, current,
+    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, TargetMove, View, WaveChange,
+    WaveState, current,
 };
 use crate::domain::{Timestamp, errnr};
 
@@ -50,7 +52,9 @@ pub fn decide(view: &View, now: Timestamp) -> Change {
     }
     pass.withdraw();
     pass.stop_in_flight();
-    if let Some(undone) = view.rollback.filter(|undone| pass.status == RolloutStatus::RollingBack && undone.is_final()) {
+    if let Some(undone) =
+        view.rollback.filter(|undone| pass.status == RolloutStatus::RollingBack && undone.is_final())
+    {
         pass.end(RolloutEvent::End { all_ok: undone == RolloutStatus::Done });
     }
     pass.done()
@@ -100,7 +104,8 @@ impl<'a> Pass<'a> {
         let Some(healthy) = healthy else { return self.shift(target, TargetEvent::Healthy, None, None) };
         let there = target.presence.instance;
         let same = there.is_some() && there == target.instance;
-        let present_since = if same { target.present_since.or(Some(self.now)) } else { there.map(|_| self.now) };
+        let present_since =
+            if same { target.present_since.or(Some(self.now)) } else { there.map(|_| self.now) };
         let stayed = present_since.is_some_and(|since| self.now.since(since) >= healthy.stays);
         if stayed && target.presence.fits {
             return self.shift(target, TargetEvent::Healthy, None, None);
@@ -121,21 +126,36 @@ impl<'a> Pass<'a> {
         }
         if present_since != target.present_since || there != target.instance {
             let (fact, state) = (target.fact.clone(), target.state);
-            self.change.moves.push(TargetMove { fact, from: state, to: state, errnr: None, note: None, present_since, instance: there });
+            self.change.moves.push(TargetMove {
+                fact,
+                from: state,
+                to: state,
+                errnr: None,
+                note: None,
+                present_since,
+                instance: there,
+            });
         }
     }
 
     fn shift(&mut self, target: &InFlight, event: TargetEvent, number: Option<i32>, note: Option<String>) {
         let Some(to) = target.state.next(event) else { return };
         match to {
-            TargetState::Failed => self.change.events.push(NewEvent::of_target(EventKind::TargetFailed, &target.fact, note.clone())),
-            TargetState::Unreachable => {
-                self.change.events.push(NewEvent::of_target(EventKind::TargetUnreachable, &target.fact, note.clone()))
-            }
+            TargetState::Failed => self.change.events.push(NewEvent::of_target(
+                EventKind::TargetFailed,
+                &target.fact,
+                note.clone(),
+            )),
+            TargetState::Unreachable => self.change.events.push(NewEvent::of_target(
+                EventKind::TargetUnreachable,
+                &target.fact,
+                note.clone(),
+            )),
             _ => {}
         }
         let there = target.presence.instance;
-        let (present_since, instance) = if to == TargetState::Verifying { (there.map(|_| self.now), there) } else { (None, None) };
+        let (present_since, instance) =
+            if to == TargetState::Verifying { (there.map(|_| self.now), there) } else { (None, None) };
         let fact = target.fact.clone();
         self.push(TargetMove { fact, from: target.state, to, errnr: number, note, present_since, instance });
     }
@@ -152,31 +172,46 @@ impl<'a> Pass<'a> {
 
     fn plain_move(&mut self, fact: &Fact, from: TargetState, event: TargetEvent) {
         if let Some(to) = from.next(event) {
-            self.push(TargetMove { fact: fact.clone(), from, to, errnr: None, note: None, present_since: None, instance: None });
+            self.push(TargetMove {
+                fact: fact.clone(),
+                from,
+                to,
+                errnr: None,
+                note: None,
+                present_since: None,
+                instance: None,
+            });
         }
     }
 
-    /// Takes back what targets have not received: in time, or before the rollout stopped. What is taken back starts no more, unless it has begun.
+    /// Takes back what targets have not received: in time, or before the rollout stopped. What is taken back
+    /// starts no more, unless it has begun.
     fn withdraw(&mut self) {
         let states = self.states();
         let taken_back = |target: &&InFlight| {
             let state = states.of(target);
-            let goes = state == TargetState::Unreachable || state == TargetState::Sent && !self.status.admits();
+            let goes =
+                state == TargetState::Unreachable || state == TargetState::Sent && !self.status.admits();
             goes && target.answered == Answered::Nothing && !target.withdrawn
         };
-        let withdraw: Vec<Fact> = self.view.in_flight.iter().filter(taken_back).map(|target| target.fact.clone()).collect();
+        let withdraw: Vec<Fact> =
+            self.view.in_flight.iter().filter(taken_back).map(|target| target.fact.clone()).collect();
         self.change.events.extend(NewEvent::of_targets(EventKind::Withdrawn, withdraw.iter()));
         self.change.withdraw = withdraw;
     }
 
-    /// Stops what targets have begun, where the rollout says so when it stops. Said in each pass until they answer: who was not there is told when
-    /// it is.
+    /// Stops what targets have begun, where the rollout says so when it stops. Said in each pass until they
+    /// answer: who was not there is told when it is.
     fn stop_in_flight(&mut self) {
-        if self.view.settings.in_flight != InFlightOnStop::Stop || self.status.admits() || self.status == RolloutStatus::RollingBack {
+        if self.view.settings.in_flight != InFlightOnStop::Stop
+            || self.status.admits()
+            || self.status == RolloutStatus::RollingBack
+        {
             return;
         }
         let runs = |target: &&InFlight| {
-            let received = target.state == TargetState::Sent && matches!(target.answered, Answered::Received { .. });
+            let received =
+                target.state == TargetState::Sent && matches!(target.answered, Answered::Received { .. });
             received && target.presence.instance.is_some() && !self.touched.contains(&target.fact)
         };
         let targets: Vec<&InFlight> = self.view.in_flight.iter().filter(runs).collect();
@@ -261,7 +296,11 @@ impl<'a> Pass<'a> {
 
     fn take_back_returned(&mut self) {
         for returned in &self.view.returned {
-            let event = if returned.state == TargetState::Absent { TargetEvent::Returned } else { TargetEvent::Withdrawn };
+            let event = if returned.state == TargetState::Absent {
+                TargetEvent::Returned
+            } else {
+                TargetEvent::Withdrawn
+            };
             self.plain_move(&returned.fact, returned.state, event);
             self.again = true;
         }
@@ -269,13 +308,22 @@ impl<'a> Pass<'a> {
 
     /// Stops the rollout where a budget is exceeded. Answers whether it did.
     fn breach(&mut self) -> bool {
-        let Some((wave, text)) = over_budget(&self.waves, self.view.allowed_failed, self.view.allowed_unreachable) else { return false };
+        let Some((wave, text)) =
+            over_budget(&self.waves, self.view.allowed_failed, self.view.allowed_unreachable)
+        else {
+            return false;
+        };
         self.stop(wave, text, self.view.settings.on_breach);
         true
     }
 
     fn stop(&mut self, wave: Option<u32>, text: String, how: OnBreach) {
-        self.change.events.push(NewEvent { kind: EventKind::Breached, wave, endpoint: None, text: Some(text.clone()) });
+        self.change.events.push(NewEvent {
+            kind: EventKind::Breached,
+            wave,
+            endpoint: None,
+            text: Some(text.clone()),
+        });
         match how {
             OnBreach::Halt => self.turn(RolloutEvent::Halt, Some(text)),
             OnBreach::Abort => self.abort(text),
@@ -297,11 +345,15 @@ impl<'a> Pass<'a> {
         let unsettled: u32 = self.waves.iter().map(|wave| wave.counts.unsettled()).sum();
         if self.status.admits() && current(&self.waves).is_none() {
             if unsettled == 0 {
-                let all_ok = self.waves.iter().all(|wave| wave.counts.get(TargetState::Ok) == wave.counts.total());
+                let all_ok =
+                    self.waves.iter().all(|wave| wave.counts.get(TargetState::Ok) == wave.counts.total());
                 self.end(RolloutEvent::End { all_ok });
             } else if self.status == RolloutStatus::Running {
                 self.turn(RolloutEvent::Settle, None);
-                self.change.events.push(NewEvent::new(EventKind::Settling, Some(format!("{unsettled} targets are waited for"))));
+                self.change.events.push(NewEvent::new(
+                    EventKind::Settling,
+                    Some(format!("{unsettled} targets are waited for")),
+                ));
             }
         }
     }
@@ -317,7 +369,8 @@ impl<'a> Pass<'a> {
                     && wave.approvals.len() < usize::try_from(approval.count).unwrap_or(usize::MAX)
                 {
                     if since.after(approval.within) <= self.now {
-                        let text = format!("wave {} was not approved within {}", number + 1, span(approval.within));
+                        let text =
+                            format!("wave {} was not approved within {}", number + 1, span(approval.within));
                         let how = approval.otherwise;
                         self.stop(Some(number), text, how);
                     }
@@ -328,7 +381,8 @@ impl<'a> Pass<'a> {
             }
             WavePhase::Admitting => {
                 let answered = counts.get(TargetState::Pending) == 0 && counts.in_flight() == 0;
-                // Where no target of a wave has succeeded, the wave proves nothing: it waits for targets that are away.
+                // Where no target of a wave has succeeded, the wave proves nothing: it waits for targets that
+                // are away.
                 if !answered || counts.get(TargetState::Ok) == 0 && counts.waited_for() > 0 {
                     return false;
                 }
@@ -381,7 +435,9 @@ impl<'a> Pass<'a> {
     /// Starts the next targets, as many as there are places.
     fn admit(&mut self) {
         let place = current(&self.waves).unwrap_or(self.waves.len().saturating_sub(1));
-        let Some(wave) = self.waves.get(place).filter(|wave| wave.phase != WavePhase::Waiting) else { return };
+        let Some(wave) = self.waves.get(place).filter(|wave| wave.phase != WavePhase::Waiting) else {
+            return;
+        };
         if !self.view.windows.open {
             return;
         }
@@ -474,7 +530,8 @@ impl<'a> Pass<'a> {
                     at_latest(now.after(LOOK_FOR_RETURNED));
                 }
                 let place = current(&self.waves).unwrap_or(self.waves.len().saturating_sub(1));
-                let pending = self.waves.iter().take(place + 1).any(|wave| wave.counts.get(TargetState::Pending) > 0);
+                let pending =
+                    self.waves.iter().take(place + 1).any(|wave| wave.counts.get(TargetState::Pending) > 0);
                 match self.waves.get(place) {
                     Some(wave) if wave.phase == WavePhase::Waiting => {
                         if let (Some(since), Some(approval)) = (wave.since, &wave.terms.approval) {
@@ -510,13 +567,18 @@ impl WaveChange {
 }
 
 /// The first budget that is exceeded: of a wave, or of the whole.
-pub(super) fn over_budget(waves: &[WaveState], failed: Option<u32>, unreachable: Option<u32>) -> Option<(Option<u32>, String)> {
+pub(super) fn over_budget(
+    waves: &[WaveState],
+    failed: Option<u32>,
+    unreachable: Option<u32>,
+) -> Option<(Option<u32>, String)> {
     let states = [(TargetState::Failed, "failed"), (TargetState::Unreachable, "unreachable")];
     for (place, wave) in waves.iter().enumerate() {
         for ((state, word), allowed) in states.iter().zip([wave.allowed_failed, wave.allowed_unreachable]) {
             let count = wave.counts.get(*state);
             if let Some(allowed) = allowed.filter(|allowed| count > *allowed) {
-                let text = format!("wave {} of {}: {count} {word}, allowed {allowed}", place + 1, waves.len());
+                let text =
+                    format!("wave {} of {}: {count} {word}, allowed {allowed}", place + 1, waves.len());
                 return Some((u32::try_from(place).ok(), text));
             }
         }
@@ -539,21 +601,38 @@ fn outcome(
 ) -> Option<(TargetEvent, Option<i32>, Option<String>)> {
     let sent = target.state == TargetState::Sent;
     match &target.answered {
-        Answered::Finished { errnr: 0, .. } => Some((TargetEvent::Succeeded { verify: terms.healthy.is_some() }, Some(0), None)),
+        Answered::Finished { errnr: 0, .. } => {
+            Some((TargetEvent::Succeeded { verify: terms.healthy.is_some() }, Some(0), None))
+        }
         // The update has ended its own endpoint: what counts is how the endpoint comes back.
         Answered::Finished { errnr: errnr::INTERRUPTED | errnr::LOST, .. }
             if terms.healthy.is_some() && target.state != TargetState::Failed =>
         {
-            Some((TargetEvent::Succeeded { verify: true }, None, Some("the endpoint ended while the handler ran".to_owned())))
+            Some((
+                TargetEvent::Succeeded { verify: true },
+                None,
+                Some("the endpoint ended while the handler ran".to_owned()),
+            ))
         }
-        Answered::Finished { errnr, errmsg } => Some((TargetEvent::Failed, Some(*errnr), Some(shortened(errmsg)))),
+        Answered::Finished { errnr, errmsg } => {
+            Some((TargetEvent::Failed, Some(*errnr), Some(shortened(errmsg))))
+        }
         Answered::Nothing if sent && target.since.after(terms.receive_within) <= now => {
             let note = format!("not received within {}", span(terms.receive_within));
             Some((TargetEvent::NotReceived, None, Some(note)))
         }
         // It was taken back, and an end does not wait for an endpoint that is away.
-        Answered::Nothing if sent && target.withdrawn && status == RolloutStatus::Aborting && target.presence.instance.is_none() => {
-            Some((TargetEvent::NotReceived, None, Some("not received when the rollout was given up".to_owned())))
+        Answered::Nothing
+            if sent
+                && target.withdrawn
+                && status == RolloutStatus::Aborting
+                && target.presence.instance.is_none() =>
+        {
+            Some((
+                TargetEvent::NotReceived,
+                None,
+                Some("not received when the rollout was given up".to_owned()),
+            ))
         }
         Answered::Received { at } if at.after(terms.finish_within) <= now => {
             let note = format!("not finished within {}", span(terms.finish_within));
@@ -561,18 +640,26 @@ fn outcome(
         }
         Answered::Received { .. } => Some((TargetEvent::Received, None, None)),
         Answered::Nothing => None,
-        Answered::Canceled { .. } if target.stopped => {
-            Some((TargetEvent::Failed, None, Some("stopped, since the rollout stopped (`in_flight: stop`)".to_owned())))
-        }
+        Answered::Canceled { .. } if target.stopped => Some((
+            TargetEvent::Failed,
+            None,
+            Some("stopped, since the rollout stopped (`in_flight: stop`)".to_owned()),
+        )),
         // What was taken back is tried again when the endpoint is there.
         Answered::Canceled { unbegun: true, .. } if sent => Some((TargetEvent::Withdrawn, None, None)),
-        Answered::Canceled { unbegun: true, .. } | Answered::Canceled { received: false, .. } if !sent => None,
-        Answered::Canceled { .. } => Some((TargetEvent::Failed, None, Some("its task was canceled".to_owned()))),
+        Answered::Canceled { unbegun: true, .. } | Answered::Canceled { received: false, .. } if !sent => {
+            None
+        }
+        Answered::Canceled { .. } => {
+            Some((TargetEvent::Failed, None, Some("its task was canceled".to_owned())))
+        }
         Answered::Expired { received: false } if sent => {
             Some((TargetEvent::NotReceived, None, Some("not received while its task lived".to_owned())))
         }
         Answered::Expired { received: false } => None,
-        Answered::Expired { received: true } => Some((TargetEvent::Failed, None, Some("not finished while its task lived".to_owned()))),
+        Answered::Expired { received: true } => {
+            Some((TargetEvent::Failed, None, Some("not finished while its task lived".to_owned())))
+        }
         Answered::Forgotten => Some((TargetEvent::Failed, None, Some("its task was forgotten".to_owned()))),
     }
 }

@@ -1,8 +1,9 @@
 //! Rollouts: a task type run on a frozen set of endpoints, wave by wave, within budgets.
 //!
-//! `state` has the states of rollouts, waves and targets with the only functions that change them; `terms` what a document asks for, with all
-//! defaults filled in; `plan` the waves that a document makes of a fleet; `view` what is read of a rollout under its lock and what is written;
-//! `decide` makes the one of the other, and so does `command` for what somebody asks for.
+//! `state` has the states of rollouts, waves and targets with the only functions that change them; `terms`
+//! what a document asks for, with all defaults filled in; `plan` the waves that a document makes of a fleet;
+//! `view` what is read of a rollout under its lock and what is written; `decide` makes the one of the other,
+//! and so does `command` for what somebody asks for.
 
 mod command;
 mod decide;
@@ -19,10 +20,10 @@ pub use decide::{ADMITTED, decide};
 pub use plan::{Plan, PlanFault, PlannedDomain, PlannedWave, plan};
 pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 pub use terms::{
-    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Rollback, RollbackOn,
-    RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part,
+    Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
 };
 pub use view::{
-    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, Presence, Returned, Slot, TargetMove, View, WaveChange,
-    WaveCounts, WaveState, Windows, current,
+    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, Presence, Returned, Slot,
+    TargetMove, View, WaveChange, WaveCounts, WaveState, Windows, current,
 };

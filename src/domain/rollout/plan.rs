@@ -97,7 +97,8 @@ fn count(number: usize) -> u32 {
 /// All that is wrong.
 pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFault>> {
     let mut faults = Faults(Vec::new());
-    let known: HashMap<&EndpointName, &Member> = members.iter().map(|member| (&member.name, member)).collect();
+    let known: HashMap<&EndpointName, &Member> =
+        members.iter().map(|member| (&member.name, member)).collect();
     faults.unknown_names("/targets/endpoints", &terms.targets.endpoints, &known);
     faults.unknown_names("/targets/exclude/endpoints", &terms.targets.without, &known);
     for (at, wave) in terms.waves.iter().enumerate() {
@@ -115,7 +116,8 @@ pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFa
         faults.add("/targets", text);
     }
     if total > MOST {
-        faults.add("/targets", format!("choose {total} endpoints; at most {MOST} are allowed in one rollout"));
+        faults
+            .add("/targets", format!("choose {total} endpoints; at most {MOST} are allowed in one rollout"));
     }
     if let Some(max) = terms.targets.max.filter(|max| count(total) > *max) {
         faults.add("/targets/max", format!("is {max}, and the targets are {total} endpoints"));
@@ -150,12 +152,16 @@ fn spread(
     };
     for (at, key) in spread.by.iter().enumerate() {
         if !targets.is_empty() && targets.iter().all(|target| value(target, key).is_none()) {
-            faults.add(format!("/spread/by/{at}"), format!("is `{key}`, a label that none of the {} targets has", targets.len()));
+            faults.add(
+                format!("/spread/by/{at}"),
+                format!("is `{key}`, a label that none of the {} targets has", targets.len()),
+            );
         }
     }
     let mut named: BTreeMap<String, Vec<&EndpointName>> = BTreeMap::new();
     for target in targets {
-        let parts: Vec<String> = spread.by.iter().map(|key| format!("{key}={}", value(target, key).unwrap_or_default())).collect();
+        let parts: Vec<String> =
+            spread.by.iter().map(|key| format!("{key}={}", value(target, key).unwrap_or_default())).collect();
         named.entry(parts.join(" ")).or_default().push(target);
     }
     let mut domain_of = HashMap::with_capacity(targets.len());
@@ -172,21 +178,27 @@ fn spread(
 /// The targets in the order of their turns.
 fn chosen(terms: &RolloutTerms, members: &[Member]) -> Vec<EndpointName> {
     let targets = &terms.targets;
-    let named: HashMap<&EndpointName, usize> = targets.endpoints.iter().enumerate().map(|(at, name)| (name, at)).collect();
+    let named: HashMap<&EndpointName, usize> =
+        targets.endpoints.iter().enumerate().map(|(at, name)| (name, at)).collect();
     let without: HashSet<&EndpointName> = targets.without.iter().collect();
     let everybody = named.is_empty() && targets.selectors.is_empty() && targets.in_groups.is_empty();
-    let in_one = |member: &Member, groups: &[Selector]| groups.iter().any(|group| holds(member, std::slice::from_ref(group)));
+    let in_one = |member: &Member, groups: &[Selector]| {
+        groups.iter().any(|group| holds(member, std::slice::from_ref(group)))
+    };
     let is_target = |member: &&Member| {
-        let selected =
-            everybody || !targets.selectors.is_empty() && holds(member, &targets.selectors) || in_one(member, &targets.in_groups);
+        let selected = everybody
+            || !targets.selectors.is_empty() && holds(member, &targets.selectors)
+            || in_one(member, &targets.in_groups);
         // One that is there and performs other types alone is meant only where it is named.
-        let wanted = named.contains_key(&member.name) || selected && member.attendance != Attendance::OtherTypes;
+        let wanted =
+            named.contains_key(&member.name) || selected && member.attendance != Attendance::OtherTypes;
         let unwanted = without.contains(&member.name)
             || !targets.without_selectors.is_empty() && holds(member, &targets.without_selectors)
             || in_one(member, &targets.without_in_groups);
         wanted && !unwanted
     };
-    let mut chosen: Vec<EndpointName> = members.iter().filter(is_target).map(|member| member.name.clone()).collect();
+    let mut chosen: Vec<EndpointName> =
+        members.iter().filter(is_target).map(|member| member.name.clone()).collect();
     let part = (chosen.len() * usize::from(targets.percent)).div_ceil(100);
     if part < chosen.len() {
         chosen.sort_by_cached_key(|name| place(&targets.seed, name));
@@ -206,7 +218,12 @@ fn holds(member: &Member, selectors: &[Selector]) -> bool {
 }
 
 /// Puts the targets into waves.
-fn split(terms: &RolloutTerms, targets: &[EndpointName], known: &HashMap<&EndpointName, &Member>, faults: &mut Faults) -> Vec<PlannedWave> {
+fn split(
+    terms: &RolloutTerms,
+    targets: &[EndpointName],
+    known: &HashMap<&EndpointName, &Member>,
+    faults: &mut Faults,
+) -> Vec<PlannedWave> {
     let all: HashSet<&EndpointName> = targets.iter().collect();
     let total = count(targets.len());
     let mut taken: HashMap<&EndpointName, usize> = HashMap::new();
@@ -215,18 +232,27 @@ fn split(terms: &RolloutTerms, targets: &[EndpointName], known: &HashMap<&Endpoi
     for (at, wave) in terms.waves.iter().enumerate() {
         let names: Vec<&EndpointName> = match &wave.part {
             Part::Endpoints(names) => names.iter().collect(),
-            Part::Match(selectors) => targets.iter().filter(|name| known.get(name).is_some_and(|one| holds(one, selectors))).collect(),
+            Part::Match(selectors) => targets
+                .iter()
+                .filter(|name| known.get(name).is_some_and(|one| holds(one, selectors)))
+                .collect(),
             Part::Size(_) | Part::Rest => continue,
         };
         let listed = matches!(wave.part, Part::Endpoints(_));
         for (place, name) in names.into_iter().enumerate() {
             let Some(name) = all.get(name) else {
-                faults.add(format!("/waves/{at}/endpoints/{place}"), format!("is `{name}`, which is not a target of the rollout"));
+                faults.add(
+                    format!("/waves/{at}/endpoints/{place}"),
+                    format!("is `{name}`, which is not a target of the rollout"),
+                );
                 continue;
             };
             match taken.get(name) {
                 Some(other) if listed => {
-                    let message = format!("is `{name}`, which is in wave {} already; a target is in one wave", other + 1);
+                    let message = format!(
+                        "is `{name}`, which is in wave {} already; a target is in one wave",
+                        other + 1
+                    );
                     faults.add(format!("/waves/{at}/endpoints/{place}"), message);
                 }
                 // A selector takes what the waves before it have left.
@@ -242,7 +268,9 @@ fn split(terms: &RolloutTerms, targets: &[EndpointName], known: &HashMap<&Endpoi
     for (at, wave) in terms.waves.iter().enumerate() {
         match wave.part {
             Part::Size(size) => {
-                parts[at].extend(rest.by_ref().take(usize::try_from(size.rounded_up(total)).unwrap_or(usize::MAX)));
+                parts[at].extend(
+                    rest.by_ref().take(usize::try_from(size.rounded_up(total)).unwrap_or(usize::MAX)),
+                );
             }
             Part::Rest => parts[at].extend(rest.by_ref()),
             Part::Endpoints(_) | Part::Match(_) => {}
@@ -254,7 +282,9 @@ fn split(terms: &RolloutTerms, targets: &[EndpointName], known: &HashMap<&Endpoi
             // `rest` may be nothing, and so may what a small fleet leaves to the waves of the default.
             if terms.own_waves && wave.part != Part::Rest {
                 let why = match &wave.part {
-                    Part::Size(size) => format!("is {size} of {total} targets, and the waves before it have them all"),
+                    Part::Size(size) => {
+                        format!("is {size} of {total} targets, and the waves before it have them all")
+                    }
                     _ => format!("has none of the {total} targets"),
                 };
                 faults.add(format!("/waves/{at}"), why);
@@ -262,7 +292,10 @@ fn split(terms: &RolloutTerms, targets: &[EndpointName], known: &HashMap<&Endpoi
             continue;
         }
         let size = count(targets.len());
-        let absent = targets.iter().filter(|name| known.get(name).is_none_or(|member| member.attendance != Attendance::Subscribed)).count();
+        let absent = targets
+            .iter()
+            .filter(|name| known.get(name).is_none_or(|member| member.attendance != Attendance::Subscribed))
+            .count();
         waves.push(PlannedWave {
             name: wave.name.clone(),
             absent: count(absent),
@@ -283,10 +316,21 @@ impl Faults {
         self.0.push(PlanFault { pointer: pointer.into(), message });
     }
 
-    fn unknown_names(&mut self, pointer: &str, names: &[EndpointName], known: &HashMap<&EndpointName, &Member>) {
+    fn unknown_names(
+        &mut self,
+        pointer: &str,
+        names: &[EndpointName],
+        known: &HashMap<&EndpointName, &Member>,
+    ) {
         let unknown_ones = names.iter().enumerate().filter(|(_, name)| !known.contains_key(name));
         for (at, name) in unknown_ones.take(TOLD) {
-            let text = unknown("endpoint", name.as_str(), "known for the type", known.keys().map(|name| name.as_str())).text;
+            let text = unknown(
+                "endpoint",
+                name.as_str(),
+                "known for the type",
+                known.keys().map(|name| name.as_str()),
+            )
+            .text;
             self.add(format!("{pointer}/{at}"), text);
         }
     }
@@ -323,7 +367,10 @@ mod tests {
             lane: "update".into(),
             targets: RolloutTargets { percent: 100, seed: "r".into(), ..RolloutTargets::default() },
             spread: None,
-            waves: parts.into_iter().map(|part| WaveOf { name: None, part, terms: wave_terms(), own: Own::default() }).collect(),
+            waves: parts
+                .into_iter()
+                .map(|part| WaveOf { name: None, part, terms: wave_terms(), own: Own::default() })
+                .collect(),
             own_waves: true,
             failed: Some(Amount::Percent(200)),
             unreachable: None,
@@ -354,7 +401,8 @@ mod tests {
 
     #[test]
     fn waves_have_the_sizes_of_the_document() {
-        let parts = vec![size(Amount::Count(1)), size(Amount::Percent(500)), size(Amount::Percent(2500)), Part::Rest];
+        let parts =
+            vec![size(Amount::Count(1)), size(Amount::Percent(500)), size(Amount::Percent(2500)), Part::Rest];
         let plan = plan(&terms(parts), &fleet(1204)).expect("a plan");
         let sizes: Vec<u32> = plan.waves.iter().map(PlannedWave::size).collect();
         assert_eq!(sizes, [1, 61, 301, 841]);
@@ -374,12 +422,25 @@ mod tests {
         empty.targets.selectors = vec!["rack=9".parse().expect("a selector")];
         assert_eq!(told(&empty, 5), ["/targets choose none of the 5 endpoints known for `update`"]);
         let nothing_left = terms(vec![size(Amount::Count(5)), size(Amount::Percent(500)), Part::Rest]);
-        assert_eq!(told(&nothing_left, 5), ["/waves/1 is 5% of 5 targets, and the waves before it have them all"]);
-        let twice = terms(vec![Part::Endpoints(vec![name("web1")]), Part::Endpoints(vec![name("web2"), name("web1")])]);
-        assert_eq!(told(&twice, 5), ["/waves/1/endpoints/1 is `web1`, which is in wave 1 already; a target is in one wave"]);
+        assert_eq!(
+            told(&nothing_left, 5),
+            ["/waves/1 is 5% of 5 targets, and the waves before it have them all"]
+        );
+        let twice = terms(vec![
+            Part::Endpoints(vec![name("web1")]),
+            Part::Endpoints(vec![name("web2"), name("web1")]),
+        ]);
+        assert_eq!(
+            told(&twice, 5),
+            ["/waves/1/endpoints/1 is `web1`, which is in wave 1 already; a target is in one wave"]
+        );
         let mut misspelt = terms(vec![Part::Rest]);
         misspelt.targets.endpoints = vec![name("web1"), name("wbe1")];
-        assert!(told(&misspelt, 5)[0].starts_with("/targets/endpoints/1 unknown endpoint"), "{:?}", told(&misspelt, 5));
+        assert!(
+            told(&misspelt, 5)[0].starts_with("/targets/endpoints/1 unknown endpoint"),
+            "{:?}",
+            told(&misspelt, 5)
+        );
         let mut many = terms(vec![Part::Rest]);
         many.targets.max = Some(3);
         assert_eq!(told(&many, 5), ["/targets/max is 3, and the targets are 5 endpoints"]);
@@ -395,7 +456,8 @@ mod tests {
         wanted.spread = Some(Spread { by: vec!["rack".into()], max_in_flight: Some(Amount::Percent(3_000)) });
         let plan_of = |wanted: &RolloutTerms| plan(wanted, &fleet(20));
         let planned = plan_of(&wanted).expect("a plan");
-        let told: Vec<_> = planned.domains.iter().map(|domain| (domain.name.as_str(), domain.size, domain.places)).collect();
+        let told: Vec<_> =
+            planned.domains.iter().map(|domain| (domain.name.as_str(), domain.size, domain.places)).collect();
         assert_eq!(told, [("rack=0", 7, Some(2)), ("rack=1", 7, Some(2)), ("rack=2", 6, Some(1))]);
         assert_eq!((planned.domain_of.len(), planned.domain_of[&name("web4")]), (20, 1));
         wanted.spread = Some(Spread { by: vec!["rack".into(), "site".into()], max_in_flight: None });
@@ -413,7 +475,8 @@ mod tests {
             Part::Rest,
         ]);
         wanted.targets.order = Order::Name;
-        let names = |wave: &PlannedWave| wave.targets.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
+        let names =
+            |wave: &PlannedWave| wave.targets.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>();
         let plan = plan(&wanted, &fleet(6)).expect("a plan");
         assert_eq!(
             plan.waves.iter().map(names).collect::<Vec<_>>(),

@@ -83,7 +83,8 @@ struct Fleet {
 
 impl One {
     fn has_received(&self) -> bool {
-        self.rounds > 0 && matches!(self.state, TargetState::Ok | TargetState::Failed | TargetState::Verifying)
+        self.rounds > 0
+            && matches!(self.state, TargetState::Ok | TargetState::Failed | TargetState::Verifying)
     }
 }
 
@@ -91,19 +92,31 @@ impl Fleet {
     fn view(&self) -> View {
         let there = |one: &One| match one.nature {
             Nature::Away(until) => self.now >= START.after(Duration::from_secs(until.into())),
-            Nature::CutOff(_) => one.rounds == 0 || one.sent_at == self.now || one.begins_at.is_none_or(|at| at <= self.now),
+            Nature::CutOff(_) => {
+                one.rounds == 0 || one.sent_at == self.now || one.begins_at.is_none_or(|at| at <= self.now)
+            }
             _ => true,
         };
         let news = |one: &&One| match one.state {
             TargetState::Sent | TargetState::Verifying => true,
-            TargetState::Unreachable => matches!(one.answered, Answered::Received { .. } | Answered::Finished { .. }),
-            TargetState::Failed => one.errnr.is_none() && matches!(one.answered, Answered::Finished { errnr: 0, .. }),
+            TargetState::Unreachable => {
+                matches!(one.answered, Answered::Received { .. } | Answered::Finished { .. })
+            }
+            TargetState::Failed => {
+                one.errnr.is_none() && matches!(one.answered, Answered::Finished { errnr: 0, .. })
+            }
             _ => false,
         };
-        let waits = |one: &&One| one.state.is_waited_for() && one.since.after(self.settings.catch_up_for) <= self.now;
+        let waits =
+            |one: &&One| one.state.is_waited_for() && one.since.after(self.settings.catch_up_for) <= self.now;
         let back = |one: &&One| {
-            let closed = matches!(one.answered, Answered::Expired { received: false } | Answered::Canceled { unbegun: true, .. });
-            there(one) && (one.state == TargetState::Absent || one.state == TargetState::Unreachable && closed && one.rounds < 2)
+            let closed = matches!(
+                one.answered,
+                Answered::Expired { received: false } | Answered::Canceled { unbegun: true, .. }
+            );
+            there(one)
+                && (one.state == TargetState::Absent
+                    || one.state == TargetState::Unreachable && closed && one.rounds < 2)
         };
         let in_flight = |one: &One| InFlight {
             fact: one.fact.clone(),
@@ -114,7 +127,10 @@ impl Fleet {
             answered: one.answered.clone(),
             withdrawn: one.withdrawn,
             stopped: one.stopped_at.is_some(),
-            presence: Presence { instance: there(one).then_some(Uuid::from_u128(1)), fits: one.nature != Nature::Unwell },
+            presence: Presence {
+                instance: there(one).then_some(Uuid::from_u128(1)),
+                fits: one.nature != Nature::Unwell,
+            },
             slot: self.slot(&one.fact),
         };
         let next = |one: &One| Next { fact: one.fact.clone(), there: there(one), slot: self.slot(&one.fact) };
@@ -140,7 +156,9 @@ impl Fleet {
             windows: Windows::ALWAYS,
             rolls_back: self.rolls_back,
             changed: self.targets.iter().any(One::has_received),
-            rollback: self.rollback.map(|(ends, how)| if ends <= self.now { how } else { RolloutStatus::Running }),
+            rollback: self
+                .rollback
+                .map(|(ends, how)| if ends <= self.now { how } else { RolloutStatus::Running }),
         }
     }
 
@@ -156,11 +174,27 @@ impl Fleet {
         self.apply(&change)?;
         let slots: u32 = self.waves.iter().map(|wave| wave.counts.in_flight()).sum();
         if !change.admit.is_empty() {
-            prop_assert!(self.status.admits() && before.status != RolloutStatus::Paused, "nothing starts in {:?}", self.status);
-            let current = self.waves.iter().position(|wave| wave.phase != WavePhase::Passed).unwrap_or(self.waves.len() - 1);
-            prop_assert!(slots <= self.waves[current].window, "{slots} slots of {}", self.waves[current].window);
-            for Slot { domain, places } in change.admit.iter().filter_map(|admission| self.slot(&admission.fact)) {
-                let of_it = |one: &&One| one.state.is_in_flight() && self.slot(&one.fact).is_some_and(|slot| slot.domain == domain);
+            prop_assert!(
+                self.status.admits() && before.status != RolloutStatus::Paused,
+                "nothing starts in {:?}",
+                self.status
+            );
+            let current = self
+                .waves
+                .iter()
+                .position(|wave| wave.phase != WavePhase::Passed)
+                .unwrap_or(self.waves.len() - 1);
+            prop_assert!(
+                slots <= self.waves[current].window,
+                "{slots} slots of {}",
+                self.waves[current].window
+            );
+            for Slot { domain, places } in
+                change.admit.iter().filter_map(|admission| self.slot(&admission.fact))
+            {
+                let of_it = |one: &&One| {
+                    one.state.is_in_flight() && self.slot(&one.fact).is_some_and(|slot| slot.domain == domain)
+                };
                 let taken = self.targets.iter().filter(of_it).count();
                 prop_assert!(taken <= places as usize, "{taken} of {domain} in flight, allowed {places}");
             }
@@ -169,21 +203,38 @@ impl Fleet {
                 prop_assert!(wave <= current, "wave {wave} starts while the turn is at {current}");
                 prop_assert!(self.waves[..wave].iter().all(|wave| wave.phase == WavePhase::Passed));
             }
-            let over = |state, allowed: Option<u32>, counts: &WaveCounts| allowed.is_some_and(|most| counts.get(state) > most);
+            let over = |state, allowed: Option<u32>, counts: &WaveCounts| {
+                allowed.is_some_and(|most| counts.get(state) > most)
+            };
             for wave in &self.waves {
-                prop_assert!(!over(TargetState::Failed, wave.allowed_failed, &wave.counts), "starts over budget");
-                prop_assert!(!over(TargetState::Unreachable, wave.allowed_unreachable, &wave.counts), "starts over budget");
+                prop_assert!(
+                    !over(TargetState::Failed, wave.allowed_failed, &wave.counts),
+                    "starts over budget"
+                );
+                prop_assert!(
+                    !over(TargetState::Unreachable, wave.allowed_unreachable, &wave.counts),
+                    "starts over budget"
+                );
             }
         }
-        let counted = |wave: usize, state| self.targets.iter().filter(|one| one.fact.wave as usize == wave && one.state == state).count();
+        let counted = |wave: usize, state| {
+            self.targets.iter().filter(|one| one.fact.wave as usize == wave && one.state == state).count()
+        };
         for (place, wave) in self.waves.iter().enumerate() {
             prop_assert_eq!(wave.counts.total(), wave.size);
             for state in TargetState::ALL {
-                prop_assert_eq!(wave.counts.get(state) as usize, counted(place, state), "wave {} {:?}", place, state);
+                prop_assert_eq!(
+                    wave.counts.get(state) as usize,
+                    counted(place, state),
+                    "wave {} {:?}",
+                    place,
+                    state
+                );
             }
         }
         for one in self.targets.iter().filter(|one| one.rounds > 0 && one.answered == Answered::Nothing) {
-            let taken_back = one.state == TargetState::Unreachable || one.state == TargetState::Sent && !self.status.admits();
+            let taken_back = one.state == TargetState::Unreachable
+                || one.state == TargetState::Sent && !self.status.admits();
             prop_assert!(!taken_back || one.withdrawn, "{:?} may start in {:?}", one, self.status);
         }
         self.ended = self.status.is_final();
@@ -193,7 +244,10 @@ impl Fleet {
             prop_assert_eq!(slots, 0, "nothing is in flight at the end");
             prop_assert!(change.due_at.is_none());
         } else {
-            prop_assert!(change.due_at.is_some_and(|due| due >= self.now), "an open rollout is looked at again");
+            prop_assert!(
+                change.due_at.is_some_and(|due| due >= self.now),
+                "an open rollout is looked at again"
+            );
         }
         self.due_at = change.due_at;
         Ok(())
@@ -212,10 +266,12 @@ impl Fleet {
         for Admission { fact } in &change.admit {
             let one = self.targets.iter_mut().find(|one| one.fact == *fact).expect("it is there");
             prop_assert_eq!(one.state, TargetState::Pending, "only what waits is started");
-            let open = one.rounds > 0 && matches!(one.answered, Answered::Nothing | Answered::Received { .. });
+            let open =
+                one.rounds > 0 && matches!(one.answered, Answered::Nothing | Answered::Received { .. });
             prop_assert!(!open, "{:?} is started while its last task may run", one.fact.endpoint);
             self.waves[fact.wave as usize].counts.shift(TargetState::Pending, TargetState::Sent);
-            (one.state, one.since, one.answered, one.errnr) = (TargetState::Sent, self.now, Answered::Nothing, None);
+            (one.state, one.since, one.answered, one.errnr) =
+                (TargetState::Sent, self.now, Answered::Nothing, None);
             one.rounds += 1;
             // Some have other work to do first.
             let begins_in = match one.nature {
@@ -223,14 +279,20 @@ impl Fleet {
                 _ => fact.position % self.queue,
             };
             let begins_at = self.now.after(Duration::from_secs(begins_in.into()));
-            (one.sent_at, one.begins_at, one.begun, one.withdrawn, one.told_at) = (self.now, Some(begins_at), false, false, None);
+            (one.sent_at, one.begins_at, one.begun, one.withdrawn, one.told_at) =
+                (self.now, Some(begins_at), false, false, None);
             one.stopped_at = None;
-            one.answers_at = Some(begins_at.after(Duration::from_secs(u64::from(1 + fact.position % self.latency))));
+            one.answers_at =
+                Some(begins_at.after(Duration::from_secs(u64::from(1 + fact.position % self.latency))));
             self.admitted_at = Some(self.now);
         }
         for fact in &change.withdraw {
             let one = self.targets.iter_mut().find(|one| one.fact == *fact).expect("it is there");
-            prop_assert!(!one.withdrawn && one.answered == Answered::Nothing && one.rounds > 0, "{:?} is taken back", one);
+            prop_assert!(
+                !one.withdrawn && one.answered == Answered::Nothing && one.rounds > 0,
+                "{:?} is taken back",
+                one
+            );
             one.withdrawn = true;
             let told_at = self.now.after(Duration::from_secs(u64::from(1 + fact.position % 3)));
             one.told_at = match one.nature {
@@ -256,11 +318,16 @@ impl Fleet {
         if change.roll_back {
             prop_assert!(self.rollback.is_none(), "it is rolled back once");
             self.executions_before_rollback = Some(self.executions());
-            prop_assert!(self.targets.iter().any(One::has_received) && self.waves.iter().all(|wave| wave.counts.in_flight() == 0));
-            let how = if self.latency.is_multiple_of(2) { RolloutStatus::Done } else { RolloutStatus::Partial };
+            prop_assert!(
+                self.targets.iter().any(One::has_received)
+                    && self.waves.iter().all(|wave| wave.counts.in_flight() == 0)
+            );
+            let how =
+                if self.latency.is_multiple_of(2) { RolloutStatus::Done } else { RolloutStatus::Partial };
             self.rollback = Some((self.now.after(Duration::from_secs(30)), how));
         }
-        self.allowed = (change.allowed_failed.or(self.allowed.0), change.allowed_unreachable.or(self.allowed.1));
+        self.allowed =
+            (change.allowed_failed.or(self.allowed.0), change.allowed_unreachable.or(self.allowed.1));
         if let Some(status) = change.status {
             (self.status, self.resume_to) = (status, change.resume_to);
         }
@@ -287,7 +354,8 @@ impl Fleet {
             }
             let begun = one.begun;
             if told && !begun && one.nature != Nature::Deaf {
-                one.answered = Answered::Canceled { received: one.fact.position.is_multiple_of(2), unbegun: true };
+                one.answered =
+                    Answered::Canceled { received: one.fact.position.is_multiple_of(2), unbegun: true };
                 continue;
             }
             if one.stopped_at.is_some_and(|at| at < now) {
@@ -295,13 +363,15 @@ impl Fleet {
                 continue;
             }
             // Some receipts are lost on the way.
-            let receipt =
-                one.fact.position.is_multiple_of(3) && one.sent_at < now && !matches!(one.nature, Nature::Deaf | Nature::CutOff(_));
+            let receipt = one.fact.position.is_multiple_of(3)
+                && one.sent_at < now
+                && !matches!(one.nature, Nature::Deaf | Nature::CutOff(_));
             if (told && begun || receipt) && one.answered == Answered::Nothing {
                 one.answered = Answered::Received { at: now };
             }
             if over && !begun {
-                one.answered = Answered::Expired { received: matches!(one.answered, Answered::Received { .. }) };
+                one.answered =
+                    Answered::Expired { received: matches!(one.answered, Answered::Received { .. }) };
             }
             let answers = one.answers_at.is_some_and(|at| at <= now);
             let finished = |errnr| Answered::Finished { errnr, errmsg: "told".to_owned() };
@@ -309,7 +379,9 @@ impl Fleet {
                 _ if !begun => one.answered.clone(),
                 Nature::Hangs if over => Answered::Expired { received: true },
                 Nature::Hangs => Answered::Received { at: one.answers_at.unwrap_or(now).min(now) },
-                Nature::Succeeds | Nature::Unwell | Nature::Away(_) | Nature::CutOff(_) if answers => finished(0),
+                Nature::Succeeds | Nature::Unwell | Nature::Away(_) | Nature::CutOff(_) if answers => {
+                    finished(0)
+                }
                 Nature::Fails if answers => finished(3),
                 Nature::Restarts if answers => finished(errnr::INTERRUPTED),
                 _ => one.answered.clone(),
@@ -489,7 +561,8 @@ proptest! {
         }
     }
 
-    /// A budget stops the rollout: nothing more starts until somebody decides. Then it goes on, or is given up.
+    /// A budget stops the rollout: nothing more starts until somebody decides. Then it goes on, or is given
+    /// up.
     #[test]
     fn a_breach_stops_it_until_somebody_decides(mut fleet in fleet(true), resume in any::<bool>()) {
         for _ in 0..40 {
@@ -580,7 +653,13 @@ proptest! {
 
 #[test]
 fn an_approval_is_waited_for_and_counts_people() {
-    let ask = |count| Approval { count, from: Vec::new(), not_creator: true, within: Duration::from_secs(100), otherwise: OnBreach::Halt };
+    let ask = |count| Approval {
+        count,
+        from: Vec::new(),
+        not_creator: true,
+        within: Duration::from_secs(100),
+        otherwise: OnBreach::Halt,
+    };
     let terms = WaveTerms {
         window: Amount::Count(1),
         receive_within: Duration::from_secs(10),
@@ -631,9 +710,13 @@ fn an_approval_is_waited_for_and_counts_people() {
     let started = decide(&view, START);
     assert_eq!((started.status, started.admit.len()), (Some(RolloutStatus::Running), 0));
     (view.status, view.waves[0].since) = (RolloutStatus::Running, Some(START));
-    assert!(matches!(command(&view, &Command::Approve, &[], Some(&by("ann")), START), Err(Refusal::NotYou(_))), "its maker may not");
+    assert!(
+        matches!(command(&view, &Command::Approve, &[], Some(&by("ann")), START), Err(Refusal::NotYou(_))),
+        "its maker may not"
+    );
     for (name, approvals) in [("bob", 1), ("bob", 1), ("eve", 2)] {
-        if let Some(change) = command(&view, &Command::Approve, &[], Some(&by(name)), START).expect("allowed") {
+        if let Some(change) = command(&view, &Command::Approve, &[], Some(&by(name)), START).expect("allowed")
+        {
             view.waves[0].approvals = change.waves[0].approvals.clone().expect("they change");
         }
         assert_eq!(view.waves[0].approvals.len(), approvals, "{name}");
@@ -643,6 +726,7 @@ fn an_approval_is_waited_for_and_counts_people() {
     let late = decide(&view, START.after(Duration::from_secs(100)));
     assert_eq!(late.status, Some(RolloutStatus::Halted));
     assert!(late.reason.is_some_and(|reason| reason.contains("not approved within")), "it says why");
-    let refused = command(&view, &Command::Refuse, &[], Some(&by("bob")), START).expect("allowed").expect("a change");
+    let refused =
+        command(&view, &Command::Refuse, &[], Some(&by("bob")), START).expect("allowed").expect("a change");
     assert_eq!(refused.status, Some(RolloutStatus::Halted));
 }

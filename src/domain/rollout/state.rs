@@ -1,4 +1,5 @@
-//! Where rollouts, their waves and their targets stand, and the only functions that may change it. `docs/states.md` draws the arrows.
+//! Where rollouts, their waves and their targets stand, and the only functions that may change it.
+//! `docs/states.md` draws the arrows.
 
 use serde::{Deserialize, Serialize};
 
@@ -118,8 +119,8 @@ impl RolloutStatus {
         matches!(self.next(RolloutEvent::Abort), Some(Self::Aborting)) && !matches!(self, Self::Aborting)
     }
 
-    /// The only place where a rollout's status may change. Repeats of what somebody asked for answer the status that is there; none is answered where
-    /// the status does not allow the event.
+    /// The only place where a rollout's status may change. Repeats of what somebody asked for answer the
+    /// status that is there; none is answered where the status does not allow the event.
     #[must_use]
     pub const fn next(self, event: RolloutEvent) -> Option<Self> {
         use RolloutEvent as E;
@@ -129,7 +130,9 @@ impl RolloutStatus {
             (Self::Paused | Self::Halted, E::Resume { to }) if to.admits() => to,
             (Self::Running | Self::Settling, E::Halt) => Self::Halted,
             (Self::Aborting | Self::Aborted, E::Abort) => self,
-            (Self::Created | Self::Running | Self::Settling | Self::Paused | Self::Halted, E::Abort) => Self::Aborting,
+            (Self::Created | Self::Running | Self::Settling | Self::Paused | Self::Halted, E::Abort) => {
+                Self::Aborting
+            }
             (Self::Running, E::Settle) => Self::Settling,
             (Self::Running | Self::Settling, E::End { all_ok: true }) => Self::Done,
             (Self::Running | Self::Settling, E::End { all_ok: false }) => Self::Partial,
@@ -187,7 +190,8 @@ impl TargetState {
         matches!(self, Self::Absent | Self::Unreachable)
     }
 
-    /// The only place where a target's state may change, but for PENDING: its [`super::Admission`] makes it SENT. None where the event changes nothing.
+    /// The only place where a target's state may change, but for PENDING: its [`super::Admission`] makes it
+    /// SENT. None where the event changes nothing.
     #[must_use]
     pub const fn next(self, event: TargetEvent) -> Option<Self> {
         use TargetEvent as E;
@@ -233,7 +237,10 @@ mod tests {
             E::RollBack,
         ];
         let table: [(S, [Option<S>; 10]); 12] = [
-            (S::Created, [Some(S::Running), None, None, None, Some(S::Aborting), None, None, None, None, None]),
+            (
+                S::Created,
+                [Some(S::Running), None, None, None, Some(S::Aborting), None, None, None, None, None],
+            ),
             (
                 S::Running,
                 [
@@ -264,13 +271,58 @@ mod tests {
                     None,
                 ],
             ),
-            (S::Paused, [None, Some(S::Paused), Some(S::Settling), None, Some(S::Aborting), None, None, None, None, None]),
-            (S::Halted, [None, None, Some(S::Settling), None, Some(S::Aborting), None, None, None, None, None]),
-            (S::Aborting, [None, None, None, None, Some(S::Aborting), None, None, None, Some(S::Aborted), Some(S::RollingBack)]),
+            (
+                S::Paused,
+                [
+                    None,
+                    Some(S::Paused),
+                    Some(S::Settling),
+                    None,
+                    Some(S::Aborting),
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                ],
+            ),
+            (
+                S::Halted,
+                [None, None, Some(S::Settling), None, Some(S::Aborting), None, None, None, None, None],
+            ),
+            (
+                S::Aborting,
+                [
+                    None,
+                    None,
+                    None,
+                    None,
+                    Some(S::Aborting),
+                    None,
+                    None,
+                    None,
+                    Some(S::Aborted),
+                    Some(S::RollingBack),
+                ],
+            ),
             (S::Done, [None; 10]),
             (S::Partial, [None; 10]),
             (S::Aborted, [None, None, None, None, Some(S::Aborted), None, None, None, None, None]),
-            (S::RollingBack, [None, None, None, None, None, None, Some(S::RolledBack), Some(S::RollbackFailed), None, None]),
+            (
+                S::RollingBack,
+                [
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    Some(S::RolledBack),
+                    Some(S::RollbackFailed),
+                    None,
+                    None,
+                ],
+            ),
             (S::RolledBack, [None; 10]),
             (S::RollbackFailed, [None; 10]),
         ];
@@ -279,7 +331,11 @@ mod tests {
                 assert_eq!(from.next(event), to, "{from:?} {event:?}");
             }
         }
-        assert_eq!(S::Halted.next(E::Resume { to: S::Aborting }), None, "nothing but what ran is gone on with");
+        assert_eq!(
+            S::Halted.next(E::Resume { to: S::Aborting }),
+            None,
+            "nothing but what ran is gone on with"
+        );
     }
 
     #[test]
@@ -312,7 +368,10 @@ mod tests {
         assert_eq!(to(S::Verifying), [S::Ok, S::Failed]);
         assert_eq!(to(S::Ok), []);
         assert_eq!(to(S::Failed), [S::Pending, S::Ok, S::Skipped]);
-        assert_eq!(to(S::Unreachable), [S::Pending, S::Sent, S::Verifying, S::Ok, S::Failed, S::Skipped, S::Superseded]);
+        assert_eq!(
+            to(S::Unreachable),
+            [S::Pending, S::Sent, S::Verifying, S::Ok, S::Failed, S::Skipped, S::Superseded]
+        );
         assert_eq!(to(S::Absent), [S::Pending, S::Skipped, S::Superseded]);
         assert_eq!(to(S::Skipped), [S::Pending]);
         assert_eq!(to(S::Superseded), []);

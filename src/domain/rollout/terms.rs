@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{EndpointName, GroupName, Groups, Json, RolloutName, Selector, TaskType, Timestamp, TokenName};
+use crate::domain::{
+    EndpointName, GroupName, Groups, Json, RolloutName, Selector, TaskType, Timestamp, TokenName,
+};
 
 /// A number, or a percentage of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +84,15 @@ impl RolloutTerms {
     /// The groups that are named, in `groups` or in a selector, each with the place where it is.
     pub fn groups_named(&self) -> impl Iterator<Item = (String, &GroupName)> {
         let targets = &self.targets;
-        let lists = [("/targets/groups", &targets.groups), ("/targets/exclude/groups", &targets.without_groups)];
-        let listed = lists.into_iter().flat_map(|(at, names)| names.iter().enumerate().map(move |(n, name)| (format!("{at}/{n}"), name)));
-        let mut selectors: Vec<(String, &[Selector])> =
-            vec![("/targets/match".into(), &targets.selectors), ("/targets/exclude/match".into(), &targets.without_selectors)];
+        let lists =
+            [("/targets/groups", &targets.groups), ("/targets/exclude/groups", &targets.without_groups)];
+        let listed = lists.into_iter().flat_map(|(at, names)| {
+            names.iter().enumerate().map(move |(n, name)| (format!("{at}/{n}"), name))
+        });
+        let mut selectors: Vec<(String, &[Selector])> = vec![
+            ("/targets/match".into(), &targets.selectors),
+            ("/targets/exclude/match".into(), &targets.without_selectors),
+        ];
         for (at, wave) in self.waves.iter().enumerate() {
             if let Part::Match(of_wave) = &wave.part {
                 selectors.push((format!("/waves/{at}/match"), of_wave));
@@ -101,7 +108,8 @@ impl RolloutTerms {
                 selectors.push(("/healthy/match".to_owned(), &healthy.selectors));
             }
         }
-        if let Some(healthy) = self.settings.rollback.as_ref().and_then(|rollback| rollback.healthy.as_ref()) {
+        if let Some(healthy) = self.settings.rollback.as_ref().and_then(|rollback| rollback.healthy.as_ref())
+        {
             selectors.push(("/rollback/healthy/match".to_owned(), &healthy.selectors));
         }
         let mut named: Vec<(String, &GroupName)> = listed.collect();
@@ -117,7 +125,8 @@ impl RolloutTerms {
     /// The first group that is not among `groups`.
     pub fn with_groups(mut self, groups: &Groups) -> Result<Self, GroupName> {
         let all = |selectors: &mut Vec<Selector>| -> Result<(), GroupName> {
-            *selectors = selectors.iter().map(|selector| selector.with_groups(groups)).collect::<Result<_, _>>()?;
+            *selectors =
+                selectors.iter().map(|selector| selector.with_groups(groups)).collect::<Result<_, _>>()?;
             Ok(())
         };
         let of = |names: &[GroupName]| -> Result<Vec<Selector>, GroupName> {
@@ -135,7 +144,8 @@ impl RolloutTerms {
                 all(&mut healthy.selectors)?;
             }
         }
-        if let Some(healthy) = self.settings.rollback.as_mut().and_then(|rollback| rollback.healthy.as_mut()) {
+        if let Some(healthy) = self.settings.rollback.as_mut().and_then(|rollback| rollback.healthy.as_mut())
+        {
             all(&mut healthy.selectors)?;
         }
         Ok(self)
@@ -461,7 +471,10 @@ mod tests {
             (Amount::Percent(10_000), u32::MAX, u32::MAX, u32::MAX, "100%"),
             (Amount::Percent(1), 0, 0, 0, "0.01%"),
         ] {
-            assert_eq!((amount.rounded_up(whole), amount.rounded_down(whole), amount.to_string()), (up, down, text.to_owned()));
+            assert_eq!(
+                (amount.rounded_up(whole), amount.rounded_down(whole), amount.to_string()),
+                (up, down, text.to_owned())
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ use super::state::{RolloutStatus, TargetState, WavePhase};
 use super::terms::{RolloutSettings, WaveTerms};
 use crate::domain::{EndpointName, Timestamp, TokenName};
 
-/// What is known of a rollout while its row is locked. What is in flight is there whole; of the rest as much as one pass can use.
+/// What is known of a rollout while its row is locked. What is in flight is there whole; of the rest as much
+/// as one pass can use.
 #[derive(Debug, Clone)]
 pub struct View {
     /// Where it stands.
@@ -154,7 +155,8 @@ pub struct InFlight {
     pub state: TargetState,
     /// Since when.
     pub since: Timestamp,
-    /// Since when its endpoint has been there without a break, as one process; known only while that is looked at.
+    /// Since when its endpoint has been there without a break, as one process; known only while that is
+    /// looked at.
     pub present_since: Option<Timestamp>,
     /// The process that this is said of.
     pub instance: Option<Uuid>,
@@ -288,7 +290,8 @@ pub struct Change {
     pub due_at: Option<Timestamp>,
 }
 
-/// What becomes of a target. Where it stays in its state, number and note stay too, and only its presence is written.
+/// What becomes of a target. Where it stays in its state, number and note stay too, and only its presence is
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetMove {
     /// Which.

@@ -1,9 +1,9 @@
 //! What an endpoint left behind when it ran with another set of types, and so in another directory.
 //!
-//! Whoever opens a journal looks at the directories beside it and takes over all that belongs to its own types, whether it
-//! waits, was interrupted, or is remembered for repeats. It is on disk here before it is marked as gone there. Cut short
-//! anywhere in between, the next start finds it in both places, knows it already and only makes the marks: what has ended in
-//! either place does not begin again.
+//! Whoever opens a journal looks at the directories beside it and takes over all that belongs to its own
+//! types, whether it waits, was interrupted, or is remembered for repeats. It is on disk here before it is
+//! marked as gone there. Cut short anywhere in between, the next start finds it in both places, knows it
+//! already and only makes the marks: what has ended in either place does not begin again.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -32,16 +32,19 @@ pub(super) struct Heir<'a> {
 }
 
 impl Heir<'_> {
-    /// Takes over from all siblings. Those of a living process are left alone, if it performs none of our types.
+    /// Takes over from all siblings. Those of a living process are left alone, if it performs none of our
+    /// types.
     ///
     /// # Errors
-    /// [`JournalError::InUse`] when a living process performs one of our types, [`JournalError::Open`] when a disk refuses:
-    /// without what is there a task could be performed twice.
+    /// [`JournalError::InUse`] when a living process performs one of our types, [`JournalError::Open`] when a
+    /// disk refuses: without what is there a task could be performed twice.
     pub(super) fn take_over(&mut self) -> Result<Vec<Damage>, JournalError> {
         let mut damages = Vec::new();
         for sibling in self.siblings().map_err(JournalError::open(self.dir))? {
             match lock(&sibling) {
-                Ok(lock) => damages.extend(self.take_over_from(&sibling, lock).map_err(JournalError::open(&sibling))?),
+                Ok(lock) => {
+                    damages.extend(self.take_over_from(&sibling, lock).map_err(JournalError::open(&sibling))?)
+                }
                 Err(JournalError::InUse { ref holder, .. }) if !self.competes(&sibling, holder) => {}
                 Err(error) => return Err(error),
             }
@@ -118,15 +121,23 @@ impl Heir<'_> {
                 // It ended there; or it is what an earlier start copied.
                 Some(State::Pending { .. }) => !matches!(state, State::Pending { .. }),
                 Some(State::Parked) => !matches!(state, State::Pending { .. } | State::Parked),
-                Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown) => false,
+                Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown) => {
+                    false
+                }
             };
             if news {
                 size += record.size();
                 batch.push(record);
                 match state {
                     State::Parked => batch.push(Record::Parked { id }),
-                    State::Finished { reported: true } | State::Canceled { reported: true } => batch.push(Record::Reported { id }),
-                    State::Pending { .. } | State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown => {}
+                    State::Finished { reported: true } | State::Canceled { reported: true } => {
+                        batch.push(Record::Reported { id })
+                    }
+                    State::Pending { .. }
+                    | State::Finished { .. }
+                    | State::Canceled { .. }
+                    | State::Digest
+                    | State::Unknown => {}
                 }
             }
             if size >= BATCH as u64 {
@@ -159,9 +170,13 @@ fn type_of(record: &Record) -> Option<TaskType> {
             Ok(Command::Task(task)) => Some(task.work.task_type),
             _ => None,
         },
-        Record::Outcome { report, .. } | Record::Canceled { report, .. } => wire::decode_report(report).ok().map(|report| report.task_type),
+        Record::Outcome { report, .. } | Record::Canceled { report, .. } => {
+            wire::decode_report(report).ok().map(|report| report.task_type)
+        }
         Record::Digest(digest) => digest.task_type.clone(),
-        Record::Started { .. } | Record::Reported { .. } | Record::Parked { .. } | Record::Moved { .. } => None,
+        Record::Started { .. } | Record::Reported { .. } | Record::Parked { .. } | Record::Moved { .. } => {
+            None
+        }
     }
 }
 
@@ -192,7 +207,14 @@ mod tests {
     fn task(id: TaskId, name: &str) -> Record {
         let (expires_in, time) = (Duration::from_secs(60), Timestamp::from_micros(7));
         let identifier = "1".parse().expect("an identifier");
-        let work = WorkPart { id, task_type: named(name), identifier, audience: None, not_after: None, payload: json(&1) };
+        let work = WorkPart {
+            id,
+            task_type: named(name),
+            identifier,
+            audience: None,
+            not_after: None,
+            payload: json(&1),
+        };
         let task = TaskMessage { work, expires_in, received: false, attempts: vec![] };
         let message = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
         Record::Task(StoredTask {
@@ -209,12 +231,19 @@ mod tests {
 
     fn report(id: TaskId, name: &str) -> bytes::Bytes {
         let endpoint = "console1".parse().expect("an endpoint");
-        wire::encode_report(&Report { task_id: id, task_type: named(name), endpoint, home: Uuid::nil(), event: ReportEvent::Canceled })
+        wire::encode_report(&Report {
+            task_id: id,
+            task_type: named(name),
+            endpoint,
+            home: Uuid::nil(),
+            event: ReportEvent::Canceled,
+        })
     }
 
     /// One task of a type in each state: waiting, interrupted, ended, reported, withdrawn, parked, digested.
     fn of_all_states(name: &str) -> ([TaskId; 7], Vec<Record>) {
-        let ids @ [_, interrupted, ended, reported, withdrawn, parked, digested] = [(); 7].map(|()| TaskId::new());
+        let ids @ [_, interrupted, ended, reported, withdrawn, parked, digested] =
+            [(); 7].map(|()| TaskId::new());
         let mut records: Vec<_> = ids.iter().map(|id| task(*id, name)).collect();
         records.push(Record::Started { id: interrupted, attempt: 2 });
         records.push(Record::Outcome { id: ended, report: report(ended, name) });
@@ -223,7 +252,13 @@ mod tests {
         records.push(Record::Canceled { id: withdrawn, report: report(withdrawn, name) });
         records.push(Record::Parked { id: parked });
         let end = DigestEnd::Finished { errnr: 0, attempt: 1, run: None };
-        records.push(Record::Digest(Digest { id: digested, task_type: Some(named(name)), age: 7, end, attempts: vec![] }));
+        records.push(Record::Digest(Digest {
+            id: digested,
+            task_type: Some(named(name)),
+            age: 7,
+            end,
+            attempts: vec![],
+        }));
         (ids, records)
     }
 
@@ -266,7 +301,8 @@ mod tests {
     }
 
     fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-        let mut files: Vec<_> = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+        let mut files: Vec<_> =
+            fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "journal"));
         files.into_iter().map(|path| (path.clone(), fs::read(path).expect("reads"))).collect()
     }
@@ -310,7 +346,10 @@ mod tests {
         let (old, new) = (home.path().join("worker"), home.path().join("backup+worker"));
         let (ids, records) = of_all_states("worker");
         left_behind(&old, &records);
-        left_behind(&new, &[Record::Outcome { id: ids[0], report: report(ids[0], "worker") }, task(ids[2], "worker")]);
+        left_behind(
+            &new,
+            &[Record::Outcome { id: ids[0], report: report(ids[0], "worker") }, task(ids[2], "worker")],
+        );
         let mut expected = STATES.map(Some);
         expected[0] = Some(State::Finished { reported: false });
         assert_eq!(states(&started(&new, &["backup", "worker"]), ids), expected);
@@ -329,7 +368,8 @@ mod tests {
         let before = files(&old);
         let expected = states(&started(&new, &["worker"]), ids);
         let (copy, marked) = (files(&new), files(&old));
-        let ([(path, copied)], [(_, unmarked)], [(old_path, marked)]) = (&copy[..], &before[..], &marked[..]) else {
+        let ([(path, copied)], [(_, unmarked)], [(old_path, marked)]) = (&copy[..], &before[..], &marked[..])
+        else {
             panic!("one segment each");
         };
         for cut in 0..copied.len() {
@@ -370,7 +410,9 @@ mod tests {
         let types = ["worker", "a", "b", "c"].map(named);
         let [worker, others @ ..] = &types;
         let opened: Vec<_> = std::thread::scope(|scope| {
-            let open = |other| Journal::open(&home.path().join(format!("{other}+worker")), OPTIONS, &[other, worker]);
+            let open = |other| {
+                Journal::open(&home.path().join(format!("{other}+worker")), OPTIONS, &[other, worker])
+            };
             let threads: Vec<_> = others.iter().map(|other| scope.spawn(move || open(other))).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });

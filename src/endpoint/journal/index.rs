@@ -1,8 +1,9 @@
-//! What the journal knows by heart: for each task where it stands and where on disk the record that says so lies.
+//! What the journal knows by heart: for each task where it stands and where on disk the record that says so
+//! lies.
 //!
-//! Pure: [`Index::apply`] is the only way in, the same for what is read at the start and for what is written later, so
-//! that a process knows after a restart exactly what it knew before. An entry takes some 50 bytes; messages and reports
-//! stay on disk.
+//! Pure: [`Index::apply`] is the only way in, the same for what is read at the start and for what is written
+//! later, so that a process knows after a restart exactly what it knew before. An entry takes some 50 bytes;
+//! messages and reports stay on disk.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -122,7 +123,8 @@ impl Index {
         self.asked[0] = HashSet::new();
     }
 
-    /// Whether a task may be forgotten before its time: it has ended, the broker has its report, and nobody asks.
+    /// Whether a task may be forgotten before its time: it has ended, the broker has its report, and nobody
+    /// asks.
     pub(super) fn is_settled(&self, id: TaskId) -> bool {
         let reported = match self.state(id) {
             Some(State::Finished { reported } | State::Canceled { reported }) => reported,
@@ -134,7 +136,8 @@ impl Index {
 
     /// Tasks in the order of their ids, which is that of their submission.
     pub(super) fn ids(&self, wanted: impl Fn(State) -> bool) -> Vec<TaskId> {
-        let mut ids: Vec<_> = self.entries.iter().filter(|(_, entry)| wanted(entry.state)).map(|(id, _)| *id).collect();
+        let mut ids: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| wanted(entry.state)).map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids
     }
@@ -146,15 +149,24 @@ impl Index {
         let at = |state| Entry { state, at, digest: false };
         match (record, before) {
             // What has ended does not begin again: the record was overtaken by a cancel, or copied forward.
-            (Record::Task(_), Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown)) => {}
+            (
+                Record::Task(_),
+                Some(State::Finished { .. } | State::Canceled { .. } | State::Digest | State::Unknown),
+            ) => {}
             (Record::Task(task), _) => self.set(id, at(State::Pending { started: task.started })),
-            (Record::Started { attempt, .. }, Some(State::Pending { .. })) => self.change(id, State::Pending { started: *attempt }),
+            (Record::Started { attempt, .. }, Some(State::Pending { .. })) => {
+                self.change(id, State::Pending { started: *attempt })
+            }
             (Record::Outcome { .. }, _) => self.set(id, at(State::Finished { reported: false })),
             // The work was done before the cancel came.
             (Record::Canceled { .. }, Some(State::Finished { .. } | State::Digest | State::Unknown)) => {}
             (Record::Canceled { .. }, _) => self.set(id, at(State::Canceled { reported: false })),
-            (Record::Reported { .. }, Some(State::Finished { .. })) => self.change(id, State::Finished { reported: true }),
-            (Record::Reported { .. }, Some(State::Canceled { .. })) => self.change(id, State::Canceled { reported: true }),
+            (Record::Reported { .. }, Some(State::Finished { .. })) => {
+                self.change(id, State::Finished { reported: true })
+            }
+            (Record::Reported { .. }, Some(State::Canceled { .. })) => {
+                self.change(id, State::Canceled { reported: true })
+            }
             (Record::Parked { .. }, Some(State::Pending { .. })) => self.change(id, State::Parked),
             (Record::Moved { .. }, _) => self.remove(id),
             (Record::Digest(digest), _) => {
@@ -170,12 +182,14 @@ impl Index {
         }
     }
 
-    /// What a record changes in front of which others have been destroyed. What it follows may be among them: that the task was here is
-    /// known then, and not what became of it, so it does not run again.
+    /// What a record changes in front of which others have been destroyed. What it follows may be among them:
+    /// that the task was here is known then, and not what became of it, so it does not run again.
     pub(super) fn apply_after_damage(&mut self, record: &Record, at: Location) {
         let id = record.id();
         let in_doubt = match (record, self.state(id)) {
-            (Record::Started { .. } | Record::Parked { .. } | Record::Reported { .. }, None) => !id.0.is_nil(),
+            (Record::Started { .. } | Record::Parked { .. } | Record::Reported { .. }, None) => {
+                !id.0.is_nil()
+            }
             // Its end is gone, and the broker has the report of that.
             (Record::Reported { .. }, Some(State::Pending { .. } | State::Parked)) => true,
             _ => false,
@@ -227,7 +241,9 @@ impl Index {
 
     fn count(&mut self, Entry { state, at, digest }: Entry, add: bool) {
         let count = |number: &mut usize| *number = if add { *number + 1 } else { number.saturating_sub(1) };
-        let sum = |bytes: &mut u64, more: u64| *bytes = if add { *bytes + more } else { bytes.saturating_sub(more) };
+        let sum = |bytes: &mut u64, more: u64| {
+            *bytes = if add { *bytes + more } else { bytes.saturating_sub(more) }
+        };
         let length = u64::from(at.length);
         if !state.is_live() {
             count(&mut self.remembered);
@@ -359,7 +375,11 @@ mod tests {
         ];
         for (records, state, live, remembered) in table {
             let (index, id) = after(records.as_bytes());
-            assert_eq!((index.state(id), index.live_bytes(), index.remembered()), (*state, *live, *remembered), "{records}");
+            assert_eq!(
+                (index.state(id), index.live_bytes(), index.remembered()),
+                (*state, *live, *remembered),
+                "{records}"
+            );
         }
     }
 
@@ -395,9 +415,10 @@ mod tests {
 
     #[test]
     fn settled_is_what_ended_was_confirmed_and_is_not_asked_for() {
-        for (records, settled) in [("", false), ("ts", false), ("tp", false), ("P", false), ("tso", false), ("tc", false)]
-            .into_iter()
-            .chain([("tsor", true), ("tcr", true), ("D", true), ("U", true), ("C", true)])
+        for (records, settled) in
+            [("", false), ("ts", false), ("tp", false), ("P", false), ("tso", false), ("tc", false)]
+                .into_iter()
+                .chain([("tsor", true), ("tcr", true), ("D", true), ("U", true), ("C", true)])
         {
             let (mut index, id) = after(records.as_bytes());
             assert_eq!(index.is_settled(id), settled, "{records}");
@@ -428,7 +449,10 @@ mod tests {
     #[test]
     fn only_the_record_that_counts_stands() {
         let (mut index, id) = after(b"tso");
-        assert_eq!((index.stands(id, at(2)), index.stands(id, at(0))), (Some(State::Finished { reported: false }), None));
+        assert_eq!(
+            (index.stands(id, at(2)), index.stands(id, at(0))),
+            (Some(State::Finished { reported: false }), None)
+        );
         index.forget(id, at(2));
         assert_eq!(index.state(id), Some(State::Finished { reported: false }));
         index.apply(&Record::Reported { id }, at(3));

@@ -15,7 +15,14 @@ pub(super) const LOCK: &str = "lock";
 pub(super) fn lock(dir: &Path) -> Result<File, JournalError> {
     let path = dir.join(LOCK);
     let failed = JournalError::open(dir);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(&failed)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(&failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

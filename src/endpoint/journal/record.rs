@@ -1,8 +1,8 @@
 //! The bytes of the journal.
 //!
-//! A segment is a header of 16 bytes followed by frames: length (u32), CRC-32 (u32), body. All numbers are little endian.
-//! The checksum covers the segment's number, the frame's place and the body, so that a frame that a disk returns from
-//! another place is as wrong as a flipped bit.
+//! A segment is a header of 16 bytes followed by frames: length (u32), CRC-32 (u32), body. All numbers are
+//! little endian. The checksum covers the segment's number, the frame's place and the body, so that a frame
+//! that a disk returns from another place is as wrong as a flipped bit.
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -28,8 +28,8 @@ const KINDS: std::ops::RangeInclusive<u8> = 1..=9;
 /// One thing the endpoint must not forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A task to perform, with all that is known about it. A later one replaces an earlier one, so that each retry and
-    /// each move to a younger segment leaves one record that says everything.
+    /// A task to perform, with all that is known about it. A later one replaces an earlier one, so that each
+    /// retry and each move to a younger segment leaves one record that says everything.
     Task(StoredTask),
     /// An attempt is about to start. 0 takes it back: written by earlier versions.
     Started {
@@ -57,7 +57,8 @@ pub enum Record {
         /// Which task.
         id: TaskId,
     },
-    /// It looks expired: not to be performed unless the API asks for it again. Kept as long as what has ended.
+    /// It looks expired: not to be performed unless the API asks for it again. Kept as long as what has
+    /// ended.
     Parked {
         /// Which task.
         id: TaskId,
@@ -78,7 +79,8 @@ pub struct Digest {
     pub id: TaskId,
     /// Its type; `None` when the record that said so cannot be read.
     pub task_type: Option<TaskType>,
-    /// How many seconds it had been remembered when this was written: a copy is not younger than what it was copied from.
+    /// How many seconds it had been remembered when this was written: a copy is not younger than what it was
+    /// copied from.
     pub age: u32,
     /// How it ended.
     pub end: DigestEnd,
@@ -107,7 +109,8 @@ pub enum DigestEnd {
 }
 
 /// The error text of what ended so long ago, or among so many, that its answer was dropped.
-const ANSWER_DROPPED: &str = "the endpoint dropped the answer for want of room in its journal (endpoint.journal_limit)";
+const ANSWER_DROPPED: &str =
+    "the endpoint dropped the answer for want of room in its journal (endpoint.journal_limit)";
 
 /// The error text of an attempt of such a task.
 const TEXT_DROPPED: &str = "the error text was dropped for want of room";
@@ -126,22 +129,27 @@ impl Digest {
                 };
                 digest(task_type, DigestEnd::Parked, pairs(&task.attempts))
             }
-            Record::Outcome { report, .. } | Record::Canceled { report, .. } => match wire::decode_report(report) {
-                Ok(report) => match report.event {
-                    ReportEvent::Finished { errnr, attempt, attempts, run, .. } => {
-                        digest(Some(report.task_type), DigestEnd::Finished { errnr, attempt, run }, pairs(&attempts))
-                    }
-                    _ => digest(Some(report.task_type), DigestEnd::Canceled, Vec::new()),
-                },
-                Err(_) => digest(None, DigestEnd::Unknown, Vec::new()),
-            },
+            Record::Outcome { report, .. } | Record::Canceled { report, .. } => {
+                match wire::decode_report(report) {
+                    Ok(report) => match report.event {
+                        ReportEvent::Finished { errnr, attempt, attempts, run, .. } => digest(
+                            Some(report.task_type),
+                            DigestEnd::Finished { errnr, attempt, run },
+                            pairs(&attempts),
+                        ),
+                        _ => digest(Some(report.task_type), DigestEnd::Canceled, Vec::new()),
+                    },
+                    Err(_) => digest(None, DigestEnd::Unknown, Vec::new()),
+                }
+            }
             _ => digest(None, DigestEnd::Unknown, Vec::new()),
         }
     }
 
     /// The attempts, with a text that says why theirs are gone.
     pub fn attempt_errors(&self) -> Vec<AttemptError> {
-        let error = |&(attempt, errnr): &(u32, i32)| AttemptError { attempt, errnr, errmsg: TEXT_DROPPED.to_owned() };
+        let error =
+            |&(attempt, errnr): &(u32, i32)| AttemptError { attempt, errnr, errmsg: TEXT_DROPPED.to_owned() };
         self.attempts.iter().map(error).collect()
     }
 
@@ -190,11 +198,13 @@ impl Digest {
         let age = u32::from_le_bytes(fields.take()?);
         let [length] = fields.take()?;
         let (name, more) = fields.0.split_at_checked(length.into())?;
-        let task_type = if name.is_empty() { None } else { Some(std::str::from_utf8(name).ok()?.parse().ok()?) };
+        let task_type =
+            if name.is_empty() { None } else { Some(std::str::from_utf8(name).ok()?.parse().ok()?) };
         fields.0 = more;
         let end = match kind {
             1 => {
-                let (errnr, attempt) = (i32::from_le_bytes(fields.take()?), u32::from_le_bytes(fields.take()?));
+                let (errnr, attempt) =
+                    (i32::from_le_bytes(fields.take()?), u32::from_le_bytes(fields.take()?));
                 let run = Uuid::from_bytes(fields.take()?);
                 DigestEnd::Finished { errnr, attempt, run: (!run.is_nil()).then_some(run) }
             }
@@ -224,9 +234,11 @@ pub struct StoredTask {
     pub started: u32,
     /// What earlier attempts died of.
     pub attempts: Vec<AttemptError>,
-    /// When it is not worth starting any more, as the machine counts while it runs; none when an earlier version has written it.
+    /// When it is not worth starting any more, as the machine counts while it runs; none when an earlier
+    /// version has written it.
     pub deadline: Option<Deadline>,
-    /// The answer of the attempt that was started last, which said that it would end this process or this machine: JSON.
+    /// The answer of the attempt that was started last, which said that it would end this process or this
+    /// machine: JSON.
     pub restarting: Option<Bytes>,
     /// The message as it came.
     pub message: Bytes,
@@ -276,10 +288,17 @@ impl Record {
         let more = match self {
             Self::Task(task) => {
                 let restarting = task.restarting.as_ref().map_or(0, Bytes::len);
-                task.message.len() + restarting + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>() + 56
+                task.message.len()
+                    + restarting
+                    + task.attempts.iter().map(|one| one.errmsg.len() + 64).sum::<usize>()
+                    + 56
             }
             Self::Outcome { report, .. } | Self::Canceled { report, .. } => report.len(),
-            Self::Digest(digest) => digest.task_type.as_ref().map_or(0, |name| name.as_str().len()) + digest.attempts.len() * 8 + 30,
+            Self::Digest(digest) => {
+                digest.task_type.as_ref().map_or(0, |name| name.as_str().len())
+                    + digest.attempts.len() * 8
+                    + 30
+            }
             Self::Started { .. } | Self::Reported { .. } | Self::Parked { .. } | Self::Moved { .. } => 4,
         };
         u64::try_from(FRAME + BODY + more).unwrap_or(u64::MAX)
@@ -333,7 +352,8 @@ impl Record {
                 let length = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
                 let (mut deadline, mut restarting) = (None, None);
                 if kind == 9 {
-                    let (boot, micros) = (Uuid::from_bytes(fields.take()?), u64::from_le_bytes(fields.take()?));
+                    let (boot, micros) =
+                        (Uuid::from_bytes(fields.take()?), u64::from_le_bytes(fields.take()?));
                     deadline = (!boot.is_nil()).then_some(Deadline { boot, micros });
                     let length = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
                     let (answer, rest) = fields.0.split_at_checked(length)?;
@@ -341,9 +361,19 @@ impl Record {
                     fields.0 = rest;
                 }
                 let (attempts, message) = fields.0.split_at_checked(length)?;
-                let attempts = if attempts.is_empty() { Vec::new() } else { serde_json::from_slice(attempts).ok()? };
+                let attempts =
+                    if attempts.is_empty() { Vec::new() } else { serde_json::from_slice(attempts).ok()? };
                 let message = Bytes::copy_from_slice(message);
-                Self::Task(StoredTask { id, expires_at, not_before, started, attempts, deadline, restarting, message })
+                Self::Task(StoredTask {
+                    id,
+                    expires_at,
+                    not_before,
+                    started,
+                    attempts,
+                    deadline,
+                    restarting,
+                    message,
+                })
             }
             2 => Self::Started { id, attempt: u32::from_le_bytes(rest.try_into().ok()?) },
             3 => Self::Outcome { id, report: Bytes::copy_from_slice(rest) },
@@ -389,7 +419,8 @@ pub(super) fn header(segment: u32) -> [u8; HEADER] {
 pub enum Ending {
     /// From the first byte of the file to the last.
     Clean,
-    /// Up to the middle of a frame, or to nothing but zeros: what a crash leaves of a write that was never answered.
+    /// Up to the middle of a frame, or to nothing but zeros: what a crash leaves of a write that was never
+    /// answered.
     Torn,
     /// With frames that are there in full and wrong, or that others follow: what was answered for is lost.
     Damaged,
@@ -416,7 +447,8 @@ pub(super) struct Frame {
     pub(super) after_damage: bool,
 }
 
-/// Reads the frames of one segment. Where one is not as it was written, reading goes on with the next one that is.
+/// Reads the frames of one segment. Where one is not as it was written, reading goes on with the next one
+/// that is.
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     segment: u32,
@@ -431,10 +463,20 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub(super) fn new(bytes: &'a [u8], segment: u32) -> Self {
         let expected = header(segment);
-        let scan = |at, beheaded, ending| Self { bytes, segment, at, good: at, unreadable: Unreadable::default(), beheaded, ending };
+        let scan = |at, beheaded, ending| Self {
+            bytes,
+            segment,
+            at,
+            good: at,
+            unreadable: Unreadable::default(),
+            beheaded,
+            ending,
+        };
         match bytes.get(..HEADER) {
             Some(head) if head == expected => scan(HEADER, false, None),
-            None if bytes.iter().zip(expected).all(|(found, written)| *found == written) => scan(0, false, Some(Ending::Torn)),
+            None if bytes.iter().zip(expected).all(|(found, written)| *found == written) => {
+                scan(0, false, Some(Ending::Torn))
+            }
             _ if bytes.iter().all(|byte| *byte == 0) => scan(0, false, Some(Ending::Torn)),
             // Its frames may say something else in that version.
             Some(head) if is_of_another_version(head, segment) => {
@@ -472,7 +514,8 @@ impl<'a> Scan<'a> {
         let mut fields = Fields(rest);
         let (Some(length), Some(sum)) = (fields.take(), fields.take()) else { return Err(Ending::Torn) };
         let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-        // A length that leads past the end cannot be told from a torn write, unless there are whole frames behind it.
+        // A length that leads past the end cannot be told from a torn write, unless there are whole frames
+        // behind it.
         let Some(body) = fields.0.get(..length) else { return Err(Ending::Torn) };
         let place = u32::try_from(at).unwrap_or(u32::MAX);
         let intact = checksum(self.segment, place, body) == u32::from_le_bytes(sum);
@@ -480,8 +523,9 @@ impl<'a> Scan<'a> {
         Ok((FRAME + length, record))
     }
 
-    /// Where the next whole frame begins behind a place where none does. Every place is looked at, since the length there may be what is
-    /// wrong. What a message or an answer contains is not taken for a frame: both are JSON, which has no zero bytes, and every length has one.
+    /// Where the next whole frame begins behind a place where none does. Every place is looked at, since the
+    /// length there may be what is wrong. What a message or an answer contains is not taken for a frame: both
+    /// are JSON, which has no zero bytes, and every length has one.
     fn next_whole(&self, at: usize) -> Option<usize> {
         (at + 1..self.bytes.len()).find(|at| self.may_begin(*at) && self.read(*at).is_ok())
     }
@@ -489,7 +533,9 @@ impl<'a> Scan<'a> {
     /// Whether a frame may begin at a place, without a look at all of it: most places are ruled out so.
     fn may_begin(&self, at: usize) -> bool {
         let mut fields = Fields(&self.bytes[at..]);
-        let (Some(length), Some(_sum)) = (fields.take().map(u32::from_le_bytes), fields.take::<4>()) else { return false };
+        let (Some(length), Some(_sum)) = (fields.take().map(u32::from_le_bytes), fields.take::<4>()) else {
+            return false;
+        };
         let fits = usize::try_from(length).is_ok_and(|length| (BODY..=fields.0.len()).contains(&length));
         fits && fields.0.first().is_some_and(|kind| KINDS.contains(kind))
     }
@@ -541,7 +587,10 @@ impl Iterator for Scan<'_> {
 fn is_of_another_version(head: &[u8], segment: u32) -> bool {
     let (magic, rest) = head.split_at(MAGIC.len());
     let (number, sum) = rest.split_at(4);
-    magic != MAGIC && magic[..7] == MAGIC[..7] && number == segment.to_le_bytes() && sum == checksum(segment, 0, magic).to_le_bytes()
+    magic != MAGIC
+        && magic[..7] == MAGIC[..7]
+        && number == segment.to_le_bytes()
+        && sum == checksum(segment, 0, magic).to_le_bytes()
 }
 
 /// The one record in the bytes of a frame that stood at `place`.
@@ -553,8 +602,8 @@ pub(super) fn decode_frame(bytes: &[u8], segment: u32, place: u32) -> Option<Rec
     (body.len() == length && checksum(segment, place, body) == sum).then(|| Record::decode(body)).flatten()
 }
 
-/// Reads bytes as a segment, as frames behind a good header, and as the body of one record behind a good checksum; what
-/// that one says is written again and reads as the same.
+/// Reads bytes as a segment, as frames behind a good header, and as the body of one record behind a good
+/// checksum; what that one says is written again and reads as the same.
 #[cfg(any(test, fuzzing))]
 pub fn read_segment(bytes: &[u8]) {
     let framed = [&header(1)[..], bytes].concat();
@@ -586,39 +635,47 @@ pub(super) mod tests {
     /// Records of all kinds about few tasks.
     pub(in super::super) fn records() -> impl Strategy<Value = Vec<Record>> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
-        let one = (0u8..9, 0u128..5, bytes(), any::<i64>(), 0u32..4).prop_map(|(kind, id, bytes, time, attempt)| {
-            let id = TaskId(Uuid::from_u128(id));
-            match kind {
-                0 => Record::Task(StoredTask {
-                    id,
-                    expires_at: Timestamp::from_micros(time),
-                    not_before: Timestamp::from_micros(time / 2),
-                    started: attempt,
-                    attempts: (0..attempt).map(|attempt| AttemptError { attempt, errnr: 1, errmsg: "é\n".into() }).collect(),
-                    deadline: (attempt > 1).then(|| Deadline { boot: Uuid::from_u128(9), micros: 77 }),
-                    restarting: (attempt > 2).then(|| Bytes::from_static(b"null")),
-                    message: bytes,
-                }),
-                1 => Record::Started { id, attempt },
-                2 => Record::Outcome { id, report: bytes },
-                3 => Record::Canceled { id, report: bytes },
-                4 => Record::Reported { id },
-                5 => Record::Parked { id },
-                6 => Record::Moved { id },
-                _ => Record::Digest(Digest {
-                    id,
-                    task_type: (kind == 7).then(|| "worker".parse().expect("a type")),
-                    age: attempt,
-                    end: match attempt {
-                        0 => DigestEnd::Finished { errnr: 3, attempt: 4, run: (kind == 7).then_some(Uuid::from_u128(7)) },
-                        1 => DigestEnd::Canceled,
-                        2 => DigestEnd::Parked,
-                        _ => DigestEnd::Unknown,
-                    },
-                    attempts: (0..attempt).map(|attempt| (attempt, 71)).collect(),
-                }),
-            }
-        });
+        let one = (0u8..9, 0u128..5, bytes(), any::<i64>(), 0u32..4).prop_map(
+            |(kind, id, bytes, time, attempt)| {
+                let id = TaskId(Uuid::from_u128(id));
+                match kind {
+                    0 => Record::Task(StoredTask {
+                        id,
+                        expires_at: Timestamp::from_micros(time),
+                        not_before: Timestamp::from_micros(time / 2),
+                        started: attempt,
+                        attempts: (0..attempt)
+                            .map(|attempt| AttemptError { attempt, errnr: 1, errmsg: "é\n".into() })
+                            .collect(),
+                        deadline: (attempt > 1).then(|| Deadline { boot: Uuid::from_u128(9), micros: 77 }),
+                        restarting: (attempt > 2).then(|| Bytes::from_static(b"null")),
+                        message: bytes,
+                    }),
+                    1 => Record::Started { id, attempt },
+                    2 => Record::Outcome { id, report: bytes },
+                    3 => Record::Canceled { id, report: bytes },
+                    4 => Record::Reported { id },
+                    5 => Record::Parked { id },
+                    6 => Record::Moved { id },
+                    _ => Record::Digest(Digest {
+                        id,
+                        task_type: (kind == 7).then(|| "worker".parse().expect("a type")),
+                        age: attempt,
+                        end: match attempt {
+                            0 => DigestEnd::Finished {
+                                errnr: 3,
+                                attempt: 4,
+                                run: (kind == 7).then_some(Uuid::from_u128(7)),
+                            },
+                            1 => DigestEnd::Canceled,
+                            2 => DigestEnd::Parked,
+                            _ => DigestEnd::Unknown,
+                        },
+                        attempts: (0..attempt).map(|attempt| (attempt, 71)).collect(),
+                    }),
+                }
+            },
+        );
         proptest::collection::vec(one, 0..12)
     }
 

@@ -1,7 +1,7 @@
 //! The journal's files: appended to, read once at the start, dropped from the old end.
 //!
-//! A segment goes only when all older ones are gone. So a record is never lost before one that it overrules, and reading
-//! what is left in order always leads to the state that was.
+//! A segment goes only when all older ones are gone. So a record is never lost before one that it overrules,
+//! and reading what is left in order always leads to the state that was.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -17,12 +17,12 @@ use super::record::{self, Digest, DigestEnd, Ending, Frame, HEADER, Record, Scan
 /// Bytes of records that are copied forward or answered for in one write.
 pub(super) const BATCH: usize = 1 << 20;
 
-/// Ended and parked tasks that are remembered at most, whatever room there is on disk: less than 90 MiB of memory. A few more would double
-/// what the table of the index takes.
+/// Ended and parked tasks that are remembered at most, whatever room there is on disk: less than 90 MiB of
+/// memory. A few more would double what the table of the index takes.
 const REMEMBER_AT_MOST: usize = 1_800_000;
 
-/// From when on a task may be forgotten before its time because there are too many: what ended so long ago, with a report that the broker
-/// confirmed, and was not asked for since, the ledger knows of.
+/// From when on a task may be forgotten before its time because there are too many: what ended so long ago,
+/// with a report that the broker confirmed, and was not asked for since, the ledger knows of.
 const QUIET: Duration = Duration::from_secs(15 * 60);
 
 /// Tests look at every byte of several.
@@ -87,8 +87,9 @@ pub struct Damage {
 struct Sealed {
     number: u32,
     bytes: u64,
-    /// When it was written to last, at the latest: when this process found it, if it is of an earlier one. The file's own time is of
-    /// a clock that may have been moved since, and what is forgotten too early can be run twice.
+    /// When it was written to last, at the latest: when this process found it, if it is of an earlier one.
+    /// The file's own time is of a clock that may have been moved since, and what is forgotten too early can
+    /// be run twice.
     last_write: Instant,
     damaged: bool,
 }
@@ -122,14 +123,18 @@ fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let number: Option<u32> = name.to_str().and_then(|name| name.strip_suffix(".journal")).and_then(|digits| digits.parse().ok());
+        let number: Option<u32> = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".journal"))
+            .and_then(|digits| digits.parse().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-/// A task with what is known of its start: the record that said so may be gone before the task itself moves again.
+/// A task with what is known of its start: the record that said so may be gone before the task itself moves
+/// again.
 fn with_start(record: Record, state: State) -> Record {
     match (record, state) {
         (Record::Task(task), State::Pending { started }) => Record::Task(StoredTask { started, ..task }),
@@ -146,7 +151,8 @@ impl Segments {
     /// Reads all that is there into the index.
     pub(super) fn open(dir: &Path, options: Options, index: &mut Index) -> io::Result<(Self, Vec<Damage>)> {
         let (sealed, buffer) = (VecDeque::new(), Vec::new());
-        let mut segments = Self { dir: dir.to_owned(), options, sealed, active: None, next: 1, buffer, damaged: false };
+        let mut segments =
+            Self { dir: dir.to_owned(), options, sealed, active: None, next: 1, buffer, damaged: false };
         let mut damages = Vec::new();
         let numbers = numbers(dir)?;
         for (position, number) in numbers.iter().enumerate() {
@@ -170,15 +176,23 @@ impl Segments {
             }
         }
         let (ending, Unreadable { first, places, bytes: lost }) = (scan.ending(), scan.unreadable());
-        // What was lost here may be what a record in a later segment follows. Only the last one can be torn by a crash.
+        // What was lost here may be what a record in a later segment follows. Only the last one can be torn
+        // by a crash.
         self.damaged |= ending == Ending::Damaged || ending == Ending::Torn && !last;
         let in_file = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
         let (good, offset, lost) = (scan.good(), in_file(first), in_file(lost));
         if last {
-            // It is counted on from now on, and the process that wrote it may have ended before it was on disk.
+            // It is counted on from now on, and the process that wrote it may have ended before it was on
+            // disk.
             File::open(&path)?.sync_all()?;
         }
-        let damage = (ending != Ending::Clean).then(|| Damage { path: path.clone(), offset, lost, places, torn: ending == Ending::Torn });
+        let damage = (ending != Ending::Clean).then(|| Damage {
+            path: path.clone(),
+            offset,
+            lost,
+            places,
+            torn: ending == Ending::Torn,
+        });
         if ending != Ending::Damaged && good <= HEADER {
             // Nothing was ever answered for here.
             fs::remove_file(&path)?;
@@ -189,18 +203,24 @@ impl Segments {
             self.active = Some(Active { number, file: Arc::new(file), bytes: in_file(good) });
         } else {
             let bytes = fs::metadata(&path)?.len();
-            self.sealed.push_back(Sealed { number, bytes, last_write: Instant::now(), damaged: ending == Ending::Damaged });
+            self.sealed.push_back(Sealed {
+                number,
+                bytes,
+                last_write: Instant::now(),
+                damaged: ending == Ending::Damaged,
+            });
         }
         Ok(damage)
     }
 
     /// Bytes on disk.
     pub(super) fn bytes(&self) -> u64 {
-        self.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>() + self.active.as_ref().map_or(0, |active| active.bytes)
+        self.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>()
+            + self.active.as_ref().map_or(0, |active| active.bytes)
     }
 
-    /// Writes records behind all others, in one piece. They are in the index when this answers, and on disk once the
-    /// answered segment has been synchronised.
+    /// Writes records behind all others, in one piece. They are in the index when this answers, and on disk
+    /// once the answered segment has been synchronised.
     pub(super) fn append(&mut self, records: &[Record], index: &Mutex<Index>) -> io::Result<Active> {
         let full = self.active.as_ref().is_some_and(|active| active.bytes >= self.options.segment_bytes());
         if full {
@@ -218,8 +238,8 @@ impl Segments {
             ends.push(self.buffer.len());
         }
         if let Err(error) = active.file.write_all_at(&self.buffer, active.bytes) {
-            // What is half written must not stay in front of what comes next. If even this fails the segment is left
-            // alone: reading it stops there, as after a crash.
+            // What is half written must not stay in front of what comes next. If even this fails the segment
+            // is left alone: reading it stops there, as after a crash.
             match active.file.set_len(active.bytes) {
                 Ok(()) => self.active = Some(active),
                 Err(_) => self.abandon_this(&active),
@@ -229,8 +249,13 @@ impl Segments {
         let mut index = locked(index);
         let mut start = 0;
         for (record, end) in records.iter().zip(ends) {
-            let (Ok(offset), Ok(length)) = (u32::try_from(start), u32::try_from(end - start)) else { continue };
-            index.apply(record, Location { segment: active.number, place: base.saturating_add(offset), length });
+            let (Ok(offset), Ok(length)) = (u32::try_from(start), u32::try_from(end - start)) else {
+                continue;
+            };
+            index.apply(
+                record,
+                Location { segment: active.number, place: base.saturating_add(offset), length },
+            );
             start = end;
         }
         active.bytes += u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
@@ -247,7 +272,12 @@ impl Segments {
     }
 
     fn abandon_this(&mut self, active: &Active) {
-        self.sealed.push_back(Sealed { number: active.number, bytes: active.bytes, last_write: Instant::now(), damaged: false });
+        self.sealed.push_back(Sealed {
+            number: active.number,
+            bytes: active.bytes,
+            last_write: Instant::now(),
+            damaged: false,
+        });
     }
 
     /// Ends the active segment. It is synchronised first, so that only the last segment can have a torn end.
@@ -261,7 +291,8 @@ impl Segments {
     fn create(&mut self) -> io::Result<Active> {
         let number = self.next;
         let path = path(&self.dir, number);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         let written = file.write_all_at(&record::header(number), 0).and_then(|()| file.sync_all());
         // Without this a power cut can take the whole file, however well its content was synchronised.
         let written = written.and_then(|()| File::open(&self.dir)?.sync_all());
@@ -273,14 +304,17 @@ impl Segments {
         Ok(Active { number, file: Arc::new(file), bytes: HEADER as u64 })
     }
 
-    /// Drops old segments: those that nobody can ask about any more, and, where room is short, the oldest. What is still needed moves
-    /// forward, and of what is remembered a digest.
+    /// Drops old segments: those that nobody can ask about any more, and, where room is short, the oldest.
+    /// What is still needed moves forward, and of what is remembered a digest.
     pub(super) fn reclaim(&mut self, index: &Mutex<Index>) -> io::Result<()> {
         // Each segment is looked at once: what moves forward must not be moved again in the same breath.
         for _ in 0..self.sealed.len() + 1 {
             let (needed, too_many) = {
                 let index = locked(index);
-                (index.live_bytes() + index.digested_bytes(), index.remembered() > self.options.remember_gladly())
+                (
+                    index.live_bytes() + index.digested_bytes(),
+                    index.remembered() > self.options.remember_gladly(),
+                )
             };
             let bytes = self.bytes();
             // The less room there is, the less is worth moving the rest for.
@@ -307,7 +341,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Moves all of what is there forward once, so that each task that may be forgotten by now is: digests of all ages lie in one segment.
+    /// Moves all of what is there forward once, so that each task that may be forgotten by now is: digests of
+    /// all ages lie in one segment.
     pub(super) fn renew(&mut self, index: &Mutex<Index>) -> io::Result<()> {
         self.seal()?;
         for _ in 0..self.sealed.len() {
@@ -318,8 +353,16 @@ impl Segments {
     }
 
     /// Hands over every record that says where a task stands, oldest first.
-    pub(super) fn each(&self, index: &Mutex<Index>, mut take: impl FnMut(Record, State) -> io::Result<()>) -> io::Result<()> {
-        let numbers = self.sealed.iter().map(|sealed| sealed.number).chain(self.active.as_ref().map(|active| active.number));
+    pub(super) fn each(
+        &self,
+        index: &Mutex<Index>,
+        mut take: impl FnMut(Record, State) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let numbers = self
+            .sealed
+            .iter()
+            .map(|sealed| sealed.number)
+            .chain(self.active.as_ref().map(|active| active.number));
         for number in numbers {
             let bytes = fs::read(path(&self.dir, number))?;
             for Frame { place, length, record, .. } in Scan::new(&bytes, number) {
@@ -376,13 +419,15 @@ impl Segments {
         }
         let mut damaged = damaged || scan.ending() == Ending::Damaged;
         if scan.ending() != Ending::Clean {
-            // It could be read when the journal was opened and cannot be now. That these tasks were here must not be forgotten with it.
+            // It could be read when the journal was opened and cannot be now. That these tasks were here must
+            // not be forgotten with it.
             let lost = locked(index).lie_in(number);
             if !lost.is_empty() {
                 damaged = true;
                 tracing::error!(path = %path.display(), lost = lost.len(), "the journal is damaged: the outcome of these tasks is unknown");
                 let (age, end) = (seconds(since), DigestEnd::Unknown);
-                let unknown = |id| Record::Digest(Digest { id, task_type: None, age, end, attempts: Vec::new() });
+                let unknown =
+                    |id| Record::Digest(Digest { id, task_type: None, age, end, attempts: Vec::new() });
                 self.append(&lost.into_iter().map(unknown).collect::<Vec<_>>(), index)?;
             }
         }
@@ -397,8 +442,15 @@ impl Segments {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// What moves forward in place of a record that was written to last so long ago; nothing when nobody can ask for it any more.
-    fn still_needed(&self, record: Record, at: Location, since: Duration, index: &Mutex<Index>) -> Option<Record> {
+    /// What moves forward in place of a record that was written to last so long ago; nothing when nobody can
+    /// ask for it any more.
+    fn still_needed(
+        &self,
+        record: Record,
+        at: Location,
+        since: Duration,
+        index: &Mutex<Index>,
+    ) -> Option<Record> {
         let id = record.id();
         let mut index = locked(index);
         let state = index.stands(id, at)?;

@@ -37,7 +37,15 @@ fn outcome(id: TaskId, bytes: usize) -> Record {
     let attempts = vec![AttemptError { attempt: 1, errnr: 75, errmsg: "busy".into() }];
     let payload = Some(json(&"o".repeat(bytes)));
     let run = Some(Uuid::from_u128(id.0.as_u128() ^ 1));
-    let event = ReportEvent::Finished { errnr: 0, errmsg: String::new(), payload, attempt: 2, attempts, log: None, run };
+    let event = ReportEvent::Finished {
+        errnr: 0,
+        errmsg: String::new(),
+        payload,
+        attempt: 2,
+        attempts,
+        log: None,
+        run,
+    };
     Record::Outcome { id, report: report(id, event) }
 }
 
@@ -60,7 +68,8 @@ fn full(journal: &Journal, id: TaskId) -> Option<Bytes> {
 
 /// What must not change when only a digest is left.
 fn sense(known: Vec<(TaskId, Option<State>)>) -> Vec<(TaskId, Option<State>)> {
-    let same = |state| if state == Some(State::Digest) { Some(State::Finished { reported: true }) } else { state };
+    let same =
+        |state| if state == Some(State::Digest) { Some(State::Finished { reported: true }) } else { state };
     known.into_iter().map(|(id, state)| (id, same(state))).collect()
 }
 
@@ -71,7 +80,8 @@ fn open(dir: &Path, options: Options) -> Journal {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|path| path.extension().is_some_and(|ext| ext == "journal"));
     files.sort();
     files
@@ -83,8 +93,14 @@ async fn remembers_over_a_restart() {
     let ids: Vec<TaskId> = (0..5).map(|_| TaskId::new()).collect();
     let journal = open(dir.path(), LARGE);
     journal.take(ids.iter().map(|id| task(*id, 10)).collect()).await.expect("taken");
-    journal.note(vec![Record::Started { id: ids[0], attempt: 1 }, Record::Started { id: ids[1], attempt: 1 }]).await.expect("noted");
-    journal.keep(vec![outcome(ids[0], 5), Record::Canceled { id: ids[2], report: Bytes::from_static(b"c") }]).await.expect("kept");
+    journal
+        .note(vec![Record::Started { id: ids[0], attempt: 1 }, Record::Started { id: ids[1], attempt: 1 }])
+        .await
+        .expect("noted");
+    journal
+        .keep(vec![outcome(ids[0], 5), Record::Canceled { id: ids[2], report: Bytes::from_static(b"c") }])
+        .await
+        .expect("kept");
     journal.note(vec![Record::Reported { id: ids[2] }, Record::Parked { id: ids[4] }]).await.expect("noted");
     journal.close().await;
     assert!(matches!(journal.keep(vec![]).await, Err(JournalError::Closed)));
@@ -95,7 +111,10 @@ async fn remembers_over_a_restart() {
     assert_eq!(full(&journal, ids[0]), Some(report));
     let read = journal.read_task(ids[1]).expect("reads").expect("is pending");
     assert_eq!((read.started, read.message.len()), (1, 10));
-    assert_eq!((journal.state(ids[2]), journal.state(ids[4])), (Some(State::Canceled { reported: true }), Some(State::Parked)));
+    assert_eq!(
+        (journal.state(ids[2]), journal.state(ids[4])),
+        (Some(State::Canceled { reported: true }), Some(State::Parked))
+    );
     assert_eq!(journal.read_attempts(ids[4]).expect("reads"), Some(vec![]), "it can be asked for");
     assert!(journal.read_task(ids[0]).expect("reads").is_none(), "it has ended");
 }
@@ -105,7 +124,11 @@ async fn is_for_one_process_alone() {
     let dir = TempDir::new().expect("a directory");
     let journal = open(dir.path(), LARGE);
     let error = Journal::open(dir.path(), LARGE, &[]).expect_err("it is in use");
-    assert!(matches!(error, JournalError::InUse { .. }) && error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
+    assert!(
+        matches!(error, JournalError::InUse { .. })
+            && error.to_string().contains(&format!("pid {}", std::process::id())),
+        "{error}"
+    );
     journal.close().await;
     open(dir.path(), LARGE);
 }
@@ -192,7 +215,10 @@ async fn what_ran_is_known_however_little_room_there_is() {
         message: Bytes::from_static(b"message"),
     };
     journal.take(vec![Record::Task(waited)]).await.expect("taken");
-    journal.keep(vec![Record::Parked { id: parked }, canceled(withdrawn), Record::Reported { id: withdrawn }]).await.expect("kept");
+    journal
+        .keep(vec![Record::Parked { id: parked }, canceled(withdrawn), Record::Reported { id: withdrawn }])
+        .await
+        .expect("kept");
     let ids: Vec<_> = (0..1500).map(|_| TaskId::new()).collect();
     for id in &ids {
         perform(&journal, *id, 3_000).await.expect("performed");
@@ -203,13 +229,23 @@ async fn what_ran_is_known_however_little_room_there_is() {
     let journal = open(dir.path(), options);
     let states: Vec<_> = ids.iter().map(|id| journal.state(*id)).collect();
     let digests = states.iter().filter(|state| **state == Some(State::Digest)).count();
-    assert!(digests > 1000 && states.iter().all(|state| matches!(state, Some(State::Digest | State::Finished { reported: true }))));
+    assert!(
+        digests > 1000
+            && states
+                .iter()
+                .all(|state| matches!(state, Some(State::Digest | State::Finished { reported: true })))
+    );
     // The first has moved most often, and says the same as ever.
     let Some(Ended::Digest(digest)) = journal.read_end(ids[0]).expect("reads") else { panic!("a digest") };
-    let Some(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, run, payload: None, .. }) = digest.event() else {
+    let Some(ReportEvent::Finished { errnr: 0, attempt: 2, attempts, run, payload: None, .. }) =
+        digest.event()
+    else {
         panic!("{digest:?}")
     };
-    assert_eq!((attempts.len(), attempts[0].errnr, run), (1, 75, Some(Uuid::from_u128(ids[0].0.as_u128() ^ 1))));
+    assert_eq!(
+        (attempts.len(), attempts[0].errnr, run),
+        (1, 75, Some(Uuid::from_u128(ids[0].0.as_u128() ^ 1)))
+    );
     assert_eq!(digest.task_type.expect("a type").as_str(), "worker");
     let attempts = journal.read_attempts(parked).expect("reads").expect("is parked");
     assert_eq!((journal.state(parked), attempts.len(), attempts[0].errnr), (Some(State::Parked), 1, 75));
@@ -234,7 +270,11 @@ async fn digests_alone_may_fill_it_and_none_is_forgotten_for_that() {
     let mut health = journal.health();
     let crowded = health.wait_for(|health| *health != Health::Room).await.expect("the journal lives").clone();
     let trouble = crowded.trouble().expect("trouble");
-    assert!(matches!(crowded, Health::Crowded { number: false, .. }) && trouble.contains("endpoint.journal_limit"), "{trouble}");
+    assert!(
+        matches!(crowded, Health::Crowded { number: false, .. })
+            && trouble.contains("endpoint.journal_limit"),
+        "{trouble}"
+    );
     assert!(ids.len() > 200, "{} tasks filled it", ids.len());
     journal.close().await;
     let journal = open(dir.path(), options);
@@ -265,7 +305,10 @@ async fn too_many_are_forgotten_only_when_nobody_asks_for_them() {
     let mut health = journal.health();
     let crowded = health.wait_for(|health| *health != Health::Room).await.expect("the journal lives").clone();
     let trouble = crowded.trouble().expect("trouble");
-    assert!(matches!(crowded, Health::Crowded { number: true, .. }) && trouble.contains("endpoint.remember"), "{trouble}");
+    assert!(
+        matches!(crowded, Health::Crowded { number: true, .. }) && trouble.contains("endpoint.remember"),
+        "{trouble}"
+    );
     assert!(ids.len() >= 320 && ids.iter().all(|id| journal.state(*id).is_some()), "{}", ids.len());
     journal.close().await;
 
@@ -379,7 +422,8 @@ fn opened(dir: &Path, options: Options) -> (Segments, Mutex<Index>, Vec<Damage>)
     (segments, Mutex::new(index), damages)
 }
 
-/// Tasks of all states over several segments, some overruled by records in later ones; and where each record lies.
+/// Tasks of all states over several segments, some overruled by records in later ones; and where each record
+/// lies.
 fn several_segments(dir: &Path) -> (Vec<(Record, u32, u64)>, Files) {
     let ids: Vec<TaskId> = (0..6).map(|_| TaskId::new()).collect();
     let mut records: Vec<_> = ids.iter().map(|id| task(*id, 60)).collect();
@@ -426,7 +470,8 @@ fn number(path: &Path) -> u32 {
     path.file_stem().and_then(|stem| stem.to_str()).expect("a name").parse().expect("a number")
 }
 
-/// A write that was never answered may be there in part, as zeros from anywhere on, or with its first page missing.
+/// A write that was never answered may be there in part, as zeros from anywhere on, or with its first page
+/// missing.
 #[test]
 fn the_last_of_several_segments_may_end_anywhere() {
     let dir = TempDir::new().expect("a directory");
@@ -449,7 +494,12 @@ fn the_last_of_several_segments_may_end_anywhere() {
             let more = TaskId::new();
             segments.append(&[outcome(more, 3)], &index).expect("goes on");
             let (_, again, _) = opened(dir.path(), SMALL);
-            assert_eq!(self::known(&locked(&again)), self::known(&locked(&index)), "cut at {cut}, then {} bytes", tail.len());
+            assert_eq!(
+                self::known(&locked(&again)),
+                self::known(&locked(&index)),
+                "cut at {cut}, then {} bytes",
+                tail.len()
+            );
         }
     }
 }
@@ -467,13 +517,19 @@ fn a_flipped_bit_in_any_of_several_segments_costs_one_record() {
             fs::write(path, &bytes).expect("written");
             let (_, index, damages) = opened(dir.path(), SMALL);
             let lost = place as u64..place as u64 + 1;
-            assert_eq!(known(&locked(&index)), told_but(&places, number(path), &lost), "byte {place} of {}", path.display());
+            assert_eq!(
+                known(&locked(&index)),
+                told_but(&places, number(path), &lost),
+                "byte {place} of {}",
+                path.display()
+            );
             assert!(damages.len() == 1 && damages[0].places == 1 && damages[0].path == *path, "{damages:?}");
         }
     }
 }
 
-/// The end may come at any byte of what moves forward, with the old segment still there, and right after it went.
+/// The end may come at any byte of what moves forward, with the old segment still there, and right after it
+/// went.
 #[test]
 fn what_moves_forward_may_be_cut_short_anywhere() {
     let dir = TempDir::new().expect("a directory");
@@ -500,7 +556,12 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
                 restore(dir.path(), &present);
                 fs::write(path, &bytes[..cut]).expect("written");
                 let (mut segments, index, damages) = opened(dir.path(), SMALL);
-                assert_eq!(sense(known(&locked(&index))), sense(was.clone()), "{} cut at {cut}", path.display());
+                assert_eq!(
+                    sense(known(&locked(&index))),
+                    sense(was.clone()),
+                    "{} cut at {cut}",
+                    path.display()
+                );
                 assert!(damages.iter().all(|damage| damage.torn));
                 segments.retire(oldest, false, &index).expect("retired");
                 let (_, again, _) = opened(dir.path(), SMALL);
@@ -513,19 +574,27 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
     }
 }
 
-/// The task was asked for, performed and reported; the disk destroyed one of these records, whichever: it does not run again.
+/// The task was asked for, performed and reported; the disk destroyed one of these records, whichever: it
+/// does not run again.
 #[tokio::test]
 async fn what_was_reported_does_not_run_again_whatever_record_of_it_is_lost() {
     for lost in 0..4 {
         let dir = TempDir::new().expect("a directory");
         let (id, waiting) = (TaskId::new(), TaskId::new());
-        let records = [task(id, 10), Record::Started { id, attempt: 1 }, outcome(id, 10), Record::Reported { id }, task(waiting, 10)];
+        let records = [
+            task(id, 10),
+            Record::Started { id, attempt: 1 },
+            outcome(id, 10),
+            Record::Reported { id },
+            task(waiting, 10),
+        ];
         let (file, ends) = written(dir.path(), &records);
         let mut bytes = fs::read(&file).expect("reads");
         bytes[usize::try_from(ends[lost]).expect("small") - 3] ^= 8;
         fs::write(&file, bytes).expect("writes");
         for start in 0..3 {
-            let short = Options { remember: if start == 1 { Duration::ZERO } else { LARGE.remember }, ..LARGE };
+            let short =
+                Options { remember: if start == 1 { Duration::ZERO } else { LARGE.remember }, ..LARGE };
             let (journal, _) = Journal::open(dir.path(), short, &[]).expect("opens");
             assert!(!journal.pending().contains(&id), "record {lost}, start {start}");
             assert!(journal.pending().contains(&waiting), "what lies behind is performed");
@@ -537,7 +606,8 @@ async fn what_was_reported_does_not_run_again_whatever_record_of_it_is_lost() {
     }
 }
 
-/// What could be read once and cannot be any more is not kept as if it were there, nor forgotten: it would run twice.
+/// What could be read once and cannot be any more is not kept as if it were there, nor forgotten: it would
+/// run twice.
 #[test]
 fn what_a_disk_loses_later_is_known_to_be_lost() {
     let dir = TempDir::new().expect("a directory");
@@ -545,7 +615,8 @@ fn what_a_disk_loses_later_is_known_to_be_lost() {
     let (mut segments, index, _) = opened(dir.path(), SMALL);
     let (path, bytes) = &files[0];
     let were = locked(&index).lie_in(number(path));
-    fs::write(path, [&bytes[..record::HEADER], &b"~".repeat(bytes.len() - record::HEADER)].concat()).expect("written");
+    fs::write(path, [&bytes[..record::HEADER], &b"~".repeat(bytes.len() - record::HEADER)].concat())
+        .expect("written");
     segments.retire(number(path), false, &index).expect("retired");
     assert!(!were.is_empty() && were.iter().all(|id| locked(&index).state(*id) == Some(State::Unknown)));
     assert!(path.with_extension("damaged").exists());
@@ -611,8 +682,9 @@ proptest! {
         }
     }
 
-    /// A disk may return other bytes than were written, anywhere within a record: that record is lost, nothing else is, nothing that was
-    /// never written appears, and all of that is so again at the next start.
+    /// A disk may return other bytes than were written, anywhere within a record: that record is lost,
+    /// nothing else is, nothing that was never written appears, and all of that is so again at the next
+    /// start.
     #[test]
     fn other_bytes_within_a_record_cost_that_record_alone(records in record::tests::records(), other in proptest::collection::vec(1u8.., 1..40)) {
         prop_assume!(!records.is_empty());

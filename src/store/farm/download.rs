@@ -13,8 +13,9 @@ use crate::store::sql::Conn;
 use crate::store::{Result, batch};
 
 impl Farm {
-    /// Keeps tasks as the Server has them, over those of the same ids. A task that a worker runs, and of which the Server is still to be told
-    /// something, stays: the Server's word is older. Answers how many were kept.
+    /// Keeps tasks as the Server has them, over those of the same ids. A task that a worker runs, and of
+    /// which the Server is still to be told something, stays: the Server's word is older. Answers how many
+    /// were kept.
     pub async fn download(&self, tasks: &[Task]) -> Result<usize> {
         let mut kept = 0;
         for tasks in batch::runs(tasks, batch::WIDE_ROWS, bytes) {
@@ -24,7 +25,8 @@ impl Farm {
         Ok(kept)
     }
 
-    /// The Server has another version of a task that is about to be handed out. What only the farm knows of it stays.
+    /// The Server has another version of a task that is about to be handed out. What only the farm knows of
+    /// it stays.
     pub async fn replace(&self, task: &Task) -> Result<()> {
         let task = Arc::new(task.clone());
         self.store.transact(move |conn| replace(conn, task.clone()).boxed()).await
@@ -38,8 +40,13 @@ impl Farm {
 
 /// Bytes of a task in a statement, about.
 fn bytes(task: &Task) -> usize {
-    let settings = |command: &crate::farm::Command| serde_json::to_string(&command.settings).map_or(0, |text| text.len());
-    512 + task.log.len() + task.activity.len() + task.parents.len() * 26 + task.commands.iter().map(settings).sum::<usize>()
+    let settings = |command: &crate::farm::Command| {
+        serde_json::to_string(&command.settings).map_or(0, |text| text.len())
+    };
+    512 + task.log.len()
+        + task.activity.len()
+        + task.parents.len() * 26
+        + task.commands.iter().map(settings).sum::<usize>()
 }
 
 async fn keep(conn: &mut Conn<'_>, tasks: Arc<[Task]>) -> Result<usize, Fault> {
@@ -48,7 +55,9 @@ async fn keep(conn: &mut Conn<'_>, tasks: Arc<[Task]>) -> Result<usize, Fault> {
     for ids in ids.chunks(batch::KEYS) {
         let mut select = conn.sql("SELECT t.id FROM farm_task AS t WHERE t.status IN (?, ?) ");
         select.bind(TaskStatus::Active.code()).bind(TaskStatus::CancelRequested.code());
-        select.push("AND EXISTS (SELECT 1 FROM farm_update AS u WHERE u.task_id = t.id) AND t.id IN ").keys(ids);
+        select
+            .push("AND EXISTS (SELECT 1 FROM farm_update AS u WHERE u.task_id = t.id) AND t.id IN ")
+            .keys(ids);
         for row in select.fetch_all().await? {
             ahead.insert(row.get::<ObjectId>(0)?);
         }

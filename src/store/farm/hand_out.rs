@@ -14,7 +14,8 @@ use crate::store::Result;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 
-/// How long a task is kept for a worker while the Server is asked whether it has changed. Longer than that question takes.
+/// How long a task is kept for a worker while the Server is asked whether it has changed. Longer than that
+/// question takes.
 const RESERVED_FOR: Duration = Duration::from_secs(5);
 
 /// What a worker that asks for a task gets.
@@ -42,14 +43,15 @@ pub struct Assigned {
 }
 
 impl Farm {
-    /// Notes that a worker asks for a task, and finds the best one that it may have: the one that it has already, or one that is ready,
-    /// by the priority of its job, its own, and its age.
+    /// Notes that a worker asks for a task, and finds the best one that it may have: the one that it has
+    /// already, or one that is ready, by the priority of its job, its own, and its age.
     pub async fn ask(&self, worker: ObjectId, seen: &Seen) -> Result<Asked> {
         let seen = Arc::new(seen.clone());
         self.store.transact(move |conn| ask(conn, worker, seen.clone()).boxed()).await
     }
 
-    /// Makes a task that was offered to a worker the worker's, and tells the Server; nothing if that has become impossible meanwhile.
+    /// Makes a task that was offered to a worker the worker's, and tells the Server; nothing if that has
+    /// become impossible meanwhile.
     pub async fn assign(&self, worker: ObjectId, task: ObjectId, now: Timestamp) -> Result<Option<Assigned>> {
         self.store.transact(move |conn| assign(conn, worker, task, now).boxed()).await
     }
@@ -91,7 +93,13 @@ async fn choose(conn: &mut Conn<'_>, worker: &Worker, now: Timestamp) -> Result<
     let mut best: Option<(i32, i32, ObjectId)> = None;
     for task_type in worker.task_types.iter().collect::<BTreeSet<_>>() {
         let mut select = conn.sql(best_of_type.clone());
-        select.bind(&**task_type).bind(now).bind(worker.id).bind(worker.id.to_string()).bind(worker.id).bind(barred::still(now));
+        select
+            .bind(&**task_type)
+            .bind(now)
+            .bind(worker.id)
+            .bind(worker.id.to_string())
+            .bind(worker.id)
+            .bind(barred::still(now));
         if let Some(row) = select.fetch_optional().await? {
             let found = (row.get(0)?, row.get(1)?, row.get(2)?);
             best = Some(best.map_or(found, |best| best.min(found)));
@@ -103,7 +111,12 @@ async fn choose(conn: &mut Conn<'_>, worker: &Worker, now: Timestamp) -> Result<
     Ok(Some(id))
 }
 
-async fn assign(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, now: Timestamp) -> Result<Option<Assigned>, Fault> {
+async fn assign(
+    conn: &mut Conn<'_>,
+    worker: ObjectId,
+    task: ObjectId,
+    now: Timestamp,
+) -> Result<Option<Assigned>, Fault> {
     let Some(mut worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(None) };
     let Some(brief) = task_rows::brief(conn, task, Lock::Held).await? else { return Ok(None) };
     let again = brief.status == TaskStatus::Active;

@@ -1,8 +1,8 @@
 //! A render farm's workers and tasks, and what the Server is still to be told.
 //!
-//! Several managers may work on one database. So each change of a task is decided under the lock of its row, and is written
-//! in one transaction with the update that tells the Server: a manager that dies in between leaves neither without the other.
-//! Order of locks: the worker's row, then task rows, then the rest.
+//! Several managers may work on one database. So each change of a task is decided under the lock of its row,
+//! and is written in one transaction with the update that tells the Server: a manager that dies in between
+//! leaves neither without the other. Order of locks: the worker's row, then task rows, then the rest.
 
 mod barred;
 mod download;

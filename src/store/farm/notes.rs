@@ -26,11 +26,22 @@ impl Farm {
     /// Forgets a value.
     pub async fn forget_note(&self, name: &'static str) -> Result<()> {
         let delete = "DELETE FROM farm_note WHERE name = ?";
-        self.store.transact(move |conn| async move { conn.sql(delete).bind(name).execute().await.map(drop) }.boxed()).await
+        self.store
+            .transact(move |conn| {
+                async move { conn.sql(delete).bind(name).execute().await.map(drop) }.boxed()
+            })
+            .await
     }
 
-    /// Takes a lease, or keeps it for longer; whether this holder has it now. Until it runs out or is given back nobody else gets it.
-    pub async fn take_lease(&self, name: &'static str, holder: &str, now: Timestamp, hold: Duration) -> Result<bool> {
+    /// Takes a lease, or keeps it for longer; whether this holder has it now. Until it runs out or is given
+    /// back nobody else gets it.
+    pub async fn take_lease(
+        &self,
+        name: &'static str,
+        holder: &str,
+        now: Timestamp,
+        hold: Duration,
+    ) -> Result<bool> {
         let holder: Arc<str> = holder.into();
         self.store.transact(move |conn| take(conn, name, holder.clone(), now, now.after(hold)).boxed()).await
     }
@@ -59,7 +70,13 @@ async fn write(conn: &mut Conn<'_>, name: &'static str, value: Arc<str>) -> Resu
     insert.or_update(&["name"]).await
 }
 
-async fn take(conn: &mut Conn<'_>, name: &'static str, holder: Arc<str>, now: Timestamp, until: Timestamp) -> Result<bool, Fault> {
+async fn take(
+    conn: &mut Conn<'_>,
+    name: &'static str,
+    holder: Arc<str>,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<bool, Fault> {
     let mut insert = conn.insert("farm_note");
     insert.row().set("name", name).set("value", &*holder).set("until", until);
     insert.or_keep("name").await?;

@@ -19,7 +19,11 @@ impl Farm {
 
     /// How many updates wait.
     pub async fn count_updates(&self) -> Result<u64> {
-        self.store.run(|conn| async { conn.sql("SELECT COUNT(*) FROM farm_update").fetch_one().await?.count(0) }.boxed()).await
+        self.store
+            .run(|conn| {
+                async { conn.sql("SELECT COUNT(*) FROM farm_update").fetch_one().await?.count(0) }.boxed()
+            })
+            .await
     }
 
     /// Whether so many updates wait at least.
@@ -35,7 +39,9 @@ impl Farm {
 
     /// Forgets all updates; how many there were.
     pub async fn delete_all_updates(&self) -> Result<u64> {
-        self.store.transact(|conn| async { conn.sql("DELETE FROM farm_update").execute().await }.boxed()).await
+        self.store
+            .transact(|conn| async { conn.sql("DELETE FROM farm_update").execute().await }.boxed())
+            .await
     }
 }
 
@@ -57,7 +63,8 @@ async fn oldest(conn: &mut Conn<'_>, most: u32) -> Result<Vec<Update>, Fault> {
     let read = |row: &crate::store::sql::Row| {
         let document: &str = row.get(0)?;
         let id: ObjectId = row.get(1)?;
-        let update = serde_json::from_str(document).map_err(|error| corrupt(format!("update {id}, column document"), error))?;
+        let update = serde_json::from_str(document)
+            .map_err(|error| corrupt(format!("update {id}, column document"), error))?;
         Ok((update, document.len()))
     };
     select.bind(i64::from(most)).fetch_within(batch::READ_BYTES, read).await

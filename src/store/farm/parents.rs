@@ -1,5 +1,5 @@
-//! Which tasks wait for others. `met` and `unmet` are kept up to date with every change, so that the choice of a task looks at no
-//! other task.
+//! Which tasks wait for others. `met` and `unmet` are kept up to date with every change, so that the choice
+//! of a task looks at no other task.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ pub(super) async fn put(conn: &mut Conn<'_>, tasks: &[Task]) -> Result<(), Fault
     for ids in ids.chunks(batch::KEYS) {
         conn.sql("DELETE FROM farm_parent WHERE task_id IN ").keys(ids).execute().await?;
     }
-    let pairs: Vec<(ObjectId, ObjectId)> = tasks.iter().flat_map(|task| task.parents.iter().map(|parent| (task.id, *parent))).collect();
+    let pairs: Vec<(ObjectId, ObjectId)> =
+        tasks.iter().flat_map(|task| task.parents.iter().map(|parent| (task.id, *parent))).collect();
     for pairs in pairs.chunks(batch::NARROW_ROWS) {
         let mut insert = conn.insert("farm_parent");
         for (task, parent) in pairs {
@@ -38,12 +39,15 @@ pub(super) async fn refresh_children(conn: &mut Conn<'_>, ids: &[ObjectId]) -> R
     count_unmet(conn, children).await
 }
 
-const MET: &str =
-    "UPDATE farm_parent SET met = NOT EXISTS (SELECT 1 FROM farm_task AS t WHERE t.id = farm_parent.parent_id AND t.status <> ?)";
+const MET: &str = "UPDATE farm_parent SET met = NOT EXISTS (SELECT 1 FROM farm_task AS t WHERE t.id = farm_parent.parent_id AND t.status <> ?)";
 
 /// Notes which of these parents are completed; answers their children.
 async fn meet_children(conn: &mut Conn<'_>, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, Fault> {
-    let rows = conn.sql("SELECT DISTINCT task_id FROM farm_parent WHERE parent_id IN ").keys(ids).fetch_all().await?;
+    let rows = conn
+        .sql("SELECT DISTINCT task_id FROM farm_parent WHERE parent_id IN ")
+        .keys(ids)
+        .fetch_all()
+        .await?;
     let children = rows.iter().map(|row| row.get(0)).collect::<Result<BTreeSet<_>, _>>()?;
     if !children.is_empty() {
         let mut met = conn.sql(MET);

@@ -7,7 +7,10 @@ use futures::FutureExt;
 use super::task_rows::Brief;
 use super::{Farm, Lock, LogLine, barred, outgoing, task_rows, worker_rows};
 use crate::domain::Timestamp;
-use crate::farm::{FailedBy, Failing, FailureLimits, ObjectId, Request, Seen, TaskStatus, Update, Worker, WorkerReport, log_tail};
+use crate::farm::{
+    FailedBy, Failing, FailureLimits, ObjectId, Request, Seen, TaskStatus, Update, Worker, WorkerReport,
+    log_tail,
+};
 use crate::store::Result;
 use crate::store::columns::json_text;
 use crate::store::fault::Fault;
@@ -46,10 +49,13 @@ impl Farm {
         seen: &Seen,
     ) -> Result<Reported> {
         let (report, seen) = (Arc::new(report), Arc::new(seen.clone()));
-        self.store.transact(move |conn| take_in(conn, worker, task, report.clone(), limits, seen.clone()).boxed()).await
+        self.store
+            .transact(move |conn| take_in(conn, worker, task, report.clone(), limits, seen.clone()).boxed())
+            .await
     }
 
-    /// Says whether a worker may go on with a task, and notes that it does; nothing for a worker that is not there.
+    /// Says whether a worker may go on with a task, and notes that it does; nothing for a worker that is not
+    /// there.
     pub async fn may_run(&self, worker: ObjectId, task: ObjectId, seen: &Seen) -> Result<Option<MayRun>> {
         let seen = Arc::new(seen.clone());
         self.store.transact(move |conn| may_run(conn, worker, task, seen.clone()).boxed()).await
@@ -104,7 +110,13 @@ async fn take_in(
 }
 
 /// Writes what an update says to the task.
-async fn apply(conn: &mut Conn<'_>, worker: &Worker, brief: &Brief, update: &Update, now: Timestamp) -> Result<(), Fault> {
+async fn apply(
+    conn: &mut Conn<'_>,
+    worker: &Worker,
+    brief: &Brief,
+    update: &Update,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let mut change = conn.sql("UPDATE farm_task SET worker_id = ?, last_worker_ping = ?, last_updated = ?");
     change.bind(worker.id).bind(now).bind(now);
     if !update.activity.is_empty() {
@@ -126,8 +138,8 @@ async fn apply(conn: &mut Conn<'_>, worker: &Worker, brief: &Brief, update: &Upd
     Ok(())
 }
 
-/// What becomes of a task that has failed on a worker: its status, all workers on which it has failed, and what is to be logged of
-/// other tasks.
+/// What becomes of a task that has failed on a worker: its status, all workers on which it has failed, and
+/// what is to be logged of other tasks.
 async fn fail(
     conn: &mut Conn<'_>,
     worker: &Worker,
@@ -137,8 +149,10 @@ async fn fail(
 ) -> Result<(TaskStatus, Vec<FailedBy>, Vec<LogLine>), Fault> {
     let job = brief.job_key();
     let barred = barred::from(conn, &job, &brief.task_type, now).await?;
-    let others =
-        worker_rows::all(conn).await?.into_iter().filter(|other| other.id != worker.id && other.task_types.contains(&brief.task_type));
+    let others = worker_rows::all(conn)
+        .await?
+        .into_iter()
+        .filter(|other| other.id != worker.id && other.task_types.contains(&brief.task_type));
     let others: Vec<ObjectId> = others.map(|other| other.id).filter(|id| !barred.contains(id)).collect();
     let failed_before = failed_on(conn, worker.id, brief).await?;
     let mut failed_by = brief.failed_by.clone();
@@ -153,8 +167,13 @@ async fn fail(
         barred::bar(conn, worker.id, &job, &brief.task_type, now).await?;
     }
     if verdict.fails_others {
-        for (id, status) in failed_before.into_iter().filter(|(_, status)| *status == TaskStatus::SoftFailed) {
-            let Some(other) = task_rows::brief(conn, id, Lock::Held).await?.filter(|other| other.status == status) else { continue };
+        for (id, status) in failed_before.into_iter().filter(|(_, status)| *status == TaskStatus::SoftFailed)
+        {
+            let Some(other) =
+                task_rows::brief(conn, id, Lock::Held).await?.filter(|other| other.status == status)
+            else {
+                continue;
+            };
             let activity = format!("Failed, no worker is left after {} was blacklisted", worker.identifier());
             let (update, text) = Update::of_manager(id, now, Some(TaskStatus::Failed), &activity);
             task_rows::set_status(conn, &other, TaskStatus::Failed, now).await?;
@@ -165,8 +184,13 @@ async fn fail(
     Ok((verdict.status, failed_by, lines))
 }
 
-/// The other tasks of the same type of the same job that have failed on a worker, and wait for another one or not.
-async fn failed_on(conn: &mut Conn<'_>, worker: ObjectId, brief: &Brief) -> Result<Vec<(ObjectId, TaskStatus)>, Fault> {
+/// The other tasks of the same type of the same job that have failed on a worker, and wait for another one or
+/// not.
+async fn failed_on(
+    conn: &mut Conn<'_>,
+    worker: ObjectId,
+    brief: &Brief,
+) -> Result<Vec<(ObjectId, TaskStatus)>, Fault> {
     let mut failed = Vec::new();
     for status in [TaskStatus::SoftFailed, TaskStatus::Failed] {
         let mut select = conn.sql("SELECT id FROM farm_task WHERE worker_id = ? AND status = ? AND job = ? AND task_type = ? AND id <> ?");
@@ -178,7 +202,12 @@ async fn failed_on(conn: &mut Conn<'_>, worker: ObjectId, brief: &Brief) -> Resu
     Ok(failed)
 }
 
-async fn may_run(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, seen: Arc<Seen>) -> Result<Option<MayRun>, Fault> {
+async fn may_run(
+    conn: &mut Conn<'_>,
+    worker: ObjectId,
+    task: ObjectId,
+    seen: Arc<Seen>,
+) -> Result<Option<MayRun>, Fault> {
     let now = seen.at;
     let Some(before) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(None) };
     let mut worker = before.clone();
@@ -186,13 +215,16 @@ async fn may_run(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, seen: Ar
     worker.seen(&seen);
     let refused = match &task_rows::brief(conn, task, Lock::Held).await? {
         None => Some("unknown task".to_owned()),
-        Some(task) if task.worker_id.is_some_and(|id| id != worker.id) => Some("another worker has this task".to_owned()),
+        Some(task) if task.worker_id.is_some_and(|id| id != worker.id) => {
+            Some("another worker has this task".to_owned())
+        }
         Some(task) if task.status != TaskStatus::Active => Some(format!("task is {}", task.status.as_str())),
         Some(_) => worker.must_become().map(|request| format!("worker must go {}", request.as_str())),
     };
     if refused.is_none() {
         worker.shows_task("", now);
-        let mut ping = conn.sql("UPDATE farm_task SET worker_id = ?, last_worker_ping = ? WHERE id = ? AND status = ?");
+        let mut ping =
+            conn.sql("UPDATE farm_task SET worker_id = ?, last_worker_ping = ? WHERE id = ? AND status = ?");
         ping.bind(worker.id).bind(now).bind(task).bind(TaskStatus::Active.code()).execute().await?;
     }
     worker_rows::write_changed(conn, &worker, &before).await?;

@@ -12,8 +12,14 @@ use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 
 impl Farm {
-    /// A worker gives a task back. Answers whether there is such a task, with lines for logs; nothing for a worker that is not there.
-    pub async fn give_back(&self, worker: ObjectId, task: ObjectId, seen: &Seen) -> Result<Option<(bool, Vec<LogLine>)>> {
+    /// A worker gives a task back. Answers whether there is such a task, with lines for logs; nothing for a
+    /// worker that is not there.
+    pub async fn give_back(
+        &self,
+        worker: ObjectId,
+        task: ObjectId,
+        seen: &Seen,
+    ) -> Result<Option<(bool, Vec<LogLine>)>> {
         let seen = Arc::new(seen.clone());
         self.store.transact(move |conn| give_back(conn, worker, task, seen.clone()).boxed()).await
     }
@@ -23,9 +29,14 @@ impl Farm {
         self.store.transact(move |conn| sign_off(conn, worker, now).boxed()).await
     }
 
-    /// Removes a worker, and takes back what it has; only if it was last heard of before, when that is the reason. Nothing for a worker
-    /// that is not removed.
-    pub async fn remove_worker(&self, worker: ObjectId, silent_since: Option<Timestamp>, now: Timestamp) -> Result<Option<Vec<LogLine>>> {
+    /// Removes a worker, and takes back what it has; only if it was last heard of before, when that is the
+    /// reason. Nothing for a worker that is not removed.
+    pub async fn remove_worker(
+        &self,
+        worker: ObjectId,
+        silent_since: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Option<Vec<LogLine>>> {
         self.store.transact(move |conn| remove(conn, worker, silent_since, now).boxed()).await
     }
 
@@ -39,7 +50,12 @@ impl Farm {
     }
 }
 
-async fn give_back(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, seen: Arc<Seen>) -> Result<Option<(bool, Vec<LogLine>)>, Fault> {
+async fn give_back(
+    conn: &mut Conn<'_>,
+    worker: ObjectId,
+    task: ObjectId,
+    seen: Arc<Seen>,
+) -> Result<Option<(bool, Vec<LogLine>)>, Fault> {
     let now = seen.at;
     let is_seen = Arc::new(move |worker: &mut Worker| worker.seen(&seen));
     let Some((worker, ())) = worker_rows::change_row(conn, worker, is_seen).await? else { return Ok(None) };
@@ -50,7 +66,11 @@ async fn give_back(conn: &mut Conn<'_>, worker: ObjectId, task: ObjectId, seen: 
     Ok(Some((true, line.into_iter().collect())))
 }
 
-async fn sign_off(conn: &mut Conn<'_>, worker: ObjectId, now: Timestamp) -> Result<Option<Vec<LogLine>>, Fault> {
+async fn sign_off(
+    conn: &mut Conn<'_>,
+    worker: ObjectId,
+    now: Timestamp,
+) -> Result<Option<Vec<LogLine>>, Fault> {
     let Some(mut worker) = worker_rows::find(conn, worker, Lock::Held).await? else { return Ok(None) };
     let lines = release_all(conn, &worker, "signed off", now).await?;
     worker.sign_off();
@@ -74,7 +94,12 @@ async fn remove(
 }
 
 /// Takes all its active tasks from a worker.
-pub(super) async fn release_all(conn: &mut Conn<'_>, worker: &Worker, why: &str, now: Timestamp) -> Result<Vec<LogLine>, Fault> {
+pub(super) async fn release_all(
+    conn: &mut Conn<'_>,
+    worker: &Worker,
+    why: &str,
+    now: Timestamp,
+) -> Result<Vec<LogLine>, Fault> {
     let mut select = conn.sql("SELECT id FROM farm_task WHERE worker_id = ? AND status = ? ORDER BY id");
     let rows = select.bind(worker.id).bind(TaskStatus::Active.code()).fetch_all().await?;
     let mut lines = Vec::new();
@@ -85,9 +110,17 @@ pub(super) async fn release_all(conn: &mut Conn<'_>, worker: &Worker, why: &str,
 }
 
 /// Takes a task from a worker, if the worker runs it.
-async fn release(conn: &mut Conn<'_>, worker: &Worker, task: ObjectId, why: &str, now: Timestamp) -> Result<Option<LogLine>, Fault> {
+async fn release(
+    conn: &mut Conn<'_>,
+    worker: &Worker,
+    task: ObjectId,
+    why: &str,
+    now: Timestamp,
+) -> Result<Option<LogLine>, Fault> {
     let brief = task_rows::brief(conn, task, Lock::Held).await?;
-    let runs = |task: &task_rows::Brief| task.status == TaskStatus::Active && task.worker_id.is_none_or(|id| id == worker.id);
+    let runs = |task: &task_rows::Brief| {
+        task.status == TaskStatus::Active && task.worker_id.is_none_or(|id| id == worker.id)
+    };
     let Some(brief) = brief.filter(runs) else { return Ok(None) };
     let activity = format!("Re-queued, worker {} {why}", worker.identifier());
     let (update, text) = Update::of_manager(task, now, Some(TaskStatus::ClaimedByManager), &activity);

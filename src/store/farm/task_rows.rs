@@ -27,7 +27,11 @@ impl Farm {
 
     /// How many tasks there are.
     pub async fn count_tasks(&self) -> Result<u64> {
-        self.store.run(|conn| async { conn.sql("SELECT COUNT(*) FROM farm_task").fetch_one().await?.count(0) }.boxed()).await
+        self.store
+            .run(|conn| {
+                async { conn.sql("SELECT COUNT(*) FROM farm_task").fetch_one().await?.count(0) }.boxed()
+            })
+            .await
     }
 
     /// Deletes all tasks; how many there were.
@@ -43,8 +47,8 @@ impl Farm {
             .await
     }
 
-    /// Deletes tasks that no worker has had since then, and of those that no worker ever had those that have not changed since. Answers
-    /// how many; fewer than there are at a time.
+    /// Deletes tasks that no worker has had since then, and of those that no worker ever had those that have
+    /// not changed since. Answers how many; fewer than there are at a time.
     pub async fn delete_old_tasks(&self, before: Timestamp) -> Result<u64> {
         self.store.transact(move |conn| delete_old(conn, before).boxed()).await
     }
@@ -91,7 +95,8 @@ selected! {
 impl TaskColumns<'_> {
     fn decode(self) -> Result<Task> {
         let at = |column: &str| format!("task {}, column {column}", self.id);
-        let document: Document = serde_json::from_str(self.document).map_err(|error| corrupt(at("document"), error))?;
+        let document: Document =
+            serde_json::from_str(self.document).map_err(|error| corrupt(at("document"), error))?;
         Ok(Task {
             id: self.id,
             etag: self.etag.to_owned(),
@@ -111,7 +116,10 @@ impl TaskColumns<'_> {
             worker: self.worker.to_owned(),
             parents: document.parents,
             failed_by: failed_by(self.failed_by, self.id)?,
-            timing: self.timing.map(|timing| serde_json::from_str(timing).map_err(|error| corrupt(at("timing"), error))).transpose()?,
+            timing: self
+                .timing
+                .map(|timing| serde_json::from_str(timing).map_err(|error| corrupt(at("timing"), error)))
+                .transpose()?,
             worker_id: self.worker_id,
             last_worker_ping: self.last_worker_ping,
             last_updated: self.last_updated,
@@ -120,11 +128,14 @@ impl TaskColumns<'_> {
 }
 
 fn status(code: u8, id: ObjectId) -> Result<TaskStatus> {
-    TaskStatus::from_code(code).ok_or_else(|| corrupt(format!("task {id}, column status"), format!("{code} is not a status")))
+    TaskStatus::from_code(code)
+        .ok_or_else(|| corrupt(format!("task {id}, column status"), format!("{code} is not a status")))
 }
 
 fn failed_by(list: Option<&str>, id: ObjectId) -> Result<Vec<FailedBy>> {
-    let read = |list| serde_json::from_str(list).map_err(|error| corrupt(format!("task {id}, column failed_by"), error));
+    let read = |list| {
+        serde_json::from_str(list).map_err(|error| corrupt(format!("task {id}, column failed_by"), error))
+    };
     list.map_or_else(|| Ok(Vec::new()), read)
 }
 
@@ -235,10 +246,16 @@ pub(super) async fn put(conn: &mut Conn<'_>, tasks: &[Task]) -> Result<(), Fault
 }
 
 /// Gives a task another status, unless it has changed since it was looked at; whether it was so.
-pub(super) async fn set_status(conn: &mut Conn<'_>, task: &Brief, status: TaskStatus, now: Timestamp) -> Result<bool, Fault> {
+pub(super) async fn set_status(
+    conn: &mut Conn<'_>,
+    task: &Brief,
+    status: TaskStatus,
+    now: Timestamp,
+) -> Result<bool, Fault> {
     let mut update = conn
         .sql("UPDATE farm_task SET status = ?, last_updated = ?, reserved_by = NULL, reserved_until = NULL WHERE id = ? AND status = ?");
-    let changed = update.bind(status.code()).bind(now).bind(task.id).bind(task.status.code()).execute().await? > 0;
+    let changed =
+        update.bind(status.code()).bind(now).bind(task.id).bind(task.status.code()).execute().await? > 0;
     if changed && (task.status == TaskStatus::Completed) != (status == TaskStatus::Completed) {
         parents::refresh_children(conn, &[task.id]).await?;
     }

@@ -10,11 +10,14 @@ use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 
 impl Farm {
-    /// Gives up tasks of which no worker has shown since then that it runs them; their workers have timed out.
+    /// Gives up tasks of which no worker has shown since then that it runs them; their workers have timed
+    /// out.
     pub async fn time_out_tasks(&self, before: Timestamp, now: Timestamp) -> Result<Vec<LogLine>> {
         let mut lines = Vec::new();
         for task in self.store.run(move |conn| silent_tasks(conn, before).boxed()).await? {
-            lines.extend(self.store.transact(move |conn| time_out_task(conn, task, before, now).boxed()).await?);
+            lines.extend(
+                self.store.transact(move |conn| time_out_task(conn, task, before, now).boxed()).await?,
+            );
         }
         Ok(lines)
     }
@@ -23,13 +26,20 @@ impl Farm {
     pub async fn time_out_workers(&self, before: Timestamp, now: Timestamp) -> Result<Vec<LogLine>> {
         let mut lines = Vec::new();
         for worker in self.workers_silent_since(&[WorkerStatus::Awake.as_str().to_owned()], before).await? {
-            lines.extend(self.store.transact(move |conn| time_out_worker(conn, worker, Some(before), now).boxed()).await?);
+            lines.extend(
+                self.store
+                    .transact(move |conn| time_out_worker(conn, worker, Some(before), now).boxed())
+                    .await?,
+            );
         }
         Ok(lines)
     }
 }
 
-async fn silent_tasks(conn: &mut Conn<'_>, before: Timestamp) -> Result<Vec<(ObjectId, Option<ObjectId>)>, Fault> {
+async fn silent_tasks(
+    conn: &mut Conn<'_>,
+    before: Timestamp,
+) -> Result<Vec<(ObjectId, Option<ObjectId>)>, Fault> {
     let mut select = conn
         .sql("SELECT id, worker_id FROM farm_task WHERE status = ? AND (last_worker_ping IS NULL OR last_worker_ping <= ?) ORDER BY id");
     let rows = select.bind(TaskStatus::Active.code()).bind(before).fetch_all().await?;
@@ -47,7 +57,9 @@ async fn time_out_task(
         None => None,
     };
     let silent = |task: &task_rows::Brief| {
-        task.status == TaskStatus::Active && task.worker_id == worker && task.last_worker_ping.is_none_or(|ping| ping <= before)
+        task.status == TaskStatus::Active
+            && task.worker_id == worker
+            && task.last_worker_ping.is_none_or(|ping| ping <= before)
     };
     // The worker may have come back, or another manager may have been here.
     if task_rows::brief(conn, task, Lock::Held).await?.filter(silent).is_none() {
@@ -59,7 +71,8 @@ async fn time_out_task(
     };
     let Some(brief) = task_rows::brief(conn, task, Lock::Held).await? else { return Ok(lines) };
     let on = named.map_or_else(|| "an unknown worker".to_owned(), |worker| worker.identifier());
-    let (update, text) = Update::of_manager(task, now, Some(TaskStatus::Failed), &format!("Timed out on {on}"));
+    let (update, text) =
+        Update::of_manager(task, now, Some(TaskStatus::Failed), &format!("Timed out on {on}"));
     task_rows::set_status(conn, &brief, TaskStatus::Failed, now).await?;
     outgoing::queue(conn, brief.is_local(), &[update]).await?;
     lines.push(LogLine { job: brief.job, task, text });

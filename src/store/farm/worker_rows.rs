@@ -34,7 +34,8 @@ impl Farm {
         self.store.run(|conn| all(conn).boxed()).await
     }
 
-    /// Changes a worker, and answers what it is then and what the change says; nothing for a worker that is not there.
+    /// Changes a worker, and answers what it is then and what the change says; nothing for a worker that is
+    /// not there.
     pub async fn change_worker<T: Send + 'static>(
         &self,
         id: ObjectId,
@@ -45,7 +46,11 @@ impl Farm {
     }
 
     /// Workers of these statuses that were last heard of before.
-    pub async fn workers_silent_since(&self, statuses: &[String], before: Timestamp) -> Result<Vec<ObjectId>> {
+    pub async fn workers_silent_since(
+        &self,
+        statuses: &[String],
+        before: Timestamp,
+    ) -> Result<Vec<ObjectId>> {
         let statuses: Arc<[String]> = statuses.into();
         self.store.run(move |conn| silent(conn, statuses.clone(), before).boxed()).await
     }
@@ -84,7 +89,8 @@ impl WorkerColumns<'_> {
             status: name(self.status, || at("status"))?,
             requested: optional_name(self.requested, || at("requested"))?,
             lazy: self.lazy,
-            task_types: serde_json::from_str(self.task_types).map_err(|error| corrupt(at("task_types"), error))?,
+            task_types: serde_json::from_str(self.task_types)
+                .map_err(|error| corrupt(at("task_types"), error))?,
             current_task: self.current_task,
             current_job: self.current_job,
             current_task_status: self.current_task_status.to_owned(),
@@ -129,7 +135,10 @@ pub(super) async fn find(conn: &mut Conn<'_>, id: ObjectId, lock: Lock) -> Resul
 
 /// All workers by nickname and status.
 pub(super) async fn all(conn: &mut Conn<'_>) -> Result<Vec<Worker>, Fault> {
-    let rows = conn.sql(format!("SELECT {} FROM farm_worker ORDER BY nickname, status, id", WorkerColumns::LIST)).fetch_all().await?;
+    let rows = conn
+        .sql(format!("SELECT {} FROM farm_worker ORDER BY nickname, status, id", WorkerColumns::LIST))
+        .fetch_all()
+        .await?;
     rows.iter().map(|row| Ok(WorkerColumns::read(&mut row.cells())?.decode()?)).collect()
 }
 
@@ -141,7 +150,10 @@ pub(super) async fn write(conn: &mut Conn<'_>, worker: &Worker) -> Result<(), Fa
          sleep = ? WHERE id = ?",
     );
     update.bind(&*worker.nickname).bind(&*worker.platform).bind(&*worker.address).bind(&*worker.software);
-    update.bind(worker.status.as_str()).bind(worker.requested.map(|request| request.as_str())).bind(worker.lazy);
+    update
+        .bind(worker.status.as_str())
+        .bind(worker.requested.map(|request| request.as_str()))
+        .bind(worker.lazy);
     update.bind(json_text(&worker.task_types)?).bind(worker.current_task).bind(worker.current_job);
     update.bind(&*worker.current_task_status).bind(worker.current_task_updated).bind(worker.last_activity);
     update.bind(json_text(&worker.sleep)?).bind(worker.id);
@@ -150,7 +162,11 @@ pub(super) async fn write(conn: &mut Conn<'_>, worker: &Worker) -> Result<(), Fa
 }
 
 /// The same, if it is another one than before.
-pub(super) async fn write_changed(conn: &mut Conn<'_>, worker: &Worker, before: &Worker) -> Result<(), Fault> {
+pub(super) async fn write_changed(
+    conn: &mut Conn<'_>,
+    worker: &Worker,
+    before: &Worker,
+) -> Result<(), Fault> {
     if worker == before { Ok(()) } else { write(conn, worker).await }
 }
 
@@ -176,7 +192,11 @@ pub(super) async fn delete(conn: &mut Conn<'_>, id: ObjectId) -> Result<(), Faul
     conn.sql("DELETE FROM farm_worker WHERE id = ?").bind(id).execute().await.map(drop)
 }
 
-async fn silent(conn: &mut Conn<'_>, statuses: Arc<[String]>, before: Timestamp) -> Result<Vec<ObjectId>, Fault> {
+async fn silent(
+    conn: &mut Conn<'_>,
+    statuses: Arc<[String]>,
+    before: Timestamp,
+) -> Result<Vec<ObjectId>, Fault> {
     let mut silent = Vec::new();
     for status in statuses.iter() {
         let mut select =

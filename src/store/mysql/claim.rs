@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::fault::Fault;
 
-/// How often the connection is used, so that neither the server nor anything between takes it for forgotten; and how long an answer may take.
+/// How often the connection is used, so that neither the server nor anything between takes it for forgotten;
+/// and how long an answer may take.
 const PING: Duration = Duration::from_secs(10);
 /// Seconds to wait for the lock: the server may not have noticed yet that its last holder has ended.
 const WAIT: u32 = 5;
@@ -22,7 +23,8 @@ pub(super) async fn take(options: &MySqlConnectOptions) -> Result<Option<MySqlCo
     Ok((got == Some(1)).then_some(conn))
 }
 
-/// Keeps the lock, and takes it again after the connection was lost; says when another one has taken it meanwhile.
+/// Keeps the lock, and takes it again after the connection was lost; says when another one has taken it
+/// meanwhile.
 pub(super) async fn keep(mut conn: MySqlConnection, options: MySqlConnectOptions, lost: CancellationToken) {
     loop {
         sleep(PING).await;

@@ -33,20 +33,30 @@ pub(super) async fn check(conn: &mut MySqlConnection) -> Result<(), Fault> {
     migrations::check_schema(&MYSQL, conn).await
 }
 
-/// The name of the lock. The server's names have 64 characters, as many as the name of a database may have by itself.
+/// The name of the lock. The server's names have 64 characters, as many as the name of a database may have by
+/// itself.
 const LOCK: &str = "CONCAT('tasker.', LEFT(SHA2(DATABASE(), 256), 40))";
 
 /// A lock of the server, by database; it ends with the connection, should the process die.
 async fn lock(conn: &mut MySqlConnection) -> Result<(), Fault> {
-    let got: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!("SELECT GET_LOCK({LOCK}, ?)"))).bind(WAIT).fetch_one(conn).await?;
+    let got: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!("SELECT GET_LOCK({LOCK}, ?)")))
+        .bind(WAIT)
+        .fetch_one(conn)
+        .await?;
     match got {
         Some(1) => Ok(()),
-        _ => Err(StoreError::Busy { reason: format!("another process has been migrating for {WAIT} seconds") }.into()),
+        _ => {
+            Err(StoreError::Busy { reason: format!("another process has been migrating for {WAIT} seconds") }
+                .into())
+        }
     }
 }
 
 async fn set_patience(conn: &mut MySqlConnection, seconds: u32) -> Result<(), Fault> {
-    conn.execute(AssertSqlSafe(format!("SET SESSION lock_wait_timeout = {seconds}, innodb_lock_wait_timeout = {seconds}"))).await?;
+    conn.execute(AssertSqlSafe(format!(
+        "SET SESSION lock_wait_timeout = {seconds}, innodb_lock_wait_timeout = {seconds}"
+    )))
+    .await?;
     Ok(())
 }
 

@@ -24,8 +24,9 @@ use crate::store::migrations::Change;
 use crate::store::sql::{Conn, Work};
 use crate::store::{Result, StoreError, Tally, batch};
 
-/// Said to every new connection. sqlx itself sets UTC and utf8mb4. Strict: a value that does not fit is an error and not a shorter value;
-/// nothing of the server's own mode is left. Waiting for a lock of a row or a table longer than a batch takes means that its holder hangs.
+/// Said to every new connection. sqlx itself sets UTC and utf8mb4. Strict: a value that does not fit is an
+/// error and not a shorter value; nothing of the server's own mode is left. Waiting for a lock of a row or a
+/// table longer than a batch takes means that its holder hangs.
 const HELLO: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
                      SET SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, \
                      sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'";
@@ -43,7 +44,8 @@ pub(in crate::store) struct Session {
     options: MySqlConnectOptions,
     site: Arc<Site>,
     lookout: Arc<Lookout>,
-    /// The longest packet that the server takes, as the newest connection knows it; [`usize::MAX`] before there was one.
+    /// The longest packet that the server takes, as the newest connection knows it; [`usize::MAX`] before
+    /// there was one.
     packet: Arc<AtomicUsize>,
 }
 
@@ -54,12 +56,18 @@ impl Session {
     /// [`StoreError::Address`] when the address cannot be used.
     pub fn new(database: &config::Database) -> Result<Self> {
         let unusable = |reason: String| StoreError::Address { reason };
-        let options = MySqlConnectOptions::from_str(database.uri.reveal()).map_err(|error| unusable(error.to_string()))?;
+        let options = MySqlConnectOptions::from_str(database.uri.reveal())
+            .map_err(|error| unusable(error.to_string()))?;
         let Some(name) = options.get_database() else {
             return Err(unusable("it names no database: mysql://user:password@host:port/database".into()));
         };
         let name = name.to_owned();
-        let safe_url = format!("mysql://{}@{}:{}/{name}", options.get_username(), options.get_host(), options.get_port());
+        let safe_url = format!(
+            "mysql://{}@{}:{}/{name}",
+            options.get_username(),
+            options.get_host(),
+            options.get_port()
+        );
         let mut options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
         if let (true, Ok(level)) = (database.verbose, "info".parse()) {
             options = options.log_statements(level);
@@ -83,7 +91,9 @@ impl Session {
                 let known = known.clone();
                 async move {
                     conn.execute(HELLO).await?;
-                    let packet: u64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS UNSIGNED)").fetch_one(conn).await?;
+                    let packet: u64 = sqlx::query_scalar("SELECT CAST(@@max_allowed_packet AS UNSIGNED)")
+                        .fetch_one(conn)
+                        .await?;
                     known.store(usize::try_from(packet).unwrap_or(usize::MAX), Ordering::Relaxed);
                     Ok(())
                 }
@@ -93,7 +103,8 @@ impl Session {
         let (user, host) = (options.get_username().to_owned(), options.get_host().to_owned());
         let way = Way { user, host, port: options.get_port(), database: name };
         let lookout = Arc::new(Lookout::new(options.clone(), way.clone()));
-        let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict, way, explain: trouble::explain });
+        let site =
+            Arc::new(Site { safe_url, tally: Tally::default(), verdict, way, explain: trouble::explain });
         Ok(Self { pool, options, site, lookout, packet })
     }
 
@@ -108,8 +119,8 @@ impl Session {
         packet - PACKET_REST.min(packet / 4)
     }
 
-    /// Refuses rows of these sizes when they do not fit into statements that the server takes. It would close the connection over them,
-    /// at times before it has said why.
+    /// Refuses rows of these sizes when they do not fit into statements that the server takes. It would close
+    /// the connection over them, at times before it has said why.
     pub fn fits(&self, sizes: impl Iterator<Item = usize>) -> Result<()> {
         let most = self.largest_row();
         // Short rows go together into statements of so many bytes.
@@ -123,8 +134,8 @@ impl Session {
         self.run_within(PATIENCE, move |conn| alone(conn, work.clone()).boxed()).await
     }
 
-    /// Runs statements in a transaction. After any error it is rolled back and never used again: after a deadlock the
-    /// server has rolled back already, and a further statement would commit on its own.
+    /// Runs statements in a transaction. After any error it is rolled back and never used again: after a
+    /// deadlock the server has rolled back already, and a further statement would commit on its own.
     pub async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
         let work = Arc::new(work);
         self.run_within(PATIENCE, move |conn| enclosed(conn, work.clone()).boxed()).await
@@ -168,7 +179,9 @@ impl Session {
             let (options, name) = (options.clone(), name.clone());
             async move {
                 let mut conn = options.database("").connect().await?;
-                let statement = format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+                let statement = format!(
+                    "CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                );
                 conn.execute(AssertSqlSafe(statement)).await?;
                 conn.close().await?;
                 Ok(())
@@ -224,7 +237,11 @@ mod tests {
 
     #[tokio::test]
     async fn rows_have_to_fit_into_a_packet() {
-        let database = config::Database { verbose: false, uri: config::Secret::new("mysql://u:p@127.0.0.1:1/tasker"), max_connections: 1 };
+        let database = config::Database {
+            verbose: false,
+            uri: config::Secret::new("mysql://u:p@127.0.0.1:1/tasker"),
+            max_connections: 1,
+        };
         let store = Session::new(&database).expect("an address");
         assert!(store.fits([usize::MAX - (1 << 20)].into_iter()).is_ok(), "nothing is known yet");
         store.packet.store(16 << 20, Ordering::Relaxed);

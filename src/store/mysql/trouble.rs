@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long what was seen is taken to be so.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Finds out why the pool had no connection in time. The pool itself does not say: it takes a server that refuses connections for one that
-/// is starting.
+/// Finds out why the pool had no connection in time. The pool itself does not say: it takes a server that
+/// refuses connections for one that is starting.
 #[derive(Debug)]
 pub(super) struct Lookout {
     options: MySqlConnectOptions,
@@ -38,7 +38,8 @@ impl Lookout {
         Self { options, way, seen: Mutex::default() }
     }
 
-    /// Looks, or says what has just been seen: many may ask at once, and a server that is short of connections needs none of ours.
+    /// Looks, or says what has just been seen: many may ask at once, and a server that is short of
+    /// connections needs none of ours.
     pub async fn why(&self, safe_url: &str) -> StoreError {
         let mut kept = self.seen.lock().await;
         let seen = match &*kept {
@@ -130,14 +131,16 @@ pub(super) fn explain(error: &sqlx::Error, way: &Way) -> Option<String> {
             ErrorKind::ConnectionRefused => Some(format!(
                 "nothing listens at {host}:{port} (connection refused); start the server, or correct host and port in manager.db.uri"
             )),
-            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(format!("{} ({error})", silent(way))),
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                Some(format!("{} ({error})", silent(way)))
+            }
             ErrorKind::UnexpectedEof => Some(format!(
                 "{host}:{port} ended the connection without a hello of MySQL; is there a MySQL or MariaDB server behind this port?"
             )),
             // The standard library has no kind for it.
-            _ if error.to_string().contains("lookup address") => {
-                Some(format!("the host name `{host}` is not known ({error}); correct it in manager.db.uri, or the name service"))
-            }
+            _ if error.to_string().contains("lookup address") => Some(format!(
+                "the host name `{host}` is not known ({error}); correct it in manager.db.uri, or the name service"
+            )),
             _ => None,
         },
         sqlx::Error::Tls(error) if error.to_string().contains("does not support TLS") => Some(format!(
@@ -148,9 +151,9 @@ pub(super) fn explain(error: &sqlx::Error, way: &Way) -> Option<String> {
             "TLS with {host}:{port} failed: {error}; name the server's CA with ssl-ca=FILE in manager.db.uri, and the server as its \
              certificate does"
         )),
-        sqlx::Error::Protocol(error) => {
-            Some(format!("{host}:{port} does not speak the protocol of MySQL ({error}); correct the port in manager.db.uri"))
-        }
+        sqlx::Error::Protocol(error) => Some(format!(
+            "{host}:{port} does not speak the protocol of MySQL ({error}); correct the port in manager.db.uri"
+        )),
         _ => None,
     }
 }

@@ -27,7 +27,9 @@ fn of_number(number: u16, sqlstate: &str, message: &str) -> Verdict {
         1153 | 1301 => Verdict::Rows,
         // Null, double, without its parent or with children, no text of its character set, cut short, against
         // a check.
-        1048 | 1062 | 1216 | 1217 | 1264 | 1265 | 1300 | 1366 | 1406 | 1451 | 1452 | 3819 | 4025 => Verdict::Rows,
+        1048 | 1062 | 1216 | 1217 | 1264 | 1265 | 1300 | 1366 | 1406 | 1451 | 1452 | 3819 | 4025 => {
+            Verdict::Rows
+        }
         1049 => Verdict::NoDatabase,
         // No such table, column, key; a column without a value or too many of them.
         1051 | 1054 | 1136 | 1146 | 1176 | 1364 => Verdict::Schema,
@@ -39,10 +41,16 @@ fn of_number(number: u16, sqlstate: &str, message: &str) -> Verdict {
         1021 | 1026 | 1114 => Verdict::Refused(Refusal::Full),
         1030 if message.contains("error 28") => Verdict::Refused(Refusal::Full),
         1030 | 1033 | 1034 | 1035 | 1194 | 1195 | 1932 => Verdict::Refused(Refusal::Storage),
-        1037 | 1038 | 1040 | 1041 | 1135 | 1203 | 1206 | 1226 | 1461 | 1637 => Verdict::Refused(Refusal::Limit),
-        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1370 | 1698 | 3118 | 3159 => Verdict::Refused(Refusal::Denied),
+        1037 | 1038 | 1040 | 1041 | 1135 | 1203 | 1206 | 1226 | 1461 | 1637 => {
+            Verdict::Refused(Refusal::Limit)
+        }
+        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1370 | 1698 | 3118 | 3159 => {
+            Verdict::Refused(Refusal::Denied)
+        }
         1317 | 1927 | 1969 | 3024 => Verdict::Refused(Refusal::Interrupted),
-        1047 | 1053 | 1077..=1079 | 1129 | 1152 | 1154..=1161 | 3168 => Verdict::Refused(Refusal::Unreachable),
+        1047 | 1053 | 1077..=1079 | 1129 | 1152 | 1154..=1161 | 3168 => {
+            Verdict::Refused(Refusal::Unreachable)
+        }
         _ => Verdict::Refused(Refusal::Other),
     }
 }
@@ -53,8 +61,12 @@ mod tests {
 
     #[test]
     fn only_a_short_list_is_about_rows() {
-        let about_rows: Vec<u16> = (0..u16::MAX).filter(|number| of_number(*number, "HY000", "") == Verdict::Rows).collect();
-        let listed = [1048, 1062, 1118, 1153, 1197, 1216, 1217, 1264, 1265, 1300, 1301, 1366, 1406, 1451, 1452, 3819, 4025];
+        let about_rows: Vec<u16> =
+            (0..u16::MAX).filter(|number| of_number(*number, "HY000", "") == Verdict::Rows).collect();
+        let listed = [
+            1048, 1062, 1118, 1153, 1197, 1216, 1217, 1264, 1265, 1300, 1301, 1366, 1406, 1451, 1452, 3819,
+            4025,
+        ];
         assert_eq!(about_rows, listed);
         // Whatever a server comes with that nobody has listed.
         assert_eq!(of_number(9999, "22032", ""), Verdict::Rows);
@@ -88,10 +100,18 @@ mod tests {
             assert_eq!(verdict, Verdict::Refused(cause), "{number}");
             assert!(verdict.spoils());
         }
-        for (number, retry) in [(1213, Retry::Deadlock), (1205, Retry::LockWait), (1615, Retry::Conflict), (1412, Retry::Conflict)] {
+        for (number, retry) in [
+            (1213, Retry::Deadlock),
+            (1205, Retry::LockWait),
+            (1615, Retry::Conflict),
+            (1412, Retry::Conflict),
+        ] {
             assert_eq!(of_number(number, "HY000", ""), Verdict::Again(retry));
         }
-        assert_eq!(of_number(1180, "HY000", "Got error 90 \"Message too long\" during COMMIT"), Verdict::Rows);
+        assert_eq!(
+            of_number(1180, "HY000", "Got error 90 \"Message too long\" during COMMIT"),
+            Verdict::Rows
+        );
         assert_eq!(of_number(1049, "42000", ""), Verdict::NoDatabase);
         for number in [1054, 1146, 1364] {
             assert_eq!(of_number(number, "42S02", ""), Verdict::Schema);

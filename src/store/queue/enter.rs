@@ -47,7 +47,8 @@ pub(in crate::store) async fn enter(
             hold_key(conn, task, place).await?;
         }
     }
-    let starts: HashMap<TaskId, Timestamp> = plain.iter().map(|(task, _)| (task.id, task.start_time)).collect();
+    let starts: HashMap<TaskId, Timestamp> =
+        plain.iter().map(|(task, _)| (task.id, task.start_time)).collect();
     given.retain(|id, _| starts.contains_key(id));
     let mut rows: Vec<(TaskId, &EndpointName)> = given.iter().map(|(id, worker)| (*id, worker)).collect();
     rows.sort_unstable();
@@ -57,7 +58,11 @@ pub(in crate::store) async fn enter(
     Ok(given)
 }
 
-async fn insert(conn: &mut Conn<'_>, run: &[(&NewTask, &Place)], given: &HashMap<TaskId, EndpointName>) -> Result<(), Fault> {
+async fn insert(
+    conn: &mut Conn<'_>,
+    run: &[(&NewTask, &Place)],
+    given: &HashMap<TaskId, EndpointName>,
+) -> Result<(), Fault> {
     let mut insert = conn.insert("queued_task");
     for (task, place) in padded_rows(run, |_| 0) {
         insert
@@ -82,13 +87,21 @@ async fn hold_key(conn: &mut Conn<'_>, task: &NewTask, place: &Place) -> Result<
     let Some(unique) = &place.unique else { return Ok(()) };
     match waiting(conn, unique).await? == Some(task.id) {
         true => Ok(()),
-        false => Err(Fault::Again(Retry::Conflict, "another task with the same unique key was queued meanwhile".into())),
+        false => Err(Fault::Again(
+            Retry::Conflict,
+            "another task with the same unique key was queued meanwhile".into(),
+        )),
     }
 }
 
 /// Makes room for a task with a unique key. Answers whether it goes into the queue: one that was queued after
 /// another, or repeats one, yields to one that waits already.
-async fn displace(conn: &mut Conn<'_>, task: &NewTask, place: &Place, retention: Duration) -> Result<bool, Fault> {
+async fn displace(
+    conn: &mut Conn<'_>,
+    task: &NewTask,
+    place: &Place,
+    retention: Duration,
+) -> Result<bool, Fault> {
     let Some(unique) = &place.unique else { return Ok(true) };
     let Some(old) = waiting(conn, unique).await? else { return Ok(true) };
     // What repeats a task has the older data, too.
@@ -105,8 +118,16 @@ async fn displace(conn: &mut Conn<'_>, task: &NewTask, place: &Place, retention:
         && !yields
     {
         let least = conn.dialect().least();
-        let mut inherit = conn.sql(format!("UPDATE task SET expires_at = ?, receive_by = ?, due_at = {least}(due_at, ?) WHERE id = ?"));
-        inherit.bind(old.expires_at).bind(old.expires_at).bind(old.expires_at).bind(task.id).execute().await?;
+        let mut inherit = conn.sql(format!(
+            "UPDATE task SET expires_at = ?, receive_by = ?, due_at = {least}(due_at, ?) WHERE id = ?"
+        ));
+        inherit
+            .bind(old.expires_at)
+            .bind(old.expires_at)
+            .bind(old.expires_at)
+            .bind(task.id)
+            .execute()
+            .await?;
     }
     replace(conn, goes, stays, tasks.get(&goes), task.start_time, retention).await?;
     Ok(goes == old)
@@ -136,7 +157,8 @@ pub(super) async fn waiting(conn: &mut Conn<'_>, unique: &UniqueKey) -> Result<O
         Dialect::MySql => "waiting_key = ?".to_owned(),
         Dialect::Sqlite => format!("unique_key = ? AND state < {}", QueueState::WAITING_END),
     };
-    let mut select = conn.sql(format!("SELECT task_id FROM queued_task {index} WHERE unique_scope = ? AND {key}"));
+    let mut select =
+        conn.sql(format!("SELECT task_id FROM queued_task {index} WHERE unique_scope = ? AND {key}"));
     let found = select.bind(unique.scope.as_str()).bind(unique.key.as_slice()).fetch_optional().await?;
     found.map(|row| row.get(0)).transpose()
 }

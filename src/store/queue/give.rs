@@ -47,7 +47,9 @@ pub(super) async fn anybody_waits(conn: &mut Conn<'_>, rules: Arc<[QueueRule]>) 
 /// Goes on with the question for tasks of these types that only wait for a worker with room.
 fn ready<'s, 'c>(select: &'s mut Statement<'c>, types: &[&TaskType]) -> &'s mut Statement<'c> {
     let index = select.dialect().index("queued_turn");
-    select.push(&format!("SELECT 1 FROM queued_task {index} WHERE state = ? AND held_key IS NULL AND task_type IN "));
+    select.push(&format!(
+        "SELECT 1 FROM queued_task {index} WHERE state = ? AND held_key IS NULL AND task_type IN "
+    ));
     select.bind(QueueState::Ready).keys(types)
 }
 
@@ -55,12 +57,18 @@ fn types(rules: &[QueueRule]) -> Vec<&TaskType> {
     rules.iter().map(|rule| &rule.task_type).collect()
 }
 
-pub(super) async fn give(conn: &mut Conn<'_>, rules: Arc<[QueueRule]>, now: Timestamp, ask_at: Timestamp) -> Result<Turns, Fault> {
+pub(super) async fn give(
+    conn: &mut Conn<'_>,
+    rules: Arc<[QueueRule]>,
+    now: Timestamp,
+    ask_at: Timestamp,
+) -> Result<Turns, Fault> {
     let workers = workers(conn, &rules, Turn::Waiting).await?;
     let dialect = conn.dialect();
     let (in_order, then, lock_free) = (dialect.in_order(), dialect.then(), dialect.locked_unless_taken());
     let (turn, by_key) = (dialect.index("queued_turn"), dialect.by_primary_key());
-    let (mut candidates, mut tasks, mut allowances, mut full) = (Vec::new(), HashMap::new(), HashMap::new(), false);
+    let (mut candidates, mut tasks, mut allowances, mut full) =
+        (Vec::new(), HashMap::new(), HashMap::new(), false);
     for (rule, room) in demand(&rules, &workers, TURNS) {
         let Some(allowance) = allowance(conn, rule).await? else { continue };
         let mut select = conn.sql(format!(
@@ -89,15 +97,20 @@ pub(super) async fn give(conn: &mut Conn<'_>, rules: Arc<[QueueRule]>, now: Time
     let ids: Vec<TaskId> = given.iter().map(|(id, _)| *id).collect();
     // Locked already, with its queue row.
     let states = lock(conn, &ids).await?;
-    let changes: HashMap<TaskId, _> =
-        states.iter().filter_map(|(id, state)| Some((*id, state.give(now, ask_at.min(state.expires_at))?))).collect();
+    let changes: HashMap<TaskId, _> = states
+        .iter()
+        .filter_map(|(id, state)| Some((*id, state.give(now, ask_at.min(state.expires_at))?)))
+        .collect();
     given.retain(|(id, _)| changes.contains_key(id));
     let ids: Vec<TaskId> = given.iter().map(|(id, _)| *id).collect();
     advance(conn, QueueEvent::Give, &ids).await?;
     let rows: Vec<_> = given.iter().map(|(id, worker)| (*id, worker)).collect();
     expect(conn, &rows, now).await?;
     tasks::write(conn, changes.into_iter().collect()).await?;
-    let given = given.into_iter().filter_map(|(id, worker)| Some(Given { task: tasks.remove(&id)?, worker })).collect();
+    let given = given
+        .into_iter()
+        .filter_map(|(id, worker)| Some(Given { task: tasks.remove(&id)?, worker }))
+        .collect();
     Ok(Turns { given, expired: plan.expired, more })
 }
 
@@ -106,7 +119,9 @@ async fn advance(conn: &mut Conn<'_>, event: QueueEvent, ids: &[TaskId]) -> Resu
     for (from, to) in event.moves() {
         for ids in ids.chunks(batch::KEYS) {
             let held_key = if to == QueueState::Held { "limit_key" } else { "NULL" };
-            let mut advance = conn.sql(format!("UPDATE queued_task SET state = ?, held_key = {held_key} WHERE state = ? AND task_id IN "));
+            let mut advance = conn.sql(format!(
+                "UPDATE queued_task SET state = ?, held_key = {held_key} WHERE state = ? AND task_id IN "
+            ));
             let moved = advance.bind(to).bind(from).keys(ids).execute().await?;
             all_of(moved, ids, "a task was taken out of the line by another although its place was locked")?;
         }
@@ -157,7 +172,10 @@ async fn workers(conn: &mut Conn<'_>, rules: &[QueueRule], turn: Turn) -> Result
 }
 
 /// How many tasks each of these workers has, of all types together. No more than [`batch::KEYS`] at once.
-pub(in crate::store) async fn taken(conn: &mut Conn<'_>, workers: &[&EndpointName]) -> Result<HashMap<EndpointName, u32>, Fault> {
+pub(in crate::store) async fn taken(
+    conn: &mut Conn<'_>,
+    workers: &[&EndpointName],
+) -> Result<HashMap<EndpointName, u32>, Fault> {
     let dialect = conn.dialect();
     let (in_order, then, by_key) = (dialect.in_order(), dialect.then(), dialect.by_primary_key());
     let (owed, owed_by) = (dialect.index("response_owed"), dialect.owed_by());
@@ -173,7 +191,8 @@ pub(in crate::store) async fn taken(conn: &mut Conn<'_>, workers: &[&EndpointNam
 /// limited.
 async fn allowance(conn: &mut Conn<'_>, rule: &QueueRule) -> Result<Option<Allowance>, Fault> {
     let limited = rule.max_running.is_some() || rule.max_per_key.is_some();
-    let mut allowance = Allowance { of_type: rule.max_running, of_key: rule.max_per_key, running: HashMap::new() };
+    let mut allowance =
+        Allowance { of_type: rule.max_running, of_key: rule.max_per_key, running: HashMap::new() };
     if !limited {
         let mut paused = conn.sql("SELECT 1 FROM queue WHERE paused_at IS NOT NULL AND task_type = ?");
         let paused = paused.bind(&rule.task_type).fetch_optional().await?.is_some();
@@ -184,7 +203,8 @@ async fn allowance(conn: &mut Conn<'_>, rule: &QueueRule) -> Result<Option<Allow
     insert.if_new().await?;
     // Two that count at the same time would each fill the same room.
     let lock_free = conn.dialect().locked_unless_taken();
-    let mut mine = conn.sql(format!("SELECT paused_at IS NOT NULL FROM queue WHERE task_type = ? {lock_free}"));
+    let mut mine =
+        conn.sql(format!("SELECT paused_at IS NOT NULL FROM queue WHERE task_type = ? {lock_free}"));
     match mine.bind(&rule.task_type).fetch_optional().await? {
         Some(row) if !row.get::<bool>(0)? => {}
         _ => return Ok(None),

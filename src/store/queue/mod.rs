@@ -1,6 +1,7 @@
 //! Work queues: who waits, whose turn it is, what follows.
 //!
-//! `state` says how a task moves; `enter`, `give`, `take_back` and `leave` move it. `turns` decides at which worker it is whose turn.
+//! `state` says how a task moves; `enter`, `give`, `take_back` and `leave` move it. `turns` decides at which
+//! worker it is whose turn.
 
 pub(super) mod enter;
 pub(super) mod give;
@@ -31,8 +32,8 @@ pub(super) use state::QueueState;
 
 impl Store {
     /// Gives the tasks whose turn it is to workers that have room: a response row for each, and the task is
-    /// `SENT`, due at
-    /// `ask_at`. The best of all types goes first. Bounded; never waits for another process that does the same.
+    /// `SENT`, due at `ask_at`. The best of all types goes first. Bounded; never waits for another process
+    /// that does the same.
     pub async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns> {
         let rules: Arc<[QueueRule]> = rules.into();
         let queues = rules.clone();
@@ -44,7 +45,12 @@ impl Store {
 
     /// Takes tasks back from workers that are gone, or are there without the memory of what they had
     /// received: they wait again in their old place, unless that was the last attempt. Bounded.
-    pub async fn take_back(&self, rules: &[QueueRule], now: Timestamp, retention: Duration) -> Result<TakenBack> {
+    pub async fn take_back(
+        &self,
+        rules: &[QueueRule],
+        now: Timestamp,
+        retention: Duration,
+    ) -> Result<TakenBack> {
         let rules: Arc<[QueueRule]> = rules.into();
         self.transact(move |conn| take_back::take_back(conn, rules.clone(), now, retention).boxed()).await
     }
@@ -81,9 +87,15 @@ impl Store {
         self.run(move |conn| queues(conn, task_types.clone()).boxed()).await
     }
 
-    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Notes the token with which somebody stops it. Answers
-    /// whether that changed anything.
-    pub async fn pause(&self, task_type: &TaskType, paused: bool, by: Option<&TokenName>, now: Timestamp) -> Result<bool> {
+    /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Notes the token with which
+    /// somebody stops it. Answers whether that changed anything.
+    pub async fn pause(
+        &self,
+        task_type: &TaskType,
+        paused: bool,
+        by: Option<&TokenName>,
+        now: Timestamp,
+    ) -> Result<bool> {
         let (task_type, by) = (task_type.clone(), by.cloned());
         self.transact(move |conn| pause(conn, task_type.clone(), paused, by.clone(), now).boxed()).await
     }
@@ -97,7 +109,8 @@ async fn make_ready(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<(), Fault
             let mut move_up = conn.sql("UPDATE queued_task SET state = ? WHERE state = ? AND task_id IN ");
             move_up.bind(ready).bind(delayed).keys(ids).execute().await?;
         }
-        let mut due = conn.sql(format!("UPDATE task {by_key} SET due_at = expires_at WHERE +status = ? AND id IN "));
+        let mut due =
+            conn.sql(format!("UPDATE task {by_key} SET due_at = expires_at WHERE +status = ? AND id IN "));
         due.bind(TaskStatus::Created).keys(ids).execute().await?;
     }
     Ok(())
@@ -106,7 +119,8 @@ async fn make_ready(conn: &mut Conn<'_>, ids: Arc<[TaskId]>) -> Result<(), Fault
 async fn release_held(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<(), Fault> {
     for task_type in task_types.iter() {
         for (held, ready) in QueueEvent::Release.moves() {
-            let mut release = conn.sql("UPDATE queued_task SET state = ?, held_key = NULL WHERE task_type = ? AND state = ?");
+            let mut release = conn
+                .sql("UPDATE queued_task SET state = ?, held_key = NULL WHERE task_type = ? AND state = ?");
             release.bind(ready).bind(task_type).bind(held).execute().await?;
         }
     }
@@ -127,13 +141,25 @@ async fn to_succeed(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<
     within_budget(&mut select, batch::READ_BYTES, |task, _| Ok(task)).await
 }
 
-async fn succeeded(conn: &mut Conn<'_>, ids: Arc<[TaskId]>, failed: Arc<[(TaskId, String)]>) -> Result<(), Fault> {
+async fn succeeded(
+    conn: &mut Conn<'_>,
+    ids: Arc<[TaskId]>,
+    failed: Arc<[(TaskId, String)]>,
+) -> Result<(), Fault> {
     for (id, error) in failed.iter() {
-        conn.sql("UPDATE task SET successor_error = ? WHERE id = ?").bind(error.as_str()).bind(*id).execute().await?;
+        conn.sql("UPDATE task SET successor_error = ? WHERE id = ?")
+            .bind(error.as_str())
+            .bind(*id)
+            .execute()
+            .await?;
     }
     for ids in ids.chunks(batch::KEYS) {
         for state in QueueEvent::Follow.removes() {
-            conn.sql("DELETE FROM queued_task WHERE state = ? AND task_id IN ").bind(state).keys(ids).execute().await?;
+            conn.sql("DELETE FROM queued_task WHERE state = ? AND task_id IN ")
+                .bind(state)
+                .keys(ids)
+                .execute()
+                .await?;
         }
     }
     Ok(())
@@ -149,24 +175,37 @@ async fn queues(conn: &mut Conn<'_>, task_types: Arc<[TaskType]>) -> Result<Vec<
         }
     }
     let turn = conn.dialect().index("queued_turn");
-    let mut counts =
-        conn.sql(format!("SELECT task_type, state, COUNT(*), MIN(queued_at) FROM queued_task {turn} GROUP BY task_type, state"));
+    let mut counts = conn.sql(format!(
+        "SELECT task_type, state, COUNT(*), MIN(queued_at) FROM queued_task {turn} GROUP BY task_type, state"
+    ));
     for row in counts.fetch_all().await? {
         let name: &str = row.get(0)?;
         if let Some(record) = records.iter_mut().find(|record| record.task_type.as_str() == name) {
-            record.count(QueueState::read(row.get(1)?, format!("of type {name}"))?, row.count(2)?, row.get(3)?);
+            record.count(
+                QueueState::read(row.get(1)?, format!("of type {name}"))?,
+                row.count(2)?,
+                row.get(3)?,
+            );
         }
     }
     Ok(records)
 }
 
-async fn pause(conn: &mut Conn<'_>, task_type: TaskType, paused: bool, by: Option<TokenName>, now: Timestamp) -> Result<bool, Fault> {
+async fn pause(
+    conn: &mut Conn<'_>,
+    task_type: TaskType,
+    paused: bool,
+    by: Option<TokenName>,
+    now: Timestamp,
+) -> Result<bool, Fault> {
     let mut insert = conn.insert("queue");
     insert.row().set("task_type", &task_type);
     insert.if_new().await?;
     let mut change = conn.sql(match paused {
         true => "UPDATE queue SET paused_at = ?, paused_by = ? WHERE paused_at IS NULL AND task_type = ?",
-        false => "UPDATE queue SET paused_at = ?, paused_by = ? WHERE paused_at IS NOT NULL AND task_type = ?",
+        false => {
+            "UPDATE queue SET paused_at = ?, paused_by = ? WHERE paused_at IS NOT NULL AND task_type = ?"
+        }
     });
     let by = by.as_ref().filter(|_| paused).map(TokenName::as_str);
     Ok(change.bind(paused.then_some(now)).bind(by).bind(&task_type).execute().await? > 0)

@@ -70,7 +70,16 @@ pub struct QueueRecord {
 
 impl QueueRecord {
     pub(super) fn empty(task_type: &TaskType) -> Self {
-        Self { task_type: task_type.clone(), paused_at: None, paused_by: None, waiting: 0, held: 0, delayed: 0, running: 0, oldest: None }
+        Self {
+            task_type: task_type.clone(),
+            paused_at: None,
+            paused_by: None,
+            waiting: 0,
+            held: 0,
+            delayed: 0,
+            running: 0,
+            oldest: None,
+        }
     }
 
     /// Adds tasks of a state of the queue.

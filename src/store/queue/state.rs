@@ -70,7 +70,8 @@ impl QueueState {
 
     /// The state out of its column.
     pub fn read(code: u8, of: impl std::fmt::Display) -> Result<Self> {
-        Self::from_code(code).ok_or_else(|| corrupt(format!("queued task {of}, column state"), format!("{code} is no state")))
+        Self::from_code(code)
+            .ok_or_else(|| corrupt(format!("queued task {of}, column state"), format!("{code} is no state")))
     }
 
     /// The state in which a task enters its queue.
@@ -150,9 +151,12 @@ mod tests {
 
     #[test]
     fn a_task_enters_where_it_belongs() {
-        for (delayed, given, state) in
-            [(false, false, S::Ready), (true, false, S::Delayed), (false, true, S::Given), (true, true, S::Given)]
-        {
+        for (delayed, given, state) in [
+            (false, false, S::Ready),
+            (true, false, S::Delayed),
+            (false, true, S::Given),
+            (true, true, S::Given),
+        ] {
             assert_eq!(S::first(delayed, given), state, "delayed: {delayed}, given: {given}");
         }
     }

@@ -22,7 +22,8 @@ pub(super) async fn take_back(
     now: Timestamp,
     retention: Duration,
 ) -> Result<TakenBack, Fault> {
-    let mut ids: Vec<TaskId> = orphans(conn, &rules, None).await?.into_iter().map(|orphan| orphan.id).collect();
+    let mut ids: Vec<TaskId> =
+        orphans(conn, &rules, None).await?.into_iter().map(|orphan| orphan.id).collect();
     ids.sort_unstable();
     if ids.is_empty() {
         return Ok(TakenBack::default());
@@ -30,7 +31,9 @@ pub(super) async fn take_back(
     let states = lock(conn, &ids).await?;
     let mut back = TakenBack::default();
     for mut orphan in orphans(conn, &rules, Some(&ids)).await? {
-        let (Some(state), Some(rule)) = (states.get(&orphan.id), rules.iter().find(|rule| rule.task_type == orphan.task_type)) else {
+        let (Some(state), Some(rule)) =
+            (states.get(&orphan.id), rules.iter().find(|rule| rule.task_type == orphan.task_type))
+        else {
             continue;
         };
         if orphan.may_have_begun() {
@@ -49,8 +52,14 @@ pub(super) async fn take_back(
             Back::Closed(change) => {
                 let mut close =
                     conn.sql("UPDATE response SET status = ?, last_modified_time = ? WHERE task_id = ? AND endpoint = ? AND +status < ?");
-                let closed =
-                    close.bind(ResponseStatus::Canceled).bind(now).bind(orphan.id).bind(&orphan.worker).bind(ENDED).execute().await?;
+                let closed = close
+                    .bind(ResponseStatus::Canceled)
+                    .bind(now)
+                    .bind(orphan.id)
+                    .bind(&orphan.worker)
+                    .bind(ENDED)
+                    .execute()
+                    .await?;
                 all_of(closed, &[orphan.id], "the response of a lost worker has ended meanwhile")?;
                 change
             }
@@ -81,7 +90,11 @@ pub(super) async fn take_back(
 }
 
 /// Responses of queued tasks whose worker is gone, or has come back without the memory of them.
-async fn orphans(conn: &mut Conn<'_>, rules: &[QueueRule], of: Option<&[TaskId]>) -> Result<Vec<Orphan>, Fault> {
+async fn orphans(
+    conn: &mut Conn<'_>,
+    rules: &[QueueRule],
+    of: Option<&[TaskId]>,
+) -> Result<Vec<Orphan>, Fault> {
     if rules.is_empty() {
         return Ok(Vec::new());
     }
@@ -121,7 +134,8 @@ fn orphan(row: &Row) -> Result<Orphan, Fault> {
 /// That was its last attempt: the response tells of it.
 async fn fail(conn: &mut Conn<'_>, orphan: &mut Orphan, now: Timestamp) -> Result<(), Fault> {
     let errmsg = orphan.attempts.pop().map(|last| last.errmsg).unwrap_or_default();
-    let answer = FinalAnswer { endpoint: orphan.worker.as_str(), errnr: errnr::LOST, errmsg: &errmsg, payload: None };
+    let answer =
+        FinalAnswer { endpoint: orphan.worker.as_str(), errnr: errnr::LOST, errmsg: &errmsg, payload: None };
     let digest = answer.digest(&Ignored::default());
     let number = u32::try_from(orphan.attempts.len() + 1).unwrap_or(u32::MAX);
     let mut fail = conn.sql(

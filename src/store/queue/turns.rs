@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::records::QueueRule;
-use crate::domain::{AttemptError, EndpointName, NewTask, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey};
+use crate::domain::{
+    AttemptError, EndpointName, NewTask, PayloadKey, Task, TaskId, TaskType, Timestamp, UniqueKey,
+};
 use crate::store::batch;
 
 /// Tasks given, or taken back, in one transaction at most.
@@ -43,13 +45,20 @@ impl Candidate {
     }
 }
 
-/// Of tasks that are to be recorded, those whose turn it is at once if nobody waits: the ones that nothing may hold back.
+/// Of tasks that are to be recorded, those whose turn it is at once if nobody waits: the ones that nothing
+/// may hold back.
 pub(super) fn at_once(rules: &[QueueRule], tasks: &[&NewTask]) -> Vec<Candidate> {
-    let unlimited =
-        |name: &TaskType| rules.iter().any(|rule| rule.task_type == *name && rule.max_running.is_none() && rule.max_per_key.is_none());
+    let unlimited = |name: &TaskType| {
+        rules
+            .iter()
+            .any(|rule| rule.task_type == *name && rule.max_running.is_none() && rule.max_per_key.is_none())
+    };
     let candidate = |task: &&NewTask| {
         let place = task.place.as_ref()?;
-        let free = place.run_at.is_none() && place.unique.is_none() && place.limit_key.is_none() && unlimited(&task.task_type);
+        let free = place.run_at.is_none()
+            && place.unique.is_none()
+            && place.limit_key.is_none()
+            && unlimited(&task.task_type);
         free.then(|| Candidate {
             id: task.id,
             task_type: task.task_type.clone(),
@@ -76,8 +85,8 @@ pub(super) struct Orphan {
 }
 
 impl Orphan {
-    /// Whether the worker may have begun it. The report of a worker that went in silence may have been lost with the connection. A worker that
-    /// said goodbye has reported all its tasks before.
+    /// Whether the worker may have begun it. The report of a worker that went in silence may have been lost
+    /// with the connection. A worker that said goodbye has reported all its tasks before.
     pub const fn may_have_begun(&self) -> bool {
         self.received || !self.left
     }
@@ -92,9 +101,16 @@ pub(super) struct Worker {
     pub room: u32,
 }
 
-/// For how many tasks of each type there is room, so many at most; types for which there is none are left out.
-pub(super) fn demand<'a>(rules: &'a [QueueRule], workers: &[Worker], most: usize) -> Vec<(&'a QueueRule, usize)> {
-    let room = |rule: &QueueRule| workers.iter().filter(|worker| worker.task_types.contains(&rule.task_type)).map(|it| it.room).sum();
+/// For how many tasks of each type there is room, so many at most; types for which there is none are left
+/// out.
+pub(super) fn demand<'a>(
+    rules: &'a [QueueRule],
+    workers: &[Worker],
+    most: usize,
+) -> Vec<(&'a QueueRule, usize)> {
+    let room = |rule: &QueueRule| {
+        workers.iter().filter(|worker| worker.task_types.contains(&rule.task_type)).map(|it| it.room).sum()
+    };
     rules.iter().map(|rule| (rule, batch::rows(room(rule)).min(most))).filter(|(_, room)| *room > 0).collect()
 }
 
@@ -119,7 +135,8 @@ pub(super) struct Plan {
     pub expired: Vec<TaskId>,
 }
 
-/// Gives each candidate, best first, to the worker with the most room; among those with as much, to each of them as often.
+/// Gives each candidate, best first, to the worker with the most room; among those with as much, to each of
+/// them as often.
 pub(super) fn plan(
     mut candidates: Vec<Candidate>,
     mut workers: Vec<Worker>,
@@ -148,8 +165,11 @@ pub(super) fn plan(
         // The end of an id is random, so the first in line is another one each time.
         let (count, first) = (workers.len().max(1), candidate.id.0.as_u128() as usize);
         let in_line = |at: usize| at.wrapping_add(first) % count;
-        let most_room =
-            workers.iter_mut().enumerate().filter(|(_, worker)| fits(worker)).max_by_key(|(at, worker)| (worker.room, in_line(*at)));
+        let most_room = workers
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, worker)| fits(worker))
+            .max_by_key(|(at, worker)| (worker.room, in_line(*at)));
         let Some((_, worker)) = most_room else { continue };
         worker.room -= 1;
         if let Some(running) = running {
@@ -184,7 +204,11 @@ mod tests {
     }
 
     fn worker(name: &str, types: &[&str], room: u32) -> Worker {
-        Worker { name: name.parse().expect("a name"), task_types: types.iter().map(|name| task_type(name)).collect(), room }
+        Worker {
+            name: name.parse().expect("a name"),
+            task_types: types.iter().map(|name| task_type(name)).collect(),
+            room,
+        }
     }
 
     fn numbers(ids: &[TaskId]) -> Vec<u128> {
@@ -197,22 +221,34 @@ mod tests {
 
     #[test]
     fn the_best_goes_first_whatever_its_type() {
-        let waiting = vec![candidate(1, "run", 100, None), candidate(3, "warmup", 10, None), candidate(2, "warmup", 10, None)];
+        let waiting = vec![
+            candidate(1, "run", 100, None),
+            candidate(3, "warmup", 10, None),
+            candidate(2, "warmup", 10, None),
+        ];
         let plan = plan(waiting, vec![worker("w", &["run", "warmup"], 2)], HashMap::new(), NOW);
         assert_eq!(given(&plan), [(2, "w"), (3, "w")]);
     }
 
     #[test]
     fn each_goes_to_who_takes_it_and_has_most_room() {
-        let waiting = vec![candidate(1, "a", 1, None), candidate(2, "b", 1, None), candidate(3, "a", 1, None), candidate(4, "b", 1, None)];
-        let plan = plan(waiting, vec![worker("x", &["a"], 1), worker("y", &["a", "b"], 2)], HashMap::new(), NOW);
+        let waiting = vec![
+            candidate(1, "a", 1, None),
+            candidate(2, "b", 1, None),
+            candidate(3, "a", 1, None),
+            candidate(4, "b", 1, None),
+        ];
+        let plan =
+            plan(waiting, vec![worker("x", &["a"], 1), worker("y", &["a", "b"], 2)], HashMap::new(), NOW);
         assert_eq!(given(&plan), [(1, "y"), (2, "y"), (3, "x")], "and nobody has room for the fourth");
     }
 
     #[test]
     fn workers_with_the_same_room_take_turns() {
         let workers = || vec![worker("x", &["a"], 5), worker("y", &["a"], 5), worker("z", &["a"], 5)];
-        let to = |number| plan(vec![candidate(number, "a", 1, None)], workers(), HashMap::new(), NOW).given[0].1.to_string();
+        let to = |number| {
+            plan(vec![candidate(number, "a", 1, None)], workers(), HashMap::new(), NOW).given[0].1.to_string()
+        };
         let mut names = [0, 1, 2].map(to);
         names.sort();
         assert_eq!(names, ["x", "y", "z"], "each is alone at one time");
@@ -222,12 +258,22 @@ mod tests {
     fn limits_hold_and_what_is_too_late_expires() {
         let mut late = candidate(1, "a", 1, None);
         late.expires_at = NOW;
-        let waiting = vec![late, candidate(2, "a", 1, Some(7)), candidate(3, "a", 1, Some(8)), candidate(4, "a", 1, Some(8))];
+        let waiting = vec![
+            late,
+            candidate(2, "a", 1, Some(7)),
+            candidate(3, "a", 1, Some(8)),
+            candidate(4, "a", 1, Some(8)),
+        ];
         let running = HashMap::from([([7; 32], 1)]);
-        let limits = HashMap::from([(task_type("a"), Allowance { of_type: Some(5), of_key: Some(1), running })]);
+        let limits =
+            HashMap::from([(task_type("a"), Allowance { of_type: Some(5), of_key: Some(1), running })]);
         let plan = plan(waiting, vec![worker("w", &["a"], 9)], limits, NOW);
-        assert_eq!((given(&plan), numbers(&plan.held), numbers(&plan.expired)), (vec![(3, "w")], vec![2, 4], vec![1]));
-        let limits = HashMap::from([(task_type("a"), Allowance { of_type: Some(1), ..Allowance::default() })]);
+        assert_eq!(
+            (given(&plan), numbers(&plan.held), numbers(&plan.expired)),
+            (vec![(3, "w")], vec![2, 4], vec![1])
+        );
+        let limits =
+            HashMap::from([(task_type("a"), Allowance { of_type: Some(1), ..Allowance::default() })]);
         let waiting = vec![candidate(1, "a", 1, None), candidate(2, "a", 1, None)];
         assert_eq!(given(&super::plan(waiting, vec![worker("w", &["a"], 9)], limits, NOW)), [(1, "w")]);
     }

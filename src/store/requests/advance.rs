@@ -8,7 +8,10 @@ use futures::FutureExt;
 
 use super::records::{Advanced, Answer, DueRequest, JobChange, RequestChange, RequestView, Standing};
 use super::rows::{REQUEST, column_id, extras_text, job, job_of_request, request};
-use crate::domain::{Job, JobStatus, NewTask, Request, RequestStatus, RequestToken, ResponseStatus, TaskId, TaskStatus, Timestamp};
+use crate::domain::{
+    Job, JobStatus, NewTask, Request, RequestStatus, RequestToken, ResponseStatus, TaskId, TaskStatus,
+    Timestamp,
+};
 use crate::store::batch;
 use crate::store::columns;
 use crate::store::fault::Fault;
@@ -38,21 +41,29 @@ pub struct Terms {
 }
 
 impl Store {
-    /// Requests that are to be looked at: with a task that has ended, due, or new, at most `limit` of each kind; fewer new ones while there
-    /// are others.
+    /// Requests that are to be looked at: with a task that has ended, due, or new, at most `limit` of each
+    /// kind; fewer new ones while there are others.
     pub async fn due_requests(&self, now: Timestamp, limit: u32) -> Result<Vec<DueRequest>> {
         self.run(move |conn| due(conn, now, limit).boxed()).await
     }
 
-    /// Makes the requests in progress due that nothing would lead to, since somebody has inserted or changed rows with SQL: those without a
-    /// time, those with a new job that is due, and those of which no job is in progress. Answers how many.
+    /// Makes the requests in progress due that nothing would lead to, since somebody has inserted or changed
+    /// rows with SQL: those without a time, those with a new job that is due, and those of which no job is in
+    /// progress. Answers how many.
     pub async fn sweep_requests(&self, now: Timestamp) -> Result<u64> {
         self.transact(move |conn| sweep(conn, now).boxed()).await
     }
 
-    /// Moves requests on, each as the plan says of what is read while its row is locked: its row, its jobs and the tasks of those, all in one
-    /// transaction. Requests that another process has locked are left to it.
-    pub async fn advance(&self, due: &[DueRequest], plan: Arc<Plan>, terms: &Terms, now: Timestamp) -> Result<Advanced> {
+    /// Moves requests on, each as the plan says of what is read while its row is locked: its row, its jobs
+    /// and the tasks of those, all in one transaction. Requests that another process has locked are left to
+    /// it.
+    pub async fn advance(
+        &self,
+        due: &[DueRequest],
+        plan: Arc<Plan>,
+        terms: &Terms,
+        now: Timestamp,
+    ) -> Result<Advanced> {
         let (due, terms): (Arc<[DueRequest]>, _) = (due.into(), terms.clone());
         self.transact(move |conn| advance(conn, due.clone(), plan.clone(), terms.clone(), now).boxed()).await
     }
@@ -81,15 +92,19 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: u32) -> Result<Vec<DueR
         }
     }
     let index = conn.dialect().index("requests_due");
-    let mut timely = conn.sql(format!("SELECT token FROM requests {index} WHERE status = ? AND due_at <= ? ORDER BY due_at LIMIT ?"));
+    let mut timely = conn.sql(format!(
+        "SELECT token FROM requests {index} WHERE status = ? AND due_at <= ? ORDER BY due_at LIMIT ?"
+    ));
     for row in timely.bind(RequestStatus::Inprogress.code()).bind(now).bind(limit).fetch_all().await? {
         found.entry(row.get(0)?).or_default();
     }
-    // What has begun is moved on first, so that requests do not all wait for each other. New ones have a share in any case.
+    // What has begun is moved on first, so that requests do not all wait for each other. New ones have a
+    // share in any case.
     let begun = u32::try_from(found.len()).unwrap_or(u32::MAX);
     let share = limit.saturating_sub(begun).max(limit / NEW_SHARE).max(1);
     let index = conn.dialect().index("requests_state");
-    let mut new = conn.sql(format!("SELECT token FROM requests {index} WHERE status = ? ORDER BY created, token LIMIT ?"));
+    let mut new = conn
+        .sql(format!("SELECT token FROM requests {index} WHERE status = ? ORDER BY created, token LIMIT ?"));
     for row in new.bind(RequestStatus::Queuing.code()).bind(share).fetch_all().await? {
         found.entry(row.get(0)?).or_default();
     }
@@ -110,7 +125,13 @@ async fn sweep(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
     update.bind(JobStatus::Inprogress.code()).execute().await
 }
 
-async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, terms: Terms, now: Timestamp) -> Result<Advanced, Fault> {
+async fn advance(
+    conn: &mut Conn<'_>,
+    due: Arc<[DueRequest]>,
+    plan: Arc<Plan>,
+    terms: Terms,
+    now: Timestamp,
+) -> Result<Advanced, Fault> {
     let (requests, rest) = lock_requests(conn, &due).await?;
     let mut jobs = open_jobs(conn, &requests).await?;
     let mut views: Vec<RequestView> = Vec::with_capacity(requests.len());
@@ -123,7 +144,8 @@ async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, t
     };
     let tasks: Vec<TaskId> = views.iter().flat_map(|view| running(&view.jobs)).collect();
     let (mut standing, unread) = standing(conn, &batch::sorted(&tasks)).await?;
-    let mut advanced = Advanced { looked_at: views.len(), more: rest || !unread.is_empty(), ..Advanced::default() };
+    let mut advanced =
+        Advanced { looked_at: views.len(), more: rest || !unread.is_empty(), ..Advanced::default() };
     let mut written = Written::default();
     // Not those of requests that another process has: it may have looked before they ended.
     let mine: HashSet<String> = views.iter().map(|view| view.request.token.as_str().to_owned()).collect();
@@ -144,7 +166,8 @@ async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, t
     advanced.stopped = cancel(conn, &written.withdrawn, &written.canceled, now, terms.retention).await?;
     advanced.tasks = written.write(conn, &terms, now).await?;
     advanced.jobs = written.ended.into_iter().collect();
-    let seen = due.iter().filter(|due| due.token.is_empty() || mine.contains(&due.token)).flat_map(|due| &due.ended);
+    let seen =
+        due.iter().filter(|due| due.token.is_empty() || mine.contains(&due.token)).flat_map(|due| &due.ended);
     let seen: Vec<TaskId> = seen.copied().filter(|id| !unread.contains(id)).collect();
     for ids in seen.chunks(batch::KEYS) {
         conn.sql("DELETE FROM ended WHERE task_id IN ").keys(ids).execute().await?;
@@ -152,10 +175,12 @@ async fn advance(conn: &mut Conn<'_>, due: Arc<[DueRequest]>, plan: Arc<Plan>, t
     Ok(advanced)
 }
 
-/// Locks the requests that no other process has, fewer where they are long. Answers whether some were left for another time.
+/// Locks the requests that no other process has, fewer where they are long. Answers whether some were left
+/// for another time.
 async fn lock_requests(conn: &mut Conn<'_>, due: &[DueRequest]) -> Result<(Vec<Request>, bool), Fault> {
     let lock = conn.dialect().locked_unless_taken();
-    let tokens: Vec<&str> = due.iter().map(|due| due.token.as_str()).filter(|token| !token.is_empty()).collect();
+    let tokens: Vec<&str> =
+        due.iter().map(|due| due.token.as_str()).filter(|token| !token.is_empty()).collect();
     let (mut requests, mut bytes) = (Vec::with_capacity(tokens.len()), 0);
     for tokens in tokens.chunks(batch::KEYS) {
         let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token IN "));
@@ -179,13 +204,18 @@ async fn lock_requests(conn: &mut Conn<'_>, due: &[DueRequest]) -> Result<(Vec<R
 }
 
 /// The attempts of the steps that run and of later ones, by request, in the order of their numbers.
-async fn open_jobs(conn: &mut Conn<'_>, requests: &[Request]) -> Result<HashMap<RequestToken, Vec<Job>>, Fault> {
-    let steps: HashMap<&RequestToken, u32> = requests.iter().map(|request| (&request.token, request.step)).collect();
+async fn open_jobs(
+    conn: &mut Conn<'_>,
+    requests: &[Request],
+) -> Result<HashMap<RequestToken, Vec<Job>>, Fault> {
+    let steps: HashMap<&RequestToken, u32> =
+        requests.iter().map(|request| (&request.token, request.step)).collect();
     let least = steps.values().min().copied().unwrap_or_default();
     let tokens: Vec<&str> = requests.iter().map(|request| request.token.as_str()).collect();
     let mut jobs: HashMap<RequestToken, Vec<Job>> = HashMap::new();
     for tokens in tokens.chunks(batch::KEYS) {
-        let mut select = conn.sql(format!("SELECT {} FROM jobs AS j WHERE j.step >= ? AND j.token IN ", job_of_request()));
+        let mut select =
+            conn.sql(format!("SELECT {} FROM jobs AS j WHERE j.step >= ? AND j.token IN ", job_of_request()));
         for row in select.bind(least).keys(tokens).push(" ORDER BY j.id").fetch_all().await? {
             let (token, job) = job(&row)?;
             if steps.get(&token).is_some_and(|step| job.step >= *step) {
@@ -197,10 +227,14 @@ async fn open_jobs(conn: &mut Conn<'_>, requests: &[Request]) -> Result<HashMap<
 }
 
 /// How tasks stand; and those whose answers are left for another time, since all together are long.
-async fn standing(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<(HashMap<TaskId, Standing>, Vec<TaskId>), Fault> {
+async fn standing(
+    conn: &mut Conn<'_>,
+    ids: &[TaskId],
+) -> Result<(HashMap<TaskId, Standing>, Vec<TaskId>), Fault> {
     let (mut standing, mut ended, mut late) = (HashMap::with_capacity(ids.len()), Vec::new(), Vec::new());
     for ids in ids.chunks(batch::KEYS) {
-        let mut select = conn.sql("SELECT id, status, expected, finished, received, finished_at FROM task WHERE id IN ");
+        let mut select =
+            conn.sql("SELECT id, status, expected, finished, received, finished_at FROM task WHERE id IN ");
         for row in select.keys(ids).fetch_all().await? {
             let id: TaskId = row.get(0)?;
             let status = columns::task_status(row.get(1)?, || format!("task {id}, column status"))?;
@@ -208,7 +242,12 @@ async fn standing(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<(HashMap<TaskId
             let known = match status {
                 _ if status.is_final() => {
                     ended.push(id);
-                    Standing::Ended { status, at: row.get(5)?, unfinished: expected.saturating_sub(finished), answers: Vec::new() }
+                    Standing::Ended {
+                        status,
+                        at: row.get(5)?,
+                        unfinished: expected.saturating_sub(finished),
+                        answers: Vec::new(),
+                    }
                 }
                 TaskStatus::Created => Standing::Waits,
                 TaskStatus::Incomplete => {
@@ -234,17 +273,30 @@ async fn standing(conn: &mut Conn<'_>, ids: &[TaskId]) -> Result<(HashMap<TaskId
     Ok((standing, unread))
 }
 
-/// Reads the answers to tasks that have ended. A task whose answers do not fit is left as running until the next pass.
-async fn answers(conn: &mut Conn<'_>, ended: &[TaskId], standing: &mut HashMap<TaskId, Standing>) -> Result<Vec<TaskId>, Fault> {
+/// Reads the answers to tasks that have ended. A task whose answers do not fit is left as running until the
+/// next pass.
+async fn answers(
+    conn: &mut Conn<'_>,
+    ended: &[TaskId],
+    standing: &mut HashMap<TaskId, Standing>,
+) -> Result<Vec<TaskId>, Fault> {
     let mut unread = Vec::new();
     for ids in ended.chunks(batch::KEYS) {
         let by_key = conn.dialect().by_primary_key();
         let mut select =
             conn.sql(format!("SELECT task_id, endpoint, status, errnr, errmsg, payload FROM response {by_key} WHERE task_id IN "));
         select.keys(ids).push(" ORDER BY task_id, endpoint");
-        let rows = select.fetch_within(batch::READ_BYTES, |row| answer(row).map(|(id, answer)| ((id, answer), length(row)))).await?;
-        let bytes: usize =
-            rows.iter().map(|(_, answer)| answer.payload.as_ref().map_or(0, |payload| payload.get().len()) + answer.errmsg.len()).sum();
+        let rows = select
+            .fetch_within(batch::READ_BYTES, |row| {
+                answer(row).map(|(id, answer)| ((id, answer), length(row)))
+            })
+            .await?;
+        let bytes: usize = rows
+            .iter()
+            .map(|(_, answer)| {
+                answer.payload.as_ref().map_or(0, |payload| payload.get().len()) + answer.errmsg.len()
+            })
+            .sum();
         let last = rows.last().map(|(id, _)| *id).filter(|_| bytes >= batch::READ_BYTES);
         let first = rows.first().map(|(id, _)| *id);
         for (id, answer) in rows {
@@ -265,10 +317,17 @@ fn answer(row: &Row) -> Result<(TaskId, Answer), Fault> {
     let id: TaskId = row.get(0)?;
     let status = columns::response_status(row.get(2)?, || format!("response to task {id}, column status"))?;
     let errnr = row.get::<Option<i32>>(3)?.filter(|_| status == ResponseStatus::Finished);
-    let payload = row.get::<Option<String>>(5)?.map(|text| columns::json(text, || format!("response to task {id}, column payload")));
+    let payload = row
+        .get::<Option<String>>(5)?
+        .map(|text| columns::json(text, || format!("response to task {id}, column payload")));
     Ok((
         id,
-        Answer { endpoint: row.get(1)?, errnr, errmsg: row.get::<Option<String>>(4)?.unwrap_or_default(), payload: payload.transpose()? },
+        Answer {
+            endpoint: row.get(1)?,
+            errnr,
+            errmsg: row.get::<Option<String>>(4)?.unwrap_or_default(),
+            payload: payload.transpose()?,
+        },
     ))
 }
 
@@ -288,7 +347,10 @@ async fn cancel(
     let withdrawn = batch::sorted(withdrawn);
     let tasks = lock(conn, &withdrawn).await?;
     if tasks.values().any(|task| task.status != TaskStatus::Created) {
-        return Err(Fault::Again(Retry::Conflict, "a task that was to be withdrawn has been given to a worker meanwhile".into()));
+        return Err(Fault::Again(
+            Retry::Conflict,
+            "a task that was to be withdrawn has been given to a worker meanwhile".into(),
+        ));
     }
     let all: Vec<TaskId> = withdrawn.iter().chain(canceled).copied().collect();
     let mut outcomes = Vec::new();
@@ -333,7 +395,10 @@ impl Written {
         let tasks: Arc<[NewTask]> = tasks.into();
         let accepted = match tasks.is_empty() {
             true => Vec::new(),
-            false => submit::accept(conn, tasks.clone(), terms.rules.clone(), terms.lease_until, terms.retention).await?,
+            false => {
+                submit::accept(conn, tasks.clone(), terms.rules.clone(), terms.lease_until, terms.retention)
+                    .await?
+            }
         };
         let mut refused: HashMap<TaskId, String> = HashMap::new();
         let mut recorded = Vec::with_capacity(tasks.len());
@@ -354,7 +419,12 @@ impl Written {
     }
 
     /// One statement for all attempts that end alike without a word; one for each of the others.
-    async fn write_jobs(&self, conn: &mut Conn<'_>, refused: &HashMap<TaskId, String>, now: Timestamp) -> Result<(), Fault> {
+    async fn write_jobs(
+        &self,
+        conn: &mut Conn<'_>,
+        refused: &HashMap<TaskId, String>,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         let mut alike: BTreeMap<(JobStatus, JobStatus), Vec<i64>> = BTreeMap::new();
         for job in self.requests.iter().flat_map(|(_, change)| &change.jobs) {
             let plain = job.error.is_none() && job.extras.is_none() && job.task.is_none();
@@ -366,18 +436,28 @@ impl Written {
         for ((from, to), mut ids) in alike {
             ids.sort_unstable();
             for ids in ids.chunks(batch::KEYS) {
-                let mut update = conn.sql("UPDATE jobs SET status = ?, completed = ? WHERE status = ? AND id IN ");
+                let mut update =
+                    conn.sql("UPDATE jobs SET status = ?, completed = ? WHERE status = ? AND id IN ");
                 let completed = to.is_final().then_some(now);
-                let changed = update.bind(to.code()).bind(completed).bind(from.code()).keys(ids).execute().await?;
+                let changed =
+                    update.bind(to.code()).bind(completed).bind(from.code()).keys(ids).execute().await?;
                 moved(changed, ids.len())?;
             }
         }
         Ok(())
     }
 
-    async fn write_new_jobs(&self, conn: &mut Conn<'_>, refused: &HashMap<TaskId, String>, now: Timestamp) -> Result<(), Fault> {
-        let jobs: Vec<_> =
-            self.requests.iter().flat_map(|(request, change)| change.new_jobs.iter().map(|job| (&request.token, job))).collect();
+    async fn write_new_jobs(
+        &self,
+        conn: &mut Conn<'_>,
+        refused: &HashMap<TaskId, String>,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let jobs: Vec<_> = self
+            .requests
+            .iter()
+            .flat_map(|(request, change)| change.new_jobs.iter().map(|job| (&request.token, job)))
+            .collect();
         for run in jobs.chunks(batch::WIDE_ROWS) {
             let mut insert = conn.insert("jobs");
             // Not filled up with repeats: each row takes a number.
@@ -410,7 +490,9 @@ impl Written {
         for (request, change) in &self.requests {
             // A job that could not be given a task has failed, which has to be looked at.
             let due_at = if again && !change.status.is_final() { Some(now) } else { change.due_at };
-            let plain = change.extras.is_none() && change.error == request.error && request.expires_at == Some(change.expires_at);
+            let plain = change.extras.is_none()
+                && change.error == request.error
+                && request.expires_at == Some(change.expires_at);
             if plain {
                 let key = (request.status, change.status, change.step, change.completed, due_at);
                 alike.entry(key).or_default().push(request.token.as_str());
@@ -421,8 +503,14 @@ impl Written {
                  extras = COALESCE(?, extras) WHERE status = ? AND token = ?",
             );
             update.bind(change.status.code()).bind(change.step).bind(change.completed);
-            update.bind(due_at.unwrap_or(change.expires_at)).bind(change.expires_at).bind(change.error.as_deref());
-            update.bind(change.extras.as_ref().map(extras_text)).bind(request.status.code()).bind(request.token.as_str());
+            update
+                .bind(due_at.unwrap_or(change.expires_at))
+                .bind(change.expires_at)
+                .bind(change.error.as_deref());
+            update
+                .bind(change.extras.as_ref().map(extras_text))
+                .bind(request.status.code())
+                .bind(request.token.as_str());
             moved(update.execute().await?, 1)?;
         }
         for ((from, to, step, completed, due_at), tokens) in alike {
@@ -431,7 +519,8 @@ impl Written {
                     "UPDATE requests SET status = ?, step = ?, completed = ?, due_at = COALESCE(?, expires_at) WHERE status = ? AND token IN ",
                 );
                 update.bind(to.code()).bind(step).bind(completed).bind(due_at).bind(from.code());
-                // What sqlx asks the server for is the number of rows found, so a row that stays as it is counts.
+                // What sqlx asks the server for is the number of rows found, so a row that stays as it is
+                // counts.
                 moved(update.keys(tokens).execute().await?, tokens.len())?;
             }
         }
@@ -439,14 +528,22 @@ impl Written {
     }
 }
 
-async fn write_job(conn: &mut Conn<'_>, job: &JobChange, refused: &HashMap<TaskId, String>, now: Timestamp) -> Result<(), Fault> {
+async fn write_job(
+    conn: &mut Conn<'_>,
+    job: &JobChange,
+    refused: &HashMap<TaskId, String>,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let task = job.task.as_ref().map(|task| task.id);
     let told = task.and_then(|task| refused.get(&task));
     let to = if told.is_some() { JobStatus::Failed } else { job.to };
     let mut update = conn.sql(
         "UPDATE jobs SET status = ?, completed = ?, error = ?, extras = ?, task_id = COALESCE(?, task_id) WHERE status = ? AND id = ?",
     );
-    update.bind(to.code()).bind(to.is_final().then_some(now)).bind(told.or(job.error.as_ref()).map(String::as_str));
+    update
+        .bind(to.code())
+        .bind(to.is_final().then_some(now))
+        .bind(told.or(job.error.as_ref()).map(String::as_str));
     update.bind(job.extras.as_ref().map(extras_text)).bind(task.filter(|_| told.is_none()));
     moved(update.bind(job.from.code()).bind(column_id(job.id)).execute().await?, 1)
 }
@@ -455,12 +552,21 @@ async fn write_job(conn: &mut Conn<'_>, job: &JobChange, refused: &HashMap<TaskI
 fn moved(changed: u64, rows: usize) -> Result<(), Fault> {
     match usize::try_from(changed) == Ok(rows) {
         true => Ok(()),
-        false => Err(Fault::Again(Retry::Conflict, "a request was changed by another although it was locked".into())),
+        false => Err(Fault::Again(
+            Retry::Conflict,
+            "a request was changed by another although it was locked".into(),
+        )),
     }
 }
 
-async fn fail(conn: &mut Conn<'_>, due: Arc<DueRequest>, error: Arc<str>, now: Timestamp) -> Result<(), Fault> {
-    let mut update = conn.sql("UPDATE requests SET status = ?, error = ?, completed = ? WHERE status < ? AND token = ?");
+async fn fail(
+    conn: &mut Conn<'_>,
+    due: Arc<DueRequest>,
+    error: Arc<str>,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let mut update =
+        conn.sql("UPDATE requests SET status = ?, error = ?, completed = ? WHERE status < ? AND token = ?");
     update.bind(RequestStatus::Failed.code()).bind(&*error).bind(now).bind(RequestStatus::Completed.code());
     update.bind(due.token.as_str()).execute().await?;
     for ids in due.ended.chunks(batch::KEYS) {
@@ -471,7 +577,8 @@ async fn fail(conn: &mut Conn<'_>, due: Arc<DueRequest>, error: Arc<str>, now: T
 
 async fn forget(conn: &mut Conn<'_>, before: Timestamp, limit: u32) -> Result<u64, Fault> {
     let index = conn.dialect().index("requests_end");
-    let mut select = conn.sql(format!("SELECT token FROM requests {index} WHERE completed < ? ORDER BY completed LIMIT ?"));
+    let mut select = conn
+        .sql(format!("SELECT token FROM requests {index} WHERE completed < ? ORDER BY completed LIMIT ?"));
     let rows = select.bind(before).bind(limit).fetch_all().await?;
     let tokens = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<&str>, Fault>>()?;
     let mut forgotten = 0;
@@ -480,7 +587,10 @@ async fn forget(conn: &mut Conn<'_>, before: Timestamp, limit: u32) -> Result<u6
         let mut gone = conn.sql("DELETE FROM requests WHERE completed < ? AND token IN ");
         let went = gone.bind(before).keys(tokens).execute().await?;
         if usize::try_from(went) != Ok(tokens.len()) {
-            return Err(Fault::Again(Retry::Conflict, "a request was begun anew when it was to be forgotten".into()));
+            return Err(Fault::Again(
+                Retry::Conflict,
+                "a request was begun anew when it was to be forgotten".into(),
+            ));
         }
         conn.sql("DELETE FROM jobs WHERE token IN ").keys(tokens).execute().await?;
         forgotten += went;

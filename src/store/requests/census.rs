@@ -1,7 +1,8 @@
-//! Whether requests add up: each that has ended with all that it needs, each that is open with somebody who moves it on.
+//! Whether requests add up: each that has ended with all that it needs, each that is open with somebody who
+//! moves it on.
 //!
-//! The rows of a request, its jobs and their tasks are read in one statement, so that what changes meanwhile is seen as a whole. Only the
-//! steps, which never change, are read after them.
+//! The rows of a request, its jobs and their tasks are read in one statement, so that what changes meanwhile
+//! is seen as a whole. Only the steps, which never change, are read after them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,14 +60,16 @@ pub struct RequestCensusQuery {
 }
 
 impl Store {
-    /// Adds up requests, each with its jobs and their tasks as they are at one moment. Reads all of their rows.
+    /// Adds up requests, each with its jobs and their tasks as they are at one moment. Reads all of their
+    /// rows.
     pub async fn request_census(&self, query: &RequestCensusQuery, now: Timestamp) -> Result<RequestCensus> {
         let query = Arc::new(query.clone());
         self.run(move |conn| census(conn, query.clone(), now).boxed()).await
     }
 }
 
-/// How late a request may be looked after: changes that somebody makes with SQL are found once a minute, processes restart, and clocks are set.
+/// How late a request may be looked after: changes that somebody makes with SQL are found once a minute,
+/// processes restart, and clocks are set.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Flaws told in full of one page; the others are counted.
@@ -141,11 +144,21 @@ impl Audit {
         let Some(status) = self.status else { return Some("its status is none of 0 to 4".to_owned()) };
         let told = |job: &Job, what: &str| format!("job `{}` of step {} {what}", job.name, job.step + 1);
         let of_jobs = self.jobs.iter().find_map(|job| Some(told(job, job.flaw(now)?)));
-        let stray = || self.jobs.iter().find(|job| !self.has(job)).map(|job| told(job, "is not in the steps of the request"));
+        let stray = || {
+            self.jobs
+                .iter()
+                .find(|job| !self.has(job))
+                .map(|job| told(job, "is not in the steps of the request"))
+        };
         of_jobs.or_else(|| self.flaw_of_status(status, told, now)).or_else(stray).or_else(|| self.disorder())
     }
 
-    fn flaw_of_status(&self, status: RequestStatus, told: impl Fn(&Job, &str) -> String, now: Timestamp) -> Option<String> {
+    fn flaw_of_status(
+        &self,
+        status: RequestStatus,
+        told: impl Fn(&Job, &str) -> String,
+        now: Timestamp,
+    ) -> Option<String> {
         let late = |at: Timestamp| at.after(PATIENCE) < now;
         let open = |job: &&Job| job.open();
         match status {
@@ -156,7 +169,10 @@ impl Audit {
             RequestStatus::Inprogress => {
                 let mut of_step = self.jobs.iter().filter(|job| job.step == self.step);
                 if let Some(job) = self.jobs.iter().filter(open).find(|job| job.step != self.step) {
-                    return Some(told(job, &format!("is open while the request is at step {}", self.step + 1)));
+                    return Some(told(
+                        job,
+                        &format!("is open while the request is at step {}", self.step + 1),
+                    ));
                 }
                 if self.expires_at.is_some_and(late) {
                     return Some("it is open after its time was over".to_owned());
@@ -171,13 +187,20 @@ impl Audit {
                 late(looked_at).then(|| "it is due and no process looks after it".to_owned())
             }
             // Jobs that run when another one fails go on to their end.
-            RequestStatus::Failed => self.jobs.iter().find(|job| job.new > 0).map(|job| told(job, "is new, and the request has ended")),
+            RequestStatus::Failed => self
+                .jobs
+                .iter()
+                .find(|job| job.new > 0)
+                .map(|job| told(job, "is new, and the request has ended")),
             RequestStatus::Completed | RequestStatus::Canceled => {
-                let open = self.jobs.iter().find(open).map(|job| told(job, "is open, and the request has ended"));
+                let open =
+                    self.jobs.iter().find(open).map(|job| told(job, "is open, and the request has ended"));
                 open.or_else(|| if status == RequestStatus::Completed { self.incomplete() } else { None })
             }
         }
-        .or_else(|| (status.is_final() && self.completed.is_none()).then(|| "it has ended without a time".to_owned()))
+        .or_else(|| {
+            (status.is_final() && self.completed.is_none()).then(|| "it has ended without a time".to_owned())
+        })
     }
 
     /// The first job without which it is Completed.
@@ -185,7 +208,9 @@ impl Audit {
         let steps = self.steps.iter().enumerate().filter(|(_, step)| step.when.admits(false));
         let mut jobs = steps.flat_map(|(place, step)| step.jobs.iter().map(move |name| (place, name)));
         let done = |place: usize, name: &str| {
-            self.jobs.iter().any(|job| usize::try_from(job.step) == Ok(place) && job.name == name && job.completed > 0)
+            self.jobs
+                .iter()
+                .any(|job| usize::try_from(job.step) == Ok(place) && job.name == name && job.completed > 0)
         };
         let (place, name) = jobs.find(|(place, name)| !done(*place, name))?;
         Some(format!("it is Completed and job `{name}` of step {} is not", place + 1))
@@ -197,7 +222,8 @@ impl Audit {
         self.steps.is_empty() || step.is_some_and(|step| step.jobs.contains(&job.name))
     }
 
-    /// A step that has begun before another one that stands before it. After a retry, steps that were left out run behind those after them.
+    /// A step that has begun before another one that stands before it. After a retry, steps that were left
+    /// out run behind those after them.
     fn disorder(&self) -> Option<String> {
         if self.jobs.iter().any(|job| job.anew) {
             return None;
@@ -240,9 +266,14 @@ fn sum_up(audits: Vec<Audit>, more: bool, now: Timestamp) -> RequestCensus {
     census
 }
 
-async fn census(conn: &mut Conn<'_>, wanted: Arc<RequestCensusQuery>, now: Timestamp) -> Result<RequestCensus, Fault> {
+async fn census(
+    conn: &mut Conn<'_>,
+    wanted: Arc<RequestCensusQuery>,
+    now: Timestamp,
+) -> Result<RequestCensus, Fault> {
     let index = conn.dialect().index("requests_list");
-    let (new, running, completed) = (JobStatus::New.code(), JobStatus::Inprogress.code(), JobStatus::Completed.code());
+    let (new, running, completed) =
+        (JobStatus::New.code(), JobStatus::Inprogress.code(), JobStatus::Completed.code());
     let retry = JobStatus::Retry.code();
     let sum = |condition: &str| format!("CAST(COALESCE(SUM({condition}), 0) AS SIGNED)");
     let columns = [
@@ -259,7 +290,9 @@ async fn census(conn: &mut Conn<'_>, wanted: Arc<RequestCensusQuery>, now: Times
             "(j.status = {completed} AND (t.status <> ? OR t.failed > 0)) OR (j.status = {retry} AND t.status = ? AND t.failed = 0)"
         )),
         sum(&format!("j.status NOT IN ({new}, {running}) AND t.id IS NOT NULL AND t.finished_at IS NULL")),
-        sum(&format!("j.status IN ({completed}, {retry}) AND j.task_id IS NOT NULL AND t.id IS NULL AND j.completed > ?")),
+        sum(&format!(
+            "j.status IN ({completed}, {retry}) AND j.task_id IS NOT NULL AND t.id IS NULL AND j.completed > ?"
+        )),
     ];
     let mut select = conn.sql(format!(
         "SELECT r.token, r.created, r.status, r.step, r.completed, r.due_at, r.expires_at, COUNT(j.id), j.step, j.name, {} \
@@ -268,7 +301,11 @@ async fn census(conn: &mut Conn<'_>, wanted: Arc<RequestCensusQuery>, now: Times
     ));
     select.bind(TaskStatus::Done).bind(TaskStatus::Done).bind(now.before(wanted.retention).after(PATIENCE));
     if let Some((created, token)) = &wanted.after {
-        select.push(" AND created >= ? AND (created > ? OR token > ?)").bind(*created).bind(*created).bind(token.as_str());
+        select
+            .push(" AND created >= ? AND (created > ? OR token > ?)")
+            .bind(*created)
+            .bind(*created)
+            .bind(token.as_str());
     }
     if let Some(since) = wanted.since {
         select.push(" AND created >= ?").bind(since);
@@ -282,7 +319,9 @@ async fn census(conn: &mut Conn<'_>, wanted: Arc<RequestCensusQuery>, now: Times
          GROUP BY r.token, r.created, r.status, r.step, r.completed, r.due_at, r.expires_at, j.step, j.name \
          ORDER BY r.created, r.token, j.step, j.name",
     );
-    let rows = select.fetch_within(batch::READ_BYTES, |row| audit(row).map(|(audit, job)| ((audit, job), ROW_BYTES))).await?;
+    let rows = select
+        .fetch_within(batch::READ_BYTES, |row| audit(row).map(|(audit, job)| ((audit, job), ROW_BYTES)))
+        .await?;
     let cut = rows.len() * ROW_BYTES >= batch::READ_BYTES;
     let mut audits: Vec<Audit> = Vec::new();
     for (audit, job) in rows {
@@ -367,7 +406,14 @@ mod tests {
     }
 
     fn job(step: u32, name: &str) -> Job {
-        Job { step, name: name.to_owned(), attempts: 1, first: u64::from(step) + 1, changed: Some(at(10)), ..Job::default() }
+        Job {
+            step,
+            name: name.to_owned(),
+            attempts: 1,
+            first: u64::from(step) + 1,
+            changed: Some(at(10)),
+            ..Job::default()
+        }
     }
 
     fn done(step: u32, name: &str) -> Job {
@@ -416,37 +462,104 @@ mod tests {
             (request(S::Queuing, 0, vec![running(0, "get")]), 1, Some("before the request has begun")),
             (request(S::Inprogress, 0, vec![running(0, "get")]), 1120, None),
             (request(S::Inprogress, 0, vec![running(0, "get")]), 1121, Some("after its time was over")),
-            (with(|it| it.due_at = Some(at(100)), request(S::Inprogress, 0, vec![running(0, "get")])), 221, Some("no process looks after")),
+            (
+                with(|it| it.due_at = Some(at(100)), request(S::Inprogress, 0, vec![running(0, "get")])),
+                221,
+                Some("no process looks after"),
+            ),
             (with(|it| it.due_at = None, request(S::Inprogress, 0, vec![running(0, "get")])), 130, None),
-            (with(|it| it.due_at = None, request(S::Inprogress, 0, vec![running(0, "get")])), 131, Some("no process looks after")),
+            (
+                with(|it| it.due_at = None, request(S::Inprogress, 0, vec![running(0, "get")])),
+                131,
+                Some("no process looks after"),
+            ),
             (request(S::Inprogress, 0, vec![done(0, "get")]), 130, None),
             (request(S::Inprogress, 0, vec![done(0, "get")]), 131, Some("no process moves it on")),
-            (request(S::Inprogress, 1, vec![running(0, "get"), done(1, "del1")]), 1, Some("job `get` of step 1 is open while")),
-            (request(S::Inprogress, 0, vec![Job { new: 1, begins: Some(at(60)), ..job(0, "get") }]), 180, None),
-            (request(S::Inprogress, 0, vec![Job { new: 1, begins: Some(at(60)), ..job(0, "get") }]), 181, Some("due and has not begun")),
+            (
+                request(S::Inprogress, 1, vec![running(0, "get"), done(1, "del1")]),
+                1,
+                Some("job `get` of step 1 is open while"),
+            ),
+            (
+                request(S::Inprogress, 0, vec![Job { new: 1, begins: Some(at(60)), ..job(0, "get") }]),
+                180,
+                None,
+            ),
+            (
+                request(S::Inprogress, 0, vec![Job { new: 1, begins: Some(at(60)), ..job(0, "get") }]),
+                181,
+                Some("due and has not begun"),
+            ),
             (request(S::Completed, 1, all()), 5000, None),
-            (request(S::Completed, 1, vec![done(0, "get"), done(1, "del1")]), 50, Some("Completed and job `del2` of step 2 is not")),
+            (
+                request(S::Completed, 1, vec![done(0, "get"), done(1, "del1")]),
+                50,
+                Some("Completed and job `del2` of step 2 is not"),
+            ),
             (with(|it| it.completed = None, request(S::Completed, 1, all())), 50, Some("without a time")),
-            (with(|it| it.jobs[2].new = 1, request(S::Completed, 1, all())), 50, Some("is open, and the request has ended")),
-            (with(|it| it.jobs[2].otherwise = 1, request(S::Completed, 1, all())), 50, Some("job `del2` of step 2 has another end")),
-            (with(|it| it.jobs[0].forgotten = 1, request(S::Completed, 1, all())), 50, Some("has ended and its task is missing")),
-            (with(|it| it.jobs[0].going = 1, request(S::Canceled, 1, all())), 50, Some("has ended and its task has not")),
-            (with(|it| it.jobs[2].step = 7, request(S::Failed, 1, all())), 50, Some("job `del2` of step 8 is not in the steps")),
-            (with(|it| it.jobs[0].first = 9, request(S::Failed, 1, all())), 50, Some("step 2 has begun before step 1")),
-            (with(|it| (it.jobs[0].first, it.jobs[0].anew) = (9, true), request(S::Failed, 1, all())), 50, None),
+            (
+                with(|it| it.jobs[2].new = 1, request(S::Completed, 1, all())),
+                50,
+                Some("is open, and the request has ended"),
+            ),
+            (
+                with(|it| it.jobs[2].otherwise = 1, request(S::Completed, 1, all())),
+                50,
+                Some("job `del2` of step 2 has another end"),
+            ),
+            (
+                with(|it| it.jobs[0].forgotten = 1, request(S::Completed, 1, all())),
+                50,
+                Some("has ended and its task is missing"),
+            ),
+            (
+                with(|it| it.jobs[0].going = 1, request(S::Canceled, 1, all())),
+                50,
+                Some("has ended and its task has not"),
+            ),
+            (
+                with(|it| it.jobs[2].step = 7, request(S::Failed, 1, all())),
+                50,
+                Some("job `del2` of step 8 is not in the steps"),
+            ),
+            (
+                with(|it| it.jobs[0].first = 9, request(S::Failed, 1, all())),
+                50,
+                Some("step 2 has begun before step 1"),
+            ),
+            (
+                with(|it| (it.jobs[0].first, it.jobs[0].anew) = (9, true), request(S::Failed, 1, all())),
+                50,
+                None,
+            ),
             (with(|it| it.steps.clear(), request(S::Failed, 0, vec![])), 5000, None),
             (request(S::Failed, 0, vec![running(0, "get")]), 5000, None),
-            (request(S::Failed, 0, vec![Job { new: 1, ..job(0, "get") }]), 50, Some("is new, and the request has ended")),
-            (request(S::Inprogress, 0, vec![Job { taskless: 1, ..running(0, "get") }]), 1, Some("its task is missing")),
+            (
+                request(S::Failed, 0, vec![Job { new: 1, ..job(0, "get") }]),
+                50,
+                Some("is new, and the request has ended"),
+            ),
+            (
+                request(S::Inprogress, 0, vec![Job { taskless: 1, ..running(0, "get") }]),
+                1,
+                Some("its task is missing"),
+            ),
             (request(S::Failed, 0, vec![Job { over: Some(at(30)), ..running(0, "get") }]), 150, None),
-            (request(S::Failed, 0, vec![Job { over: Some(at(30)), ..running(0, "get") }]), 151, Some("nobody has looked at it")),
+            (
+                request(S::Failed, 0, vec![Job { over: Some(at(30)), ..running(0, "get") }]),
+                151,
+                Some("nobody has looked at it"),
+            ),
             (with(|it| it.status = None, request(S::Failed, 0, vec![])), 1, Some("status is none of")),
         ];
         for (audit, now, flaw) in table {
             let found = audit.flaw(at(now));
             match flaw {
                 None => assert_eq!(found, None, "{audit:?} at {now}"),
-                Some(part) => assert!(found.as_deref().is_some_and(|text| text.contains(part)), "{found:?} for {audit:?} at {now}"),
+                Some(part) => assert!(
+                    found.as_deref().is_some_and(|text| text.contains(part)),
+                    "{found:?} for {audit:?} at {now}"
+                ),
             }
         }
     }

@@ -12,8 +12,8 @@ use crate::store::sql::Conn;
 use crate::store::{Result, Store};
 
 impl Store {
-    /// Records requests with their jobs as they stand; those whose token is there are left as they are. One that is in progress is looked
-    /// at from `now` on. Answers how many were recorded.
+    /// Records requests with their jobs as they stand; those whose token is there are left as they are. One
+    /// that is in progress is looked at from `now` on. Answers how many were recorded.
     pub async fn import_requests(&self, requests: Vec<(Request, Vec<Job>)>, now: Timestamp) -> Result<u64> {
         let requests: Arc<[(Request, Vec<Job>)]> = requests.into();
         self.transact(move |conn| import(conn, requests.clone(), now).boxed()).await
@@ -26,7 +26,11 @@ impl Store {
     }
 }
 
-async fn import(conn: &mut Conn<'_>, requests: Arc<[(Request, Vec<Job>)]>, now: Timestamp) -> Result<u64, Fault> {
+async fn import(
+    conn: &mut Conn<'_>,
+    requests: Arc<[(Request, Vec<Job>)]>,
+    now: Timestamp,
+) -> Result<u64, Fault> {
     let mut new = 0;
     for (request, jobs) in requests.iter() {
         let due_at = (request.status == RequestStatus::Inprogress).then_some(now);
@@ -74,8 +78,14 @@ async fn count(conn: &mut Conn<'_>, tokens: Arc<[RequestToken]>) -> Result<(u64,
     let mut sums = (0, 0);
     for part in tokens.chunks(batch::KEYS) {
         let keys: Vec<&str> = part.iter().map(RequestToken::as_str).collect();
-        sums.0 += conn.sql("SELECT COUNT(*) FROM requests WHERE token IN ").keys(&keys).fetch_one().await?.count(0)?;
-        sums.1 += conn.sql("SELECT COUNT(*) FROM jobs WHERE token IN ").keys(&keys).fetch_one().await?.count(0)?;
+        sums.0 += conn
+            .sql("SELECT COUNT(*) FROM requests WHERE token IN ")
+            .keys(&keys)
+            .fetch_one()
+            .await?
+            .count(0)?;
+        sums.1 +=
+            conn.sql("SELECT COUNT(*) FROM jobs WHERE token IN ").keys(&keys).fetch_one().await?.count(0)?;
     }
     Ok(sums)
 }

@@ -35,7 +35,8 @@ impl Store {
         self.run(move |conn| find(conn, token.clone()).boxed()).await
     }
 
-    /// The token a request was submitted with; none for one without a token, of a row that was inserted, or when there is none.
+    /// The token a request was submitted with; none for one without a token, of a row that was inserted, or
+    /// when there is none.
     pub async fn request_submitter(&self, token: &RequestToken) -> Result<Option<String>> {
         let token = token.clone();
         self.run(move |conn| submitter(conn, token.clone()).boxed()).await
@@ -47,8 +48,8 @@ impl Store {
         self.run(move |conn| jobs(conn, token.clone()).boxed()).await
     }
 
-    /// Requests, newest first, without those whose rows cannot be read, and whether more may follow. At most `limit`, fewer where params are
-    /// large.
+    /// Requests, newest first, without those whose rows cannot be read, and whether more may follow. At most
+    /// `limit`, fewer where params are large.
     pub async fn requests(&self, query: &RequestQuery) -> Result<(Vec<Request>, bool)> {
         let query = Arc::new(query.clone());
         self.run(move |conn| list(conn, query.clone()).boxed()).await
@@ -66,12 +67,17 @@ pub(super) async fn find(conn: &mut Conn<'_>, token: RequestToken) -> Result<Opt
 }
 
 async fn submitter(conn: &mut Conn<'_>, token: RequestToken) -> Result<Option<String>, Fault> {
-    let found = conn.sql("SELECT submitted_by FROM requests WHERE token = ?").bind(token.as_str()).fetch_optional().await?;
+    let found = conn
+        .sql("SELECT submitted_by FROM requests WHERE token = ?")
+        .bind(token.as_str())
+        .fetch_optional()
+        .await?;
     Ok(found.map(|row| row.get(0)).transpose()?.flatten())
 }
 
 pub(super) async fn jobs(conn: &mut Conn<'_>, token: RequestToken) -> Result<Vec<Job>, Fault> {
-    let mut select = conn.sql(format!("SELECT {} FROM jobs AS j WHERE j.token = ? ORDER BY j.id", job_of_request()));
+    let mut select =
+        conn.sql(format!("SELECT {} FROM jobs AS j WHERE j.token = ? ORDER BY j.id", job_of_request()));
     select.bind(token.as_str()).fetch_all().await?.iter().map(|row| Ok(job(row)?.1)).collect()
 }
 
@@ -79,7 +85,9 @@ async fn list(conn: &mut Conn<'_>, query: Arc<RequestQuery>) -> Result<(Vec<Requ
     let states: Vec<Option<RequestStatus>> = match query.status.is_empty() {
         true => vec![None],
         // One read for each status: each is a walk along a key that stops at the limit.
-        false => RequestStatus::ALL.into_iter().filter(|status| query.status.contains(status)).map(Some).collect(),
+        false => {
+            RequestStatus::ALL.into_iter().filter(|status| query.status.contains(status)).map(Some).collect()
+        }
     };
     let (mut requests, mut complete_from, mut more) = (Vec::new(), None, false);
     for status in states {
@@ -104,7 +112,11 @@ fn place(request: &Request) -> (Timestamp, RequestToken) {
 }
 
 /// Requests of a status, and whether as many rows were read as may be.
-async fn list_one(conn: &mut Conn<'_>, query: &RequestQuery, status: Option<RequestStatus>) -> Result<(Vec<Request>, bool), Fault> {
+async fn list_one(
+    conn: &mut Conn<'_>,
+    query: &RequestQuery,
+    status: Option<RequestStatus>,
+) -> Result<(Vec<Request>, bool), Fault> {
     let index = conn.dialect().index(match (&query.action, status) {
         (Some(_), _) => "requests_action",
         (None, Some(_)) => "requests_state",
@@ -124,7 +136,11 @@ async fn list_one(conn: &mut Conn<'_>, query: &RequestQuery, status: Option<Requ
         select.push(" AND r.created < ?").bind(until);
     }
     if let Some((created, token)) = &query.before {
-        select.push(" AND r.created <= ? AND (r.created < ? OR r.token < ?)").bind(*created).bind(*created).bind(token.as_str());
+        select
+            .push(" AND r.created <= ? AND (r.created < ? OR r.token < ?)")
+            .bind(*created)
+            .bind(*created)
+            .bind(token.as_str());
     }
     select.push(" ORDER BY r.created DESC, r.token DESC LIMIT ?").bind(query.limit);
     let read = |row: &Row| match request(row) {
@@ -132,7 +148,8 @@ async fn list_one(conn: &mut Conn<'_>, query: &RequestQuery, status: Option<Requ
             let bytes = request.params.get().len();
             Ok((Some(request), bytes))
         }
-        // A row that a producer has inserted under a name that is no token. It has failed, and no client can ask for it.
+        // A row that a producer has inserted under a name that is no token. It has failed, and no client can
+        // ask for it.
         Err(Fault::Told(StoreError::Corrupt { .. })) => Ok((None, 0)),
         Err(fault) => Err(fault),
     };

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::{EndpointName, Job, JobStatus, Json, NewTask, Request, RequestStatus, RequestToken, TaskId, TaskStatus, Timestamp};
+use crate::domain::{
+    EndpointName, Job, JobStatus, Json, NewTask, Request, RequestStatus, RequestToken, TaskId, TaskStatus,
+    Timestamp,
+};
 use crate::store::settle::CancelOutcome;
 
 /// A request that is to be looked at.
@@ -32,7 +35,8 @@ pub enum Standing {
     Waits,
     /// It goes on.
     Runs {
-        /// Some of the endpoints that have not received it though its deadline is over, and how many these are in all.
+        /// Some of the endpoints that have not received it though its deadline is over, and how many these
+        /// are in all.
         missing: (Vec<EndpointName>, u32),
     },
     /// It has ended.

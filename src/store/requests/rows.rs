@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Job, JobStatus, Request, RequestStatus, RequestToken, TaskId, Timestamp, json, read_extras, read_params, read_steps};
+use crate::domain::{
+    Job, JobStatus, Request, RequestStatus, RequestToken, TaskId, Timestamp, json, read_extras, read_params,
+    read_steps,
+};
 use crate::store::Result;
 use crate::store::columns::{corrupt, name};
 use crate::store::fault::Fault;
@@ -91,7 +94,8 @@ pub(super) fn job(row: &Row) -> Result<(RequestToken, Job), Fault> {
     let columns = JobColumns::read(&mut cells)?;
     let at = |column| format!("job {}, column {column}", columns.id);
     let status = JobStatus::from_code(columns.status);
-    let extras = columns.extras.map(serde_json::from_str).transpose().map_err(|error| corrupt(at("extras"), error))?;
+    let extras =
+        columns.extras.map(serde_json::from_str).transpose().map_err(|error| corrupt(at("extras"), error))?;
     let token = name(token, || at("token"))?;
     let status = status.ok_or_else(|| corrupt(at("status"), format!("{} is no status", columns.status)))?;
     let job = Job {

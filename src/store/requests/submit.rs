@@ -22,7 +22,8 @@ pub enum Recorded {
 }
 
 impl Store {
-    /// Records a request. One with a client's name is recorded once: a repeat finds it, also after it has ended.
+    /// Records a request. One with a client's name is recorded once: a repeat finds it, also after it has
+    /// ended.
     pub async fn record_request(&self, new: &NewRequest) -> Result<Recorded> {
         self.fits(std::iter::once(new.params.get().len() + new.steps.len() * 256))?;
         let new = Arc::new(new.clone());
@@ -47,7 +48,10 @@ async fn record(conn: &mut Conn<'_>, new: Arc<NewRequest>) -> Result<Recorded, F
         return Ok(Recorded::New);
     }
     let Some(recorded) = read::find(conn, new.token.clone()).await? else {
-        return Err(Fault::Again(Retry::Conflict, "a request of the same name was forgotten meanwhile".into()));
+        return Err(Fault::Again(
+            Retry::Conflict,
+            "a request of the same name was forgotten meanwhile".into(),
+        ));
     };
     Ok(if same(&new, &recorded) { Recorded::Same } else { Recorded::Other })
 }
@@ -55,5 +59,7 @@ async fn record(conn: &mut Conn<'_>, new: Arc<NewRequest>) -> Result<Recorded, F
 /// Whether a request is the one that was recorded.
 fn same(new: &NewRequest, recorded: &Request) -> bool {
     let params = |json: &Json| digest(json.get(), &[]);
-    new.action == recorded.action && new.steps == recorded.steps && params(&new.params) == params(&recorded.params)
+    new.action == recorded.action
+        && new.steps == recorded.steps
+        && params(&new.params) == params(&recorded.params)
 }

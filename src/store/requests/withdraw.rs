@@ -38,14 +38,20 @@ pub enum Begun {
 }
 
 impl Store {
-    /// Cancels a request: jobs that have not begun never will, the tasks of the others are canceled. `None` when there is none.
-    pub async fn cancel_request(&self, token: &RequestToken, now: Timestamp, retention: Duration) -> Result<Option<CanceledRequest>> {
+    /// Cancels a request: jobs that have not begun never will, the tasks of the others are canceled. `None`
+    /// when there is none.
+    pub async fn cancel_request(
+        &self,
+        token: &RequestToken,
+        now: Timestamp,
+        retention: Duration,
+    ) -> Result<Option<CanceledRequest>> {
         let token = token.clone();
         self.transact(move |conn| cancel(conn, token.clone(), now, retention).boxed()).await
     }
 
-    /// Begins the failed and canceled jobs of the first step that has some anew, each with `tries` attempts, and what follows them. The
-    /// request gets until `expires_at`. `None` when there is none.
+    /// Begins the failed and canceled jobs of the first step that has some anew, each with `tries` attempts,
+    /// and what follows them. The request gets until `expires_at`. `None` when there is none.
     pub async fn begin_anew(
         &self,
         token: &RequestToken,
@@ -54,7 +60,8 @@ impl Store {
         expires_at: Timestamp,
     ) -> Result<Option<Begun>> {
         let (token, tries): (_, Arc<[(String, u32)]>) = (token.clone(), tries.into());
-        self.transact(move |conn| begin_anew(conn, token.clone(), tries.clone(), now, expires_at).boxed()).await
+        self.transact(move |conn| begin_anew(conn, token.clone(), tries.clone(), now, expires_at).boxed())
+            .await
     }
 }
 
@@ -67,21 +74,38 @@ async fn locked(conn: &mut Conn<'_>, token: &RequestToken) -> Result<Option<(Req
     Ok(Some((request, read::jobs(conn, token.clone()).await?)))
 }
 
-async fn cancel(conn: &mut Conn<'_>, token: RequestToken, now: Timestamp, retention: Duration) -> Result<Option<CanceledRequest>, Fault> {
+async fn cancel(
+    conn: &mut Conn<'_>,
+    token: RequestToken,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<Option<CanceledRequest>, Fault> {
     let Some((mut request, jobs)) = locked(conn, &token).await? else { return Ok(None) };
     if request.status.is_final() {
         let refused = request.status != RequestStatus::Canceled;
         return Ok(Some(CanceledRequest { request, changed: false, refused, stopped: Vec::new() }));
     }
-    let tasks: Vec<TaskId> = jobs.iter().filter(|job| job.status == JobStatus::Inprogress).filter_map(|job| job.task_id).collect();
+    let tasks: Vec<TaskId> =
+        jobs.iter().filter(|job| job.status == JobStatus::Inprogress).filter_map(|job| job.task_id).collect();
     let mut stopped = Vec::new();
     for id in batch::sorted(&tasks).iter() {
         stopped.extend(settle::cancel(conn, *id, now, retention).await?.filter(|outcome| outcome.changed));
     }
     let mut end = conn.sql("UPDATE jobs SET status = ?, completed = ? WHERE status < ? AND token = ?");
-    end.bind(JobStatus::Canceled.code()).bind(now).bind(JobStatus::Completed.code()).bind(token.as_str()).execute().await?;
-    let mut end = conn.sql("UPDATE requests SET status = ?, completed = ?, due_at = NULL WHERE status = ? AND token = ?");
-    end.bind(RequestStatus::Canceled.code()).bind(now).bind(request.status.code()).bind(token.as_str()).execute().await?;
+    end.bind(JobStatus::Canceled.code())
+        .bind(now)
+        .bind(JobStatus::Completed.code())
+        .bind(token.as_str())
+        .execute()
+        .await?;
+    let mut end = conn
+        .sql("UPDATE requests SET status = ?, completed = ?, due_at = NULL WHERE status = ? AND token = ?");
+    end.bind(RequestStatus::Canceled.code())
+        .bind(now)
+        .bind(request.status.code())
+        .bind(token.as_str())
+        .execute()
+        .await?;
     (request.status, request.completed) = (RequestStatus::Canceled, Some(now));
     Ok(Some(CanceledRequest { request, changed: true, refused: false, stopped }))
 }
@@ -120,7 +144,8 @@ async fn begin_anew(
     begin.bind(RequestStatus::Inprogress.code()).bind(step).bind(now).bind(expires_at);
     begin.bind(RequestStatus::Failed.code()).bind(token.as_str()).execute().await?;
     let count = u32::try_from(again.len()).unwrap_or(u32::MAX);
-    (request.status, request.step, request.error, request.completed) = (RequestStatus::Inprogress, step, None, None);
+    (request.status, request.step, request.error, request.completed) =
+        (RequestStatus::Inprogress, step, None, None);
     request.expires_at = Some(expires_at);
     Ok(Some(Begun::Jobs(request, count)))
 }

@@ -25,8 +25,9 @@ impl Store {
         self.run(move |conn| due(conn, now, limit).boxed()).await
     }
 
-    /// Moves a rollout on as the decision says of what is read while its row is locked, in one transaction: outcomes, waves, and the next batch
-    /// with its frozen endpoints. None when another process has locked it, or it has ended.
+    /// Moves a rollout on as the decision says of what is read while its row is locked, in one transaction:
+    /// outcomes, waves, and the next batch with its frozen endpoints. None when another process has locked
+    /// it, or it has ended.
     pub async fn advance_rollout(
         &self,
         id: Uuid,
@@ -54,7 +55,8 @@ impl Store {
 
 async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: u32) -> Result<Vec<Uuid>, Fault> {
     let index = conn.dialect().index("rollout_due");
-    let mut select = conn.sql(format!("SELECT id FROM rollout {index} WHERE due_at <= ? ORDER BY due_at LIMIT ?"));
+    let mut select =
+        conn.sql(format!("SELECT id FROM rollout {index} WHERE due_at <= ? ORDER BY due_at LIMIT ?"));
     select.bind(now).bind(limit).fetch_all().await?.iter().map(|row| row.get(0)).collect()
 }
 

@@ -89,7 +89,9 @@ async fn census(conn: &mut Conn<'_>, query: Arc<RolloutCensusQuery>) -> Result<R
         census.accounted += u64::from(reasons.is_empty());
         census.missing += u64::from(!reasons.is_empty());
         let room = FLAWS.saturating_sub(census.flaws.len());
-        census.flaws.extend(reasons.into_iter().take(room).map(|reason| RolloutFlaw { rollout: rollout.clone(), reason }));
+        census.flaws.extend(
+            reasons.into_iter().take(room).map(|reason| RolloutFlaw { rollout: rollout.clone(), reason }),
+        );
         census.next = Some(id);
     }
     if rows.len() < usize::try_from(query.limit).unwrap_or(usize::MAX) {
@@ -112,11 +114,16 @@ fn state_flaw(status: RolloutStatus, due_at: Option<Timestamp>, holds: u64) -> O
 /// Waves whose counts are not those of their targets.
 async fn wave_flaws(conn: &mut Conn<'_>, id: Uuid) -> Result<Vec<String>, Fault> {
     let mut counted: HashMap<(u32, TargetState), u32> = HashMap::new();
-    let mut select = conn.sql("SELECT wave, state, COUNT(*) FROM rollout_target WHERE rollout = ? GROUP BY wave, state");
+    let mut select =
+        conn.sql("SELECT wave, state, COUNT(*) FROM rollout_target WHERE rollout = ? GROUP BY wave, state");
     for row in select.bind(id).fetch_all().await? {
-        counted.insert((row.get(0)?, target_state(row.get(1)?)?), u32::try_from(row.count(2)?).unwrap_or(u32::MAX));
+        counted.insert(
+            (row.get(0)?, target_state(row.get(1)?)?),
+            u32::try_from(row.count(2)?).unwrap_or(u32::MAX),
+        );
     }
-    let mut select = conn.sql(format!("SELECT wave, {} FROM rollout_wave WHERE rollout = ? ORDER BY wave", COUNTS.join(", ")));
+    let mut select = conn
+        .sql(format!("SELECT wave, {} FROM rollout_wave WHERE rollout = ? ORDER BY wave", COUNTS.join(", ")));
     let mut flaws = Vec::new();
     for wave in select.bind(id).fetch_all().await? {
         flaws.extend(wave_flaw(&wave, &counted)?);
@@ -128,9 +135,14 @@ fn wave_flaw(row: &Row, counted: &HashMap<(u32, TargetState), u32>) -> Result<Ve
     let wave: u32 = row.get(0)?;
     let mut flaws = Vec::new();
     for (at, state) in TargetState::ALL.into_iter().enumerate() {
-        let (said, there): (u32, u32) = (row.get(at + 1)?, counted.get(&(wave, state)).copied().unwrap_or_default());
+        let (said, there): (u32, u32) =
+            (row.get(at + 1)?, counted.get(&(wave, state)).copied().unwrap_or_default());
         if said != there {
-            flaws.push(format!("wave {} counts {said} endpoints as {}; there are {there}", wave + 1, state.as_str()));
+            flaws.push(format!(
+                "wave {} counts {said} endpoints as {}; there are {there}",
+                wave + 1,
+                state.as_str()
+            ));
         }
     }
     Ok(flaws)

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::read;
 use super::rows::COUNTS;
-use crate::domain::rollout::{EventKind, Plan, RolloutSettings, RolloutStatus, TargetState, WaveCounts, WavePhase};
+use crate::domain::rollout::{
+    EventKind, Plan, RolloutSettings, RolloutStatus, TargetState, WaveCounts, WavePhase,
+};
 use crate::domain::{EndpointName, Json, RolloutName, TaskType, Timestamp, TokenName, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
@@ -58,7 +60,8 @@ pub enum RolloutRecorded {
 }
 
 impl Store {
-    /// Records a rollout with its waves and targets, all in one transaction. A repeat finds it, also after it has ended.
+    /// Records a rollout with its waves and targets, all in one transaction. A repeat finds it, also after it
+    /// has ended.
     pub async fn record_rollout(&self, new: NewRollout) -> Result<RolloutRecorded> {
         self.fits(std::iter::once(new.payload.get().len() + new.document.get().len()))?;
         let new = Arc::new(new);
@@ -93,7 +96,10 @@ pub(super) async fn record(conn: &mut Conn<'_>, new: Arc<NewRollout>) -> Result<
         .set("due_at", new.start_at.unwrap_or(new.expires_at).min(new.expires_at));
     if insert.if_new().await? == 0 {
         let Some((id, digest)) = read::digest_of(conn, new.identifier.clone()).await? else {
-            return Err(Fault::Again(Retry::Conflict, "a rollout of the same identifier was forgotten meanwhile".into()));
+            return Err(Fault::Again(
+                Retry::Conflict,
+                "a rollout of the same identifier was forgotten meanwhile".into(),
+            ));
         };
         return Ok(if digest == new.digest { RolloutRecorded::Same(id) } else { RolloutRecorded::Other(id) });
     }
@@ -138,8 +144,9 @@ async fn write_waves(conn: &mut Conn<'_>, new: &NewRollout) -> Result<(), Fault>
 
 async fn write_targets(conn: &mut Conn<'_>, new: &NewRollout) -> Result<(), Fault> {
     let waves = (0u32..).zip(&new.plan.waves);
-    let targets: Vec<(u32, u32, &EndpointName)> =
-        waves.flat_map(|(wave, planned)| (0u32..).zip(&planned.targets).map(move |(at, name)| (wave, at, name))).collect();
+    let targets: Vec<(u32, u32, &EndpointName)> = waves
+        .flat_map(|(wave, planned)| (0u32..).zip(&planned.targets).map(move |(at, name)| (wave, at, name)))
+        .collect();
     let domain = |name: &EndpointName| new.plan.domains.get(*new.plan.domain_of.get(name)?);
     for run in targets.chunks(batch::NARROW_ROWS) {
         let mut insert = conn.insert("rollout_target");

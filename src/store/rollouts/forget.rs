@@ -12,7 +12,8 @@ use crate::store::{Result, Store};
 const TABLES: [&str; 4] = ["rollout_wave", "rollout_target", "rollout_event", "rollout_hold"];
 
 impl Store {
-    /// Forgets a rollout that ended before a time, with its waves, targets and events, all in one transaction. Answers whether there was one.
+    /// Forgets a rollout that ended before a time, with its waves, targets and events, all in one
+    /// transaction. Answers whether there was one.
     pub async fn forget_rollout(&self, before: Timestamp) -> Result<bool> {
         self.transact(move |conn| forget(conn, before).boxed()).await
     }
@@ -20,7 +21,8 @@ impl Store {
 
 async fn forget(conn: &mut Conn<'_>, before: Timestamp) -> Result<bool, Fault> {
     let index = conn.dialect().index("rollout_ended");
-    let mut select = conn.sql(format!("SELECT id FROM rollout {index} WHERE ended_at < ? ORDER BY ended_at LIMIT 1"));
+    let mut select =
+        conn.sql(format!("SELECT id FROM rollout {index} WHERE ended_at < ? ORDER BY ended_at LIMIT 1"));
     let Some(row) = select.bind(before).fetch_optional().await? else { return Ok(false) };
     let id: Uuid = row.get(0)?;
     // Its own row first: another process that forgets it too waits here, and then finds nothing.

@@ -1,4 +1,5 @@
-//! What a pass reads of a rollout whose row is locked: what is in flight, of the rest no more than it can use.
+//! What a pass reads of a rollout whose row is locked: what is in flight, of the rest no more than it can
+//! use.
 
 use std::collections::HashMap;
 
@@ -8,8 +9,8 @@ use super::records::{RolloutPick, RolloutRecord};
 use super::rollback;
 use super::rows::{rollout_status, target_state};
 use crate::domain::rollout::{
-    ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState, View, WavePhase, Windows,
-    current,
+    ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState,
+    View, WavePhase, Windows, current,
 };
 use crate::domain::{EndpointName, Labels, ResponseStatus, Selector, Timestamp, fact};
 use crate::store::batch;
@@ -24,19 +25,31 @@ const NEWS: u32 = 200;
 const SPARE: u32 = 64;
 /// Targets that are read for one command at most.
 const PICKED: u32 = 50_000;
-/// An endpoint that is there and does not receive its tasks is started so often by itself. Then somebody has to want it.
+/// An endpoint that is there and does not receive its tasks is started so often by itself. Then somebody has
+/// to want it.
 const ROUNDS: u32 = 2;
 /// Characters of an error text that are read.
 const NOTE: u32 = 300;
 
 /// What is known of a rollout. Targets that may be started are read only where they can be.
-pub(super) async fn view(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Timestamp) -> Result<View, Fault> {
-    let starts = rollout.status == RolloutStatus::Created && rollout.start_at.is_some_and(|start| start <= now);
+pub(super) async fn view(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    now: Timestamp,
+) -> Result<View, Fault> {
+    let starts =
+        rollout.status == RolloutStatus::Created && rollout.start_at.is_some_and(|start| start <= now);
     let mut view = without_targets(conn, rollout, starts).await?;
     view.in_flight = in_flight(conn, rollout).await?;
     if !rollout.status.admits() {
-        view.changed = rollout.status == RolloutStatus::Aborting && rollout.rolls_back && rollback::has_changed(conn, rollout).await?;
-        view.rollback = if rollout.status == RolloutStatus::RollingBack { status_of_rollback(conn, rollout).await? } else { None };
+        view.changed = rollout.status == RolloutStatus::Aborting
+            && rollout.rolls_back
+            && rollback::has_changed(conn, rollout).await?;
+        view.rollback = if rollout.status == RolloutStatus::RollingBack {
+            status_of_rollback(conn, rollout).await?
+        } else {
+            None
+        };
         return Ok(view);
     }
     view.waited = waited(conn, rollout, view.newer, now).await?;
@@ -53,7 +66,11 @@ pub(super) async fn view(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Time
 }
 
 /// What is known of a rollout apart from its targets.
-pub(super) async fn without_targets(conn: &mut Conn<'_>, rollout: &RolloutRecord, starts: bool) -> Result<View, Fault> {
+pub(super) async fn without_targets(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    starts: bool,
+) -> Result<View, Fault> {
     Ok(View {
         status: rollout.status,
         resume_to: rollout.resume_to,
@@ -80,10 +97,16 @@ pub(super) async fn without_targets(conn: &mut Conn<'_>, rollout: &RolloutRecord
 }
 
 /// Where the rollout stands that undoes this one.
-async fn status_of_rollback(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Option<RolloutStatus>, Fault> {
-    let mut select = conn.sql("SELECT c.status FROM rollout AS o JOIN rollout AS c ON c.id = o.undone_by WHERE o.id = ?");
+async fn status_of_rollback(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+) -> Result<Option<RolloutStatus>, Fault> {
+    let mut select =
+        conn.sql("SELECT c.status FROM rollout AS o JOIN rollout AS c ON c.id = o.undone_by WHERE o.id = ?");
     let Some(row) = select.bind(rollout.id).fetch_optional().await? else { return Ok(None) };
-    rollout_status(row.get(0)?, || format!("rollout {}, column undone_by", rollout.id)).map(Some).map_err(Fault::from)
+    rollout_status(row.get(0)?, || format!("rollout {}, column undone_by", rollout.id))
+        .map(Some)
+        .map_err(Fault::from)
 }
 
 /// How many of the targets are away.
@@ -100,7 +123,8 @@ async fn absent(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<u32, Fau
 async fn newer(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
     let Some(started) = rollout.started_at else { return Ok(false) };
     let index = conn.dialect().index("rollout_lane");
-    let mut select = conn.sql(format!("SELECT id FROM rollout {index} WHERE lane = ? AND started_at > ? LIMIT 1"));
+    let mut select =
+        conn.sql(format!("SELECT id FROM rollout {index} WHERE lane = ? AND started_at > ? LIMIT 1"));
     Ok(select.bind(rollout.lane.as_str()).bind(started).fetch_optional().await?.is_some())
 }
 
@@ -147,17 +171,23 @@ fn slot(row: &Row, at: usize) -> Result<Option<Slot>, Fault> {
     Ok(domain.zip(places).map(|(domain, places)| Slot { domain, places }))
 }
 
-/// The failure domains of which no more targets may be started now. Those that have answered will have left when it is decided.
+/// The failure domains of which no more targets may be started now. Those that have answered will have left
+/// when it is decided.
 fn full(in_flight: &[InFlight]) -> Vec<String> {
     let mut taken: HashMap<&str, (u32, u32)> = HashMap::new();
     for target in in_flight {
         let stays = target.state == TargetState::Verifying
-            || target.state == TargetState::Sent && matches!(target.answered, Answered::Nothing | Answered::Received { .. });
+            || target.state == TargetState::Sent
+                && matches!(target.answered, Answered::Nothing | Answered::Received { .. });
         if let Some(slot) = target.slot.as_ref().filter(|_| stays) {
             taken.entry(slot.domain.as_str()).or_insert((0, slot.places)).0 += 1;
         }
     }
-    let mut full: Vec<String> = taken.into_iter().filter(|(_, (taken, places))| taken >= places).map(|(name, _)| name.to_owned()).collect();
+    let mut full: Vec<String> = taken
+        .into_iter()
+        .filter(|(_, (taken, places))| taken >= places)
+        .map(|(name, _)| name.to_owned())
+        .collect();
     full.sort_unstable();
     full.truncate(batch::KEYS);
     full
@@ -168,7 +198,9 @@ fn is_online(row: &Row, at: usize) -> Result<bool, Fault> {
 }
 
 fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
-    let status = row.get::<Option<u8>>(6)?.map(|code| columns::response_status(code, || "response, column status".to_owned()));
+    let status = row
+        .get::<Option<u8>>(6)?
+        .map(|code| columns::response_status(code, || "response, column status".to_owned()));
     let received: Option<Timestamp> = row.get(9)?;
     let withdrawn = row.get::<Option<Timestamp>>(13)?.is_some();
     let answered = match status.transpose()? {
@@ -180,9 +212,10 @@ fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
             errmsg: row.get::<Option<String>>(8)?.unwrap_or_default(),
         },
         // The ledger itself cancels what nobody has received, without an answer of the endpoint.
-        Some(ResponseStatus::Canceled) => {
-            Answered::Canceled { received: received.is_some(), unbegun: withdrawn && row.get::<Option<Uuid>>(12)?.is_some() }
-        }
+        Some(ResponseStatus::Canceled) => Answered::Canceled {
+            received: received.is_some(),
+            unbegun: withdrawn && row.get::<Option<Uuid>>(12)?.is_some(),
+        },
         Some(ResponseStatus::Expired) => Answered::Expired { received: received.is_some() },
     };
     let instance = if is_online(row, 10)? { row.get::<Option<Uuid>>(11)? } else { None };
@@ -201,17 +234,28 @@ fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
 }
 
 /// Reads the labels of those that are to have some, and notes who does not fit.
-async fn judge_health(conn: &mut Conn<'_>, rollout: &RolloutRecord, targets: &mut [InFlight]) -> Result<(), Fault> {
+async fn judge_health(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    targets: &mut [InFlight],
+) -> Result<(), Fault> {
     let selectors = |wave: u32| -> &[Selector] {
         let wave = rollout.waves.get(usize::try_from(wave).unwrap_or(usize::MAX));
         wave.and_then(|wave| wave.terms.healthy.as_ref()).map_or(&[], |healthy| &healthy.selectors)
     };
-    let asked = |target: &InFlight| target.state == TargetState::Verifying && !selectors(target.fact.wave).is_empty();
-    let names: Vec<EndpointName> = targets.iter().filter(|target| asked(target)).map(|target| target.fact.endpoint.clone()).collect();
+    let asked =
+        |target: &InFlight| target.state == TargetState::Verifying && !selectors(target.fact.wave).is_empty();
+    let names: Vec<EndpointName> =
+        targets.iter().filter(|target| asked(target)).map(|target| target.fact.endpoint.clone()).collect();
     let names: Vec<&EndpointName> = names.iter().collect();
     let mut facts: HashMap<EndpointName, (String, Labels)> = HashMap::with_capacity(names.len());
     for names in names.chunks(batch::KEYS) {
-        for row in conn.sql("SELECT name, version, labels FROM endpoint WHERE name IN ").keys(names).fetch_all().await? {
+        for row in conn
+            .sql("SELECT name, version, labels FROM endpoint WHERE name IN ")
+            .keys(names)
+            .fetch_all()
+            .await?
+        {
             facts.insert(row.get(0)?, (row.get(1)?, columns::labels_of(row.get(2)?)?));
         }
     }
@@ -219,7 +263,9 @@ async fn judge_health(conn: &mut Conn<'_>, rollout: &RolloutRecord, targets: &mu
         if asked(target) {
             let name = &target.fact.endpoint;
             let holds = |(version, labels): &(String, Labels)| {
-                selectors(target.fact.wave).iter().all(|selector| selector.matches(|key| fact(name, version, labels, key)))
+                selectors(target.fact.wave)
+                    .iter()
+                    .all(|selector| selector.matches(|key| fact(name, version, labels, key)))
             };
             target.presence.fits = facts.get(name).is_some_and(holds);
         }
@@ -228,7 +274,12 @@ async fn judge_health(conn: &mut Conn<'_>, rollout: &RolloutRecord, targets: &mu
 }
 
 /// Targets that were waited for long enough, or that a newer rollout supersedes.
-async fn waited(conn: &mut Conn<'_>, rollout: &RolloutRecord, newer: bool, now: Timestamp) -> Result<Vec<Returned>, Fault> {
+async fn waited(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    newer: bool,
+    now: Timestamp,
+) -> Result<Vec<Returned>, Fault> {
     let before = if newer { now } else { now.before(rollout.settings.catch_up_for) };
     let index = conn.dialect().index("rollout_target_state");
     let mut waited = Vec::new();
@@ -269,7 +320,11 @@ async fn returned(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<Re
         ));
         select.bind(&rollout.task_type).bind(rollout.id).bind(state.code()).bind(SubscriptionState::Online);
         if !closed.is_empty() {
-            select.bind(ROUNDS).bind(ResponseStatus::Canceled).bind(ResponseStatus::Expired).bind(ResponseStatus::Canceled);
+            select
+                .bind(ROUNDS)
+                .bind(ResponseStatus::Canceled)
+                .bind(ResponseStatus::Expired)
+                .bind(ResponseStatus::Canceled);
         }
         for row in select.bind(NEWS).fetch_all().await? {
             found.push(Returned { fact: key(&row)?, state });
@@ -278,8 +333,15 @@ async fn returned(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<Re
     Ok(found)
 }
 
-/// The next targets in the order of their turns, up to a wave, without those that others hold and those of failure domains that are full.
-async fn next(conn: &mut Conn<'_>, rollout: &RolloutRecord, last: u32, full: &[String], limit: u32) -> Result<Vec<Next>, Fault> {
+/// The next targets in the order of their turns, up to a wave, without those that others hold and those of
+/// failure domains that are full.
+async fn next(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    last: u32,
+    full: &[String],
+    limit: u32,
+) -> Result<Vec<Next>, Fault> {
     let index = conn.dialect().index("rollout_target_state");
     let mut select = conn.sql(format!(
         "SELECT t.wave, t.position, t.endpoint, s.state, t.domain, t.domain_places FROM rollout_target AS t {index} \
@@ -287,17 +349,28 @@ async fn next(conn: &mut Conn<'_>, rollout: &RolloutRecord, last: u32, full: &[S
          LEFT JOIN rollout_hold AS h ON h.lane = ? AND h.endpoint = t.endpoint \
          WHERE t.rollout = ? AND t.state = ? AND t.wave <= ? AND h.endpoint IS NULL"
     ));
-    select.bind(&rollout.task_type).bind(rollout.lane.as_str()).bind(rollout.id).bind(TargetState::Pending.code()).bind(last);
+    select
+        .bind(&rollout.task_type)
+        .bind(rollout.lane.as_str())
+        .bind(rollout.id)
+        .bind(TargetState::Pending.code())
+        .bind(last);
     if !full.is_empty() {
         let full: Vec<&str> = full.iter().map(String::as_str).collect();
         select.push(" AND (t.domain IS NULL OR t.domain NOT IN ").keys(&full).push(")");
     }
     let rows = select.push(" ORDER BY t.wave, t.position LIMIT ?").bind(limit).fetch_all().await?;
-    rows.iter().map(|row| Ok(Next { fact: key(row)?, there: is_online(row, 3)?, slot: slot(row, 4)? })).collect()
+    rows.iter()
+        .map(|row| Ok(Next { fact: key(row)?, there: is_online(row, 3)?, slot: slot(row, 4)? }))
+        .collect()
 }
 
 /// The targets that a command is about, without those whose task may still run.
-pub(super) async fn picked(conn: &mut Conn<'_>, rollout: &RolloutRecord, pick: &RolloutPick) -> Result<Vec<Returned>, Fault> {
+pub(super) async fn picked(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    pick: &RolloutPick,
+) -> Result<Vec<Returned>, Fault> {
     const SELECT: &str = "SELECT t.wave, t.position, t.endpoint, t.state FROM rollout_target AS t WHERE t.rollout = ? AND NOT EXISTS \
          (SELECT 1 FROM response AS r WHERE r.task_id = t.task_id AND r.endpoint = t.endpoint AND r.status < ?)";
     let ended = ResponseStatus::Finished;

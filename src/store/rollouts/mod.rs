@@ -1,9 +1,10 @@
-//! Rollouts: their waves, targets, events and holds. `records` has what is read and written, `rows` reads it, `create` records a rollout with its waves and
-//! targets, `read` serves clients, `look` reads what a pass needs, `advance` moves rollouts on, `write` writes a change, `rollback` records
-//! the rollout that undoes one, `census` adds up, `forget` forgets.
+//! Rollouts: their waves, targets, events and holds. `records` has what is read and written, `rows` reads it,
+//! `create` records a rollout with its waves and targets, `read` serves clients, `look` reads what a pass
+//! needs, `advance` moves rollouts on, `write` writes a change, `rollback` records the rollout that undoes
+//! one, `census` adds up, `forget` forgets.
 //!
-//! Only the holder of a rollout's row lock changes its rows in the other tables. It inserts tasks and locks none that is there: so the order
-//! of locks is rows of rollouts first, then those of holds.
+//! Only the holder of a rollout's row lock changes its rows in the other tables. It inserts tasks and locks
+//! none that is there: so the order of locks is rows of rollouts first, then those of holds.
 
 mod advance;
 mod census;
@@ -21,5 +22,6 @@ pub use census::{RolloutCensus, RolloutCensusQuery, RolloutFlaw};
 pub use create::{NewRollout, RolloutRecorded};
 pub use read::{RolloutQuery, RolloutTargetQuery};
 pub use records::{
-    AdvancedRollout, Commanded, RolloutBatches, RolloutEventRecord, RolloutHold, RolloutPick, RolloutRecord, RolloutTargetRecord,
+    AdvancedRollout, Commanded, RolloutBatches, RolloutEventRecord, RolloutHold, RolloutPick, RolloutRecord,
+    RolloutTargetRecord,
 };

@@ -58,14 +58,19 @@ impl Store {
         self.run(move |conn| document(conn, id).boxed()).await
     }
 
-    /// Rollouts, newest first, with their waves, and whether more may follow. At most `limit`, fewer where their payloads are long.
+    /// Rollouts, newest first, with their waves, and whether more may follow. At most `limit`, fewer where
+    /// their payloads are long.
     pub async fn rollouts(&self, query: &RolloutQuery) -> Result<(Vec<RolloutRecord>, bool)> {
         let query = Arc::new(query.clone());
         self.run(move |conn| list(conn, query.clone()).boxed()).await
     }
 
     /// Targets of a rollout, in the order of their turns.
-    pub async fn rollout_targets(&self, id: Uuid, query: &RolloutTargetQuery) -> Result<Vec<RolloutTargetRecord>> {
+    pub async fn rollout_targets(
+        &self,
+        id: Uuid,
+        query: &RolloutTargetQuery,
+    ) -> Result<Vec<RolloutTargetRecord>> {
         let query = Arc::new(query.clone());
         self.run(move |conn| targets(conn, id, query.clone()).boxed()).await
     }
@@ -76,7 +81,11 @@ impl Store {
     }
 
     /// Endpoints that rollouts have in flight, by lane and name, after a cursor.
-    pub async fn rollout_holds(&self, after: Option<(String, EndpointName)>, limit: u32) -> Result<Vec<RolloutHold>> {
+    pub async fn rollout_holds(
+        &self,
+        after: Option<(String, EndpointName)>,
+        limit: u32,
+    ) -> Result<Vec<RolloutHold>> {
         self.run(move |conn| holds(conn, after.clone(), limit).boxed()).await
     }
 
@@ -103,8 +112,15 @@ impl Store {
 }
 
 /// The id and the digest of the rollout of an identifier.
-pub(super) async fn digest_of(conn: &mut Conn<'_>, identifier: RolloutName) -> Result<Option<(Uuid, [u8; 32])>, Fault> {
-    let found = conn.sql("SELECT id, digest FROM rollout WHERE identifier = ?").bind(identifier.as_str()).fetch_optional().await?;
+pub(super) async fn digest_of(
+    conn: &mut Conn<'_>,
+    identifier: RolloutName,
+) -> Result<Option<(Uuid, [u8; 32])>, Fault> {
+    let found = conn
+        .sql("SELECT id, digest FROM rollout WHERE identifier = ?")
+        .bind(identifier.as_str())
+        .fetch_optional()
+        .await?;
     let Some(row) = found else { return Ok(None) };
     let id: Uuid = row.get(0)?;
     Ok(Some((id, sha256(row.get(1)?, || format!("rollout {id}, column digest"))?)))
@@ -135,7 +151,8 @@ async fn add_waves(conn: &mut Conn<'_>, rollouts: &mut [RolloutRecord]) -> Resul
     let ids: Vec<Uuid> = rollouts.iter().map(|rollout| rollout.id).collect();
     let mut waves: HashMap<Uuid, Vec<_>> = HashMap::new();
     for ids in ids.chunks(batch::KEYS) {
-        let mut select = conn.sql(format!("SELECT {} FROM rollout_wave AS w WHERE w.rollout IN ", wave_columns()));
+        let mut select =
+            conn.sql(format!("SELECT {} FROM rollout_wave AS w WHERE w.rollout IN ", wave_columns()));
         for row in select.keys(ids).push(" ORDER BY w.rollout, w.wave").fetch_all().await? {
             let (rollout, state) = wave(&row)?;
             waves.entry(rollout).or_default().push(state);
@@ -158,7 +175,9 @@ async fn list(conn: &mut Conn<'_>, query: Arc<RolloutQuery>) -> Result<(Vec<Roll
     }
     select.push(" ORDER BY o.id DESC LIMIT ?").bind(query.limit);
     let read = |row: &Row| rollout(row).map(|rollout| (rollout.payload.get().len(), rollout));
-    let rows = select.fetch_within(LIST_BYTES, |row| read(row).map(|(bytes, rollout)| ((bytes, rollout), bytes))).await?;
+    let rows = select
+        .fetch_within(LIST_BYTES, |row| read(row).map(|(bytes, rollout)| ((bytes, rollout), bytes)))
+        .await?;
     let full = rows.len() >= usize::try_from(query.limit).unwrap_or(usize::MAX);
     let bytes: usize = rows.iter().map(|(bytes, _)| bytes).sum();
     let mut rollouts: Vec<RolloutRecord> = rows.into_iter().map(|(_, rollout)| rollout).collect();
@@ -166,7 +185,11 @@ async fn list(conn: &mut Conn<'_>, query: Arc<RolloutQuery>) -> Result<(Vec<Roll
     Ok((rollouts, full || bytes >= LIST_BYTES))
 }
 
-async fn targets(conn: &mut Conn<'_>, id: Uuid, query: Arc<RolloutTargetQuery>) -> Result<Vec<RolloutTargetRecord>, Fault> {
+async fn targets(
+    conn: &mut Conn<'_>,
+    id: Uuid,
+    query: Arc<RolloutTargetQuery>,
+) -> Result<Vec<RolloutTargetRecord>, Fault> {
     let mut select = conn.sql(format!("SELECT {TARGET} FROM rollout_target AS t WHERE t.rollout = ?"));
     select.bind(id);
     if !query.states.is_empty() {
@@ -177,24 +200,46 @@ async fn targets(conn: &mut Conn<'_>, id: Uuid, query: Arc<RolloutTargetQuery>) 
         select.push(" AND t.wave = ?").bind(wave);
     }
     if let Some((wave, position)) = query.after {
-        select.push(" AND (t.wave > ? OR (t.wave = ? AND t.position > ?))").bind(wave).bind(wave).bind(position);
+        select
+            .push(" AND (t.wave > ? OR (t.wave = ? AND t.position > ?))")
+            .bind(wave)
+            .bind(wave)
+            .bind(position);
     }
     let rows = select.push(" ORDER BY t.wave, t.position LIMIT ?").bind(query.limit).fetch_all().await?;
     rows.iter().map(target).collect()
 }
 
-async fn events(conn: &mut Conn<'_>, id: Uuid, after: u32, limit: u32) -> Result<Vec<RolloutEventRecord>, Fault> {
-    let mut select = conn.sql(format!("SELECT {EVENT} FROM rollout_event AS v WHERE v.rollout = ? AND v.seq > ? ORDER BY v.seq LIMIT ?"));
+async fn events(
+    conn: &mut Conn<'_>,
+    id: Uuid,
+    after: u32,
+    limit: u32,
+) -> Result<Vec<RolloutEventRecord>, Fault> {
+    let mut select = conn.sql(format!(
+        "SELECT {EVENT} FROM rollout_event AS v WHERE v.rollout = ? AND v.seq > ? ORDER BY v.seq LIMIT ?"
+    ));
     select.bind(id).bind(after).bind(limit).fetch_all().await?.iter().map(event).collect()
 }
 
-async fn holds(conn: &mut Conn<'_>, after: Option<(String, EndpointName)>, limit: u32) -> Result<Vec<RolloutHold>, Fault> {
-    let (lane, endpoint) = after.map_or_else(Default::default, |(lane, endpoint)| (lane, endpoint.as_str().to_owned()));
+async fn holds(
+    conn: &mut Conn<'_>,
+    after: Option<(String, EndpointName)>,
+    limit: u32,
+) -> Result<Vec<RolloutHold>, Fault> {
+    let (lane, endpoint) =
+        after.map_or_else(Default::default, |(lane, endpoint)| (lane, endpoint.as_str().to_owned()));
     let mut select = conn.sql(
         "SELECT h.lane, h.endpoint, o.identifier, h.since FROM rollout_hold AS h JOIN rollout AS o ON o.id = h.rollout \
          WHERE h.lane > ? OR (h.lane = ? AND h.endpoint > ?) ORDER BY h.lane, h.endpoint LIMIT ?",
     );
-    let rows = select.bind(lane.as_str()).bind(lane.as_str()).bind(endpoint.as_str()).bind(limit).fetch_all().await?;
+    let rows = select
+        .bind(lane.as_str())
+        .bind(lane.as_str())
+        .bind(endpoint.as_str())
+        .bind(limit)
+        .fetch_all()
+        .await?;
     let hold = |row: &Row| {
         let rollout = columns::name(row.get(2)?, || "rollout, column identifier".to_owned())?;
         Ok(RolloutHold { lane: row.get(0)?, endpoint: row.get(1)?, rollout, since: row.get::<Timestamp>(3)? })
@@ -225,7 +270,10 @@ async fn waits(conn: &mut Conn<'_>) -> Result<[(&'static str, Option<Timestamp>)
         "SELECT MAX(v.time) AS since FROM rollout AS o {index} JOIN rollout_event AS v ON v.rollout = o.id AND v.kind IN (?, ?) \
          WHERE o.status = ? GROUP BY o.id ORDER BY since LIMIT 1"
     ));
-    select.bind(EventKind::Breached.code()).bind(EventKind::Refused.code()).bind(RolloutStatus::Halted.code());
+    select
+        .bind(EventKind::Breached.code())
+        .bind(EventKind::Refused.code())
+        .bind(RolloutStatus::Halted.code());
     let halted = select.fetch_optional().await?.map(|row| row.get(0)).transpose()?;
     let [approval, soak] = since;
     Ok([("approval", approval), ("soak", soak), ("halted", halted)])

@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::create::{self, NewRollout, RolloutRecorded};
 use super::read;
 use super::records::RolloutRecord;
-use crate::domain::rollout::{CatchUp, Plan, PlannedDomain, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms};
+use crate::domain::rollout::{
+    CatchUp, Plan, PlannedDomain, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms,
+};
 use crate::domain::{EndpointName, RolloutName, Timestamp, digest, json};
 use crate::store::Retry;
 use crate::store::columns::{corrupt, name};
@@ -26,10 +28,16 @@ const EXPIRES: Duration = Duration::from_secs(30 * 86_400);
 /// Members of `rollback` that its own document has too.
 const MEMBERS: [&str; 5] = ["payload", "window", "receive_within", "finish_within", "healthy"];
 
-/// Records the rollout that undoes one: a single wave of the endpoints that have received something, newest first, without budgets and windows.
-/// It is due at once.
-pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Timestamp) -> Result<Uuid, Fault> {
-    let missing = || corrupt(format!("rollout {}, column settings", rollout.id), "it is rolled back and does not say how");
+/// Records the rollout that undoes one: a single wave of the endpoints that have received something, newest
+/// first, without budgets and windows. It is due at once.
+pub(super) async fn record(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    now: Timestamp,
+) -> Result<Uuid, Fault> {
+    let missing = || {
+        corrupt(format!("rollout {}, column settings", rollout.id), "it is rolled back and does not say how")
+    };
     let rollback = rollout.settings.rollback.as_ref().ok_or_else(missing)?;
     let (mut targets, mut domains, mut domain_of) = (Vec::new(), Vec::<PlannedDomain>::new(), HashMap::new());
     for (endpoint, domain) in changed(conn, rollout, rollback.on).await? {
@@ -58,7 +66,9 @@ pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Ti
     let of: String = rollout.identifier.as_str().chars().take(KEPT).collect();
     let number = id.simple().to_string();
     // The first name may be taken by a rollout that somebody has submitted.
-    for identifier in [format!("{of}{SUFFIX}"), format!("{of}{SUFFIX}-{}", number.get(24..).unwrap_or(&number))] {
+    for identifier in
+        [format!("{of}{SUFFIX}"), format!("{of}{SUFFIX}-{}", number.get(24..).unwrap_or(&number))]
+    {
         let identifier: RolloutName = name(&identifier, || "the identifier of a rollback".to_owned())?;
         let document = document(conn, rollout, rollback, &identifier).await?;
         let new = NewRollout {
@@ -69,7 +79,11 @@ pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Ti
             payload: rollback.payload.clone(),
             digest: digest(document.get(), &[]),
             document,
-            settings: RolloutSettings { catch_up: CatchUp::Run, catch_up_for: rollout.settings.catch_up_for, ..RolloutSettings::default() },
+            settings: RolloutSettings {
+                catch_up: CatchUp::Run,
+                catch_up_for: rollout.settings.catch_up_for,
+                ..RolloutSettings::default()
+            },
             plan: Plan {
                 waves: vec![wave.clone()],
                 allowed_failed: None,
@@ -88,14 +102,21 @@ pub(super) async fn record(conn: &mut Conn<'_>, rollout: &RolloutRecord, now: Ti
             return Ok(id);
         }
     }
-    Err(Fault::Again(Retry::Conflict, format!("the identifiers of the rollback of rollout {} are taken", rollout.identifier)))
+    Err(Fault::Again(
+        Retry::Conflict,
+        format!("the identifiers of the rollback of rollout {} are taken", rollout.identifier),
+    ))
 }
 
 /// A failure domain, and how many of its endpoints may be in flight.
 type Domain = (String, Option<u32>);
 
 /// The endpoints to roll back, newest first, each with its failure domain.
-async fn changed(conn: &mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Result<Vec<(EndpointName, Option<Domain>)>, Fault> {
+async fn changed(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    on: RollbackOn,
+) -> Result<Vec<(EndpointName, Option<Domain>)>, Fault> {
     let mut select = select_changed(conn, rollout, on);
     let rows = select.push(" ORDER BY wave DESC, position DESC").fetch_all().await?;
     let target = |row: &Row| {
@@ -114,7 +135,8 @@ pub(super) async fn has_changed(conn: &mut Conn<'_>, rollout: &RolloutRecord) ->
 }
 
 fn select_changed<'c>(conn: &'c mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Statement<'c> {
-    let mut select = conn.sql("SELECT endpoint, domain, domain_places FROM rollout_target WHERE rollout = ? AND changed = 1");
+    let mut select = conn
+        .sql("SELECT endpoint, domain, domain_places FROM rollout_target WHERE rollout = ? AND changed = 1");
     select.bind(rollout.id);
     if on == RollbackOn::Failed {
         select.push(" AND state = ?").bind(TargetState::Failed.code());

@@ -100,15 +100,8 @@ selected! {
 
 /// The columns with the counts of a wave, in the order of the states.
 pub(super) const COUNTS: [&str; TargetState::ALL.len()] = [
-    "count_pending",
-    "count_sent",
-    "count_verifying",
-    "count_ok",
-    "count_failed",
-    "count_unreachable",
-    "count_absent",
-    "count_skipped",
-    "count_superseded",
+    "count_pending", "count_sent", "count_verifying", "count_ok", "count_failed", "count_unreachable",
+    "count_absent", "count_skipped", "count_superseded",
 ];
 
 /// What to select for [`wave`].
@@ -126,8 +119,13 @@ pub(super) fn wave(row: &Row) -> Result<(Uuid, WaveState), Fault> {
     for count in &mut counts {
         *count = cells.take()?;
     }
-    let approvals = columns.approvals.map(serde_json::from_str).transpose().map_err(|error| corrupt(at("approvals"), error))?;
-    let phase = WavePhase::from_code(columns.phase).ok_or_else(|| corrupt(at("phase"), format!("{} is no phase", columns.phase)))?;
+    let approvals = columns
+        .approvals
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| corrupt(at("approvals"), error))?;
+    let phase = WavePhase::from_code(columns.phase)
+        .ok_or_else(|| corrupt(at("phase"), format!("{} is no phase", columns.phase)))?;
     let wave = WaveState {
         name: columns.name,
         size: columns.size,
@@ -150,7 +148,8 @@ pub(super) fn rollout_status(code: u8, at: impl FnOnce() -> String) -> Result<Ro
 
 /// A state out of its column.
 pub(super) fn target_state(code: u8) -> Result<TargetState> {
-    TargetState::from_code(code).ok_or_else(|| corrupt("rollout_target, column state".to_owned(), format!("{code} is no state")))
+    TargetState::from_code(code)
+        .ok_or_else(|| corrupt("rollout_target, column state".to_owned(), format!("{code} is no state")))
 }
 
 selected! {
@@ -210,7 +209,8 @@ pub(super) const EVENT: &str = EventColumns::LIST;
 pub(super) fn event(row: &Row) -> Result<RolloutEventRecord, Fault> {
     let columns = EventColumns::read(&mut row.cells())?;
     let at = |column| format!("rollout_event, column {column}");
-    let kind = EventKind::from_code(columns.kind).ok_or_else(|| corrupt(at("kind"), format!("{} is no kind", columns.kind)))?;
+    let kind = EventKind::from_code(columns.kind)
+        .ok_or_else(|| corrupt(at("kind"), format!("{} is no kind", columns.kind)))?;
     Ok(RolloutEventRecord {
         seq: columns.seq,
         revision: columns.revision,

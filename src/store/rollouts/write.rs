@@ -9,7 +9,10 @@ use uuid::Uuid;
 use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
 use super::rollback;
 use super::rows::COUNTS;
-use crate::domain::rollout::{Admission, Change, EventKind, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState};
+use crate::domain::rollout::{
+    Admission, Change, EventKind, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange,
+    WaveState,
+};
 use crate::domain::{EndpointName, NewTask, ResponseStatus, TaskId, Timestamp, TokenName, digest, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
@@ -32,7 +35,9 @@ pub(super) async fn write(
     write_moves(conn, rollout, &change.moves, now).await?;
     write_holds(conn, rollout, &change.moves, now).await?;
     let tasks = match batches {
-        Some(batches) if !change.admit.is_empty() => start(conn, rollout, &waves, &change.admit, batches, now).await?,
+        Some(batches) if !change.admit.is_empty() => {
+            start(conn, rollout, &waves, &change.admit, batches, now).await?
+        }
         _ => Vec::new(),
     };
     let withdrawn = take_back(conn, rollout, &change.withdraw, ResponseStatus::Expected, now).await?;
@@ -64,8 +69,13 @@ pub(super) async fn write(
 /// The waves with the counts that they have after a change, and how many targets come to each state.
 fn counted(rollout: &RolloutRecord, change: &Change) -> (Vec<WaveState>, BTreeMap<TargetState, u64>) {
     let (mut waves, mut targets) = (rollout.waves.clone(), BTreeMap::new());
-    let moves = change.moves.iter().map(|moved| (&moved.fact, moved.from, moved.to)).filter(|(_, from, to)| from != to);
-    let started = change.admit.iter().map(|admission| (&admission.fact, TargetState::Pending, TargetState::Sent));
+    let moves = change
+        .moves
+        .iter()
+        .map(|moved| (&moved.fact, moved.from, moved.to))
+        .filter(|(_, from, to)| from != to);
+    let started =
+        change.admit.iter().map(|admission| (&admission.fact, TargetState::Pending, TargetState::Sent));
     for (fact, from, to) in moves.chain(started) {
         *targets.entry(to).or_default() += 1;
         if let Some(wave) = waves.get_mut(usize::try_from(fact.wave).unwrap_or(usize::MAX)) {
@@ -76,11 +86,20 @@ fn counted(rollout: &RolloutRecord, change: &Change) -> (Vec<WaveState>, BTreeMa
 }
 
 /// One statement for all targets that change alike.
-async fn write_moves(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[TargetMove], now: Timestamp) -> Result<(), Fault> {
-    type Alike<'a> = (TargetState, TargetState, Option<i32>, Option<&'a str>, Option<Timestamp>, Option<Uuid>);
+async fn write_moves(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    moves: &[TargetMove],
+    now: Timestamp,
+) -> Result<(), Fault> {
+    type Alike<'a> =
+        (TargetState, TargetState, Option<i32>, Option<&'a str>, Option<Timestamp>, Option<Uuid>);
     let mut alike: BTreeMap<Alike<'_>, Vec<&EndpointName>> = BTreeMap::new();
     for TargetMove { fact, from, to, errnr, note, present_since, instance } in moves {
-        alike.entry((*from, *to, *errnr, note.as_deref(), *present_since, *instance)).or_default().push(&fact.endpoint);
+        alike
+            .entry((*from, *to, *errnr, note.as_deref(), *present_since, *instance))
+            .or_default()
+            .push(&fact.endpoint);
     }
     for ((from, to, errnr, note, present_since, instance), mut names) in alike {
         names.sort_unstable();
@@ -88,20 +107,37 @@ async fn write_moves(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[Targ
             let mut update = conn.sql("UPDATE rollout_target SET present_since = ?, instance = ?");
             update.bind(present_since).bind(instance);
             if from != to {
-                update.push(", state = ?, since = ?, errnr = ?, note = ?").bind(to.code()).bind(now).bind(errnr).bind(note);
+                update
+                    .push(", state = ?, since = ?, errnr = ?, note = ?")
+                    .bind(to.code())
+                    .bind(now)
+                    .bind(errnr)
+                    .bind(note);
                 if matches!(to, TargetState::Verifying | TargetState::Ok | TargetState::Failed) {
                     update.push(", changed = 1");
                 }
             }
-            update.push(" WHERE rollout = ? AND state = ? AND endpoint IN ").bind(rollout.id).bind(from.code());
-            all_of(update.keys(names).execute().await?, names, "a target was changed by another although its rollout was locked")?;
+            update
+                .push(" WHERE rollout = ? AND state = ? AND endpoint IN ")
+                .bind(rollout.id)
+                .bind(from.code());
+            all_of(
+                update.keys(names).execute().await?,
+                names,
+                "a target was changed by another although its rollout was locked",
+            )?;
         }
     }
     Ok(())
 }
 
 /// Frees the endpoints that leave the window for other rollouts, and holds those that come back into it.
-async fn write_holds(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[TargetMove], now: Timestamp) -> Result<(), Fault> {
+async fn write_holds(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    moves: &[TargetMove],
+    now: Timestamp,
+) -> Result<(), Fault> {
     for names in crossing(moves, false).chunks(batch::KEYS) {
         let mut delete = conn.sql("DELETE FROM rollout_hold WHERE lane = ? AND rollout = ? AND endpoint IN ");
         delete.bind(rollout.lane.as_str()).bind(rollout.id).keys(names).execute().await?;
@@ -111,19 +147,31 @@ async fn write_holds(conn: &mut Conn<'_>, rollout: &RolloutRecord, moves: &[Targ
 
 /// The endpoints that come into the window, or leave it, by name.
 fn crossing(moves: &[TargetMove], comes: bool) -> Vec<&EndpointName> {
-    let crosses = |moved: &&TargetMove| moved.from.is_in_flight() != comes && moved.to.is_in_flight() == comes;
-    let mut names: Vec<&EndpointName> = moves.iter().filter(crosses).map(|moved| &moved.fact.endpoint).collect();
+    let crosses =
+        |moved: &&TargetMove| moved.from.is_in_flight() != comes && moved.to.is_in_flight() == comes;
+    let mut names: Vec<&EndpointName> =
+        moves.iter().filter(crosses).map(|moved| &moved.fact.endpoint).collect();
     names.sort_unstable();
     names
 }
 
 /// Notes that endpoints are in flight; answers how many were free.
-async fn hold(conn: &mut Conn<'_>, rollout: &RolloutRecord, names: &[&EndpointName], now: Timestamp) -> Result<u64, Fault> {
+async fn hold(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    names: &[&EndpointName],
+    now: Timestamp,
+) -> Result<u64, Fault> {
     let mut held = 0;
     for names in names.chunks(batch::KEYS) {
         let mut insert = conn.insert("rollout_hold");
         for name in batch::padded(names) {
-            insert.row().set("lane", rollout.lane.as_str()).set("endpoint", *name).set("rollout", rollout.id).set("since", now);
+            insert
+                .row()
+                .set("lane", rollout.lane.as_str())
+                .set("endpoint", *name)
+                .set("rollout", rollout.id)
+                .set("since", now);
         }
         held += insert.if_new().await?;
     }
@@ -148,15 +196,19 @@ async fn start(
         for part in of_wave.chunks(BATCH) {
             let Some(first) = part.first() else { continue };
             let wave = waves.get(usize::try_from(first.fact.wave).unwrap_or(usize::MAX));
-            let (receive, finish) =
-                wave.map_or((Duration::ZERO, Duration::ZERO), |wave| (wave.terms.receive_within, wave.terms.finish_within));
+            let (receive, finish) = wave.map_or((Duration::ZERO, Duration::ZERO), |wave| {
+                (wave.terms.receive_within, wave.terms.finish_within)
+            });
             let number = rollout.batches + u32::try_from(tasks.len()).unwrap_or(u32::MAX) + 1;
-            let endpoints: Vec<EndpointName> = part.iter().map(|admission| admission.fact.endpoint.clone()).collect();
+            let endpoints: Vec<EndpointName> =
+                part.iter().map(|admission| admission.fact.endpoint.clone()).collect();
             let identifier = format!("rollout-{}-w{}-b{number}", rollout.identifier, first.fact.wave + 1);
             tasks.push(NewTask {
                 id: TaskId::new(),
                 task_type: rollout.task_type.clone(),
-                identifier: crate::store::columns::name(&identifier, || "the identifier of a batch".to_owned())?,
+                identifier: crate::store::columns::name(&identifier, || {
+                    "the identifier of a batch".to_owned()
+                })?,
                 digest: digest(rollout.payload.get(), &endpoints),
                 payload: rollout.payload.clone(),
                 endpoints,
@@ -179,23 +231,38 @@ async fn start(
                 "UPDATE rollout_target SET state = ?, since = ?, round = round + 1, task_id = ?, errnr = NULL, note = NULL, \
                  present_since = NULL, instance = NULL, stopped = 0 WHERE rollout = ? AND state = ? AND endpoint IN ",
             );
-            update.bind(TargetState::Sent.code()).bind(now).bind(task.id).bind(rollout.id).bind(TargetState::Pending.code());
-            all_of(update.keys(names).execute().await?, names, "a target was started by another although its rollout was locked")?;
+            update
+                .bind(TargetState::Sent.code())
+                .bind(now)
+                .bind(task.id)
+                .bind(rollout.id)
+                .bind(TargetState::Pending.code());
+            all_of(
+                update.keys(names).execute().await?,
+                names,
+                "a target was started by another although its rollout was locked",
+            )?;
         }
     }
     tasks.sort_unstable_by_key(|task| task.id);
     let recorded: Arc<[NewTask]> = tasks.clone().into();
-    let accepted = submit::accept(conn, recorded, Vec::new().into(), batches.lease_until, batches.retention).await?;
+    let accepted =
+        submit::accept(conn, recorded, Vec::new().into(), batches.lease_until, batches.retention).await?;
     if accepted.iter().any(|accepted| !matches!(accepted, Accepted::New)) {
-        return Err(Fault::Again(Retry::Conflict, format!("the identifier of a batch of rollout {} is taken", rollout.identifier)));
+        return Err(Fault::Again(
+            Retry::Conflict,
+            format!("the identifier of a batch of rollout {} is taken", rollout.identifier),
+        ));
     }
-    let sets: Vec<Freeze> = tasks.iter().map(|task| Freeze { id: task.id, expected: task.endpoints.clone() }).collect();
+    let sets: Vec<Freeze> =
+        tasks.iter().map(|task| Freeze { id: task.id, expected: task.endpoints.clone() }).collect();
     submit::freeze(conn, sets.into(), now).await?;
     Ok(tasks)
 }
 
-/// Notes that tasks are taken back from endpoints whose responses have this status, in the order of the keys of the responses. The tasks are
-/// not locked: an endpoint that has received its task meanwhile keeps it. Answers which endpoints to tell, by task.
+/// Notes that tasks are taken back from endpoints whose responses have this status, in the order of the keys
+/// of the responses. The tasks are not locked: an endpoint that has received its task meanwhile keeps it.
+/// Answers which endpoints to tell, by task.
 async fn take_back(
     conn: &mut Conn<'_>,
     rollout: &RolloutRecord,
@@ -226,7 +293,8 @@ async fn take_back(
     Ok(tasks.into_iter().collect())
 }
 
-/// Notes that endpoints are told to stop the tasks that they have begun. Answers which endpoints to tell, by task.
+/// Notes that endpoints are told to stop the tasks that they have begun. Answers which endpoints to tell, by
+/// task.
 async fn stop(
     conn: &mut Conn<'_>,
     rollout: &RolloutRecord,
@@ -242,9 +310,15 @@ async fn stop(
     take_back(conn, rollout, facts, ResponseStatus::Created, now).await
 }
 
-async fn write_waves(conn: &mut Conn<'_>, rollout: &RolloutRecord, waves: &[WaveState], change: &Change) -> Result<(), Fault> {
+async fn write_waves(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    waves: &[WaveState],
+    change: &Change,
+) -> Result<(), Fault> {
     for (number, (before, after)) in (0u32..).zip(rollout.waves.iter().zip(waves)) {
-        let of_wave: Vec<&WaveChange> = change.waves.iter().filter(|changed| changed.wave == number).collect();
+        let of_wave: Vec<&WaveChange> =
+            change.waves.iter().filter(|changed| changed.wave == number).collect();
         if before.counts == after.counts && of_wave.is_empty() {
             continue;
         }
@@ -257,11 +331,17 @@ async fn write_waves(conn: &mut Conn<'_>, rollout: &RolloutRecord, waves: &[Wave
         for changed in of_wave {
             (phase, since) = (changed.phase, changed.since);
             approvals = changed.approvals.as_ref().or(approvals);
-            (failed, unreachable) = (changed.allowed_failed.or(failed), changed.allowed_unreachable.or(unreachable));
+            (failed, unreachable) =
+                (changed.allowed_failed.or(failed), changed.allowed_unreachable.or(unreachable));
         }
         update.push("phase = ?, since = ?, allowed_failed = ?, allowed_unreachable = ?, approvals = ? WHERE rollout = ? AND wave = ?");
         update.bind(phase.code()).bind(since).bind(failed).bind(unreachable);
-        update.bind(json(approvals.unwrap_or(&before.approvals)).get()).bind(rollout.id).bind(number).execute().await?;
+        update
+            .bind(json(approvals.unwrap_or(&before.approvals)).get())
+            .bind(rollout.id)
+            .bind(number)
+            .execute()
+            .await?;
     }
     Ok(())
 }
@@ -308,8 +388,10 @@ async fn write_rollout(
     let (mut resume_to, mut reason) = (rollout.resume_to, rollout.reason.as_deref());
     if change.status.is_some() {
         // Why it was given up stays true when it has ended.
-        let kept = reason.filter(|_| matches!(rollout.status, RolloutStatus::Aborting | RolloutStatus::RollingBack));
-        (resume_to, reason) = (change.resume_to.filter(|_| !status.admits()), change.reason.as_deref().or(kept));
+        let kept =
+            reason.filter(|_| matches!(rollout.status, RolloutStatus::Aborting | RolloutStatus::RollingBack));
+        (resume_to, reason) =
+            (change.resume_to.filter(|_| !status.admits()), change.reason.as_deref().or(kept));
     } else if change.reason.is_some() {
         reason = change.reason.as_deref();
     }
@@ -319,12 +401,22 @@ async fn write_rollout(
         "UPDATE rollout SET status = ?, resume_to = ?, reason = ?, revision = ?, events = ?, batches = ?, allowed_failed = ?, \
          allowed_unreachable = ?, admitted_at = ?, started_at = ?, ended_at = ?, due_at = ?, rolls_back = ? WHERE id = ? AND status = ?",
     );
-    update.bind(status.code()).bind(resume_to.map(RolloutStatus::code)).bind(reason).bind(revision).bind(events);
+    update
+        .bind(status.code())
+        .bind(resume_to.map(RolloutStatus::code))
+        .bind(reason)
+        .bind(revision)
+        .bind(events);
     update.bind(rollout.batches + u32::try_from(batches).unwrap_or(u32::MAX));
-    update.bind(change.allowed_failed.or(rollout.allowed_failed)).bind(change.allowed_unreachable.or(rollout.allowed_unreachable));
+    update
+        .bind(change.allowed_failed.or(rollout.allowed_failed))
+        .bind(change.allowed_unreachable.or(rollout.allowed_unreachable));
     update.bind(if change.admit.is_empty() { rollout.admitted_at } else { Some(now) });
     update.bind(if begins { Some(now) } else { rollout.started_at });
     update.bind(if status.is_final() { Some(now) } else { None }).bind(change.due_at);
-    update.bind(u8::from(rollout.rolls_back || change.rolls_back)).bind(rollout.id).bind(rollout.status.code());
+    update
+        .bind(u8::from(rollout.rolls_back || change.rolls_back))
+        .bind(rollout.id)
+        .bind(rollout.status.code());
     all_of(update.execute().await?, &[rollout.id], "a rollout was changed by another although it was locked")
 }

@@ -77,7 +77,9 @@ as_another! {
 impl Value for Timestamp {
     fn add(value: Option<Self>, to: &mut Target<'_>) -> Result<(), BoxDynError> {
         match to {
-            Target::MySql(_, arguments) => arguments.add(value.map(|time| DateTime::<Utc>::from(time).naive_utc())),
+            Target::MySql(_, arguments) => {
+                arguments.add(value.map(|time| DateTime::<Utc>::from(time).naive_utc()))
+            }
             Target::Sqlite(_, arguments) => arguments.add(value.map(Self::as_micros)),
         }
     }

@@ -52,4 +52,7 @@ pub(in crate::store) trait Work<T>:
 {
 }
 
-impl<T, F> Work<T> for F where F: for<'c> Fn(&'c mut Conn<'c>) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static {}
+impl<T, F> Work<T> for F where
+    F: for<'c> Fn(&'c mut Conn<'c>) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static
+{
+}

@@ -63,8 +63,8 @@ impl Dialect {
         self.either("r.owed_to", "r.status < 2 AND r.endpoint")
     }
 
-    /// After a table of responses: read it in the order of their tasks, and of the answers within a task. SQLite
-    /// reads the rows of the task: another key would cost more at each answer than it saves.
+    /// After a table of responses: read it in the order of their tasks, and of the answers within a task.
+    /// SQLite reads the rows of the task: another key would cost more at each answer than it saves.
     pub const fn by_answer(self) -> &'static str {
         self.either("FORCE INDEX (response_owed)", "")
     }
@@ -84,8 +84,9 @@ impl Dialect {
         self.either("GREATEST", "max")
     }
 
-    /// The JSON texts of rows in JSON lists. SQLite makes one list of all: each row on its own would cost more on its way out of SQLite's
-    /// thread than all else. MySQL makes a list of each row: it bounds the length of a row.
+    /// The JSON texts of rows in JSON lists. SQLite makes one list of all: each row on its own would cost
+    /// more on its way out of SQLite's thread than all else. MySQL makes a list of each row: it bounds the
+    /// length of a row.
     pub fn gathered(self, json: &str) -> String {
         match self {
             Self::MySql => format!("CONCAT('[', {json}, ']')"),

@@ -64,7 +64,8 @@ impl<'s> Insert<'s> {
     /// Writes the rows, or adds their numbers to those of rows that have the same key.
     pub async fn or_add(self, key: &[&str]) -> Result<(), Fault> {
         let dialect = self.statement.dialect();
-        let added = |column: &&str| format!("{column} = {}.{column} + {}", self.table, dialect.inserted(column));
+        let added =
+            |column: &&str| format!("{column} = {}.{column} + {}", self.table, dialect.inserted(column));
         let numbers = self.columns.iter().filter(|column| !key.contains(*column));
         let end = dialect.or_update(&key.join(", ")) + &numbers.map(added).collect::<Vec<_>>().join(", ");
         self.run("INSERT INTO", &end).await.map(drop)

@@ -68,7 +68,8 @@ pub(in crate::store) trait Content<'r>: Sized {
 
 impl<'r, T: Cell<'r>> Content<'r> for T {
     fn read(row: &'r Row, at: usize) -> Result<Self, Fault> {
-        let null = || sqlx::Error::ColumnDecode { index: at.to_string(), source: Box::new(UnexpectedNullError) };
+        let null =
+            || sqlx::Error::ColumnDecode { index: at.to_string(), source: Box::new(UnexpectedNullError) };
         Ok(<T as Cell>::read(row, at)?.ok_or_else(null)?)
     }
 }
@@ -113,7 +114,9 @@ impl Cell<'_> for TaskId {
 impl Cell<'_> for ObjectId {
     fn read(row: &Row, at: usize) -> Result<Option<Self>, Fault> {
         let bytes = row.get::<Option<&[u8]>>(at)?;
-        let corrupt = |bytes: &[u8]| columns::corrupt(format!("column {at}"), format!("an id has 12 bytes, not {}", bytes.len()));
+        let corrupt = |bytes: &[u8]| {
+            columns::corrupt(format!("column {at}"), format!("an id has 12 bytes, not {}", bytes.len()))
+        };
         Ok(bytes.map(|bytes| Self::from_bytes(bytes).ok_or_else(|| corrupt(bytes))).transpose()?)
     }
 }
@@ -121,9 +124,15 @@ impl Cell<'_> for ObjectId {
 impl Cell<'_> for AnswerDigest {
     fn read(row: &Row, at: usize) -> Result<Option<Self>, Fault> {
         let bytes = row.get::<Option<&[u8]>>(at)?;
-        let corrupt =
-            |bytes: &[u8]| columns::corrupt(format!("column {at}"), format!("a digest of an answer has 16 bytes, not {}", bytes.len()));
-        Ok(bytes.map(|bytes| bytes.try_into().map(Self::from_bytes).map_err(|_| corrupt(bytes))).transpose()?)
+        let corrupt = |bytes: &[u8]| {
+            columns::corrupt(
+                format!("column {at}"),
+                format!("a digest of an answer has 16 bytes, not {}", bytes.len()),
+            )
+        };
+        Ok(bytes
+            .map(|bytes| bytes.try_into().map(Self::from_bytes).map_err(|_| corrupt(bytes)))
+            .transpose()?)
     }
 }
 

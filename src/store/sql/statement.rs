@@ -73,8 +73,12 @@ impl<'s> Statement<'s> {
     pub async fn execute(&mut self) -> Result<u64, Fault> {
         let text = self.text()?;
         Ok(match &mut self.target {
-            Target::MySql(conn, arguments) => query_with(text, mem::take(arguments)).execute(&mut **conn).await?.rows_affected(),
-            Target::Sqlite(conn, arguments) => query_with(text, mem::take(arguments)).execute(&mut **conn).await?.rows_affected(),
+            Target::MySql(conn, arguments) => {
+                query_with(text, mem::take(arguments)).execute(&mut **conn).await?.rows_affected()
+            }
+            Target::Sqlite(conn, arguments) => {
+                query_with(text, mem::take(arguments)).execute(&mut **conn).await?.rows_affected()
+            }
         })
     }
 
@@ -82,8 +86,12 @@ impl<'s> Statement<'s> {
     pub async fn fetch_optional(&mut self) -> Result<Option<Row>, Fault> {
         let text = self.text()?;
         Ok(match &mut self.target {
-            Target::MySql(conn, arguments) => query_with(text, mem::take(arguments)).fetch_optional(&mut **conn).await?.map(Row::MySql),
-            Target::Sqlite(conn, arguments) => query_with(text, mem::take(arguments)).fetch_optional(&mut **conn).await?.map(Row::Sqlite),
+            Target::MySql(conn, arguments) => {
+                query_with(text, mem::take(arguments)).fetch_optional(&mut **conn).await?.map(Row::MySql)
+            }
+            Target::Sqlite(conn, arguments) => {
+                query_with(text, mem::take(arguments)).fetch_optional(&mut **conn).await?.map(Row::Sqlite)
+            }
         })
     }
 
@@ -99,7 +107,11 @@ impl<'s> Statement<'s> {
 
     /// The first rows, each with its length, until they are so long together: a thousand of the largest tasks
     /// do not fit into memory.
-    pub async fn fetch_within<T>(&mut self, most: usize, read: impl Fn(&Row) -> Result<(T, usize), Fault>) -> Result<Vec<T>, Fault> {
+    pub async fn fetch_within<T>(
+        &mut self,
+        most: usize,
+        read: impl Fn(&Row) -> Result<(T, usize), Fault>,
+    ) -> Result<Vec<T>, Fault> {
         let (mut items, mut length) = (Vec::new(), 0);
         let mut rows = self.fetch()?;
         while length < most
@@ -116,8 +128,12 @@ impl<'s> Statement<'s> {
         use futures::future::Either;
         let text = self.text()?;
         Ok(match &mut self.target {
-            Target::MySql(conn, arguments) => Either::Left(query_with(text, mem::take(arguments)).fetch(&mut **conn).map_ok(Row::MySql)),
-            Target::Sqlite(conn, arguments) => Either::Right(query_with(text, mem::take(arguments)).fetch(&mut **conn).map_ok(Row::Sqlite)),
+            Target::MySql(conn, arguments) => {
+                Either::Left(query_with(text, mem::take(arguments)).fetch(&mut **conn).map_ok(Row::MySql))
+            }
+            Target::Sqlite(conn, arguments) => {
+                Either::Right(query_with(text, mem::take(arguments)).fetch(&mut **conn).map_ok(Row::Sqlite))
+            }
         })
     }
 

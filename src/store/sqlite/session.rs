@@ -73,20 +73,23 @@ impl Session {
         let place = Arc::new(Place::new(options.get_filename().to_owned()));
         let pool = |connections| {
             let place = place.clone();
-            SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).before_acquire(move |_, connection| {
-                let same = place.has_been_there_for(connection.age);
-                async move { Ok(same) }.boxed()
-            })
+            SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).before_acquire(
+                move |_, connection| {
+                    let same = place.has_been_there_for(connection.age);
+                    async move { Ok(same) }.boxed()
+                },
+            )
         };
         // Whoever writes waits for those before, and each of them may wait for another process.
         let longest_wait = ACQUIRE + BUSY;
         let writing = pool(1).acquire_timeout(longest_wait).connect_lazy_with(options.clone());
         let readers = pool(READERS).acquire_timeout(ACQUIRE).connect_lazy_with(options);
-        let writer = Writer::start(writing.clone(), longest_wait).map_err(|error| StoreError::Unavailable {
-            safe_url: safe_url.clone(),
-            reason: error.to_string(),
-            cause: Refusal::Limit,
-        })?;
+        let writer =
+            Writer::start(writing.clone(), longest_wait).map_err(|error| StoreError::Unavailable {
+                safe_url: safe_url.clone(),
+                reason: error.to_string(),
+                cause: Refusal::Limit,
+            })?;
         let way = Way { database: file, ..Way::default() };
         let site = Arc::new(Site { safe_url, tally: Tally::default(), verdict, way, explain });
         Ok(Self { writing, writer, readers, renewed: Arc::new(RwLock::new(Instant::now())), site })
@@ -125,7 +128,8 @@ impl Session {
         T: Send + 'static,
         F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
     {
-        let (pool, renewed, work, since) = (pool.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
+        let (pool, renewed, work, since) =
+            (pool.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
         let again = move || {
             let (pool, renewed, work) = (pool.clone(), renewed.clone(), work.clone());
             async move {
@@ -140,7 +144,8 @@ impl Session {
 
     /// Runs statements in a transaction, one operation after the other.
     pub async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
-        let (writer, renewed, work, since) = (self.writer.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
+        let (writer, renewed, work, since) =
+            (self.writer.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
         let again = move || {
             let (writer, renewed, work) = (writer.clone(), renewed.clone(), work.clone());
             async move {
@@ -153,9 +158,10 @@ impl Session {
         done
     }
 
-    /// Closes all connections at the same time after an operation was refused because the file is read-only. Those of one process share the
-    /// file's shared memory as the first of them has opened it. If that was while nothing could be written, a new connection beside an old
-    /// one could not write either, although everybody else can by now.
+    /// Closes all connections at the same time after an operation was refused because the file is read-only.
+    /// Those of one process share the file's shared memory as the first of them has opened it. If that was
+    /// while nothing could be written, a new connection beside an old one could not write either, although
+    /// everybody else can by now.
     async fn renew_after<T>(&self, done: &Result<T>, since: Instant) {
         if !matches!(done, Err(StoreError::Unavailable { cause: Refusal::ReadOnly, .. })) {
             return;
@@ -182,7 +188,10 @@ impl Session {
     /// Changes the schema, however long that takes.
     pub async fn change_schema(&self, change: Change) -> Result<()> {
         let patience = MIGRATION_PATIENCE;
-        self.run_on(&self.writing, patience, move |conn| enclosed(conn, move |conn| schema::change(conn, change).boxed()).boxed()).await
+        self.run_on(&self.writing, patience, move |conn| {
+            enclosed(conn, move |conn| schema::change(conn, change).boxed()).boxed()
+        })
+        .await
     }
 
     /// Whether the schema is this program's.
@@ -201,7 +210,8 @@ async fn alone<T>(conn: &mut SqliteConnection, work: Arc<impl Work<T>>) -> Resul
     work(&mut Conn::Sqlite(conn)).await
 }
 
-/// Where the file is. One that is removed or replaced stays as it is for whoever has it open: what is written there is lost.
+/// Where the file is. One that is removed or replaced stays as it is for whoever has it open: what is written
+/// there is lost.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
@@ -245,8 +255,8 @@ fn explain(error: &sqlx::Error, way: &Way) -> Option<String> {
     Some(format!("{}: {remedy} ({})", way.database, told.message()))
 }
 
-/// Makes the file for its owner alone, or takes the rights of others away: it holds all payloads and answers. SQLite gives the files
-/// beside it the same mode. What cannot be done is left to the first use to tell.
+/// Makes the file for its owner alone, or takes the rights of others away: it holds all payloads and answers.
+/// SQLite gives the files beside it the same mode. What cannot be done is left to the first use to tell.
 fn keep_private(file: &Path) {
     // No file: a database in memory, or an address of SQLite's own kind.
     let name = file.to_string_lossy();

@@ -46,12 +46,23 @@ mod tests {
     #[test]
     fn what_the_state_of_the_file_forbids_is_told_from_what_rows_are() {
         use Refusal::{Full, Limit, Other, ReadOnly, Storage};
-        for (code, cause) in
-            [(13, Full), (8, ReadOnly), (1032, ReadOnly), (10, Storage), (778, Storage), (26, Storage), (7, Limit), (21, Other)]
-        {
+        for (code, cause) in [
+            (13, Full),
+            (8, ReadOnly),
+            (1032, ReadOnly),
+            (10, Storage),
+            (778, Storage),
+            (26, Storage),
+            (7, Limit),
+            (21, Other),
+        ] {
             assert_eq!(of_code(code, ""), Verdict::Refused(cause), "{code}");
         }
-        for driver in [sqlx::Error::InvalidSavePointStatement, sqlx::Error::BeginFailed, sqlx::Error::InvalidArgument("depth".into())] {
+        for driver in [
+            sqlx::Error::InvalidSavePointStatement,
+            sqlx::Error::BeginFailed,
+            sqlx::Error::InvalidArgument("depth".into()),
+        ] {
             assert!(verdict(&driver).spoils(), "{driver:?}");
         }
         assert_eq!(of_code(261, "database is locked"), Verdict::Again(Retry::LockWait));

@@ -1,11 +1,13 @@
 //! The one that writes: a thread with a queue in front of it.
 //!
-//! Promise: an operation is answered once it is on the disk, or undone. What waits while the thread is at work is written in one
-//! transaction, in the order of its coming, so that the disk is waited for once and not once for each; to each operation it is as if it
-//! had come after those before it. When one of them fails all are undone, and each is done alone: nobody fails for the sake of another.
+//! Promise: an operation is answered once it is on the disk, or undone. What waits while the thread is at
+//! work is written in one transaction, in the order of its coming, so that the disk is waited for once and
+//! not once for each; to each operation it is as if it had come after those before it. When one of them fails
+//! all are undone, and each is done alone: nobody fails for the sake of another.
 //!
-//! A thread of its own, because an operation goes to SQLite's thread and back with every statement: among the tasks of the runtime each
-//! of these steps would wait for whatever else is to be polled, with the file locked and everybody waiting.
+//! A thread of its own, because an operation goes to SQLite's thread and back with every statement: among the
+//! tasks of the runtime each of these steps would wait for whatever else is to be polled, with the file
+//! locked and everybody waiting.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +48,9 @@ impl Writer {
     pub fn start(pool: SqlitePool, longest_wait: Duration) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (entrance, operations) = mpsc::unbounded_channel();
-        thread::Builder::new().name("ledger".into()).spawn(move || runtime.block_on(serve(operations, pool, longest_wait)))?;
+        thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || runtime.block_on(serve(operations, pool, longest_wait)))?;
         Ok(Self(entrance))
     }
 
@@ -91,13 +95,15 @@ async fn serve(mut operations: mpsc::UnboundedReceiver<Operation>, pool: SqliteP
 /// One after the other, all or nothing.
 async fn transaction(pool: &SqlitePool, deeds: Arc<[Deed]>) -> Result<(), Fault> {
     let conn = pool.acquire().await?;
-    let done = attempt(conn, PATIENCE, verdict, move |conn| enclosed(conn, move |conn| in_order(conn, deeds)).boxed());
+    let done = attempt(conn, PATIENCE, verdict, move |conn| {
+        enclosed(conn, move |conn| in_order(conn, deeds)).boxed()
+    });
     // A panic is a mistake in one operation, and this thread is everybody's.
     AssertUnwindSafe(done).catch_unwind().await.unwrap_or_else(|_| Err(panicked().into()))
 }
 
-/// Runs it in a transaction. `IMMEDIATE`, because one that begins by reading is refused at its first write, without any wait, when
-/// another process has written meanwhile.
+/// Runs it in a transaction. `IMMEDIATE`, because one that begins by reading is refused at its first write,
+/// without any wait, when another process has written meanwhile.
 pub(super) async fn enclosed<T, F>(conn: &mut SqliteConnection, work: F) -> Result<T, Fault>
 where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
@@ -126,7 +132,8 @@ mod tests {
     use crate::store::Retry;
 
     async fn started(directory: &std::path::Path) -> (SqlitePool, Writer) {
-        let options = SqliteConnectOptions::new().filename(directory.join("ledger.db")).create_if_missing(true);
+        let options =
+            SqliteConnectOptions::new().filename(directory.join("ledger.db")).create_if_missing(true);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy_with(options);
         sqlx::query("CREATE TABLE done (number INTEGER)").execute(&pool).await.expect("a table");
         let writer = Writer::start(pool.clone(), Duration::from_secs(60)).expect("a thread");
@@ -172,7 +179,10 @@ mod tests {
             answers.push(other.await.expect("no panic here").ok());
         }
         assert_eq!(answers, [Some(1), None, Some(2), None, Some(3)]);
-        let done: Vec<i64> = sqlx::query_scalar("SELECT number FROM done ORDER BY number").fetch_all(&pool).await.expect("rows");
+        let done: Vec<i64> = sqlx::query_scalar("SELECT number FROM done ORDER BY number")
+            .fetch_all(&pool)
+            .await
+            .expect("rows");
         assert_eq!(done, [1, 2, 3], "each once, and nothing of those that failed");
     }
 }

@@ -6,7 +6,8 @@ use tasker::broker::envelope;
 use tasker::broker::wire::{decode_versioned, encode_command};
 use tasker::domain::WireVersion;
 
-// Whatever bytes are some items. What was read of them and is written again, in a list as well, reads as the same.
+// Whatever bytes are some items. What was read of them and is written again, in a list as well, reads as the
+// same.
 fuzz_target!(|bytes: &[u8]| {
     for item in envelope::items(&Bytes::copy_from_slice(bytes)) {
         let Ok((read, version)) = decode_versioned(&item) else { continue };

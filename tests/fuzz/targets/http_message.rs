@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use tasker::http_remote::notice::Notice;
 use tasker::http_remote::{answer, frame, order};
 
-// Whatever callers and workers get from the broker is read or refused; a notice that is written again reads as the same.
+// Whatever callers and workers get from the broker is read or refused; a notice that is written again reads
+// as the same.
 fuzz_target!(|bytes: &[u8]| {
     let Ok(frame) = frame::decode(&Bytes::copy_from_slice(bytes)) else { return };
     if let Ok(notice) = Notice::decode(&frame) {

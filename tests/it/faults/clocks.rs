@@ -24,7 +24,8 @@ fn year(fleet: &mut Fleet, name: &str) -> anyhow::Result<i32> {
 #[test]
 fn clocks_jump() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
-    let (api, endpoint) = (Shift::new(platform.home(), "api.clock")?, Shift::new(platform.home(), "endpoint.clock")?);
+    let (api, endpoint) =
+        (Shift::new(platform.home(), "api.clock")?, Shift::new(platform.home(), "endpoint.clock")?);
     let mut fleet = Fleet::new(platform)?;
     fleet.start_api("api1", &api.environment)?;
     fleet.start_api("api2", &[])?;
@@ -41,7 +42,10 @@ fn clocks_jump() -> anyhow::Result<()> {
         fleet.kill("api1")?;
         load_for(&mut fleet, &loader, 20)?;
         let there = year(&mut fleet, "api1")? - today;
-        ensure!(jump.signum() == i64::from(there.signum()), "api1 is {there} years from here after a jump of {jump} s");
+        ensure!(
+            jump.signum() == i64::from(there.signum()),
+            "api1 is {there} years from here after a jump of {jump} s"
+        );
     }
     let taken = loader.finish(&mut fleet)?;
     all_is_accounted_for(fleet, &taken)
@@ -61,11 +65,15 @@ struct Left {
 /// The attempts at a task that began, by the handlers' own account.
 fn attempts(fleet: &Fleet, id: &str) -> Vec<String> {
     let marked = fs::read_to_string(marks(fleet)).unwrap_or_default();
-    marked.lines().filter_map(|line| line.strip_prefix(id)).filter_map(|rest| rest.rsplit(' ').next().map(str::to_owned)).collect()
+    marked
+        .lines()
+        .filter_map(|line| line.strip_prefix(id))
+        .filter_map(|rest| rest.rsplit(' ').next().map(str::to_owned))
+        .collect()
 }
 
-/// An endpoint is killed and starts again when it is another year for it: it loses nothing of what it had, runs nothing twice and lets
-/// nothing wait for years.
+/// An endpoint is killed and starts again when it is another year for it: it loses nothing of what it had,
+/// runs nothing twice and lets nothing wait for years.
 #[test]
 fn an_endpoint_starts_again_in_another_year() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
@@ -102,16 +110,24 @@ fn an_endpoint_starts_again_in_another_year() -> anyhow::Result<()> {
             fleet.until("it is done", |fleet| {
                 let (_, body) = fleet.get(&format!("/{TYPE}/{id}"))?;
                 let response = &body["taskResponseList"][0];
-                let done = response["status"] == "FINISHED" && response["errnr"] == 0 && response["payload"] == answer;
+                let done = response["status"] == "FINISHED"
+                    && response["errnr"] == 0
+                    && response["payload"] == answer;
                 ensure!(done && body["task"]["status"] == "DONE", "{jump} s from here, what {what}: {body}");
                 Ok(())
             })?;
             let executed = attempts(&fleet, &id);
-            ensure!(executed == run, "{jump} s from here, what {what}, after {ran:?}: it executed {executed:?}");
+            ensure!(
+                executed == run,
+                "{jump} s from here, what {what}, after {ran:?}: it executed {executed:?}"
+            );
         }
         let year = year(&mut fleet, "console1")?;
         clock.set(0)?;
-        ensure!(i64::from(year - self::year(&mut fleet, "api1")?).signum() == jump.signum(), "it is {year} for console1");
+        ensure!(
+            i64::from(year - self::year(&mut fleet, "api1")?).signum() == jump.signum(),
+            "it is {year} for console1"
+        );
     }
     let url = fleet.urls().into_iter().next().context("there is no API process")?;
     fleet.platform.tasker(&["verify", "--ended", "--api", &url])?;
@@ -130,8 +146,8 @@ fn submitted(fleet: &Fleet, mut payload: Value) -> anyhow::Result<String> {
     Ok(answer["id"].as_str().with_context(|| answer.to_string())?.to_owned())
 }
 
-/// The database's clock is set under two API processes, forward and back again. Nobody is thought gone for that, so no task is frozen
-/// without anybody who must answer.
+/// The database's clock is set under two API processes, forward and back again. Nobody is thought gone for
+/// that, so no task is frozen without anybody who must answer.
 #[test]
 fn the_clock_of_the_database_is_set() -> anyhow::Result<()> {
     let mut platform = Platform::idle_private()?;
@@ -153,8 +169,13 @@ fn the_clock_of_the_database_is_set() -> anyhow::Result<()> {
             })?;
             submitted.push(answer["id"].as_str().with_context(|| answer.to_string())?.to_owned());
             if noticed.is_none() {
-                let heard = |name| anyhow::Ok(fleet.process(name)?.log().matches("the database's clock was set").count() >= times);
-                let all: Vec<bool> = ["api1", "api2"].into_iter().map(heard).collect::<anyhow::Result<_>>()?;
+                let heard = |name| {
+                    anyhow::Ok(
+                        fleet.process(name)?.log().matches("the database's clock was set").count() >= times,
+                    )
+                };
+                let all: Vec<bool> =
+                    ["api1", "api2"].into_iter().map(heard).collect::<anyhow::Result<_>>()?;
                 noticed = all.iter().all(|heard| *heard).then(Instant::now);
                 ensure!(
                     noticed.is_some() || set.elapsed() < Duration::from_secs(90),
@@ -174,7 +195,8 @@ fn the_clock_of_the_database_is_set() -> anyhow::Result<()> {
     crate::support::oracle::nothing_is_left(&mut fleet)
 }
 
-/// The clock of an endpoint's server is set forward and back under the endpoint. It is told, and nothing else comes of it.
+/// The clock of an endpoint's server is set forward and back under the endpoint. It is told, and nothing else
+/// comes of it.
 #[test]
 fn a_clock_that_is_off_is_told() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
@@ -183,7 +205,9 @@ fn a_clock_that_is_off_is_told() -> anyhow::Result<()> {
     fleet.start_api("api1", &[])?;
     fleet.start_endpoint("console1", &clock.environment)?;
     fleet.ready()?;
-    for (shift, trouble) in [(0, None), (300, Some("ahead of the database's")), (-300, Some("behind the database's")), (0, None)] {
+    for (shift, trouble) in
+        [(0, None), (300, Some("ahead of the database's")), (-300, Some("behind the database's")), (0, None)]
+    {
         clock.set(shift)?;
         fleet.until("the offsets are told", |fleet| {
             let (_, page) = fleet.get("/endpoints")?;
@@ -193,7 +217,11 @@ fn a_clock_that_is_off_is_told() -> anyhow::Result<()> {
                 let offset = endpoint["clock_offset_ms"].as_i64().context("it is not known yet")?;
                 ensure!((offset - shift * 1000).abs() < 30_000, "{shift}: {page}");
                 let told = endpoint["types"][0]["trouble"].as_str();
-                ensure!(told.is_some() == trouble.is_some() && told.unwrap_or_default().ends_with(trouble.unwrap_or_default()), "{page}");
+                ensure!(
+                    told.is_some() == trouble.is_some()
+                        && told.unwrap_or_default().ends_with(trouble.unwrap_or_default()),
+                    "{page}"
+                );
             }
             Ok(())
         })?;

@@ -1,8 +1,9 @@
 //! A RabbitMQ of three nodes loses one of them under load.
 //!
-//! The queues are classic ones: each lives on the node where it was declared, and nowhere else while that node is away. So
-//! losing the node of one endpoint's queue stops that endpoint, and losing the node of the responses stops every answer;
-//! tasks are taken all the time, and what could not be done goes on when the node is back.
+//! The queues are classic ones: each lives on the node where it was declared, and nowhere else while that
+//! node is away. So losing the node of one endpoint's queue stops that endpoint, and losing the node of the
+//! responses stops every answer; tasks are taken all the time, and what could not be done goes on when the
+//! node is back.
 
 use std::net::SocketAddr;
 
@@ -16,8 +17,12 @@ use crate::support::platform::Platform;
 #[test]
 fn a_cluster_loses_a_node() -> anyhow::Result<()> {
     let mut fleet = Fleet::new(Platform::idle_clustered(3)?)?;
-    let nodes: Vec<SocketAddr> = fleet.platform.nodes().iter().map(|node| ([127, 0, 0, 1], node.port()).into()).collect();
-    let links = nodes.iter().map(|node| fleet.platform.proxy_to(&format!("amqp://{node}"))).collect::<Result<Vec<_>, _>>()?;
+    let nodes: Vec<SocketAddr> =
+        fleet.platform.nodes().iter().map(|node| ([127, 0, 0, 1], node.port()).into()).collect();
+    let links = nodes
+        .iter()
+        .map(|node| fleet.platform.proxy_to(&format!("amqp://{node}")))
+        .collect::<Result<Vec<_>, _>>()?;
     let through = |node: usize| [(BROKER, links[node].address().port().to_string())];
     // First, so that the queues all share are on the first node.
     fleet.start_api("api1", &through(0))?;
@@ -40,8 +45,8 @@ fn a_cluster_loses_a_node() -> anyhow::Result<()> {
     fleet.ready()?;
     load_for(&mut fleet, &loader, 30)?;
 
-    // The node of the responses: tasks are taken, and answered when it is back. console1 keeps its link to a living node, which
-    // would confirm reports that no queue takes.
+    // The node of the responses: tasks are taken, and answered when it is back. console1 keeps its link to a
+    // living node, which would confirm reports that no queue takes.
     fleet.platform.nodes()[0].kill()?;
     links[0].lead_to(nodes[1]);
     links[2].lead_to(nodes[1]);
@@ -58,8 +63,13 @@ fn done_without(fleet: &mut Fleet, away: &str) -> anyhow::Result<()> {
     let newest = newest["tasks"][0]["start_time"].as_str().unwrap_or_default().to_owned();
     fleet.until("a task is done meanwhile", |fleet| {
         let (_, page) = fleet.get(&format!("/{TYPE}?status=DONE&limit=20"))?;
-        let done = |task: &serde_json::Value| task["start_time"].as_str().is_some_and(|start| start > newest.as_str());
-        ensure!(page["tasks"].as_array().is_some_and(|tasks| tasks.iter().any(done)), "{away} is away: {page}");
+        let done = |task: &serde_json::Value| {
+            task["start_time"].as_str().is_some_and(|start| start > newest.as_str())
+        };
+        ensure!(
+            page["tasks"].as_array().is_some_and(|tasks| tasks.iter().any(done)),
+            "{away} is away: {page}"
+        );
         Ok(())
     })
 }

@@ -16,7 +16,10 @@ fn with_small_journals() -> anyhow::Result<Fleet> {
     for name in ["api1", "api2"] {
         fleet.start_api(name, &[])?;
     }
-    let small = [("TASKER_ENDPOINT__JOURNAL_LIMIT", "1MiB".to_owned()), ("TASKER_ENDPOINT__OUTPUT_LIMIT", "1MiB".to_owned())];
+    let small = [
+        ("TASKER_ENDPOINT__JOURNAL_LIMIT", "1MiB".to_owned()),
+        ("TASKER_ENDPOINT__OUTPUT_LIMIT", "1MiB".to_owned()),
+    ];
     for name in ["console1", "console2"] {
         fleet.start_endpoint(name, &small)?;
     }
@@ -24,7 +27,8 @@ fn with_small_journals() -> anyhow::Result<Fleet> {
     Ok(fleet)
 }
 
-/// What the frozen process holds looks lost, so that the other one asks for it: of endpoints that have ended it long ago.
+/// What the frozen process holds looks lost, so that the other one asks for it: of endpoints that have ended
+/// it long ago.
 #[test]
 fn what_a_frozen_process_holds_is_asked_for_and_does_not_run_again() -> anyhow::Result<()> {
     let mut fleet = with_small_journals()?;
@@ -45,8 +49,9 @@ fn what_a_frozen_process_holds_is_asked_for_and_does_not_run_again() -> anyhow::
     all_is_accounted_for(fleet, &taken)
 }
 
-/// The presence that the frozen process holds is missing in the ledger, so that living workers look gone: their tasks must not be given to
-/// others. Each is frozen for twice the time after which a silent worker is gone.
+/// The presence that the frozen process holds is missing in the ledger, so that living workers look gone:
+/// their tasks must not be given to others. Each is frozen for twice the time after which a silent worker is
+/// gone.
 #[test]
 fn workers_keep_their_tasks_while_a_process_that_reads_presence_is_frozen() -> anyhow::Result<()> {
     let mut fleet = Fleet::with_workers(Platform::idle()?)?;

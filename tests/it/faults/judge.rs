@@ -25,17 +25,22 @@ fn the_judge_sees_what_is_wrong() -> anyhow::Result<()> {
         anyhow::Ok(())
     };
 
-    let first = marked.lines().find(|line| line.contains(" console")).context("no endpoint has marked anything")?;
+    let first =
+        marked.lines().find(|line| line.contains(" console")).context("no endpoint has marked anything")?;
     fs::write(&path, format!("{marked}{first}\n"))?;
     refused(&taken, "was executed more than once")?;
     fs::write(&path, marked.replace(&format!("{first}\n"), ""))?;
     refused(&taken, "did not run")?;
     fs::write(&path, format!("{marked}{} 9\n", first.rsplit_once(' ').context("a mark has an attempt")?.0))?;
     refused(&taken, "an attempt ran that is not recorded")?;
-    let by_worker = marked.lines().find(|line| line.contains(" worker")).context("no worker has marked anything")?;
+    let by_worker =
+        marked.lines().find(|line| line.contains(" worker")).context("no worker has marked anything")?;
     fs::write(&path, format!("{marked}{by_worker}\n"))?;
     refused(&taken, "was executed more than once by worker")?;
-    fs::write(&path, format!("{marked}{} 9\n", by_worker.rsplit_once(' ').context("a mark has an attempt")?.0))?;
+    fs::write(
+        &path,
+        format!("{marked}{} 9\n", by_worker.rsplit_once(' ').context("a mark has an attempt")?.0),
+    )?;
     refused(&taken, "an attempt ran that is not recorded, by worker")?;
     fs::write(&path, marked.replace(&format!("{by_worker}\n"), ""))?;
     refused(&taken, "did not run, only")?;

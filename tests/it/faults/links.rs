@@ -87,7 +87,8 @@ fn one_of_two_api_processes_loses_the_database() -> anyhow::Result<()> {
     let loader = Loader::start(&fleet, 30);
     load_for(&mut fleet, &loader, 20)?;
     link.refuse();
-    // Longer than three presence intervals: what the broker hands this process must not count as silence of endpoints.
+    // Longer than three presence intervals: what the broker hands this process must not count as silence of
+    // endpoints.
     fleet.pass(Duration::from_secs(8))?;
     link.pass();
     load_for(&mut fleet, &loader, 60)?;

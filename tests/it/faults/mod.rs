@@ -1,8 +1,9 @@
 //! Everything is broken, one thing at a time, while tasks keep coming; afterwards the whole ledger is judged.
 //!
-//! The promise: every task that was answered with 201 is in the ledger with every expected endpoint accounted for, and no
-//! attempt runs twice. `support/loader.rs` submits and remembers, `support/fleet.rs` starts again what was killed,
-//! `support/oracle.rs` judges. `cargo xtask soak` does the same at random for as long as one likes.
+//! The promise: every task that was answered with 201 is in the ledger with every expected endpoint accounted
+//! for, and no attempt runs twice. `support/loader.rs` submits and remembers, `support/fleet.rs` starts again
+//! what was killed, `support/oracle.rs` judges. `cargo xtask soak` does the same at random for as long as one
+//! likes.
 
 mod clocks;
 mod cluster;

@@ -18,13 +18,15 @@ use crate::support::loader::{Loader, Taken, marks};
 use crate::support::platform::Platform;
 
 /// Between which steps an API process can be killed that has work queues and schedules.
-const QUEUE_FAILPOINTS: [Failpoint; 3] = [failpoint::DISPATCHER_GIVEN, failpoint::SUCCESSORS_QUEUED, failpoint::SCHEDULER_SUBMITTED];
+const QUEUE_FAILPOINTS: [Failpoint; 3] =
+    [failpoint::DISPATCHER_GIVEN, failpoint::SUCCESSORS_QUEUED, failpoint::SCHEDULER_SUBMITTED];
 
 /// Between which steps an API process can be killed that moves requests on.
 const REQUEST_FAILPOINTS: [Failpoint; 1] = [failpoint::ADVANCER_MOVED];
 
 /// Between which steps an API process can be killed that moves rollouts on.
-const ROLLOUT_FAILPOINTS: [Failpoint; 3] = [failpoint::ROLLOUT_DECIDED, failpoint::ROLLOUT_COMMITTED, failpoint::ROLLOUT_PUBLISHED];
+const ROLLOUT_FAILPOINTS: [Failpoint; 3] =
+    [failpoint::ROLLOUT_DECIDED, failpoint::ROLLOUT_COMMITTED, failpoint::ROLLOUT_PUBLISHED];
 
 /// Between which steps one can be killed that takes tasks of a rollout back.
 const WITHDRAWAL_FAILPOINTS: [Failpoint; 1] = [failpoint::ROLLOUT_WITHDRAWN];
@@ -34,8 +36,12 @@ const AFTER: &str = "after";
 
 #[test]
 fn every_failpoint_ends_a_process_in_a_test() {
-    let killed =
-        API_FAILPOINTS.iter().chain(&ENDPOINT_FAILPOINTS).chain(&QUEUE_FAILPOINTS).chain(&REQUEST_FAILPOINTS).chain(&ROLLOUT_FAILPOINTS);
+    let killed = API_FAILPOINTS
+        .iter()
+        .chain(&ENDPOINT_FAILPOINTS)
+        .chain(&QUEUE_FAILPOINTS)
+        .chain(&REQUEST_FAILPOINTS)
+        .chain(&ROLLOUT_FAILPOINTS);
     let killed = killed.chain(&WITHDRAWAL_FAILPOINTS);
     let killed: BTreeSet<&str> = killed.map(|point| point.name()).collect();
     let missed = failpoint::ALL.iter().filter(|point| !killed.contains(point.name()));
@@ -44,7 +50,12 @@ fn every_failpoint_ends_a_process_in_a_test() {
 }
 
 /// Gives a process a life for each of the failpoints, and again, so that it dies at one of these times.
-fn dies_at_each_of(fleet: &mut Fleet, name: &str, failpoints: &[Failpoint], times: [u32; 2]) -> anyhow::Result<()> {
+fn dies_at_each_of(
+    fleet: &mut Fleet,
+    name: &str,
+    failpoints: &[Failpoint],
+    times: [u32; 2],
+) -> anyhow::Result<()> {
     let deaths = times.into_iter().flat_map(|time| failpoints.iter().map(move |point| (*point, time)));
     fleet.arm(name, deaths)?;
     fleet.until_lives_are_spent()
@@ -70,15 +81,18 @@ fn an_endpoint_dies_between_every_two_steps() -> anyhow::Result<()> {
     dies_under_load("console1", &ENDPOINT_FAILPOINTS)
 }
 
-/// Tasks come from clients and, each second, from a schedule; a limit makes all of them wait for the dispatcher, and each has a
-/// successor. There must be one task for each second, and one successor for each task.
+/// Tasks come from clients and, each second, from a schedule; a limit makes all of them wait for the
+/// dispatcher, and each has a successor. There must be one task for each second, and one successor for each
+/// task.
 #[test]
 fn an_api_process_dies_between_every_two_steps_of_a_queue() -> anyhow::Result<()> {
-    let limited = json!({"name": QUEUE, "delivery": "queue", "attempts": 100, "max_running": 4, "then": AFTER});
+    let limited =
+        json!({"name": QUEUE, "delivery": "queue", "attempts": 100, "max_running": 4, "then": AFTER});
     let after = json!({"name": AFTER, "delivery": "queue", "attempts": 100});
     let fleet = Fleet::with_queues(Platform::idle()?, vec![limited, after])?;
     let payload = json!({"seconds": 0, "mark": marks(&fleet)}).to_string();
-    let tick = json!({"name": "tick", "type": QUEUE, "cron": "* * * * * *", "missed": "all", "payload": payload});
+    let tick =
+        json!({"name": "tick", "type": QUEUE, "cron": "* * * * * *", "missed": "all", "payload": payload});
     let schedule = |fleet: &Fleet, schedules: Value| {
         fleet.configure(|config| {
             config["schedules"] = schedules;
@@ -137,7 +151,10 @@ fn an_api_process_dies_between_every_two_steps_of_requests() -> anyhow::Result<(
         let steps = r#"[{"name": "1", "jobs": ["first"]}, {"name": "2", "jobs": ["a", "b", "c"]}, {"name": "3", "jobs": ["last"]}]"#;
         let row = |at: usize| format!("('r{at}', 'x', 'go', '{{}}', '{steps}')");
         let rows: Vec<String> = (from..from + REQUESTS).map(row).collect();
-        format!("INSERT INTO requests (token, request_token, action, params, steps) VALUES {}", rows.join(", "))
+        format!(
+            "INSERT INTO requests (token, request_token, action, params, steps) VALUES {}",
+            rows.join(", ")
+        )
     };
     produce(&fleet, insert(0))?;
     dies_at_each_of(&mut fleet, "api1", &REQUEST_FAILPOINTS, [3, 1])?;
@@ -149,8 +166,11 @@ fn an_api_process_dies_between_every_two_steps_of_requests() -> anyhow::Result<(
     }
     produce(&fleet, insert(REQUESTS))?;
     fleet.ready()?;
-    let database =
-        tasker::config::Database { verbose: false, uri: tasker::config::Secret::new(fleet.platform.database()), max_connections: 2 };
+    let database = tasker::config::Database {
+        verbose: false,
+        uri: tasker::config::Secret::new(fleet.platform.database()),
+        max_connections: 2,
+    };
     let store = fleet.platform.block_on(async { tasker::store::open(&database) })?;
     let mut taken = BTreeMap::new();
     for at in 0..2 * REQUESTS {
@@ -184,8 +204,12 @@ fn scheduled(fleet: &Fleet) -> anyhow::Result<BTreeMap<String, Taken>> {
         ensure!(seconds.insert(time.timestamp()), "two tasks for {time}");
         taken.insert(identifier.to_owned(), performed_by_worker(task)?);
     }
-    let (first, last) = (seconds.first().context("the schedule submitted nothing")?, seconds.last().context("no last")?);
-    ensure!(i64::try_from(seconds.len())? == last - first + 1, "a second from {first} to {last} has no task: {seconds:?}");
+    let (first, last) =
+        (seconds.first().context("the schedule submitted nothing")?, seconds.last().context("no last")?);
+    ensure!(
+        i64::try_from(seconds.len())? == last - first + 1,
+        "a second from {first} to {last} has no task: {seconds:?}"
+    );
     Ok(taken)
 }
 
@@ -223,8 +247,9 @@ fn endpoints_die_at_any_time() -> anyhow::Result<()> {
     killed_at_random(&["console1", "console2"], 4)
 }
 
-/// A process dies before it tells endpoints of withdrawals. An endpoint is frozen now and then: otherwise it would have received most tasks by
-/// the time that their rollout pauses. It is thawed before its silence counts.
+/// A process dies before it tells endpoints of withdrawals. An endpoint is frozen now and then: otherwise it
+/// would have received most tasks by the time that their rollout pauses. It is thawed before its silence
+/// counts.
 fn dies_when_it_withdraws(fleet: &mut Fleet) -> anyhow::Result<()> {
     fleet.arm("api1", [2, 1].map(|time| (WITHDRAWAL_FAILPOINTS[0], time)))?;
     fleet.tend()?;
@@ -240,8 +265,9 @@ fn dies_when_it_withdraws(fleet: &mut Fleet) -> anyhow::Result<()> {
     fleet.until_lives_are_spent()
 }
 
-/// Rollouts of two waves each over the endpoints, one after the other for as long as a process is to die. Some are paused at once, so that what
-/// was just sent is taken back. Each must be done, and each endpoint has run its task once, however often the process dies that moves them.
+/// Rollouts of two waves each over the endpoints, one after the other for as long as a process is to die.
+/// Some are paused at once, so that what was just sent is taken back. Each must be done, and each endpoint
+/// has run its task once, however often the process dies that moves them.
 #[test]
 fn an_api_process_dies_between_every_two_steps_of_rollouts() -> anyhow::Result<()> {
     let mut fleet = Fleet::usual(Platform::idle()?)?;
@@ -267,7 +293,8 @@ fn an_api_process_dies_between_every_two_steps_of_rollouts() -> anyhow::Result<(
                 for url in &urls {
                     let answer = http.post(format!("{url}/rollouts")).json(&document).send().await;
                     if answer.is_ok_and(|answer| answer.status().is_success()) {
-                        // It can be paused as soon as it runs. What a death takes of this is made up for below.
+                        // It can be paused as soon as it runs. What a death takes of this is made up for
+                        // below.
                         for _ in 0..20 {
                             if count % 2 == 0 || act(url, count, "pause").await.is_none_or(|status| status.is_success()) {
                                 break;
@@ -290,7 +317,8 @@ fn an_api_process_dies_between_every_two_steps_of_rollouts() -> anyhow::Result<(
             Ok(count)
         })
     });
-    let died = dies_at_each_of(&mut fleet, "api1", &ROLLOUT_FAILPOINTS, [2, 1]).and_then(|()| dies_when_it_withdraws(&mut fleet));
+    let died = dies_at_each_of(&mut fleet, "api1", &ROLLOUT_FAILPOINTS, [2, 1])
+        .and_then(|()| dies_when_it_withdraws(&mut fleet));
     stop.cancel();
     let count = submitter.join().map_err(|_| anyhow::anyhow!("the submitter panicked"))??;
     died?;

@@ -10,7 +10,8 @@ use crate::support::fleet::Fleet;
 use crate::support::loader::Loader;
 use crate::support::platform::Platform;
 
-/// Refuses from one statement to the other, twice: once the sessions of that time are ended afterwards, once they are left to themselves.
+/// Refuses from one statement to the other, twice: once the sessions of that time are ended afterwards, once
+/// they are left to themselves.
 fn refuses_between(begin: &str, end: &str) -> anyhow::Result<()> {
     let mut fleet = Fleet::usual(Platform::idle_private()?)?;
     let loader = Loader::start(&fleet, 30);
@@ -58,13 +59,21 @@ fn answers_outlive_a_database_that_is_read_only() -> anyhow::Result<()> {
     platform.until("the end of the task cannot be written", |_| {
         let log = log()?;
         ensure!(!log.contains("dead exchange"), "{log}");
-        ensure!(log.lines().any(|line| line.contains("the broker keeps the messages") && line.contains("responses")), "{log}");
+        ensure!(
+            log.lines()
+                .any(|line| line.contains("the broker keeps the messages") && line.contains("responses")),
+            "{log}"
+        );
         Ok(())
     })?;
     platform.sql(&["SET GLOBAL TRANSACTION READ WRITE"])?;
     let begun = std::time::Instant::now();
     platform.task("worker", &identifier, "DONE")?;
-    ensure!(begun.elapsed() < Duration::from_secs(60), "only after it was asked for anew: {:?}", begun.elapsed());
+    ensure!(
+        begun.elapsed() < Duration::from_secs(60),
+        "only after it was asked for anew: {:?}",
+        begun.elapsed()
+    );
     let log = log()?;
     ensure!(!log.contains("dead exchange"), "{log}");
     Ok(())

@@ -1,4 +1,5 @@
-//! Every message is delivered several times more and in any order, while tasks run and again after they ended.
+//! Every message is delivered several times more and in any order, while tasks run and again after they
+//! ended.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! The servers themselves are killed while tasks run, and with RabbitMQ everything it had not on disk; and RabbitMQ runs out of memory.
+//! The servers themselves are killed while tasks run, and with RabbitMQ everything it had not on disk; and
+//! RabbitMQ runs out of memory.
 
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ fn a_broker_that_freezes_makes_nobody_go() -> anyhow::Result<()> {
     for _ in 0..2 {
         load_for(&mut fleet, &loader, 60)?;
         fleet.platform.servers().0.pause()?;
-        // Twice as long as an endpoint of this platform may be silent, and too short for a link to be given up.
+        // Twice as long as an endpoint of this platform may be silent, and too short for a link to be given
+        // up.
         fleet.pass(Duration::from_secs(6))?;
         fleet.platform.servers().0.resume()?;
     }

@@ -9,7 +9,8 @@ use crate::support::fleet::Fleet;
 use crate::support::loader::Loader;
 use crate::support::platform::Platform;
 
-/// A terminal that is closed, a logrotate that means another program: nothing runs on unwatched, and nothing twice.
+/// A terminal that is closed, a logrotate that means another program: nothing runs on unwatched, and nothing
+/// twice.
 #[test]
 fn a_hang_up_costs_nothing() -> anyhow::Result<()> {
     let mut fleet = Fleet::with_workers(Platform::idle()?)?;

@@ -22,7 +22,8 @@ async fn work_goes_on_while_the_server_is_away() -> Result<()> {
     rig.server.answers(|_| None);
     until("all updates", async || Ok((rig.farm.count_updates().await? == 0).then_some(()))).await?;
     for number in 1..=5 {
-        let told: Vec<_> = rig.server.updates().into_iter().filter(|update| update["task_id"] == id(number)).collect();
+        let told: Vec<_> =
+            rig.server.updates().into_iter().filter(|update| update["task_id"] == id(number)).collect();
         let last = told.iter().rev().take(3).map(|update| update["task_status"].clone()).collect::<Vec<_>>();
         ensure!(last == [json!("completed"), json!(null), json!("active")], "{last:?}");
     }

@@ -33,7 +33,13 @@ impl Manager {
         write_settings(home.path(), &format!("listen: 127.0.0.1:{}\n{settings}", port.number()))?;
         let process = launch(&home, &environment)?;
         let scheme = if settings.contains("tlscert") { "https" } else { "http" };
-        Ok(Self { url: format!("{scheme}://127.0.0.1:{}", port.number()), home, process, environment, _port: port })
+        Ok(Self {
+            url: format!("{scheme}://127.0.0.1:{}", port.number()),
+            home,
+            process,
+            environment,
+            _port: port,
+        })
     }
 
     /// Ends it at once, as a crash would.
@@ -80,9 +86,14 @@ pub fn tasker(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 fn launch(home: &Home, environment: &[(&'static str, String)]) -> Result<Process> {
-    let greetings = || std::fs::read_to_string(home.join("manager.log")).map_or(0, |log| log.matches(" listens on ").count());
+    let greetings = || {
+        std::fs::read_to_string(home.join("manager.log")).map_or(0, |log| log.matches(" listens on ").count())
+    };
     let before = greetings();
-    let mut process = home.start("manager", tasker(home.path(), &["flamenco-manager", "-verbose"]).envs(environment.iter().cloned()))?;
+    let mut process = home.start(
+        "manager",
+        tasker(home.path(), &["flamenco-manager", "-verbose"]).envs(environment.iter().cloned()),
+    )?;
     process.ready(PATIENCE, || {
         ensure!(greetings() > before, "it has not said where it listens");
         Ok(())

@@ -1,5 +1,5 @@
-//! The Flamenco Manager against a scripted Flamenco Server and scripted workers. Tests begin with the number of what they check in the list of
-//! what a manager must do; some check several.
+//! The Flamenco Manager against a scripted Flamenco Server and scripted workers. Tests begin with the number
+//! of what they check in the list of what a manager must do; some check several.
 
 mod bodies;
 mod faults;

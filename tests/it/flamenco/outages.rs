@@ -35,8 +35,13 @@ async fn the_database_is_away_and_comes_back() -> Result<()> {
     let (ledger, server) = (Ledger::on_mysql().await?, Server::start().await?);
     let target: reqwest::Url = ledger.uri.parse()?;
     let proxy = Proxy::to(([127, 0, 0, 1], target.port().context("a port")?).into()).await;
-    let uri = ledger.uri.replace(&format!(":{}", target.port().context("a port")?), &format!(":{}", proxy.address().port()));
-    let manager = Manager::start(&format!("flamenco: {}\ndatabase_url: {uri}\ntask_update_push_max_interval: 0s", server.url))?;
+    let uri = ledger
+        .uri
+        .replace(&format!(":{}", target.port().context("a port")?), &format!(":{}", proxy.address().port()));
+    let manager = Manager::start(&format!(
+        "flamenco: {}\ndatabase_url: {uri}\ntask_update_push_max_interval: 0s",
+        server.url
+    ))?;
     let farm = Farm::new(ledger.store.clone());
     farm.download(&[known_task(1), known_task(2)]).await?;
     let worker = register(&manager.url, "a", &["sleep"]).await?;
@@ -52,19 +57,28 @@ async fn the_database_is_away_and_comes_back() -> Result<()> {
         ensure!(in_time(send_get(&manager.url)).await?.0 == 500);
         proxy.pass();
         let activity = format!("round {round}");
-        until("the database", async || Ok((worker.update(1, &json!({"activity": activity})).await? == 204).then_some(()))).await?;
+        until("the database", async || {
+            Ok((worker.update(1, &json!({"activity": activity})).await? == 204).then_some(()))
+        })
+        .await?;
         server.until_update("what was said then", |update| update["activity"] == activity.as_str()).await?;
     }
     worker.reports(1, "completed").await?;
     worker.performs(2).await?;
     until("all updates", async || Ok((farm.count_updates().await? == 0).then_some(()))).await?;
     for number in [1, 2] {
-        let mut told = server.updates().into_iter().filter(|update| update["task_id"] == id(number) && update.get("task_status").is_some());
+        let mut told = server
+            .updates()
+            .into_iter()
+            .filter(|update| update["task_id"] == id(number) && update.get("task_status").is_some());
         ensure!(told.next().context("a first")?["task_status"] == "active");
         ensure!(told.next_back().context("a last")?["task_status"] == "completed");
     }
     let log = manager.log()?;
-    ensure!(log.contains("the manager cannot use its database") || log.contains("could not be answered"), "{log}");
+    ensure!(
+        log.contains("the manager cannot use its database") || log.contains("could not be answered"),
+        "{log}"
+    );
     ensure!(!log.contains("panicked"), "{log}");
     drop(manager);
     ledger.drop().await
@@ -76,7 +90,10 @@ async fn perform(worker: &Worker) -> Result<()> {
     ensure!(status == 200, "{status} {body}");
     let path = format!("tasks/{}/update", body["_id"].as_str().context("an id")?);
     let log = "a line of the log\n".repeat(200);
-    for report in [json!({"activity": "rendering", "log": log}), json!({"activity": "done", "task_status": "completed"})] {
+    for report in [
+        json!({"activity": "rendering", "log": log}),
+        json!({"activity": "done", "task_status": "completed"}),
+    ] {
         let (status, body) = in_time(worker.post(&path, &report)).await?;
         ensure!(status == 204, "{status} {body}");
     }
@@ -94,13 +111,19 @@ async fn the_server_is_away_for_an_hour() -> Result<()> {
     let body = json!({"depsgraph": tasks});
     server.answers(move |asked| (asked.call() == "depsgraph").then(|| Answer::json(&body)));
     let database = format!("sqlite://{}", home.join("flamenco-manager.sqlite").display());
-    let settings =
-        format!("flamenco: {}\ntask_update_push_max_count: 500\ndownload_task_sleep: 1h\ndownload_task_recheck_throttle: -1s", server.url);
+    let settings = format!(
+        "flamenco: {}\ntask_update_push_max_count: 500\ndownload_task_sleep: 1h\ndownload_task_recheck_throttle: -1s",
+        server.url
+    );
     let manager = Manager::start_in(home, &settings, clock.environment.clone())?;
     let farm = Farm::new(store_at(&database).await?);
-    until("the tasks", async || Ok((farm.count_tasks().await? == u64::from(WORKERS * EACH)).then_some(()))).await?;
+    until("the tasks", async || Ok((farm.count_tasks().await? == u64::from(WORKERS * EACH)).then_some(())))
+        .await?;
     let url = manager.url.as_str();
-    let workers = try_join_all((0..WORKERS).map(|number| async move { register(url, &format!("w{number}"), &["sleep"]).await })).await?;
+    let workers = try_join_all(
+        (0..WORKERS).map(|number| async move { register(url, &format!("w{number}"), &["sleep"]).await }),
+    )
+    .await?;
     let perform_each = async |times: u32| {
         try_join_all(workers.iter().map(|worker| async move {
             for _ in 0..times {
@@ -137,19 +160,26 @@ async fn the_server_is_away_for_an_hour() -> Result<()> {
     let refused = server.asked("task-update-batch").len();
     server.answers(|_| None);
     until("all updates", async || Ok((farm.count_updates().await? == 0).then_some(()))).await?;
-    let pushed: Vec<Vec<Value>> =
-        server.asked("task-update-batch")[refused..].iter().map(|push| push.json().as_array().cloned().unwrap_or_default()).collect();
+    let pushed: Vec<Vec<Value>> = server.asked("task-update-batch")[refused..]
+        .iter()
+        .map(|push| push.json().as_array().cloned().unwrap_or_default())
+        .collect();
     ensure!(pushed.iter().all(|push| push.len() <= 500));
     let mut told: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut times = Vec::new();
     for update in pushed.into_iter().flatten() {
         times.push(DateTime::parse_from_rfc3339(update["received_on_manager"].as_str().context("a time")?)?);
-        told.entry(update["task_id"].as_str().context("a task")?.to_owned()).or_default().push(update["task_status"].clone());
+        told.entry(update["task_id"].as_str().context("a task")?.to_owned())
+            .or_default()
+            .push(update["task_status"].clone());
     }
     ensure!(times.last().context("a last")?.signed_duration_since(times[0]).num_seconds() >= 3600);
     ensure!(told.len() == (WORKERS * EACH) as usize);
     for (task, statuses) in told {
-        ensure!(statuses == [json!("active"), Value::Null, Value::Null, json!("completed")], "{task}: {statuses:?}");
+        ensure!(
+            statuses == [json!("active"), Value::Null, Value::Null, json!("completed")],
+            "{task}: {statuses:?}"
+        );
     }
     let peak = manager.peak_mib()?;
     ensure!(peak < 100, "{peak} MiB at the end");
@@ -161,7 +191,9 @@ async fn it_stops_while_the_server_hangs_and_keeps_what_was_not_taken() -> Resul
     let server = Server::start().await?;
     server.answers(|_| Some(Answer { after: Duration::from_secs(3600), ..Answer::empty(204) }));
     let mut manager = Manager::start(&format!("flamenco: {}", server.url))?;
-    let farm = Farm::new(store_at(&format!("sqlite://{}", manager.home.join("flamenco-manager.sqlite").display())).await?);
+    let farm = Farm::new(
+        store_at(&format!("sqlite://{}", manager.home.join("flamenco-manager.sqlite").display())).await?,
+    );
     farm.download(&[known_task(1)]).await?;
     let worker = register(&manager.url, "a", &["sleep"]).await?;
     worker.gets(1).await?;
@@ -172,7 +204,11 @@ async fn it_stops_while_the_server_hangs_and_keeps_what_was_not_taken() -> Resul
     manager.restart()?;
     worker.reports(1, "completed").await?;
     until("all updates", async || Ok((farm.count_updates().await? == 0).then_some(()))).await?;
-    let told: Vec<_> = server.updates().into_iter().filter_map(|update| update["task_status"].as_str().map(str::to_owned)).collect();
+    let told: Vec<_> = server
+        .updates()
+        .into_iter()
+        .filter_map(|update| update["task_status"].as_str().map(str::to_owned))
+        .collect();
     ensure!(told == ["active", "completed"], "{told:?}");
     Ok(())
 }

@@ -13,13 +13,25 @@ async fn people_see_workers_queue_and_backlog() -> Result<()> {
     rig.tasks(&[task(1, &json!({}))]).await?;
     worker.gets(1).await?;
     let (status, page) = send(reqwest_client().get(&rig.url)).await?;
-    ensure!(status == 200 && page.contains("&lt;node&gt;") && !page.contains("<node>") && page.contains("2 workers, 1 tasks"), "{page}");
+    ensure!(
+        status == 200
+            && page.contains("&lt;node&gt;")
+            && !page.contains("<node>")
+            && page.contains("2 workers, 1 tasks"),
+        "{page}"
+    );
     ensure!(!page.contains("<script"));
     let answer = reqwest_client().get(format!("{}/as-json", rig.url)).send().await?;
     ensure!(answer.headers()["cache-control"] == "no-cache");
     let report: Value = serde_json::from_str(&answer.text().await?)?;
-    ensure!(report["nr_of_workers"] == 2 && report["nr_of_tasks"] == 1 && report["upstream_queue_size"].is_u64(), "{report}");
-    ensure!(report["workers"][0]["nickname"] == "<node>" && report["workers"][0]["blacklist"] == json!([]), "{report}");
+    ensure!(
+        report["nr_of_workers"] == 2 && report["nr_of_tasks"] == 1 && report["upstream_queue_size"].is_u64(),
+        "{report}"
+    );
+    ensure!(
+        report["workers"][0]["nickname"] == "<node>" && report["workers"][0]["blacklist"] == json!([]),
+        "{report}"
+    );
     ensure!(report["manager_mode"] == "production" && report["server"]["url"] == rig.server.url, "{report}");
     Ok(())
 }
@@ -28,14 +40,20 @@ async fn people_see_workers_queue_and_backlog() -> Result<()> {
 async fn people_act_on_workers() -> Result<()> {
     let rig = Rig::start().await?;
     let worker = rig.worker("a", &["sleep"]).await?;
-    for (form, expected) in [("action=dance", 400), ("", 400), ("action=ack-timeout", 400), ("action=shutdown&lazy=true", 204)] {
+    for (form, expected) in
+        [("action=dance", 400), ("", 400), ("action=ack-timeout", 400), ("action=shutdown&lazy=true", 204)]
+    {
         ensure!(rig.action(&worker, form).await? == expected, "{form}");
     }
     let nobody = super::rig::Worker { id: super::rig::id(1), ..worker.clone() };
     ensure!(rig.action(&nobody, "action=shutdown").await? == 404);
-    ensure!(rig.action(&super::rig::Worker { id: "x".into(), ..worker.clone() }, "action=shutdown").await? == 400);
+    ensure!(
+        rig.action(&super::rig::Worker { id: "x".into(), ..worker.clone() }, "action=shutdown").await? == 400
+    );
     // A page of somebody else's cannot.
-    let request = reqwest_client().post(format!("{}/worker-action/{}", rig.url, worker.id)).header("Origin", "http://evil.example");
+    let request = reqwest_client()
+        .post(format!("{}/worker-action/{}", rig.url, worker.id))
+        .header("Origin", "http://evil.example");
     ensure!(send(request.body("action=forget-worker")).await?.0 == 403);
     let record = rig.record(&worker).await?;
     ensure!(record.lazy && record.requested == Some(tasker::farm::Request::Shutdown));
@@ -54,12 +72,21 @@ async fn a_worker_in_test_mode_gets_a_test_job() -> Result<()> {
     ensure!(worker.post_nothing("ack-status-change/testing").await?.0 == 204);
     ensure!(rig.action(&worker, "action=send-test-job").await? == 200);
     let (status, task) = worker.ask().await?;
-    ensure!(status == 200 && task["task_type"] == "test-blender-render" && task["job_type"] == "manager-local", "{status} {task}");
+    ensure!(
+        status == 200 && task["task_type"] == "test-blender-render" && task["job_type"] == "manager-local",
+        "{status} {task}"
+    );
     let command = task["commands"][1]["settings"]["cmd"].as_str().unwrap_or_default().to_owned();
-    ensure!(task["commands"][1]["name"] == "exec" && command.starts_with("/opt/blender --background"), "{command}");
+    ensure!(
+        task["commands"][1]["name"] == "exec" && command.starts_with("/opt/blender --background"),
+        "{command}"
+    );
     let path = format!("tasks/{}/update", task["_id"].as_str().unwrap_or_default());
     ensure!(worker.post(&path, &json!({"task_status": "completed", "log": "rendered"})).await?.0 == 204);
-    ensure!(worker.ask().await?.0 == 204 && rig.farm.count_updates().await? == 0, "the Server knows nothing of it");
+    ensure!(
+        worker.ask().await?.0 == 204 && rig.farm.count_updates().await? == 0,
+        "the Server knows nothing of it"
+    );
     Ok(())
 }
 

@@ -16,7 +16,9 @@ use super::scheduling::known_task;
 use super::server::Server;
 
 async fn farm(directory: &Path) -> Result<Farm> {
-    Ok(Farm::new(store_at(&format!("sqlite://{}", directory.join("flamenco-manager.sqlite").display())).await?))
+    Ok(Farm::new(
+        store_at(&format!("sqlite://{}", directory.join("flamenco-manager.sqlite").display())).await?,
+    ))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,11 +28,17 @@ async fn c39_cleanslate_and_purgequeue() -> Result<()> {
     let farm = farm(directory.path()).await?;
     farm.download(&[known_task(1)]).await?;
     farm.set_note("depsgraph-last-modified", "then").await?;
-    let worker = tasker::farm::Worker::new("5e90d0000000000000000d01".parse()?, "a".into(), "linux".into(), vec!["sleep".into()]);
+    let worker = tasker::farm::Worker::new(
+        "5e90d0000000000000000d01".parse()?,
+        "a".into(),
+        "linux".into(),
+        vec!["sleep".into()],
+    );
     farm.register(&worker, b"hash").await?;
     farm.cancel(&["5e90d0000000000000000d09".parse()?], tasker::clock::Clock::system().now()).await?;
     let confirmed = |arguments: &[&str]| -> Result<String> {
-        let mut process = tasker(directory.path(), arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut process =
+            tasker(directory.path(), arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         process.stdin.take().context("its input")?.write_all(b"\n")?;
         let output = process.wait_with_output()?;
         ensure!(output.status.success(), "{arguments:?}: {}", output.status);
@@ -66,9 +74,11 @@ async fn a_manager_that_is_killed_goes_on_with_what_it_had() -> Result<()> {
     // The commands look at the same database.
     let said = String::from_utf8(tasker(manager.home.path(), &["flamenco", "workers"]).output()?.stdout)?;
     ensure!(said.contains("awake") && said.contains(" a "), "{said}");
-    let said = String::from_utf8(tasker(manager.home.path(), &["flamenco", "tasks", "--json"]).output()?.stdout)?;
+    let said =
+        String::from_utf8(tasker(manager.home.path(), &["flamenco", "tasks", "--json"]).output()?.stdout)?;
     ensure!(serde_json::from_str::<Value>(&said)?["tasks"][0]["status"] == "completed", "{said}");
-    let output = tasker(manager.home.path(), &["flamenco", "set-status", "a", "asleep", "--lazy"]).output()?;
+    let output =
+        tasker(manager.home.path(), &["flamenco", "set-status", "a", "asleep", "--lazy"]).output()?;
     ensure!(output.status.success() && worker.ask().await?.0 == 423);
     let output = tasker(manager.home.path(), &["flamenco", "set-status", "nobody", "asleep"]).output()?;
     ensure!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("nobody"));
@@ -80,13 +90,17 @@ fn says_what_its_file_lacks() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let output = tasker(directory.path(), &["flamenco-manager"]).output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(!output.status.success() && said.contains("flamenco-manager.yaml") && said.contains("--config"), "{said}");
+    ensure!(
+        !output.status.success() && said.contains("flamenco-manager.yaml") && said.contains("--config"),
+        "{said}"
+    );
     Ok(())
 }
 
 #[test]
 fn the_example_can_be_read() -> Result<()> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples/flamenco/flamenco-manager.yaml");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("config/examples/flamenco/flamenco-manager.yaml");
     let settings = Settings::read(&path)?;
     ensure!(settings.warnings.is_empty(), "{:?}", settings.warnings);
     Ok(())

@@ -40,7 +40,10 @@ pub fn task(number: u32, more: &Value) -> Value {
 }
 
 /// Waits for something that has to come.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+pub async fn until<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let end = tokio::time::Instant::now() + Duration::from_secs(180);
     loop {
         if let Some(found) = look().await? {
@@ -117,7 +120,8 @@ impl Rig {
     pub async fn tasks(&self, tasks: &[Value]) -> anyhow::Result<()> {
         let tasks = tasks.to_vec();
         let body = json!({"depsgraph": tasks});
-        self.server.answers(move |asked| (asked.call() == "depsgraph").then(|| super::server::Answer::json(&body)));
+        self.server
+            .answers(move |asked| (asked.call() == "depsgraph").then(|| super::server::Answer::json(&body)));
         self.kick().await?;
         // They are kept in their order, a few hundred at a time.
         let (first, last) = (tasks.first().context("tasks")?, tasks.last().context("tasks")?);
@@ -171,12 +175,18 @@ impl Rig {
 
     /// The file with the log of a task.
     pub fn log(&self, number: u32) -> PathBuf {
-        self.directory.path().join("logs").join(format!("job-{}", &JOB[..4])).join(JOB).join(format!("task-{}.txt", id(number)))
+        self.directory
+            .path()
+            .join("logs")
+            .join(format!("job-{}", &JOB[..4]))
+            .join(JOB)
+            .join(format!("task-{}.txt", id(number)))
     }
 
     /// Acts on a worker as people do.
     pub async fn action(&self, worker: &Worker, form: &str) -> anyhow::Result<u16> {
-        let request = reqwest_client().post(format!("{}/worker-action/{}", self.url, worker.id)).body(form.to_owned());
+        let request =
+            reqwest_client().post(format!("{}/worker-action/{}", self.url, worker.id)).body(form.to_owned());
         Ok(send(request.header("Content-Type", "application/x-www-form-urlencoded")).await?.0)
     }
 }
@@ -187,9 +197,15 @@ pub async fn register(url: &str, nickname: &str, types: &[&str]) -> anyhow::Resu
 }
 
 /// The same through a client.
-pub async fn register_by(client: &reqwest::Client, url: &str, nickname: &str, types: &[&str]) -> anyhow::Result<Worker> {
+pub async fn register_by(
+    client: &reqwest::Client,
+    url: &str,
+    nickname: &str,
+    types: &[&str],
+) -> anyhow::Result<Worker> {
     let secret = format!("secret of {nickname}");
-    let body = json!({"secret": secret, "platform": "linux", "supported_task_types": types, "nickname": nickname});
+    let body =
+        json!({"secret": secret, "platform": "linux", "supported_task_types": types, "nickname": nickname});
     let (status, answer) = send(client.post(format!("{url}/register-worker")).json(&body)).await?;
     ensure!(status == 200, "{status} {answer}");
     let answer: Value = serde_json::from_str(&answer)?;
@@ -206,7 +222,8 @@ pub async fn store_at(uri: &str) -> anyhow::Result<tasker::store::SharedStore> {
 /// A client for all tests: it keeps no connection, which would belong to the test that made it.
 pub fn reqwest_client() -> reqwest::Client {
     static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-        let client = tasker::https::client().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0);
+        let client =
+            tasker::https::client().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0);
         client.build().expect("a client")
     });
     CLIENT.clone()
@@ -270,7 +287,9 @@ impl Worker {
 
     /// Says that a task is this now.
     pub async fn reports(&self, number: u32, status: &str) -> anyhow::Result<()> {
-        let answer = self.update(number, &json!({"task_status": status, "activity": status, "metrics": {"timing": {}}})).await?;
+        let answer = self
+            .update(number, &json!({"task_status": status, "activity": status, "metrics": {"timing": {}}}))
+            .await?;
         ensure!(answer == 204, "{status}: {answer}");
         Ok(())
     }

@@ -96,10 +96,17 @@ async fn c14_children_wait_for_their_parents() -> Result<()> {
 async fn c15_asks_the_server_whether_a_task_has_changed() -> Result<()> {
     let rig = Rig::start().await?;
     let worker = rig.worker("a", &["sleep"]).await?;
-    rig.tasks(&[task(1, &json!({"_etag": "aa11"})), task(2, &json!({"job_type": "manager-local", "job_priority": 1}))]).await?;
+    rig.tasks(&[
+        task(1, &json!({"_etag": "aa11"})),
+        task(2, &json!({"job_type": "manager-local", "job_priority": 1})),
+    ])
+    .await?;
     worker.performs(1).await?;
     let asked = rig.server.asked("tasks");
-    ensure!(asked.len() == 1 && asked[0].path.ends_with(&id(1)) && asked[0].headers["if-none-match"] == "aa11", "{asked:?}");
+    ensure!(
+        asked.len() == 1 && asked[0].path.ends_with(&id(1)) && asked[0].headers["if-none-match"] == "aa11",
+        "{asked:?}"
+    );
     // The Server knows nothing of what was made here.
     worker.performs(2).await?;
     ensure!(rig.server.asked("tasks").len() == 1);
@@ -110,7 +117,9 @@ async fn c15_asks_the_server_whether_a_task_has_changed() -> Result<()> {
 
 #[tokio::test]
 async fn c16_a_task_that_has_changed_is_not_handed_out() -> Result<()> {
-    for (status, expected) in [(200, TaskStatus::Canceled), (404, TaskStatus::Canceled), (204, TaskStatus::Canceled)] {
+    for (status, expected) in
+        [(200, TaskStatus::Canceled), (404, TaskStatus::Canceled), (204, TaskStatus::Canceled)]
+    {
         let rig = Rig::start().await?;
         let worker = rig.worker("a", &["sleep"]).await?;
         rig.tasks(&[task(1, &json!({})), task(2, &json!({}))]).await?;
@@ -137,7 +146,9 @@ async fn c17_a_server_that_is_away_or_hangs_keeps_no_worker_waiting() -> Result<
     rig.tasks(&[task(1, &json!({})), task(2, &json!({}))]).await?;
     rig.server.answers(|asked| (asked.call() == "tasks").then(|| Answer::empty(500)));
     worker.performs(1).await?;
-    rig.server.answers(|asked| (asked.call() == "tasks").then(|| Answer { after: Duration::from_secs(10), ..Answer::empty(304) }));
+    rig.server.answers(|asked| {
+        (asked.call() == "tasks").then(|| Answer { after: Duration::from_secs(10), ..Answer::empty(304) })
+    });
     let asked = Instant::now();
     worker.gets(2).await?;
     ensure!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
@@ -150,7 +161,8 @@ async fn c17_a_server_that_is_away_or_hangs_keeps_no_worker_waiting() -> Result<
 
 #[tokio::test]
 async fn c17_a_server_that_refuses_connections_keeps_no_task_back() -> Result<()> {
-    let rig = Rig::with("", |settings| settings.server = "http://127.0.0.1:1/".parse().expect("an address")).await?;
+    let rig = Rig::with("", |settings| settings.server = "http://127.0.0.1:1/".parse().expect("an address"))
+        .await?;
     let worker = rig.worker("a", &["sleep"]).await?;
     rig.farm.download(&[known_task(1)]).await?;
     worker.performs(1).await
@@ -169,7 +181,10 @@ pub fn known_task(number: u32) -> tasker::farm::Task {
 
 #[tokio::test]
 async fn c18_a_server_that_changes_everything_is_asked_three_times() -> Result<()> {
-    let rig = Rig::with("cancel_task_fetch_max_interval: 1h", |settings| settings.push_interval = Duration::from_secs(3600)).await?;
+    let rig = Rig::with("cancel_task_fetch_max_interval: 1h", |settings| {
+        settings.push_interval = Duration::from_secs(3600)
+    })
+    .await?;
     let worker = rig.worker("a", &["sleep"]).await?;
     rig.tasks(&[task(1, &json!({}))]).await?;
     let pushes = rig.server.until_asked("task-update-batch", 1).await?.len();
@@ -197,11 +212,16 @@ async fn c19_c20_assignment() -> Result<()> {
         ensure!(got.get(internal).is_none(), "{got}");
     }
     let kept = rig.task(1).await?;
-    ensure!(kept.status == TaskStatus::Active && kept.worker == "a" && kept.worker_id == worker.id.parse().ok());
+    ensure!(
+        kept.status == TaskStatus::Active && kept.worker == "a" && kept.worker_id == worker.id.parse().ok()
+    );
     ensure!(rig.record(&worker).await?.current_task == Some(kept.id));
     rig.server.until_update("the assignment", |update| update["activity"].is_string()).await?;
     let updates = rig.server.updates();
-    ensure!(updates.len() == 2 && updates[0]["task_status"] == "active" && updates[0]["worker"] == "", "{updates:?}");
+    ensure!(
+        updates.len() == 2 && updates[0]["task_status"] == "active" && updates[0]["worker"] == "",
+        "{updates:?}"
+    );
     ensure!(updates[1].get("task_status").is_none() && updates[1]["log_tail"].is_string(), "{updates:?}");
     // The same again, whatever else there is.
     rig.tasks(&[task(2, &json!({"job_priority": 99}))]).await?;
@@ -236,7 +256,8 @@ async fn two_hundred_workers_at_once_get_each_task_once() -> Result<()> {
     for number in 0..200 {
         workers.push(rig.registered(&format!("w{number}"), &["sleep"]).await?);
     }
-    let asking: Vec<_> = workers.into_iter().map(|worker| tokio::spawn(async move { worker.ask().await })).collect();
+    let asking: Vec<_> =
+        workers.into_iter().map(|worker| tokio::spawn(async move { worker.ask().await })).collect();
     let mut got = Vec::new();
     for asked in asking {
         let (status, body) = asked.await??;
@@ -281,7 +302,8 @@ async fn c38_failures_and_the_blacklist() -> Result<()> {
         a.reports(number, "failed").await?;
         ensure!(rig.status(number).await? == TaskStatus::SoftFailed);
     }
-    let update = rig.server.until_update("the first failure", |update| update["task_status"] == "soft-failed").await?;
+    let update =
+        rig.server.until_update("the first failure", |update| update["task_status"] == "soft-failed").await?;
     ensure!(update["failed_by_workers"] == json!([{"id": a.id, "identifier": "127.0.0.1 (a)"}]), "{update}");
     let barred = rig.farm.barred(tasker::clock::Clock::system().now()).await?;
     ensure!(barred.len() == 1 && barred[0].worker.to_string() == a.id && barred[0].task_type == "sleep");
@@ -292,7 +314,8 @@ async fn c38_failures_and_the_blacklist() -> Result<()> {
     b.gets(1).await?;
     b.reports(1, "failed").await?;
     ensure!(rig.status(1).await? == TaskStatus::Failed);
-    let update = rig.server.until_update("the last failure", |update| update["task_status"] == "failed").await?;
+    let update =
+        rig.server.until_update("the last failure", |update| update["task_status"] == "failed").await?;
     ensure!(update["failed_by_workers"].as_array().map(Vec::len) == Some(2), "{update}");
     // Whoever is let in again gets the rest, but nothing that failed on it.
     let form = format!("action=forget-blacklist-line&job_id={JOB}&task_type=sleep");
@@ -314,7 +337,11 @@ async fn c38_the_last_worker_fails_what_waits_for_another() -> Result<()> {
     a.gets(2).await?;
     a.reports(2, "failed").await?;
     ensure!(rig.status(2).await? == TaskStatus::Failed && rig.status(1).await? == TaskStatus::Failed);
-    rig.server.until_update("the first, too", |update| update["task_status"] == "failed" && update["task_id"] == id(1)).await?;
+    rig.server
+        .until_update("the first, too", |update| {
+            update["task_status"] == "failed" && update["task_id"] == id(1)
+        })
+        .await?;
     Ok(())
 }
 
@@ -326,7 +353,9 @@ async fn c38_a_task_that_failed_on_three_workers_is_given_up() -> Result<()> {
     for number in 0..4 {
         workers.push(rig.worker(&format!("w{number}"), &["sleep"]).await?);
     }
-    for (worker, expected) in workers.iter().zip([TaskStatus::SoftFailed, TaskStatus::SoftFailed, TaskStatus::Failed]) {
+    for (worker, expected) in
+        workers.iter().zip([TaskStatus::SoftFailed, TaskStatus::SoftFailed, TaskStatus::Failed])
+    {
         worker.gets(1).await?;
         worker.reports(1, "failed").await?;
         ensure!(rig.status(1).await? == expected);
@@ -363,9 +392,17 @@ async fn c37_timeouts() -> Result<()> {
     worker.gets(1).await?;
     until("the timeout", async || Ok((rig.status(1).await? == TaskStatus::Failed).then_some(()))).await?;
     let record = rig.record(&worker).await?;
-    ensure!(record.status == tasker::farm::WorkerStatus::Timeout && record.requested == Some(tasker::farm::Request::Awake));
+    ensure!(
+        record.status == tasker::farm::WorkerStatus::Timeout
+            && record.requested == Some(tasker::farm::Request::Awake)
+    );
     rig.server.until_update("the failure", |update| update["task_status"] == "failed").await?;
-    let told: Vec<_> = rig.server.updates().iter().filter_map(|update| update["task_status"].as_str().map(str::to_owned)).collect();
+    let told: Vec<_> = rig
+        .server
+        .updates()
+        .iter()
+        .filter_map(|update| update["task_status"].as_str().map(str::to_owned))
+        .collect();
     ensure!(told == ["active", "claimed-by-manager", "failed"], "{told:?}");
     ensure!(worker.ask().await? == (423, json!({"status_requested": "awake"})));
     ensure!(rig.record(&asleep).await?.status == tasker::farm::WorkerStatus::Asleep);
@@ -392,10 +429,16 @@ async fn c37_a_silent_worker_loses_its_task() -> Result<()> {
         Ok((status == 200).then_some(()))
     })
     .await?;
-    let update = rig.server.until_update("the task that was taken back", |update| update["task_status"] == "claimed-by-manager").await?;
+    let update = rig
+        .server
+        .until_update("the task that was taken back", |update| update["task_status"] == "claimed-by-manager")
+        .await?;
     ensure!(update["worker"] == "-", "{update}");
     ensure!(rig.status(1).await? != TaskStatus::Failed);
-    until("the timeout", async || Ok((rig.record(&worker).await?.status == tasker::farm::WorkerStatus::Timeout).then_some(()))).await?;
+    until("the timeout", async || {
+        Ok((rig.record(&worker).await?.status == tasker::farm::WorkerStatus::Timeout).then_some(()))
+    })
+    .await?;
     ensure!(worker.ask().await? == (423, json!({"status_requested": "awake"})));
     // One that sleeps is silent by right, even for much longer than the other.
     let record = rig.record(&asleep).await?;

@@ -31,7 +31,11 @@ impl Asked {
     /// The call: what follows the manager's id, or `tasks`.
     pub fn call(&self) -> &str {
         let path = self.path.split('?').next().unwrap_or_default();
-        if path.starts_with("/api/flamenco/tasks/") { "tasks" } else { path.split('/').nth(5).unwrap_or(path) }
+        if path.starts_with("/api/flamenco/tasks/") {
+            "tasks"
+        } else {
+            path.split('/').nth(5).unwrap_or(path)
+        }
     }
 }
 
@@ -109,12 +113,18 @@ impl Server {
 
     /// Waits until it was asked so often.
     pub async fn until_asked(&self, call: &str, count: usize) -> anyhow::Result<Vec<Asked>> {
-        until(&format!("{count} calls of {call}"), async || Ok(Some(self.asked(call)).filter(|asked| asked.len() >= count))).await
+        until(&format!("{count} calls of {call}"), async || {
+            Ok(Some(self.asked(call)).filter(|asked| asked.len() >= count))
+        })
+        .await
     }
 
     /// All updates that were pushed, in their order.
     pub fn updates(&self) -> Vec<Value> {
-        self.asked("task-update-batch").iter().flat_map(|push| push.json().as_array().cloned().unwrap_or_default()).collect()
+        self.asked("task-update-batch")
+            .iter()
+            .flat_map(|push| push.json().as_array().cloned().unwrap_or_default())
+            .collect()
     }
 
     /// Waits for an update that is meant.
@@ -141,9 +151,12 @@ async fn serve(
         let text = String::from_utf8(bytes[..head].to_vec())?;
         let mut lines = text.lines();
         let mut first = lines.next().context("a request line")?.split(' ');
-        let (method, path) = (first.next().context("a method")?.to_owned(), first.next().context("a path")?.to_owned());
-        let headers: BTreeMap<String, String> =
-            lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        let (method, path) =
+            (first.next().context("a method")?.to_owned(), first.next().context("a path")?.to_owned());
+        let headers: BTreeMap<String, String> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
         let length: usize = headers.get("content-length").map_or(Ok(0), |length| length.parse())?;
         while bytes.len() < head + length {
             if stream.read_buf(&mut bytes).await? == 0 {
@@ -173,7 +186,8 @@ fn usual(asked: &Asked) -> Answer {
         "depsgraph" | "startup" | "update" => Answer::empty(204),
         "tasks" => Answer::empty(304),
         "task-update-batch" => {
-            let ids: Vec<Value> = asked.json().as_array().into_iter().flatten().map(|update| update["_id"].clone()).collect();
+            let ids: Vec<Value> =
+                asked.json().as_array().into_iter().flatten().map(|update| update["_id"].clone()).collect();
             Answer::json(&json!({"modified_count": ids.len(), "handled_update_ids": ids}))
         }
         _ => Answer::empty(200),

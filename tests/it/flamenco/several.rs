@@ -28,9 +28,10 @@ fn script(server: &Server, tasks: &[Value], refuses: &Arc<AtomicBool>) -> Acknow
     let acknowledged = Acknowledged::default();
     let (body, refuses, kept) = (json!({"depsgraph": tasks}), refuses.clone(), acknowledged.clone());
     server.answers(move |asked| match asked.call() {
-        "depsgraph" if !asked.headers.contains_key("x-flamenco-if-updated-since") => {
-            Some(Answer { headers: vec![("X-Flamenco-Last-Updated", "then".to_owned())], ..Answer::json(&body) })
-        }
+        "depsgraph" if !asked.headers.contains_key("x-flamenco-if-updated-since") => Some(Answer {
+            headers: vec![("X-Flamenco-Last-Updated", "then".to_owned())],
+            ..Answer::json(&body)
+        }),
         "task-update-batch" if refuses.load(Ordering::SeqCst) => Some(Answer::empty(503)),
         "task-update-batch" => {
             let mut kept = kept.lock().expect("no panic");
@@ -47,17 +48,28 @@ fn script(server: &Server, tasks: &[Value], refuses: &Arc<AtomicBool>) -> Acknow
 
 /// By which address each push came, in their order: each manager has its own.
 fn pushers(server: &Server) -> Vec<String> {
-    server.asked("task-update-batch").iter().map(|push| push.headers["host"].split(':').next().unwrap_or_default().to_owned()).collect()
+    server
+        .asked("task-update-batch")
+        .iter()
+        .map(|push| push.headers["host"].split(':').next().unwrap_or_default().to_owned())
+        .collect()
 }
 
-/// Asks for tasks, each time at another manager, and performs them, until there are no more. Answers which it got.
-async fn work(worker: Worker, urls: [String; 2], left: Arc<AtomicUsize>, mut turn: usize) -> Result<Vec<String>> {
+/// Asks for tasks, each time at another manager, and performs them, until there are no more. Answers which it
+/// got.
+async fn work(
+    worker: Worker,
+    urls: [String; 2],
+    left: Arc<AtomicUsize>,
+    mut turn: usize,
+) -> Result<Vec<String>> {
     let mut got = Vec::new();
     let at = |turn: usize| Worker { url: urls[turn % 2].clone(), ..worker.clone() };
     while left.load(Ordering::SeqCst) > 0 {
         turn += 1;
         let (status, body) = at(turn).ask().await?;
-        // Nothing to do; or a database that two hundred workers keep busy on a busy machine, where they ask again.
+        // Nothing to do; or a database that two hundred workers keep busy on a busy machine, where they ask
+        // again.
         if status == 204 || status == 500 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
@@ -80,10 +92,17 @@ async fn work(worker: Worker, urls: [String; 2], left: Arc<AtomicUsize>, mut tur
 /// Has all workers work until so many tasks are done. Each of the tasks was given to one worker.
 async fn perform(workers: &[Worker], urls: [&str; 2], numbers: std::ops::RangeInclusive<u32>) -> Result<()> {
     let (left, urls) = (Arc::new(AtomicUsize::new(numbers.clone().count())), urls.map(str::to_owned));
-    let working = workers.iter().enumerate().map(|(turn, worker)| work(worker.clone(), urls.clone(), left.clone(), turn));
+    let working = workers
+        .iter()
+        .enumerate()
+        .map(|(turn, worker)| work(worker.clone(), urls.clone(), left.clone(), turn));
     let got: Vec<String> = try_join_all(working).await?.into_iter().flatten().collect();
     let expected: BTreeSet<String> = numbers.map(id).collect();
-    ensure!(got.len() == expected.len() && got.iter().cloned().collect::<BTreeSet<_>>() == expected, "{} {got:?}", got.len());
+    ensure!(
+        got.len() == expected.len() && got.iter().cloned().collect::<BTreeSet<_>>() == expected,
+        "{} {got:?}",
+        got.len()
+    );
     Ok(())
 }
 
@@ -108,7 +127,10 @@ async fn two_managers_give_each_task_once_and_one_pushes_until_it_is_killed() ->
     let urls = [&*addresses[0], &*addresses[1]];
     until("the tasks", async || Ok((farm.count_tasks().await? == u64::from(TASKS)).then_some(()))).await?;
     let workers =
-        try_join_all((0..WORKERS).map(|number| async move { register(urls[number % 2], &format!("w{number}"), &["sleep"]).await })).await?;
+        try_join_all((0..WORKERS).map(|number| async move {
+            register(urls[number % 2], &format!("w{number}"), &["sleep"]).await
+        }))
+        .await?;
 
     perform(&workers, urls, 1..=TASKS).await?;
     until("all updates", async || Ok((farm.count_updates().await? == 0).then_some(()))).await?;

@@ -43,12 +43,18 @@ fn wrong_files_are_refused_in_clear_words() -> Result<()> {
         (&files.certificate, &files.certificate, "is not a private key in PEM"),
         (&files.certificate, &other.files().key, "cannot use the certificate"),
     ] {
-        let text =
-            format!("flamenco: http://127.0.0.1:1/\nlisten: 127.0.0.1:0\ntlscert: {}\ntlskey: {}", certificate.display(), key.display());
+        let text = format!(
+            "flamenco: http://127.0.0.1:1/\nlisten: 127.0.0.1:0\ntlscert: {}\ntlskey: {}",
+            certificate.display(),
+            key.display()
+        );
         write_settings(directory.path(), &text)?;
         let output = tasker(directory.path(), &["flamenco-manager"]).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(!output.status.success() && said.contains(expected) && !said.contains("PRIVATE KEY"), "{expected}: {said}");
+        ensure!(
+            !output.status.success() && said.contains(expected) && !said.contains("PRIVATE KEY"),
+            "{expected}: {said}"
+        );
     }
     Ok(())
 }
@@ -64,11 +70,15 @@ async fn the_server_has_to_show_a_certificate_that_is_trusted() -> Result<()> {
         Ok((log.contains("certificate is not trusted") && log.contains("SSL_CERT_FILE")).then_some(()))
     })
     .await?;
-    ensure!(server.asked("startup").is_empty() && server.asked("task-update-batch").is_empty(), "no secret goes to a stranger");
+    ensure!(
+        server.asked("startup").is_empty() && server.asked("task-update-batch").is_empty(),
+        "no secret goes to a stranger"
+    );
     drop(stranger);
     let home = tasker_services::Home::new("flamenco")?;
     let authority = home.write("authority.pem", &signed.authority)?;
-    let manager = Manager::start_in(home, &settings, vec![("SSL_CERT_FILE", authority.display().to_string())])?;
+    let manager =
+        Manager::start_in(home, &settings, vec![("SSL_CERT_FILE", authority.display().to_string())])?;
     let told = server.until_asked("startup", 1).await?;
     ensure!(told[0].json()["_meta"] == json!({"version": 2}));
     server.until_asked("task-update-batch", 1).await?;

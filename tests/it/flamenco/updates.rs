@@ -17,8 +17,16 @@ async fn c24_an_update_is_taken_and_passed_on() -> Result<()> {
     let body = json!({"activity": "half", "task_progress_percentage": 50, "current_command_idx": 1, "metrics": {"timing": {"total": 2.5}}, "task_id": id(7)});
     ensure!(worker.update(1, &body).await? == 204);
     let update = rig.server.until_update("the update", |update| update["activity"] == "half").await?;
-    ensure!(update["worker"] == "127.0.0.1 (a)" && update["task_id"] == id(1) && update["task_progress_percentage"] == 50, "{update}");
-    ensure!(update["current_command_idx"] == 1 && update["current_command_index"] == 1, "both names of the Server");
+    ensure!(
+        update["worker"] == "127.0.0.1 (a)"
+            && update["task_id"] == id(1)
+            && update["task_progress_percentage"] == 50,
+        "{update}"
+    );
+    ensure!(
+        update["current_command_idx"] == 1 && update["current_command_index"] == 1,
+        "both names of the Server"
+    );
     ensure!(
         update["metrics"] == json!({"timing": {"total": 2.5}})
             && update.get("task_status").is_none()
@@ -27,7 +35,10 @@ async fn c24_an_update_is_taken_and_passed_on() -> Result<()> {
     let kept = rig.task(1).await?;
     ensure!(kept.activity == "half" && kept.timing.is_some_and(|timing| timing["total"] == 2.5));
     // A status that nobody knows keeps nothing else back.
-    ensure!(worker.update(1, &json!({"task_status": "dancing", "activity": "odd", "metrics": null})).await? == 204);
+    ensure!(
+        worker.update(1, &json!({"task_status": "dancing", "activity": "odd", "metrics": null})).await?
+            == 204
+    );
     ensure!(rig.task(1).await?.activity == "odd" && rig.status(1).await? == TaskStatus::Active);
     Ok(())
 }
@@ -69,7 +80,8 @@ async fn c26_late_updates_bring_their_logs_and_nothing_else() -> Result<()> {
             ensure!(worker.update(1, &late).await? == 204);
             ensure!(rig.status(1).await? == status && rig.task(1).await?.activity == activity);
             ensure!(fs::read_to_string(rig.log(1))?.ends_with(&tail));
-            let update = rig.server.until_update("the late one", |update| update["log_tail"] == tail.as_str()).await?;
+            let update =
+                rig.server.until_update("the late one", |update| update["log_tail"] == tail.as_str()).await?;
             ensure!(update.get("task_status").is_none() && update.get("activity").is_none(), "{update}");
             ensure!(update["task_progress_percentage"] == 70, "{update}");
         }
@@ -88,18 +100,24 @@ async fn c27_c28_logs_and_their_ends() -> Result<()> {
     let log = fs::read_to_string(rig.log(1))?;
     ensure!(log.ends_with(&format!("{}\n", lines.join("\n"))), "{log}");
     let expected = format!("{}\n", lines[5..].join("\n"));
-    let update = rig.server.until_update("the end of the log", |update| update["log_tail"] == expected).await?;
+    let update =
+        rig.server.until_update("the end of the log", |update| update["log_tail"] == expected).await?;
     ensure!(update.get("log").is_none(), "{update}");
     worker.reports(1, "completed").await?;
     // Queued anew.
     rig.server.until_update("the end", |update| update["task_status"] == "completed").await?;
     rig.tasks(&[task(1, &json!({"_etag": "again"}))]).await?;
     worker.gets(1).await?;
-    let (old, new) = (fs::read_to_string(format!("{}.1", rig.log(1).display()))?, fs::read_to_string(rig.log(1))?);
+    let (old, new) =
+        (fs::read_to_string(format!("{}.1", rig.log(1).display()))?, fs::read_to_string(rig.log(1))?);
     ensure!(old.contains("line 15") && !new.contains("line"), "{new}");
     // People can read it.
-    let (status, text) = send(reqwest_client().get(format!("{}/logfile/{}/{}", rig.url, super::rig::JOB, id(1)))).await?;
+    let (status, text) =
+        send(reqwest_client().get(format!("{}/logfile/{}/{}", rig.url, super::rig::JOB, id(1)))).await?;
     ensure!(status == 200 && text == new);
-    ensure!(send(reqwest_client().get(format!("{}/logfile/{}/{}", rig.url, super::rig::JOB, id(9)))).await?.0 == 404);
+    ensure!(
+        send(reqwest_client().get(format!("{}/logfile/{}/{}", rig.url, super::rig::JOB, id(9)))).await?.0
+            == 404
+    );
     Ok(())
 }

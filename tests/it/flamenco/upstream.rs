@@ -57,13 +57,24 @@ async fn c08_downloads_what_is_new() -> Result<()> {
     until("the note", async || rig.farm.note("depsgraph-last-modified").await.map_err(Into::into)).await?;
     let before = rig.task(1).await?;
     // What says nothing, what fails and what cannot be read leaves all as it is, whatever else it brings.
-    let changed = json!({"depsgraph": [task(1, &json!({"name": "changed"})), task(2, &json!({}))]}).to_string();
-    for (status, body) in [(204, ""), (304, ""), (500, &*changed), (302, &changed), (200, "{\"depsgraph\": 3}"), (200, "{\"depsgraph\": [")]
-    {
+    let changed =
+        json!({"depsgraph": [task(1, &json!({"name": "changed"})), task(2, &json!({}))]}).to_string();
+    for (status, body) in [
+        (204, ""),
+        (304, ""),
+        (500, &*changed),
+        (302, &changed),
+        (200, "{\"depsgraph\": 3}"),
+        (200, "{\"depsgraph\": ["),
+    ] {
         let body = body.to_owned();
         rig.server.answers(move |asked| {
             let headers = vec![("X-Flamenco-Last-Updated", "other".to_owned())];
-            (asked.call() == "depsgraph").then(|| Answer { headers, body: body.clone(), ..Answer::empty(status) })
+            (asked.call() == "depsgraph").then(|| Answer {
+                headers,
+                body: body.clone(),
+                ..Answer::empty(status)
+            })
         });
         for _ in 0..2 {
             // The second download comes once the first one has been looked at.
@@ -93,7 +104,8 @@ async fn c09_a_download_replaces_what_is_idle() -> Result<()> {
     let rig = Rig::start().await?;
     rig.tasks(&[task(1, &json!({"task_type": ""}))]).await?;
     ensure!(rig.task(1).await?.task_type == "unknown");
-    rig.tasks(&[task(1, &json!({"status": "paused", "priority": 3, "name": "new"})), task(2, &json!({}))]).await?;
+    rig.tasks(&[task(1, &json!({"status": "paused", "priority": 3, "name": "new"})), task(2, &json!({}))])
+        .await?;
     until("the new version", async || Ok((rig.task(1).await?.name == "new").then_some(()))).await?;
     let new = rig.task(1).await?;
     ensure!(new.status == TaskStatus::Paused && new.priority == 3);
@@ -102,17 +114,22 @@ async fn c09_a_download_replaces_what_is_idle() -> Result<()> {
 
 #[tokio::test]
 async fn a_download_takes_no_task_from_a_worker_while_the_server_knows_less() -> Result<()> {
-    let rig = Rig::with("cancel_task_fetch_max_interval: 1h", |settings| settings.push_interval = Duration::from_secs(3600)).await?;
+    let rig = Rig::with("cancel_task_fetch_max_interval: 1h", |settings| {
+        settings.push_interval = Duration::from_secs(3600)
+    })
+    .await?;
     let worker = rig.worker("a", &["sleep"]).await?;
     rig.tasks(&[task(1, &json!({}))]).await?;
     worker.gets(1).await?;
     rig.tasks(&[task(1, &json!({})), task(2, &json!({}))]).await?;
-    ensure!(rig.status(1).await? == TaskStatus::Active && worker.may_run(1).await?["may_keep_running"] == true);
+    ensure!(
+        rig.status(1).await? == TaskStatus::Active && worker.may_run(1).await?["may_keep_running"] == true
+    );
     Ok(())
 }
 
-/// Here each push is late by what a busy machine makes of it, so that only the earliest times are checked. The exact times of the check are
-/// in the table of the pusher itself.
+/// Here each push is late by what a busy machine makes of it, so that only the earliest times are checked.
+/// The exact times of the check are in the table of the pusher itself.
 #[tokio::test]
 async fn c34_pushes_by_count_and_by_time() -> Result<()> {
     // At once when nothing was ever pushed, and then when there are enough.
@@ -133,13 +150,18 @@ async fn c34_pushes_by_count_and_by_time() -> Result<()> {
 
     // A single one waits for its interval; without any an empty push follows after the other.
     let (push, cancel) = (Duration::from_millis(700), Duration::from_millis(1500));
-    let rig = Rig::with("", |settings| (settings.push_interval, settings.cancel_interval) = (push, cancel)).await?;
+    let rig =
+        Rig::with("", |settings| (settings.push_interval, settings.cancel_interval) = (push, cancel)).await?;
     let worker = rig.worker("a", &["sleep"]).await?;
     rig.farm.download(&[super::scheduling::known_task(1)]).await?;
     rig.server.until_asked("task-update-batch", 1).await?;
     let (pushes, last) = (rig.server.asked("task-update-batch").len(), Instant::now());
     let asked = rig.server.until_asked("task-update-batch", pushes + 1).await?;
-    ensure!(asked[pushes].json() == json!([]) && last.elapsed() >= cancel - Duration::from_millis(200), "{:?}", last.elapsed());
+    ensure!(
+        asked[pushes].json() == json!([]) && last.elapsed() >= cancel - Duration::from_millis(200),
+        "{:?}",
+        last.elapsed()
+    );
     let last = Instant::now();
     worker.gets(1).await?;
     let asked = rig.server.until_asked("task-update-batch", pushes + 2).await?;
@@ -161,13 +183,17 @@ async fn c35_what_is_not_acknowledged_is_sent_again() -> Result<()> {
     ensure!(worker.update(1, &json!({"activity": "third"})).await? == 204);
     rig.server.until_update("a push that fails", |update| update["activity"] == "third").await?;
     ensure!(rig.farm.count_updates().await? == 3);
-    rig.server.answers(|asked| (asked.call() == "task-update-batch").then(|| Answer { body: "<html>".into(), ..Answer::empty(200) }));
+    rig.server.answers(|asked| {
+        (asked.call() == "task-update-batch").then(|| Answer { body: "<html>".into(), ..Answer::empty(200) })
+    });
     rig.restart().await?;
     let before = rig.server.asked("task-update-batch").len();
     rig.server.until_asked("task-update-batch", before + 1).await?;
     ensure!(rig.farm.count_updates().await? == 3, "they outlive a restart");
     // Two of three.
-    let ids = |push: &Value| push.as_array().into_iter().flatten().map(|update| update["_id"].clone()).collect::<Vec<_>>();
+    let ids = |push: &Value| {
+        push.as_array().into_iter().flatten().map(|update| update["_id"].clone()).collect::<Vec<_>>()
+    };
     rig.server.answers(move |asked| {
         (asked.call() == "task-update-batch").then(|| {
             let handled: Vec<_> = ids(&asked.json()).into_iter().take(2).collect();
@@ -175,10 +201,19 @@ async fn c35_what_is_not_acknowledged_is_sent_again() -> Result<()> {
         })
     });
     until("the acknowledgements", async || Ok((rig.farm.count_updates().await? == 0).then_some(()))).await?;
-    let pushes: Vec<_> = rig.server.asked("task-update-batch").iter().map(|push| ids(&push.json())).filter(|ids| !ids.is_empty()).collect();
+    let pushes: Vec<_> = rig
+        .server
+        .asked("task-update-batch")
+        .iter()
+        .map(|push| ids(&push.json()))
+        .filter(|ids| !ids.is_empty())
+        .collect();
     let (full, last) = (&pushes[pushes.len() - 2], pushes.last().context("a push")?);
     ensure!(full.len() == 3 && *last == full[2..], "{pushes:?}");
-    ensure!(pushes[..pushes.len() - 1].iter().all(|push| full.starts_with(push)), "always in the same order: {pushes:?}");
+    ensure!(
+        pushes[..pushes.len() - 1].iter().all(|push| full.starts_with(push)),
+        "always in the same order: {pushes:?}"
+    );
     Ok(())
 }
 
@@ -199,18 +234,25 @@ async fn c36_tasks_are_canceled() -> Result<()> {
     };
     let told = async |number: u32| {
         let of_task = |update: &Value| update["task_id"] == id(number);
-        rig.server.until_update("the end", |update| of_task(update) && update["task_status"] == "canceled").await?;
+        rig.server
+            .until_update("the end", |update| of_task(update) && update["task_status"] == "canceled")
+            .await?;
         anyhow::Ok(rig.server.updates().into_iter().filter(of_task).collect::<Vec<_>>())
     };
-    let first_of =
-        |told: &[Value]| told[0]["activity"].is_string() && told[0]["log_tail"].is_string() && told[0].get("task_status").is_none();
+    let first_of = |told: &[Value]| {
+        told[0]["activity"].is_string()
+            && told[0]["log_tail"].is_string()
+            && told[0].get("task_status").is_none()
+    };
     let before = rig.server.updates().len();
     rig.server.answers(list(vec![id(1), id(3), id(77)]));
     for number in [3, 77] {
         let told = told(number).await?;
         ensure!(told.len() == 2 && first_of(&told) && told[1].get("activity").is_none(), "{told:?}");
     }
-    ensure!(rig.status(1).await? == TaskStatus::CancelRequested && rig.status(3).await? == TaskStatus::Canceled);
+    ensure!(
+        rig.status(1).await? == TaskStatus::CancelRequested && rig.status(3).await? == TaskStatus::Canceled
+    );
     ensure!(rig.farm.task(id(77).parse()?).await?.is_none(), "what nobody knows is not made");
     ensure!(worker.may_run(1).await?["may_keep_running"] == false);
     ensure!(worker.gives_back(1).await?.0 == 204 && rig.status(1).await? == TaskStatus::CancelRequested);
@@ -243,10 +285,17 @@ async fn c39_logs_are_uploaded_and_old_tasks_deleted() -> Result<()> {
     });
     let uploads = rig.server.until_asked("attach-task-log", 2).await?;
     for (upload, (number, text)) in uploads.iter().zip([(1, "all of it"), (9, "no log")]) {
-        ensure!(upload.path.ends_with(&id(number)) && upload.headers["content-type"].starts_with("multipart/form-data; boundary="));
+        ensure!(
+            upload.path.ends_with(&id(number))
+                && upload.headers["content-type"].starts_with("multipart/form-data; boundary=")
+        );
         let begin = upload.body.windows(4).position(|four| four == b"\r\n\r\n").context("a part")? + 4;
         let head = String::from_utf8_lossy(&upload.body[..begin]).into_owned();
-        ensure!(head.contains(&format!("filename=\"task-{}.txt.gz\"", id(number))) && head.contains("text/plain+gzip"), "{head}");
+        ensure!(
+            head.contains(&format!("filename=\"task-{}.txt.gz\"", id(number)))
+                && head.contains("text/plain+gzip"),
+            "{head}"
+        );
         let mut log = String::new();
         GzDecoder::new(&upload.body[begin..]).read_to_string(&mut log)?;
         ensure!(log.contains(text), "{log}");
@@ -254,7 +303,8 @@ async fn c39_logs_are_uploaded_and_old_tasks_deleted() -> Result<()> {
     // Only what nobody has touched for long is deleted.
     let mut old = rig.task(1).await?;
     let long_ago = tasker::clock::Clock::system().now().before(Duration::from_secs(7200));
-    for (number, ping, updated) in [(20, Some(long_ago), None), (21, None, Some(long_ago)), (22, None, None)] {
+    for (number, ping, updated) in [(20, Some(long_ago), None), (21, None, Some(long_ago)), (22, None, None)]
+    {
         (old.id, old.last_worker_ping, old.last_updated) = (id(number).parse()?, ping, updated);
         old.status = TaskStatus::Completed;
         rig.farm.download(std::slice::from_ref(&old)).await?;
@@ -276,8 +326,11 @@ async fn compressed_pushes_fall_back() -> Result<()> {
                 }
                 let mut text = String::new();
                 _ = GzDecoder::new(&*asked.body).read_to_string(&mut text);
-                let ids: Vec<Value> =
-                    serde_json::from_str::<Vec<Value>>(&text).unwrap_or_default().iter().map(|update| update["_id"].clone()).collect();
+                let ids: Vec<Value> = serde_json::from_str::<Vec<Value>>(&text)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|update| update["_id"].clone())
+                    .collect();
                 Answer::json(&json!({"handled_update_ids": ids}))
             })
         });
@@ -285,7 +338,12 @@ async fn compressed_pushes_fall_back() -> Result<()> {
         rig.farm.download(&[super::scheduling::known_task(1)]).await?;
         worker.gets(1).await?;
         until("the push", async || Ok((rig.farm.count_updates().await? == 0).then_some(()))).await?;
-        let packed = rig.server.asked("task-update-batch").iter().filter(|push| push.headers.contains_key("content-encoding")).count();
+        let packed = rig
+            .server
+            .asked("task-update-batch")
+            .iter()
+            .filter(|push| push.headers.contains_key("content-encoding"))
+            .count();
         let plain = rig.server.updates().len();
         ensure!(if takes { packed >= 1 && plain == 0 } else { plain == 2 }, "{takes} {packed} {plain}");
     }
@@ -299,10 +357,19 @@ async fn tasks_of_old_servers_come_in_chunks() -> Result<()> {
     // The Server hands out its tasks in their order, each once.
     let next = AtomicUsize::new(1);
     rig.server.answers(move |asked| {
-        let size: usize = asked.path.strip_prefix(&format!("/flamenco/scheduler/tasks/{MANAGER}?chunk_size="))?.parse().ok()?;
+        let size: usize = asked
+            .path
+            .strip_prefix(&format!("/flamenco/scheduler/tasks/{MANAGER}?chunk_size="))?
+            .parse()
+            .ok()?;
         let first = next.fetch_add(size, Ordering::SeqCst);
         let chunk: Vec<Value> = (first..(first + size).min(61))
-            .map(|number| task(u32::try_from(number).expect("small"), &if number == 60 { json!({"task_type": "rare"}) } else { json!({}) }))
+            .map(|number| {
+                task(
+                    u32::try_from(number).expect("small"),
+                    &if number == 60 { json!({"task_type": "rare"}) } else { json!({}) },
+                )
+            })
             .collect();
         Some(if chunk.is_empty() { Answer::empty(204) } else { Answer::json(&Value::Array(chunk)) })
     });

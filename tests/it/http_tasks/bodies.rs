@@ -39,7 +39,9 @@ pub(super) async fn c26(builder: RunnerBuilder) {
     let runner = builder.body_limit(MIB).build().expect("a runner");
     for (number, path) in ["/long", "/endless", "/bomb"].into_iter().enumerate() {
         let done = one(&runner, get(&server.url(path))).await;
-        let Err(TaskError::BodyTooLarge { limit, partial }) = done.result else { panic!("{path}: {:?}", done.result) };
+        let Err(TaskError::BodyTooLarge { limit, partial }) = done.result else {
+            panic!("{path}: {:?}", done.result)
+        };
         assert_eq!((limit, partial.body.len(), partial.status.as_u16(), done.attempts), (MIB, MIB, 200, 1));
         server.known.until_open(0).await;
         assert_eq!((server.known.accepted(), runner.stats().idle), (number + 1, 0));
@@ -55,7 +57,9 @@ pub(super) async fn c26(builder: RunnerBuilder) {
 async fn gzip_is_asked_for_and_taken_off_when_wished() {
     let zip = zipped(b"plain");
     let server = Server::start(move |seen, _| match (seen.path.as_str(), seen.header("accept-encoding")) {
-        ("/broken", _) => Reply::status(200).header("Content-Encoding", "gzip").body("this is no gzip at all"),
+        ("/broken", _) => {
+            Reply::status(200).header("Content-Encoding", "gzip").body("this is no gzip at all")
+        }
         (_, Some("gzip")) => Reply::status(200).header("Content-Encoding", "gzip").body(zip.clone()),
         _ => Reply::status(200).body("plain"),
     })
@@ -65,7 +69,10 @@ async fn gzip_is_asked_for_and_taken_off_when_wished() {
     let inflated = one(&with, get(&server.url("/"))).await.result.expect("a response");
     assert_eq!(&inflated.body[..], b"plain");
     assert!(!inflated.headers.contains_key("content-encoding"));
-    let own = one(&with, get(&server.url("/")).header("Accept-Encoding", "gzip").expect("a header")).await.result.expect("a response");
+    let own = one(&with, get(&server.url("/")).header("Accept-Encoding", "gzip").expect("a header"))
+        .await
+        .result
+        .expect("a response");
     assert_eq!(own.headers["content-encoding"], "gzip");
     assert_eq!(&one(&runner(), get(&server.url("/"))).await.result.expect("a response").body[..], b"plain");
     let done = one(&with, get(&server.url("/broken"))).await;
@@ -84,21 +91,41 @@ async fn bodies_without_length_without_anything_and_in_parts() {
     })
     .await;
     let runner = runner();
-    assert_eq!(&one(&runner, get(&server.url("/chunked"))).await.result.expect("a response").body[..], b"abcde");
+    assert_eq!(
+        &one(&runner, get(&server.url("/chunked"))).await.result.expect("a response").body[..],
+        b"abcde"
+    );
     assert!(one(&runner, get(&server.url("/none"))).await.result.expect("a response").body.is_empty());
-    assert!(one(&runner, Task::new(Method::HEAD, &server.url("/")).expect("a task")).await.result.expect("a response").body.is_empty());
-    assert!(one(&runner, get(&server.url("/short")).timeout(super::millis(200))).await.result.expect_err("too short").is_timeout());
+    assert!(
+        one(&runner, Task::new(Method::HEAD, &server.url("/")).expect("a task"))
+            .await
+            .result
+            .expect("a response")
+            .body
+            .is_empty()
+    );
+    assert!(
+        one(&runner, get(&server.url("/short")).timeout(super::millis(200)))
+            .await
+            .result
+            .expect_err("too short")
+            .is_timeout()
+    );
     let done = one(&runner, get(&server.url("/nonsense")).retries(1)).await;
     assert!(matches!(done.result, Err(TaskError::RetriesExhausted { attempts: 2, .. })), "{:?}", done.result);
 }
 
 #[tokio::test]
 async fn what_has_no_body_says_so_when_it_could_have_one() {
-    let server =
-        Server::start(|seen, nth| if seen.path == "/moved" && nth == 0 { Reply::status(307).header("Location", "/") } else { ok() }).await;
+    let server = Server::start(|seen, nth| {
+        if seen.path == "/moved" && nth == 0 { Reply::status(307).header("Location", "/") } else { ok() }
+    })
+    .await;
     let runner = runner();
-    let task =
-        |method: &str, path: &str| Task::new(Method::from_bytes(method.as_bytes()).expect("a method"), &server.url(path)).expect("a task");
+    let task = |method: &str, path: &str| {
+        Task::new(Method::from_bytes(method.as_bytes()).expect("a method"), &server.url(path))
+            .expect("a task")
+    };
     assert!(one(&runner, task("POST", "/moved")).await.result.is_ok());
     for method in ["POST", "PUT", "PATCH", "GET", "HEAD", "DELETE", "OPTIONS", "PURGE"] {
         assert!(one(&runner, task(method, "/")).await.result.is_ok(), "{method}");
@@ -128,12 +155,17 @@ async fn what_was_answered_is_not_done_again() {
     let server = Server::start(move |seen, _| match seen.path.as_str() {
         "/999" => many(999),
         "/1000" => many(1000),
-        "/long" => Reply::Raw(format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\nContent-Length: 2\r\n\r\nok", "x".repeat(200_000)).into_bytes()),
+        "/long" => Reply::Raw(
+            format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\nContent-Length: 2\r\n\r\nok", "x".repeat(200_000))
+                .into_bytes(),
+        ),
         "/nonsense" => Reply::Raw(b"SSH-2.0-OpenSSH_9.6\r\n".to_vec()),
         "/status" => Reply::Raw(b"HTTP/1.1 9 OK\r\n\r\n".to_vec()),
         "/cut" => Reply::Cut(b"HTTP/1.1 200 OK\r\nX-Begun: ".to_vec()),
         "/body" => Reply::Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".to_vec()),
-        "/chunk" => Reply::Cut(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n".to_vec()),
+        "/chunk" => Reply::Cut(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n".to_vec(),
+        ),
         "/slow" => Reply::Trickle,
         _ => Reply::HangUp,
     })
@@ -145,14 +177,17 @@ async fn what_was_answered_is_not_done_again() {
     for path in ["/1000", "/long"] {
         for method in [Method::PUT, Method::GET] {
             let done = one(&runner, task(method, path).repeatable(true)).await;
-            let Err(error @ TaskError::Failed(AttemptFailure::Head { .. })) = &done.result else { panic!("{path}: {:?}", done.result) };
+            let Err(error @ TaskError::Failed(AttemptFailure::Head { .. })) = &done.result else {
+                panic!("{path}: {:?}", done.result)
+            };
             let text = error.explain();
             assert!(text.contains("1000 headers") && text.contains("65536 bytes"), "{text}");
             assert_eq!((done.attempts, error.is_retryable()), (1, false), "{path}");
         }
     }
     for path in ["/nonsense", "/status", "/cut", "/body", "/chunk", "/slow"] {
-        for (method, attempts) in [(Method::PUT, 1), (Method::DELETE, 1), (Method::POST, 1), (Method::GET, 3)] {
+        for (method, attempts) in [(Method::PUT, 1), (Method::DELETE, 1), (Method::POST, 1), (Method::GET, 3)]
+        {
             let before = server.known.seen().len();
             let done = one(&runner, task(method.clone(), path).attempt_timeout(super::millis(300))).await;
             let seen = server.known.seen().len() - before;
@@ -163,7 +198,8 @@ async fn what_was_answered_is_not_done_again() {
                 done.result
             );
         }
-        let done = one(&runner, task(Method::PUT, path).attempt_timeout(super::millis(100)).repeatable(true)).await;
+        let done =
+            one(&runner, task(Method::PUT, path).attempt_timeout(super::millis(100)).repeatable(true)).await;
         assert_eq!(done.attempts, 3, "{path}");
     }
     // Of what was not answered nobody knows; it may come again as before.

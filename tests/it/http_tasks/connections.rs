@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tasker::http_tasks::{Connect, Last, Limit, Method, RetryPolicy, Stream, Task, TaskError, TaskList, Tcp, TransportPolicy};
+use tasker::http_tasks::{
+    Connect, Last, Limit, Method, RetryPolicy, Stream, Task, TaskError, TaskList, Tcp, TransportPolicy,
+};
 use tokio::time::Instant;
 
 use super::server::{Reply, Server, ok};
@@ -18,7 +20,8 @@ fn keeping(total: usize, per_host: usize) -> TransportPolicy {
 
 #[tokio::test]
 async fn c18_a_post_that_was_read_is_not_repeated() {
-    let post = |server: &Server| Task::new(Method::POST, &server.url("/")).expect("a task").body("once").retries(2);
+    let post =
+        |server: &Server| Task::new(Method::POST, &server.url("/")).expect("a task").body("once").retries(2);
     for (task, requests) in [
         (post as fn(&Server) -> Task, 1),
         (|server: &Server| post_again(server).repeatable(true), 3),
@@ -45,7 +48,11 @@ async fn a_post_is_repeated_when_the_server_did_nothing() {
     for (status, requests) in [(503, 3), (429, 3), (500, 1)] {
         let server = Server::start(move |_, _| Reply::status(status)).await;
         let done = one(&runner(), post_again(&server)).await;
-        assert!(matches!(done.result, Err(TaskError::RetriesExhausted { last: Last::Response(_), .. })), "{:?}", done.result);
+        assert!(
+            matches!(done.result, Err(TaskError::RetriesExhausted { last: Last::Response(_), .. })),
+            "{:?}",
+            done.result
+        );
         assert_eq!(server.known.seen().len(), requests, "{status}");
         assert!(server.known.seen().iter().all(|seen| seen.body == b"twice"));
     }
@@ -58,7 +65,9 @@ async fn c19_a_refusal_is_dialled_again_and_told_to_the_end() {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = socket.local_addr().expect("an address");
-    let done = one(&runner, Task::new(Method::POST, &format!("http://{address}/")).expect("a task").retries(2)).await;
+    let done =
+        one(&runner, Task::new(Method::POST, &format!("http://{address}/")).expect("a task").retries(2))
+            .await;
     let error = done.result.expect_err("refused");
     assert!(matches!(error, TaskError::RetriesExhausted { attempts: 3, .. }), "{error:?}");
     let mut chain: &dyn Error = &error;
@@ -147,7 +156,9 @@ async fn c22_over_all_hosts_too_and_not_for_ever() {
 
 #[tokio::test]
 async fn c23_a_batch_after_one_with_timeouts_uses_what_is_left() {
-    let server = Server::start(|seen, _| if seen.path == "/stall" { Reply::Stall } else { ok().after(millis(20)) }).await;
+    let server =
+        Server::start(|seen, _| if seen.path == "/stall" { Reply::Stall } else { ok().after(millis(20)) })
+            .await;
     let runner = local().transport(keeping(200, 200)).build().expect("a runner");
     let mut list: TaskList = runner.task_list(&get(&server.url("/")), 100);
     for task in list.iter_mut().step_by(10) {
@@ -162,10 +173,15 @@ async fn c23_a_batch_after_one_with_timeouts_uses_what_is_left() {
     assert_eq!(server.known.accepted(), 100);
 }
 
-/// The server closes what it has answered without saying so: a request on such a connection is replayed on a new one.
+/// The server closes what it has answered without saying so: a request on such a connection is replayed on a
+/// new one.
 #[tokio::test]
 async fn a_connection_that_died_in_the_pool_costs_no_attempt() {
-    let server = Server::start(|seen, _| if seen.path == "/second" && seen.connection == 0 { Reply::HangUp } else { ok() }).await;
+    let server =
+        Server::start(
+            |seen, _| if seen.path == "/second" && seen.connection == 0 { Reply::HangUp } else { ok() },
+        )
+        .await;
     let runner = runner();
     assert!(one(&runner, get(&server.url("/first"))).await.result.is_ok());
     let done = one(&runner, get(&server.url("/second")).retries(0)).await;
@@ -175,7 +191,8 @@ async fn a_connection_that_died_in_the_pool_costs_no_attempt() {
 
 #[tokio::test]
 async fn sockets_are_shared_by_all_hosts() {
-    let (first, second) = (Server::at("127.0.0.1", |_, _| ok()).await, Server::at("127.0.0.2", |_, _| ok()).await);
+    let (first, second) =
+        (Server::at("127.0.0.1", |_, _| ok()).await, Server::at("127.0.0.2", |_, _| ok()).await);
     let runner = local().max_sockets(Limit::Of(3)).transport(keeping(100, 100)).build().expect("a runner");
     for server in [&first, &second, &first] {
         let list: TaskList = runner.task_list(&get(&server.url("/")).retries(0), 30);
@@ -188,12 +205,18 @@ async fn sockets_are_shared_by_all_hosts() {
 #[test]
 fn c33_more_tasks_than_files() -> anyhow::Result<()> {
     for retries in ["3", "0"] {
-        let script = r#"ulimit -n 1024; exec "$0" bench http --count 5000 --delay 200 --rounds 1 --retries "$1""#;
-        let output = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_tasker"), retries]).output()?;
+        let script =
+            r#"ulimit -n 1024; exec "$0" bench http --count 5000 --delay 200 --rounds 1 --retries "$1""#;
+        let output =
+            Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_tasker"), retries]).output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         anyhow::ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
         anyhow::ensure!(said.contains("failures     0 of 5000"), "{said}");
-        let most: usize = said.split("sockets      ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or(usize::MAX);
+        let most: usize = said
+            .split("sockets      ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next()?.parse().ok())
+            .unwrap_or(usize::MAX);
         anyhow::ensure!(most < 1024 - 64, "{said}");
     }
     Ok(())
@@ -229,7 +252,12 @@ impl Connect for Exhausted {
 #[tokio::test]
 async fn a_budget_that_is_too_large_shrinks_and_costs_no_attempt() {
     let server = Server::start(|_, _| ok()).await;
-    let runner = local().max_sockets(Limit::Of(20)).connector(Arc::new(Exhausted(5.into()))).retry(none()).build().expect("a runner");
+    let runner = local()
+        .max_sockets(Limit::Of(20))
+        .connector(Arc::new(Exhausted(5.into())))
+        .retry(none())
+        .build()
+        .expect("a runner");
     let list: TaskList = runner.task_list(&get(&server.url("/")), 100);
     let done = all(runner.launch(list).expect("launched")).await;
     assert!(done.iter().all(|done| done.result.is_ok() && done.attempts == 1), "{done:?}");

@@ -103,7 +103,9 @@ async fn closing_waits_for_the_last_completion() {
 
 #[tokio::test]
 async fn a_shutdown_waits_and_then_ends_what_is_left() {
-    let server = Server::start(|seen, _| if seen.path == "/stall" { Reply::Stall } else { ok().after(millis(50)) }).await;
+    let server =
+        Server::start(|seen, _| if seen.path == "/stall" { Reply::Stall } else { ok().after(millis(50)) })
+            .await;
     let runner = runner();
     let mut list: TaskList = runner.task_list(&get(&server.url("/")), 10);
     list[3].set_url(&server.url("/stall")).expect("a URL");
@@ -123,7 +125,9 @@ async fn a_shutdown_waits_and_then_ends_what_is_left() {
 #[tokio::test]
 async fn a_panic_ends_one_task() {
     let server = Server::start(|seen, _| if seen.path == "/bad" { Reply::status(500) } else { ok() }).await;
-    let observer = |event: &Event<'_>| assert!(!matches!(event, Event::Waiting { .. }), "the observer does not like waits");
+    let observer = |event: &Event<'_>| {
+        assert!(!matches!(event, Event::Waiting { .. }), "the observer does not like waits")
+    };
     let runner = local().observer(Arc::new(observer)).build().expect("a runner");
     let mut list: TaskList = runner.task_list(&get(&server.url("/")), 10);
     list[5].set_url(&server.url("/bad")).expect("a URL");

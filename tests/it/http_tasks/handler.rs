@@ -35,7 +35,12 @@ async fn run(settings: &Endpoint, payload: &Value) -> Outcome {
     run_until(settings, payload, CancellationToken::new(), Arc::default()).await
 }
 
-async fn run_until(settings: &Endpoint, payload: &Value, cancel: CancellationToken, told: Arc<Told>) -> Outcome {
+async fn run_until(
+    settings: &Endpoint,
+    payload: &Value,
+    cancel: CancellationToken,
+    told: Arc<Told>,
+) -> Outcome {
     run_text(settings, &payload.to_string(), cancel, told).await
 }
 
@@ -49,7 +54,9 @@ async fn run_text(settings: &Endpoint, payload: &str, cancel: CancellationToken,
         attempt: 1,
         payload: serde_json::from_str(payload).expect("JSON"),
     };
-    Http::new(settings).run(&work, &Context::new(Instant::now() + Duration::from_secs(60), cancel, told)).await
+    Http::new(settings)
+        .run(&work, &Context::new(Instant::now() + Duration::from_secs(60), cancel, told))
+        .await
 }
 
 fn answer(outcome: &Outcome) -> Value {
@@ -83,7 +90,11 @@ async fn the_answer_says_what_became_of_each_call() {
     let answer = answer(&outcome);
     assert_eq!((&answer["total"], &answer["ok"], &answer["failed"]), (&json!(5), &json!(3), &json!(2)));
     let calls = &answer["calls"];
-    let brief = |place: usize| json!([calls[place]["outcome"], calls[place]["status"], calls[place]["body"], calls[place]["attempts"]]);
+    let brief = |place: usize| {
+        json!([
+            calls[place]["outcome"], calls[place]["status"], calls[place]["body"], calls[place]["attempts"]
+        ])
+    };
     assert_eq!(brief(0), json!(["ok", 200, "ok", 1]));
     assert_eq!(brief(1), json!(["ok", 200, "ok", 1]));
     assert_eq!(brief(2), json!(["status", 404, "no such system", 1]));
@@ -98,18 +109,28 @@ async fn the_answer_says_what_became_of_each_call() {
     assert_eq!(told.0.lock().expect("no panic here").0.last(), Some(&100));
 
     let posted = server.known.seen().into_iter().find(|seen| seen.path == "/json").expect("the POST");
-    assert_eq!((posted.body.as_slice(), posted.header("content-type")), (br#"{"ResetType":"On"}"#.as_slice(), Some("application/json")));
-    assert_eq!((posted.header("x-auth-token"), posted.headers.get_all("x-many").iter().count()), (Some("hidden"), 2));
+    assert_eq!(
+        (posted.body.as_slice(), posted.header("content-type")),
+        (br#"{"ResetType":"On"}"#.as_slice(), Some("application/json"))
+    );
+    assert_eq!(
+        (posted.header("x-auth-token"), posted.headers.get_all("x-many").iter().count()),
+        (Some("hidden"), 2)
+    );
 }
 
 #[tokio::test]
 async fn nothing_is_reached_that_is_not_listed() {
-    let server =
-        Server::start(|seen, _| if seen.path == "/away" { Reply::status(302).header("Location", "http://127.0.0.2:9/") } else { ok() })
-            .await;
+    let server = Server::start(|seen, _| {
+        if seen.path == "/away" { Reply::status(302).header("Location", "http://127.0.0.2:9/") } else { ok() }
+    })
+    .await;
     let here = json!([{"url": server.url("/")}]);
     let outcome = run(&settings(&[]), &here).await;
-    assert!(matches!(&outcome, Outcome::Failed { errnr: 78, errmsg, .. } if errmsg.contains("endpoint.http.allow")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Failed { errnr: 78, errmsg, .. } if errmsg.contains("endpoint.http.allow")),
+        "{outcome:?}"
+    );
     for allow in [["*"], ["10.0.0.0/8"], ["127.0.0.1:1"]] {
         let outcome = run(&settings(&allow), &here).await;
         let error = answer(&outcome)["calls"][0]["error"].to_string();
@@ -135,7 +156,9 @@ async fn what_a_payload_may_not_be() {
         json!([{"url": "http://127.0.0.1/", "method": "G T"}]),
     ] {
         let outcome = run(&settings, &payload).await;
-        let Outcome::Failed { errnr: 64, errmsg, payload: None } = &outcome else { panic!("{payload}: {outcome:?}") };
+        let Outcome::Failed { errnr: 64, errmsg, payload: None } = &outcome else {
+            panic!("{payload}: {outcome:?}")
+        };
         assert!(!errmsg.contains("hidden") && !errmsg.contains("5318008"), "{errmsg}");
     }
 }
@@ -152,7 +175,8 @@ async fn a_cancel_ends_the_calls_and_is_answered() {
     });
     server.known.until_seen(3).await;
     cancel.cancel();
-    let outcome = tokio::time::timeout(Duration::from_secs(10), running).await.expect("an end").expect("no panic");
+    let outcome =
+        tokio::time::timeout(Duration::from_secs(10), running).await.expect("an end").expect("no panic");
     let answer = answer(&outcome);
     assert_eq!((&answer["total"], &answer["ok"]), (&json!(3), &json!(1)));
     // The handler is gone, and its connections with it.
@@ -168,7 +192,8 @@ async fn bodies_give_way_when_the_answer_would_be_too_long() {
     let Outcome::Done(text) = &outcome else { panic!("{outcome:?}") };
     assert!(text.get().len() <= 4000, "{}", text.get().len());
     let answer = answer(&outcome);
-    let bodies = answer["calls"].as_array().expect("calls").iter().filter(|call| call["body"].is_string()).count();
+    let bodies =
+        answer["calls"].as_array().expect("calls").iter().filter(|call| call["body"].is_string()).count();
     assert!(bodies > 0 && bodies < 12, "{bodies}");
 }
 
@@ -183,7 +208,8 @@ async fn a_json_body_goes_out_byte_for_byte() {
         "false",
     ];
     for body in bodies {
-        let payload = format!(r#"[{{"url":"{}","method":"PUT","body": {body} , "retries": 0}}]"#, server.url("/"));
+        let payload =
+            format!(r#"[{{"url":"{}","method":"PUT","body": {body} , "retries": 0}}]"#, server.url("/"));
         let outcome = run_text(&settings, &payload, CancellationToken::new(), Arc::default()).await;
         assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
         let seen = server.known.seen().pop().expect("a request");
@@ -204,9 +230,15 @@ async fn a_json_body_goes_out_byte_for_byte() {
 #[tokio::test]
 async fn what_is_no_text_comes_back_in_base64() {
     let server = Server::start(|seen, _| match seen.path.as_str() {
-        "/bin" => Reply::status(200).header("Content-Type", "application/octet-stream").body(*b"\x00\xff\xfe\x80\x81A"),
-        "/latin" => Reply::status(200).header("Content-Type", "text/plain; charset=ISO-8859-1").body(*b"caf\xe9"),
-        "/windows" => Reply::status(200).header("Content-Type", "text/plain;charset=\"windows-1252\"").body(*b"\x80 5"),
+        "/bin" => Reply::status(200)
+            .header("Content-Type", "application/octet-stream")
+            .body(*b"\x00\xff\xfe\x80\x81A"),
+        "/latin" => {
+            Reply::status(200).header("Content-Type", "text/plain; charset=ISO-8859-1").body(*b"caf\xe9")
+        }
+        "/windows" => {
+            Reply::status(200).header("Content-Type", "text/plain;charset=\"windows-1252\"").body(*b"\x80 5")
+        }
         "/gzip" => Reply::status(200).header("Content-Encoding", "gzip").body(*b"\x1f\x8b\x08"),
         "/utf16" => Reply::status(200).header("Content-Type", "text/plain; charset=utf-16le").body(*b"a\0"),
         "/cut" => Reply::status(200).body("caf\u{e9}"),
@@ -217,11 +249,25 @@ async fn what_is_no_text_comes_back_in_base64() {
     let url = |path: &str| json!({"url": server.url(path), "retries": 0});
     let mut cut = url("/cut");
     cut["body_limit"] = json!(4);
-    let calls = json!([url("/bin"), url("/latin"), url("/windows"), url("/gzip"), url("/utf16"), cut, url("/error"), url("/type")]);
+    let calls = json!([
+        url("/bin"),
+        url("/latin"),
+        url("/windows"),
+        url("/gzip"),
+        url("/utf16"),
+        cut,
+        url("/error"),
+        url("/type")
+    ]);
     let answer = answer(&run(&settings(&["127.0.0.1"]), &calls).await);
     let calls = &answer["calls"];
     let told = |place: usize| {
-        json!([calls[place]["body"], calls[place]["body_base64"], calls[place]["content_encoding"], calls[place]["truncated"]])
+        json!([
+            calls[place]["body"],
+            calls[place]["body_base64"],
+            calls[place]["content_encoding"],
+            calls[place]["truncated"]
+        ])
     };
     assert_eq!(told(0), json!([null, "AP/+gIFB", null, null]));
     assert_eq!(told(1), json!(["caf\u{e9}", null, null, null]));
@@ -252,7 +298,9 @@ async fn every_number_of_a_call_has_a_limit() {
     ] {
         let payload = format!(r#"[{{"url":"{0}"}},{{"url":"{0}","{member}":{value}}}]"#, server.url("/"));
         let outcome = run_text(&settings, &payload, CancellationToken::new(), Arc::default()).await;
-        let Outcome::Failed { errnr: 64, errmsg, payload: None } = &outcome else { panic!("{member} {value}: {outcome:?}") };
+        let Outcome::Failed { errnr: 64, errmsg, payload: None } = &outcome else {
+            panic!("{member} {value}: {outcome:?}")
+        };
         assert!(errmsg.contains("call 1") && errmsg.contains(member) && errmsg.contains(limit), "{errmsg}");
     }
     for wrong in ["-1", "1.5", "1e3", "\"5\"", "true"] {
@@ -270,7 +318,10 @@ async fn every_number_of_a_call_has_a_limit() {
     let names: serde_json::Map<String, Value> = (0..40_000).map(|n| (format!("X-{n}"), json!("x"))).collect();
     for headers in [json!({"X-Many": vec!["x"; 1001]}), json!(names)] {
         let outcome = run(&settings, &json!([{"url": server.url("/"), "headers": headers}])).await;
-        assert!(matches!(&outcome, Outcome::Failed { errnr: 64, errmsg, .. } if errmsg.contains("more than 1000")), "{outcome:?}");
+        assert!(
+            matches!(&outcome, Outcome::Failed { errnr: 64, errmsg, .. } if errmsg.contains("more than 1000")),
+            "{outcome:?}"
+        );
     }
     assert_eq!(server.known.accepted(), 0, "nothing is done when a part of it is refused");
 }
@@ -284,9 +335,17 @@ async fn endless_bodies_take_up_no_more_than_an_answer_has_room_for() {
     let Outcome::Done(text) = &outcome else { panic!("{outcome:?}") };
     assert!(text.get().len() <= 100_000, "{}", text.get().len());
     let answer = answer(&outcome);
-    let bodies: Vec<Option<usize>> =
-        answer["calls"].as_array().expect("calls").iter().map(|call| Some(call["body"].as_str()?.len())).collect();
-    assert_eq!(bodies[..3], [Some(40_000), Some(40_000), None], "the first come first, whichever was answered first");
+    let bodies: Vec<Option<usize>> = answer["calls"]
+        .as_array()
+        .expect("calls")
+        .iter()
+        .map(|call| Some(call["body"].as_str()?.len()))
+        .collect();
+    assert_eq!(
+        bodies[..3],
+        [Some(40_000), Some(40_000), None],
+        "the first come first, whichever was answered first"
+    );
     assert!(bodies[2..].iter().all(Option::is_none), "{bodies:?}");
     assert!(answer["calls"].as_array().expect("calls").iter().all(|call| call["truncated"] == true));
 }
@@ -310,7 +369,8 @@ async fn a_task_chooses_to_verify_nothing_only_where_it_may() {
 #[tokio::test]
 async fn a_time_of_zero_is_the_default() {
     let server = Server::start(|_, _| ok().after(Duration::from_millis(50))).await;
-    let call = json!([{"url": server.url("/"), "timeout_ms": 0, "attempt_timeout_ms": 0, "backoff_max_ms": 0}]);
+    let call =
+        json!([{"url": server.url("/"), "timeout_ms": 0, "attempt_timeout_ms": 0, "backoff_max_ms": 0}]);
     let outcome = run(&settings(&["127.0.0.1"]), &call).await;
     assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
 }
@@ -321,7 +381,15 @@ fn settings_are_checked_when_they_are_read() {
     assert_eq!(read("{}").expect("a configuration").endpoint.http.allow.len(), 0);
     assert!(!read("{}").expect("a configuration").endpoint.http.insecure);
     assert!(read("{insecure: true}").expect("a configuration").endpoint.http.insecure);
-    assert_eq!(read("{allow: [bmc1, '*.example.org:443', 10.0.0.0/8]}").expect("a configuration").endpoint.http.allow.len(), 3);
+    assert_eq!(
+        read("{allow: [bmc1, '*.example.org:443', 10.0.0.0/8]}")
+            .expect("a configuration")
+            .endpoint
+            .http
+            .allow
+            .len(),
+        3
+    );
     for (wrong, key) in [
         ("{allow: ['http://bmc1']}", "endpoint.http.allow"),
         ("{allow: [10.0.0.0/40]}", "endpoint.http.allow"),

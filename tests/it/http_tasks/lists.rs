@@ -87,7 +87,8 @@ pub(super) async fn c04(runner: TaskRunner) {
 async fn c05_every_task_sends_the_whole_body() {
     let server = Server::start(|_, _| ok()).await;
     let runner = runner();
-    let list: TaskList = runner.task_list(&Task::new(Method::POST, &server.url("/")).expect("a task").body("12345"), 50);
+    let list: TaskList =
+        runner.task_list(&Task::new(Method::POST, &server.url("/")).expect("a task").body("12345"), 50);
     all(runner.launch(list).expect("launched")).await;
     let seen = server.known.seen();
     assert_eq!(seen.len(), 50);
@@ -97,14 +98,17 @@ async fn c05_every_task_sends_the_whole_body() {
 #[tokio::test]
 async fn c06_only_failures_are_launched_again() {
     // Every other task fails the first time it comes.
-    let server =
-        Server::start(
-            |seen, nth| if nth < 10 && seen.path.ends_with(['1', '3', '5', '7', '9']) { Reply::status(400).body("no") } else { ok() },
-        )
-        .await;
+    let server = Server::start(|seen, nth| {
+        if nth < 10 && seen.path.ends_with(['1', '3', '5', '7', '9']) {
+            Reply::status(400).body("no")
+        } else {
+            ok()
+        }
+    })
+    .await;
     let runner = local().build().expect("a runner");
-    let mut list: TaskList<usize> =
-        runner.task_list(&Task::new(Method::PUT, &server.url("/")).expect("a task").body("again").retries(0), 10);
+    let mut list: TaskList<usize> = runner
+        .task_list(&Task::new(Method::PUT, &server.url("/")).expect("a task").body("again").retries(0), 10);
     for (place, task) in list.iter_mut().enumerate() {
         task.set_url(&server.url(&format!("/{place}"))).expect("a URL").set_tag(place);
     }
@@ -135,7 +139,9 @@ async fn c07_every_task_has_a_name_of_its_own() {
     assert!(names.iter().all(|name| name.get_version_num() == 4));
     let mut source = source;
     source.set_url("http://two.example/").expect("a URL");
-    assert!(list.iter().all(|task| task.task().url().is_some_and(|url| url.host_str() == Some("one.example"))));
+    assert!(
+        list.iter().all(|task| task.task().url().is_some_and(|url| url.host_str() == Some("one.example")))
+    );
 }
 
 #[tokio::test]
@@ -143,9 +149,19 @@ async fn c32_there_is_one_user_agent() {
     let server = Server::start(|_, _| ok()).await;
     let runner = runner();
     assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
-    assert!(one(&runner, get(&server.url("/")).header("User-Agent", "own").expect("a header")).await.result.is_ok());
+    assert!(
+        one(&runner, get(&server.url("/")).header("User-Agent", "own").expect("a header"))
+            .await
+            .result
+            .is_ok()
+    );
     assert!(one(&runner, get(&server.url("/")).service("other")).await.result.is_ok());
-    let agents: Vec<Vec<_>> = server.known.seen().iter().map(|seen| seen.headers.get_all("user-agent").iter().cloned().collect()).collect();
+    let agents: Vec<Vec<_>> = server
+        .known
+        .seen()
+        .iter()
+        .map(|seen| seen.headers.get_all("user-agent").iter().cloned().collect())
+        .collect();
     assert_eq!(agents, [["svc"], ["own"], ["other"]]);
 }
 
@@ -173,9 +189,12 @@ async fn the_priority_orders_what_waits_for_a_host() {
     let server = Server::start(|_, _| ok()).await;
     let runner = local().max_per_host(1).build().expect("a runner");
     let mut list: TaskList = runner.task_list(&Task::template(Method::GET), 4);
-    for (task, (path, priority)) in
-        list.iter_mut().zip([("/1", Priority::Low), ("/2", Priority::Normal), ("/3", Priority::High), ("/4", Priority::Normal)])
-    {
+    for (task, (path, priority)) in list.iter_mut().zip([
+        ("/1", Priority::Low),
+        ("/2", Priority::Normal),
+        ("/3", Priority::High),
+        ("/4", Priority::Normal),
+    ]) {
         task.set_url(&server.url(path)).expect("a URL").priority(priority);
     }
     all(runner.launch(list).expect("launched")).await;

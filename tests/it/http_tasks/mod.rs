@@ -49,5 +49,9 @@ async fn one(runner: &TaskRunner, task: Task) -> Completion {
     list.push(task, ());
     let batch = runner.launch(list).expect("launched");
     // Longer than any test's task takes, also when the clock is paused.
-    tokio::time::timeout(Duration::from_secs(300), batch.join()).await.expect("the task ends").into_completions().remove(0)
+    tokio::time::timeout(Duration::from_secs(300), batch.join())
+        .await
+        .expect("the task ends")
+        .into_completions()
+        .remove(0)
 }

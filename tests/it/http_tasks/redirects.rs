@@ -14,7 +14,9 @@ use super::{get, local, one, runner};
 async fn c20_a_loop_ends_after_ten() {
     let server = Server::start(|_, _| Reply::status(302).header("Location", "/again").body("moved")).await;
     let done = one(&runner(), get(&server.url("/"))).await;
-    let Err(TaskError::Failed(AttemptFailure::Redirect { why })) = done.result else { panic!("{:?}", done.result) };
+    let Err(TaskError::Failed(AttemptFailure::Redirect { why })) = done.result else {
+        panic!("{:?}", done.result)
+    };
     assert!(why.contains("10"), "{why}");
     assert_eq!((server.known.seen().len(), server.known.accepted()), (11, 1));
 
@@ -25,15 +27,26 @@ async fn c20_a_loop_ends_after_ten() {
 
 #[tokio::test]
 async fn c20_what_a_post_becomes() {
-    for (status, method, body) in [(301, "GET", ""), (302, "GET", ""), (303, "GET", ""), (307, "POST", "body"), (308, "POST", "body")] {
-        let server =
-            Server::start(move |_, nth| if nth == 0 { Reply::status(status).header("Location", "/there?x=1") } else { ok() }).await;
-        let post = Task::new(Method::POST, &server.url("/")).expect("a task").body("body").header("Content-Type", "text/plain");
+    for (status, method, body) in
+        [(301, "GET", ""), (302, "GET", ""), (303, "GET", ""), (307, "POST", "body"), (308, "POST", "body")]
+    {
+        let server = Server::start(move |_, nth| {
+            if nth == 0 { Reply::status(status).header("Location", "/there?x=1") } else { ok() }
+        })
+        .await;
+        let post = Task::new(Method::POST, &server.url("/"))
+            .expect("a task")
+            .body("body")
+            .header("Content-Type", "text/plain");
         let done = one(&runner(), post.expect("a header")).await;
         let response = done.result.expect("a response");
         assert_eq!(response.url.path(), "/there");
         let last = server.known.seen().remove(1);
-        assert_eq!((last.method.as_str(), last.path.as_str(), last.body.as_slice()), (method, "/there?x=1", body.as_bytes()), "{status}");
+        assert_eq!(
+            (last.method.as_str(), last.path.as_str(), last.body.as_slice()),
+            (method, "/there?x=1", body.as_bytes()),
+            "{status}"
+        );
         assert_eq!(last.header("content-type").is_some(), method == "POST", "{status}");
     }
 }
@@ -69,8 +82,10 @@ async fn c20_another_host_gets_no_credentials() {
     let runner = runner();
     assert!(one(&runner, task("/away")).await.result.is_ok());
     assert!(one(&runner, task("/near")).await.result.is_ok());
-    let names =
-        ["authorization", "x-auth-token", "cookie", "x-custom-cred", "x-signature", "accept-language", "content-type", "user-agent"];
+    let names = [
+        "authorization", "x-auth-token", "cookie", "x-custom-cred", "x-signature", "accept-language",
+        "content-type", "user-agent",
+    ];
     let sent = |seen: &super::server::Seen| names.map(|name| seen.header(name).is_some());
     assert_eq!(sent(&other.known.seen()[0]), [false, false, false, false, false, true, true, true]);
     assert_eq!(other.known.seen()[0].header("host"), Some(other.address.to_string().as_str()));
@@ -82,9 +97,13 @@ async fn c20_another_host_gets_no_credentials() {
 #[tokio::test]
 async fn a_post_that_led_elsewhere_is_not_done_again() {
     for outcome in [Reply::status(503), Reply::HangUp] {
-        let server = Server::start(
-            move |seen, _| if seen.method == "POST" { Reply::status(303).header("Location", "/done") } else { outcome.clone() },
-        )
+        let server = Server::start(move |seen, _| {
+            if seen.method == "POST" {
+                Reply::status(303).header("Location", "/done")
+            } else {
+                outcome.clone()
+            }
+        })
         .await;
         let done = one(&runner(), Task::new(Method::POST, &server.url("/")).expect("a task")).await;
         assert!(done.result.is_err() && done.attempts == 1, "{:?}", done.result);
@@ -108,16 +127,25 @@ fn reach(entries: &[&str]) -> Arc<Reach> {
 
 #[tokio::test]
 async fn the_guard_sees_every_address_that_is_connected_to() {
-    let server =
-        Server::start(|seen, _| if seen.path == "/away" { Reply::status(302).header("Location", "http://127.0.0.3:1/") } else { ok() })
-            .await;
+    let server = Server::start(|seen, _| {
+        if seen.path == "/away" { Reply::status(302).header("Location", "http://127.0.0.3:1/") } else { ok() }
+    })
+    .await;
     let named = format!("http://bmc.example:{}", server.address.port());
-    let resolver = || Arc::new(Always(vec!["127.0.0.9".parse().expect("an address"), "127.0.0.1".parse().expect("an address")]));
-    let build = |entries: &[&str]| local().guard(reach(entries)).resolver(resolver()).build().expect("a runner");
+    let resolver = || {
+        Arc::new(Always(vec![
+            "127.0.0.9".parse().expect("an address"),
+            "127.0.0.1".parse().expect("an address"),
+        ]))
+    };
+    let build =
+        |entries: &[&str]| local().guard(reach(entries)).resolver(resolver()).build().expect("a runner");
 
     // A name that leads inside is refused although it is listed, and nothing is sent.
     let done = one(&build(&["bmc.example"]), get(&named)).await;
-    let Err(TaskError::Failed(AttemptFailure::Refused { why, .. })) = &done.result else { panic!("{:?}", done.result) };
+    let Err(TaskError::Failed(AttemptFailure::Refused { why, .. })) = &done.result else {
+        panic!("{:?}", done.result)
+    };
     assert!(why.contains("loopback") && why.contains("some.key"), "{why}");
     assert_eq!((done.attempts, server.known.accepted()), (1, 0));
 
@@ -126,17 +154,27 @@ async fn the_guard_sees_every_address_that_is_connected_to() {
     assert!(one(&runner, get(&named)).await.result.is_ok());
     // A redirect is no way around it.
     let done = one(&runner, get(&format!("{named}/away"))).await;
-    assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Refused { .. }))), "{:?}", done.result);
+    assert!(
+        matches!(done.result, Err(TaskError::Failed(AttemptFailure::Refused { .. }))),
+        "{:?}",
+        done.result
+    );
 }
 
 #[tokio::test]
 async fn a_name_is_tried_at_each_of_its_addresses() {
     let server = Server::start(|_, _| ok()).await;
-    let resolver = Arc::new(Always(vec!["127.0.0.9".parse().expect("an address"), "127.0.0.1".parse().expect("an address")]));
+    let resolver = Arc::new(Always(vec![
+        "127.0.0.9".parse().expect("an address"),
+        "127.0.0.1".parse().expect("an address"),
+    ]));
     let runner = local().resolver(resolver).build().expect("a runner");
     let done = one(&runner, get(&format!("http://bmc.example:{}", server.address.port())).retries(0)).await;
     assert!(done.result.is_ok(), "{:?}", done.result);
-    assert_eq!(server.known.seen()[0].header("host"), Some(format!("bmc.example:{}", server.address.port()).as_str()));
+    assert_eq!(
+        server.known.seen()[0].header("host"),
+        Some(format!("bmc.example:{}", server.address.port()).as_str())
+    );
 }
 
 #[tokio::test]
@@ -148,7 +186,10 @@ async fn a_proxy_is_asked_when_one_is_set() {
     assert!(done.result.is_ok(), "{:?}", done.result);
     let seen = proxy.known.seen().remove(0);
     assert_eq!(seen.path, "http://bmc.example:8080/redfish");
-    assert_eq!((seen.header("host"), seen.header("proxy-authorization")), (Some("bmc.example:8080"), Some("Basic dXNlcjpzZWNyZXQ=")));
+    assert_eq!(
+        (seen.header("host"), seen.header("proxy-authorization")),
+        (Some("bmc.example:8080"), Some("Basic dXNlcjpzZWNyZXQ="))
+    );
     // A way to an https target is asked for; this proxy refuses it.
     let done = one(&runner, get("https://bmc.example/").retries(0)).await;
     assert!(done.result.is_err());

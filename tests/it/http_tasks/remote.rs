@@ -10,8 +10,8 @@ use tasker::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, 
 use tasker::config::MessageQueue;
 use tasker::http_remote::{POOL, RemoteConfig, Worker, WorkerConfig, answer, frame};
 use tasker::http_tasks::{
-    Allowed, AttemptFailure, BuildError, Completion, Last, Limit, Method, Reach, RemoteError, RetryPolicy, RunnerBuilder, Task, TaskError,
-    TaskList, TaskRunner, Trust,
+    Allowed, AttemptFailure, BuildError, Completion, Last, Limit, Method, Reach, RemoteError, RetryPolicy,
+    RunnerBuilder, Task, TaskError, TaskList, TaskRunner, Trust,
 };
 use tasker_services::{Home, Process, RabbitMq};
 use tokio::task::JoinHandle;
@@ -45,7 +45,10 @@ struct Working {
 impl Working {
     async fn stop(self) {
         self.stop.cancel();
-        timeout(Duration::from_secs(60), self.running).await.expect("a worker ends in time").expect("a worker does not panic");
+        timeout(Duration::from_secs(60), self.running)
+            .await
+            .expect("a worker ends in time")
+            .expect("a worker does not panic");
     }
 }
 
@@ -91,8 +94,12 @@ impl Site {
 
     /// Another side of the broker, in the hands of the test.
     async fn post(&self, role: Role) -> Post {
-        let (post, _) = Post::start(AmqpOptions::new(self.queue.clone(), role)).expect("a role of HTTP tasks");
-        timeout(PATIENCE, post.link().wait_for(|link| link.up)).await.expect("connects in time").expect("is not closed");
+        let (post, _) =
+            Post::start(AmqpOptions::new(self.queue.clone(), role)).expect("a role of HTTP tasks");
+        timeout(PATIENCE, post.link().wait_for(|link| link.up))
+            .await
+            .expect("connects in time")
+            .expect("is not closed");
         post
     }
 
@@ -115,7 +122,10 @@ fn working(config: WorkerConfig, runner: TaskRunner) -> Working {
 }
 
 async fn next(incoming: &mut Incoming) -> Arrival {
-    timeout(PATIENCE, incoming.arrivals.recv()).await.expect("a message comes in time").expect("the post is open")
+    timeout(PATIENCE, incoming.arrivals.recv())
+        .await
+        .expect("a message comes in time")
+        .expect("the post is open")
 }
 
 fn post(url: &str) -> Task {
@@ -190,7 +200,10 @@ async fn c35_tasks_keep_their_own_url_headers_and_body() {
     assert_eq!(workers.len(), 2, "both workers take part: {workers:?}");
     let seen = server.known.seen();
     assert_eq!(seen.len(), 300);
-    assert!(seen.iter().all(|seen| seen.header("user-agent") == Some("Svc") && seen.header("x-same") == Some("same")));
+    assert!(
+        seen.iter()
+            .all(|seen| seen.header("user-agent") == Some("Svc") && seen.header("x-same") == Some("same"))
+    );
     runner.shutdown(Duration::from_secs(1)).await;
     site.end().await;
 }
@@ -209,13 +222,22 @@ async fn c35_tls_is_the_workers_and_errors_come_back_whole() {
 
     let stranger = Server::tls(Authority::new().server(None), |_, _| ok()).await;
     let done = one(&runner, get(&stranger.https("/"))).await;
-    assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))), "{:?}", done.result);
+    assert!(
+        matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))),
+        "{:?}",
+        done.result
+    );
 
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let nobody =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let done = one(&runner, get(&format!("http://{nobody}/")).retries(2)).await;
     assert_eq!((done.attempts, done.history.len()), (3, 3));
-    let Err(error @ TaskError::RetriesExhausted { attempts: 3, last: Last::Failure(AttemptFailure::Connect { source, .. }) }) =
-        &done.result
+    let Err(
+        error @ TaskError::RetriesExhausted {
+            attempts: 3,
+            last: Last::Failure(AttemptFailure::Connect { source, .. }),
+        },
+    ) = &done.result
     else {
         panic!("{:?}", done.result)
     };
@@ -223,7 +245,11 @@ async fn c35_tls_is_the_workers_and_errors_come_back_whole() {
     assert!(error.explain().contains("refused"), "{}", error.explain());
 
     let done = one(&runner, get("http://127.0.0.2:9/")).await;
-    assert!(matches!(&done.result, Err(TaskError::Failed(AttemptFailure::Refused { .. }))), "{:?}", done.result);
+    assert!(
+        matches!(&done.result, Err(TaskError::Failed(AttemptFailure::Refused { .. }))),
+        "{:?}",
+        done.result
+    );
     site.end().await;
 }
 
@@ -257,7 +283,8 @@ async fn c35_without_a_worker_a_task_ends_with_its_time() {
 #[tokio::test]
 async fn c35_without_a_broker_a_task_ends_with_its_time_and_grace() {
     let mut site = Site::empty();
-    site.queue.port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    site.queue.port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let config = RemoteConfig { grace: millis(300), ..site.config() };
     let runner = TaskRunner::remote("svc", config).expect("a carrier").build().expect("a runner");
     let began = Instant::now();
@@ -294,7 +321,10 @@ async fn workers_are_known_by_their_heartbeats() {
     let runner = site.runner();
     until_known(&runner, 1).await;
     let health = runner.alive().carrier.expect("it is elsewhere");
-    assert!(health.connected && health.heard.is_some_and(|heard| heard < Duration::from_secs(15)), "{health:?}");
+    assert!(
+        health.connected && health.heard.is_some_and(|heard| heard < Duration::from_secs(15)),
+        "{health:?}"
+    );
     // A worker that leaves says so.
     site.end().await;
     let gone = async {
@@ -312,14 +342,22 @@ fn worker_process(home: &Home, site: &Site, name: &str) -> anyhow::Result<Proces
         "{{host: {host}, port: {port}, username: {username}, password: {}, virtual_host: /, exchange: {exchange}}}",
         password.reveal()
     );
-    let config = format!("task_types: [worker]\nmanager: {{message_queue: {queue}}}\nhttp_worker: {{http: {{allow: [127.0.0.1]}}}}\n");
+    let config = format!(
+        "task_types: [worker]\nmanager: {{message_queue: {queue}}}\nhttp_worker: {{http: {{allow: [127.0.0.1]}}}}\n"
+    );
     let path = home.write("worker.config.yaml", &config)?;
-    home.start(name, Command::new(env!("CARGO_BIN_EXE_tasker")).args(["http-worker", "--name", name, "--config"]).arg(path))
+    home.start(
+        name,
+        Command::new(env!("CARGO_BIN_EXE_tasker"))
+            .args(["http-worker", "--name", name, "--config"])
+            .arg(path),
+    )
 }
 
 #[tokio::test]
 async fn c35_what_a_killed_worker_had_is_performed_again_or_told_as_lost() -> anyhow::Result<()> {
-    let server = Server::start(|seen, _| if seen.header("x-second").is_some() { ok() } else { Reply::Stall }).await;
+    let server =
+        Server::start(|seen, _| if seen.header("x-second").is_some() { ok() } else { Reply::Stall }).await;
     // The first time it comes, a GET stalls.
     let again = Server::start(|_, nth| if nth == 0 { Reply::Stall } else { ok() }).await;
     let mut site = Site::empty();
@@ -362,8 +400,14 @@ async fn a_worker_process_ends_in_order_and_says_what_is_missing() -> anyhow::Re
     process.stop(Duration::from_secs(20))?;
     assert_eq!(server.known.seen().len(), 20);
 
-    home.write("empty.yaml", "task_types: [worker]\nmanager: {message_queue: {host: localhost, username: u, password: p}}\n")?;
-    let output = Command::new(env!("CARGO_BIN_EXE_tasker")).args(["http-worker", "--config"]).arg(home.join("empty.yaml")).output()?;
+    home.write(
+        "empty.yaml",
+        "task_types: [worker]\nmanager: {message_queue: {host: localhost, username: u, password: p}}\n",
+    )?;
+    let output = Command::new(env!("CARGO_BIN_EXE_tasker"))
+        .args(["http-worker", "--config"])
+        .arg(home.join("empty.yaml"))
+        .output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("http_worker.http.allow"), "{said}");
     Ok(())
@@ -381,7 +425,8 @@ async fn what_a_stopped_worker_has_not_ended_goes_to_another() {
     let stalled = begin(&runner, get(&server.url("/stalled")));
     server.known.until_seen(1).await;
     let waiting = [begin(&runner, post(&server.url("/post"))), begin(&runner, get(&server.url("/get")))];
-    // A POST that the broker has handed out and the worker has not read may have been performed, for all that others know.
+    // A POST that the broker has handed out and the worker has not read may have been performed, for all that
+    // others know.
     let taken = async {
         while local.stats().unfinished < 3 {
             tokio::time::sleep(millis(10)).await;
@@ -402,17 +447,20 @@ async fn what_a_stopped_worker_has_not_ended_goes_to_another() {
 #[tokio::test]
 async fn c35_a_broker_that_restarts_loses_nothing() -> anyhow::Result<()> {
     let mut rabbitmq = tokio::task::spawn_blocking(RabbitMq::start).await??;
-    let server = Server::start(|seen, _| ok().after(millis(if seen.path == "/slow" { 3000 } else { 0 }))).await;
+    let server =
+        Server::start(|seen, _| ok().after(millis(if seen.path == "/slow" { 3000 } else { 0 }))).await;
     let mut site = Site::at(&rabbitmq.url());
     site.work(TaskRunner::local("worker"));
     let runner = site.runner();
     assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
-    // RabbitMQ writes down half a second late that it has a quorum queue, and one that it does not know of does not come back.
+    // RabbitMQ writes down half a second late that it has a quorum queue, and one that it does not know of
+    // does not come back.
     rabbitmq = tokio::task::spawn_blocking(move || rabbitmq.restart().map(|()| rabbitmq)).await??;
     assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
     let patient = |task: Task| begin(&runner, task.timeout(Duration::from_secs(90)));
-    let before: Vec<_> =
-        (0..20).map(|n| patient(if n % 2 == 0 { get(&server.url("/slow")) } else { post(&server.url("/slow")) })).collect();
+    let before: Vec<_> = (0..20)
+        .map(|n| patient(if n % 2 == 0 { get(&server.url("/slow")) } else { post(&server.url("/slow")) }))
+        .collect();
     server.known.until_seen(22).await;
     rabbitmq.kill()?;
     let meanwhile: Vec<_> = (0..20).map(|_| patient(get(&server.url("/")))).collect();
@@ -442,10 +490,12 @@ async fn what_a_full_queue_refuses_is_sent_again_in_its_time() -> anyhow::Result
     // Until the broker says no: it lets in what was on its way when the policy came.
     let fill: Vec<_> = (0..20).map(|_| begin(&runner, get(&server.url("/")))).collect();
     let began = Instant::now();
-    let (raw, _) = Post::start(AmqpOptions::new(site.queue.clone(), Role::HttpWorker { pool: POOL.to_owned() }))?;
+    let (raw, _) =
+        Post::start(AmqpOptions::new(site.queue.clone(), Role::HttpWorker { pool: POOL.to_owned() }))?;
     timeout(PATIENCE, raw.link().wait_for(|link| link.up)).await??;
     let to = || To::Work { pool: POOL.to_owned(), caller: Uuid::nil() };
-    let expired = |id| Letter { expires_in: Some(millis(1)), ..letter(to(), id, Bytes::from_static(b"no order")) };
+    let expired =
+        |id| Letter { expires_in: Some(millis(1)), ..letter(to(), id, Bytes::from_static(b"no order")) };
     while raw.publish(expired(Uuid::new_v4())).await.is_ok() {
         assert!(began.elapsed() < PATIENCE, "the queue is never full");
     }
@@ -500,14 +550,24 @@ async fn an_answer_goes_to_callers_only() -> anyhow::Result<()> {
     assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
     let (caller, run) = (Uuid::new_v4(), Uuid::new_v4());
     let queues = Queues::at(&std::env::var("TASKER_TEST_AMQP")?).await?;
-    let (victim, tap) = (format!("{}.worker.ep1", site.queue.exchange), format!("{}.tap", site.queue.exchange));
+    let (victim, tap) =
+        (format!("{}.worker.ep1", site.queue.exchange), format!("{}.tap", site.queue.exchange));
     queues.tap(&victim, &[]).await?;
     let replies = format!("{}.trs.http.v1.replies", site.queue.exchange);
     queues.tap(&tap, &[(&replies, &caller.to_string())]).await?;
     let order = br#"{"v":1,"kind":"order","id":"00000000-0000-4000-8000-000000000001"}"#;
     let frame = [&u32::try_from(order.len())?.to_be_bytes()[..], order].concat();
-    let properties = lapin::BasicProperties::default().with_message_id(run.to_string().into()).with_reply_to(victim.as_str().into());
-    queues.send(&format!("{}.trs.http.v1", site.queue.exchange), &format!("{POOL}.{caller}"), properties, &frame).await?;
+    let properties = lapin::BasicProperties::default()
+        .with_message_id(run.to_string().into())
+        .with_reply_to(victim.as_str().into());
+    queues
+        .send(
+            &format!("{}.trs.http.v1", site.queue.exchange),
+            &format!("{POOL}.{caller}"),
+            properties,
+            &frame,
+        )
+        .await?;
     let began = Instant::now();
     while queues.ready(&tap).await? == 0 {
         assert!(began.elapsed() < PATIENCE, "no answer comes to where the caller listens");
@@ -537,13 +597,17 @@ async fn c35_the_first_answer_counts_and_garbage_is_told() {
         bench.publish(reply(error)).await.expect("published");
     }
     let done = ended(task).await;
-    assert_eq!((remote_error(&done), done.attempts, done.worker.as_deref()), (RemoteError::Rejected, 7, Some("bench")));
+    assert_eq!(
+        (remote_error(&done), done.attempts, done.worker.as_deref()),
+        (RemoteError::Rejected, 7, Some("bench"))
+    );
     order.receipt.ack().await;
 
     let task = begin(&runner, get("http://127.0.0.1:9/"));
     let order = next(&mut work).await;
     let (id, caller) = (order.id.expect("a run"), order.caller.expect("a caller"));
-    // What cannot be read at all says nothing about any task; an answer that cannot be understood ends its own.
+    // What cannot be read at all says nothing about any task; an answer that cannot be understood ends its
+    // own.
     let garbage = letter(To::Replies(caller), id, Bytes::from_static(b"\0\0\0\x02{}"));
     bench.publish(garbage).await.expect("published");
     let strange = frame::encode(answer::KIND, &serde_json::json!({"worker": "w"}), &[]).expect("short");
@@ -635,7 +699,11 @@ async fn c35_what_no_message_can_carry_is_too_large() {
     // More than the caller wants to have is an error of its own, with as much of the body as fits.
     let done = one(&runner, get(&server.url("/"))).await;
     let Err(TaskError::BodyTooLarge { limit, partial }) = &done.result else { panic!("{:?}", done.result) };
-    assert!(*limit == 16 * MIB && partial.truncated && partial.body.len() > 15 * MIB, "{limit} {}", partial.body.len());
+    assert!(
+        *limit == 16 * MIB && partial.truncated && partial.body.len() > 15 * MIB,
+        "{limit} {}",
+        partial.body.len()
+    );
     let done = one(&runner, post(&server.url("/")).body(vec![0; 17 * MIB])).await;
     assert!(matches!(remote_error(&done), RemoteError::TooLarge { .. }));
     let long = get(&server.url("/")).timeout(Duration::from_secs(3600));
@@ -678,9 +746,16 @@ async fn pools_do_not_share_tasks() {
     site.workers.push(working(config, built(TaskRunner::local("worker"))));
     let runner = site.runner();
     until_connected(&runner).await;
-    assert_eq!(remote_error(&one(&runner, get(&server.url("/")).timeout(millis(500))).await), RemoteError::Expired);
+    assert_eq!(
+        remote_error(&one(&runner, get(&server.url("/")).timeout(millis(500))).await),
+        RemoteError::Expired
+    );
     let config = RemoteConfig { pool: "other".to_owned(), ..site.config() };
-    let runner = TaskRunner::remote("svc", config).expect("a carrier").retry(RetryPolicy::default()).build().expect("a runner");
+    let runner = TaskRunner::remote("svc", config)
+        .expect("a carrier")
+        .retry(RetryPolicy::default())
+        .build()
+        .expect("a runner");
     assert!(one(&runner, get(&server.url("/"))).await.result.is_ok());
     site.end().await;
 }

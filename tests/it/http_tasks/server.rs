@@ -115,7 +115,11 @@ impl Drop for Server {
 
 impl Known {
     pub fn new(behave: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { behave: Arc::new(behave), seen: Mutex::default(), connections: watch::Sender::new((0, 0)) })
+        Arc::new(Self {
+            behave: Arc::new(behave),
+            seen: Mutex::default(),
+            connections: watch::Sender::new((0, 0)),
+        })
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -148,11 +152,19 @@ impl Known {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "{} of {count} requests have come", self.seen().len());
+        assert!(
+            tokio::time::timeout(PATIENCE, looking).await.is_ok(),
+            "{} of {count} requests have come",
+            self.seen().len()
+        );
     }
 
     /// Serves a connection until it ends.
-    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self: Arc<Self>, stream: S, client_certificates: usize) {
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+        self: Arc<Self>,
+        stream: S,
+        client_certificates: usize,
+    ) {
         struct Open(Arc<Known>);
         impl Drop for Open {
             fn drop(&mut self) {
@@ -170,7 +182,12 @@ impl Known {
         _ = self.exchange(stream, connection, client_certificates).await;
     }
 
-    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S, connection: usize, certificates: usize) -> io::Result<()> {
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+        connection: usize,
+        certificates: usize,
+    ) -> io::Result<()> {
         let mut buffer = Vec::new();
         while let Some(mut seen) = request(&mut stream, &mut buffer).await? {
             (seen.connection, seen.client_certificates) = (connection, certificates);
@@ -262,7 +279,8 @@ async fn request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> 
         let name: reqwest::header::HeaderName = name.parse().map_err(io::Error::other)?;
         headers.append(name, value.trim().parse().map_err(io::Error::other)?);
     }
-    let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
+    let length =
+        headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
     while buffer.len() < length {
         if stream.read_buf(buffer).await? == 0 {
             return Ok(None);
@@ -280,7 +298,10 @@ impl Server {
     }
 
     /// One that speaks TLS.
-    pub async fn tls(config: rustls::ServerConfig, behave: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+    pub async fn tls(
+        config: rustls::ServerConfig,
+        behave: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         Self::listen("127.0.0.1", Some(TlsAcceptor::from(Arc::new(config))), behave).await
     }
 
@@ -289,7 +310,11 @@ impl Server {
         Self::listen(host, None, behave).await
     }
 
-    async fn listen(host: &str, tls: Option<TlsAcceptor>, behave: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+    async fn listen(
+        host: &str,
+        tls: Option<TlsAcceptor>,
+        behave: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::new(host.parse().expect("an address"), 0)).expect("a free port");
         let listener: TcpListener = socket.listen(8192).expect("a listener");
@@ -305,7 +330,8 @@ impl Server {
                         None => known.serve(stream, 0).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                let certificates = stream.get_ref().1.peer_certificates().map_or(0, <[_]>::len);
+                                let certificates =
+                                    stream.get_ref().1.peer_certificates().map_or(0, <[_]>::len);
                                 known.serve(stream, certificates).await;
                             }
                         }

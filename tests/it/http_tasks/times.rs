@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tasker::http_tasks::{
-    AttemptOutcome, DeadlineFrom, Jitter, Last, Limit, Phase, RetryPolicy, RunnerBuilder, StatusCode, TaskError, TaskList, TaskRunner,
+    AttemptOutcome, DeadlineFrom, Jitter, Last, Limit, Phase, RetryPolicy, RunnerBuilder, StatusCode,
+    TaskError, TaskList, TaskRunner,
 };
 use tokio::time::Instant;
 
@@ -35,11 +36,17 @@ pub(super) async fn c08(runner: TaskRunner) {
     let began = Instant::now();
     let done = one(&runner, get(&server.url("/")).timeout(millis(500))).await;
     let took = began.elapsed();
-    assert!(matches!(done.result, Err(TaskError::Timeout { phase: Phase::Headers, attempts: 1, last: None })), "{:?}", done.result);
+    assert!(
+        matches!(done.result, Err(TaskError::Timeout { phase: Phase::Headers, attempts: 1, last: None })),
+        "{:?}",
+        done.result
+    );
     assert!(took >= millis(500) && took < millis(1500), "{took:?}");
     assert_eq!(server.known.seen().len(), 1);
 
-    let done = one(&runner, get(&server.url("/")).timeout(millis(5000)).attempt_timeout(millis(150)).retries(2)).await;
+    let done =
+        one(&runner, get(&server.url("/")).timeout(millis(5000)).attempt_timeout(millis(150)).retries(2))
+            .await;
     assert!(
         matches!(&done.result, Err(TaskError::RetriesExhausted { attempts: 3, last: Last::Failure(last) }) if last.is_timeout()),
         "{:?}",
@@ -54,7 +61,11 @@ async fn c08_to_the_millisecond() {
     let runner = in_memory(&known).build().expect("a runner");
     let began = Instant::now();
     let done = one(&runner, get(SOMEWHERE).timeout(millis(500))).await;
-    assert!(matches!(done.result, Err(TaskError::Timeout { phase: Phase::Headers, .. })), "{:?}", done.result);
+    assert!(
+        matches!(done.result, Err(TaskError::Timeout { phase: Phase::Headers, .. })),
+        "{:?}",
+        done.result
+    );
     assert!(began.elapsed() <= millis(502), "{:?}", began.elapsed());
 }
 
@@ -101,8 +112,13 @@ pub(super) async fn c12(runner: TaskRunner) {
             task = task.retries(retries);
         }
         let done = one(&runner, task).await;
-        let Err(TaskError::RetriesExhausted { attempts, last: Last::Response(last) }) = &done.result else { panic!("{:?}", done.result) };
-        assert_eq!((server.known.seen().len(), *attempts as usize, done.history.len()), (requests, requests, requests));
+        let Err(TaskError::RetriesExhausted { attempts, last: Last::Response(last) }) = &done.result else {
+            panic!("{:?}", done.result)
+        };
+        assert_eq!(
+            (server.known.seen().len(), *attempts as usize, done.history.len()),
+            (requests, requests, requests)
+        );
         assert_eq!(
             (last.status.as_u16(), &last.body[..], last.headers["x-why"].as_bytes()),
             (503, b"later".as_slice(), b"busy".as_slice())
@@ -114,16 +130,21 @@ pub(super) async fn c12(runner: TaskRunner) {
 #[tokio::test]
 async fn the_last_response_can_count() {
     let server = Server::start(|_, _| Reply::status(503).body("later")).await;
-    let runner = local().retry(RetryPolicy { deliver_last: true, retries: Some(1), ..super::quick() }).build().expect("a runner");
+    let runner = local()
+        .retry(RetryPolicy { deliver_last: true, retries: Some(1), ..super::quick() })
+        .build()
+        .expect("a runner");
     let done = one(&runner, get(&server.url("/"))).await;
     assert_eq!((done.result.expect("the response").status.as_u16(), done.attempts), (503, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn c13_waits_double_to_the_longest() {
-    for (retries, longest, waits) in
-        [(3, None, [1000, 2000, 4000].as_slice()), (6, None, &[1000, 2000, 4000, 5000, 5000, 5000]), (3, Some(100), &[100, 100, 100])]
-    {
+    for (retries, longest, waits) in [
+        (3, None, [1000, 2000, 4000].as_slice()),
+        (6, None, &[1000, 2000, 4000, 5000, 5000, 5000]),
+        (3, Some(100), &[100, 100, 100]),
+    ] {
         let known = Known::new(|_, _| Reply::status(500));
         let runner = in_memory(&known).build().expect("a runner");
         let mut task = get(SOMEWHERE).retries(retries).timeout(Duration::from_secs(60));
@@ -136,7 +157,12 @@ async fn c13_waits_double_to_the_longest() {
         for (gap, wait) in gaps.iter().zip(waits) {
             assert!((*wait..=wait + 5).contains(gap), "{gaps:?}");
         }
-        let told: Vec<_> = done.history.iter().filter_map(|attempt| attempt.wait).map(|wait| wait.as_millis() as u64).collect();
+        let told: Vec<_> = done
+            .history
+            .iter()
+            .filter_map(|attempt| attempt.wait)
+            .map(|wait| wait.as_millis() as u64)
+            .collect();
         assert_eq!(told, waits);
     }
 }
@@ -147,7 +173,8 @@ async fn c14_waits_are_spread_below_the_longest() {
     let runner = in_memory(&known).retry(RetryPolicy::default()).build().expect("a runner");
     let list: TaskList = runner.task_list(&get(SOMEWHERE), 1000);
     let done = all(runner.launch(list).expect("launched")).await;
-    let waits: Vec<_> = done.iter().flat_map(|done| &done.history).filter_map(|attempt| attempt.wait).collect();
+    let waits: Vec<_> =
+        done.iter().flat_map(|done| &done.history).filter_map(|attempt| attempt.wait).collect();
     assert_eq!(waits.len(), 1000);
     assert!(waits.iter().all(|wait| (millis(750)..=millis(1000)).contains(wait)));
     let (least, most) = (waits.iter().min().expect("waits"), waits.iter().max().expect("waits"));
@@ -187,7 +214,9 @@ async fn c16_servers_may_say_how_long_to_wait() {
         (500, "2".to_owned(), 1000, 1000),
     ] {
         let shown = value.clone();
-        let known = Known::new(move |_, nth| if nth == 0 { Reply::status(status).header("Retry-After", value.clone()) } else { ok() });
+        let known = Known::new(move |_, nth| {
+            if nth == 0 { Reply::status(status).header("Retry-After", value.clone()) } else { ok() }
+        });
         let runner = in_memory(&known).build().expect("a runner");
         let done = one(&runner, get(SOMEWHERE).timeout(Duration::from_secs(100))).await;
         assert!(done.result.is_ok(), "{status} {shown}: {:?}", done.result);
@@ -210,22 +239,37 @@ async fn c17_a_wait_beyond_the_time_of_the_task_is_not_begun() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_from_the_launch_passes_in_the_queue() {
     let known = Known::new(|_, _| ok().after(millis(300)));
-    let runner = in_memory(&known).max_in_flight(Limit::Of(1)).deadline_from(DeadlineFrom::Launch).build().expect("a runner");
+    let runner = in_memory(&known)
+        .max_in_flight(Limit::Of(1))
+        .deadline_from(DeadlineFrom::Launch)
+        .build()
+        .expect("a runner");
     let list: TaskList = runner.task_list(&get(SOMEWHERE).timeout(millis(500)), 4);
     let began = Instant::now();
     let done = all(runner.launch(list).expect("launched")).await;
     assert!(began.elapsed() < millis(520), "{:?}", began.elapsed());
     assert!(done[0].result.is_ok());
-    assert!(matches!(done[1].result, Err(TaskError::Timeout { phase: Phase::Headers, .. })), "{:?}", done[1].result);
+    assert!(
+        matches!(done[1].result, Err(TaskError::Timeout { phase: Phase::Headers, .. })),
+        "{:?}",
+        done[1].result
+    );
     for late in &done[2..] {
-        assert!(matches!(late.result, Err(TaskError::Timeout { phase: Phase::Queue, attempts: 0, .. })), "{:?}", late.result);
+        assert!(
+            matches!(late.result, Err(TaskError::Timeout { phase: Phase::Queue, attempts: 0, .. })),
+            "{:?}",
+            late.result
+        );
     }
 }
 
 #[tokio::test]
 async fn the_head_of_a_response_has_a_limit_of_its_own() {
     let server = Server::start(|_, nth| if nth == 0 { Reply::Stall } else { ok() }).await;
-    let transport = tasker::http_tasks::TransportPolicy { response_header_timeout: Some(millis(100)), ..Default::default() };
+    let transport = tasker::http_tasks::TransportPolicy {
+        response_header_timeout: Some(millis(100)),
+        ..Default::default()
+    };
     let done = one(&local().transport(transport).build().expect("a runner"), get(&server.url("/"))).await;
     assert!(done.result.is_ok());
     assert_eq!(done.history[0].outcome, AttemptOutcome::Failed("slow"));

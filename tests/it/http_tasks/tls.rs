@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tasker::http_tasks::{
-    AttemptFailure, InsecureFallback, Method, Proxy, Roots, Task, TaskError, TaskList, TlsConfig, TlsMode, TransportPolicy, Trust,
+    AttemptFailure, InsecureFallback, Method, Proxy, Roots, Task, TaskError, TaskList, TlsConfig, TlsMode,
+    TransportPolicy, Trust,
 };
 
 use tokio::io::AsyncBufReadExt;
@@ -41,20 +42,27 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
         params.extended_key_usages = vec![purpose];
-        Signed { pem: params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key: key.serialize_pem() }
+        Signed {
+            pem: params.signed_by(&key, &self.issuer).expect("a certificate").pem(),
+            key: key.serialize_pem(),
+        }
     }
 
     /// A server's side, which may want to know who the clients are.
     pub(super) fn server(&self, clients: Option<&Self>) -> ServerConfig {
         let signed = self.sign("127.0.0.1", ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().expect("versions");
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("versions");
         let builder = match clients {
             None => builder.with_no_client_auth(),
             Some(clients) => {
                 let mut roots = RootCertStore::empty();
                 roots.add(certificates(&clients.pem).remove(0)).expect("a root");
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().expect("a verifier");
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                    .build()
+                    .expect("a verifier");
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -76,7 +84,11 @@ async fn c27_a_server_that_nobody_vouches_for_gets_no_request() {
     let authority = Authority::new();
     let server = Server::tls(authority.server(None), |_, _| ok()).await;
     let done = one(&runner(), get(&server.https("/"))).await;
-    assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))), "{:?}", done.result);
+    assert!(
+        matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))),
+        "{:?}",
+        done.result
+    );
     assert_eq!((done.attempts, server.known.seen().len()), (1, 0));
     // Plain HTTP on its port is no way in either.
     assert!(one(&runner(), get(&server.url("/")).retries(0)).await.result.is_err());
@@ -93,15 +105,25 @@ async fn c28_a_bundle_vouches_and_what_is_none_is_refused() {
     assert_eq!(done.trust, Trust::Verified);
     // The certificate is for an address, not for any name that leads there.
     let done = one(&runner, get(&server.https("/").replace("127.0.0.1", "localhost"))).await;
-    assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))), "{:?}", done.result);
+    assert!(
+        matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))),
+        "{:?}",
+        done.result
+    );
 
     let client = authority.sign("client", ExtendedKeyUsagePurpose::ClientAuth);
     let other = authority.sign("client", ExtendedKeyUsagePurpose::ClientAuth);
     assert!(TlsConfig::new().ca_bundle_pem("garbage").is_err());
-    assert!(TlsConfig::new().ca_bundle_pem("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err());
+    assert!(
+        TlsConfig::new()
+            .ca_bundle_pem("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+            .is_err()
+    );
     assert!(TlsConfig::new().client_identity_pem(&client.pem, "").is_err());
     assert!(TlsConfig::new().client_identity_pem("", &client.key).is_err());
-    let error = TlsConfig::new().client_identity_pem(&client.pem, &other.key).expect_err("they do not belong together");
+    let error = TlsConfig::new()
+        .client_identity_pem(&client.pem, &other.key)
+        .expect_err("they do not belong together");
     assert!(!error.to_string().contains("PRIVATE"), "{error}");
     assert!(TlsConfig::new().client_identity_pem(&client.pem, &client.key).is_ok());
 }
@@ -136,8 +158,14 @@ fn falling_back(send_credentials: bool) -> InsecureFallback {
 async fn c30_a_fallback_is_for_certificates_only() {
     let authority = Authority::new();
     let server = Server::tls(authority.server(None), |_, _| ok()).await;
-    let task =
-        |url: &str| get(url).header("Authorization", "secret").expect("a header").header("X-Plain", "p").expect("a header").retries(0);
+    let task = |url: &str| {
+        get(url)
+            .header("Authorization", "secret")
+            .expect("a header")
+            .header("X-Plain", "p")
+            .expect("a header")
+            .retries(0)
+    };
     for (sends, count) in [(false, 1), (true, 2)] {
         let runner = local().insecure_fallback(falling_back(sends)).build().expect("a runner");
         let done = one(&runner, task(&server.https("/"))).await;
@@ -145,11 +173,16 @@ async fn c30_a_fallback_is_for_certificates_only() {
         assert_eq!((done.trust, done.attempts, runner.stats().fallbacks), (Trust::InsecureFallback, 1, 1));
         let seen = server.known.seen();
         assert_eq!(seen.len(), count);
-        assert_eq!((seen[count - 1].header("authorization").is_some(), seen[count - 1].header("x-plain").is_some()), (sends, sends));
+        assert_eq!(
+            (seen[count - 1].header("authorization").is_some(), seen[count - 1].header("x-plain").is_some()),
+            (sends, sends)
+        );
     }
     // Another host is not meant.
-    let fallback = InsecureFallback::OnCertificateError { hosts: vec!["localhost".to_owned()], send_credentials: false };
-    let done = one(&local().insecure_fallback(fallback).build().expect("a runner"), task(&server.https("/"))).await;
+    let fallback =
+        InsecureFallback::OnCertificateError { hosts: vec!["localhost".to_owned()], send_credentials: false };
+    let done =
+        one(&local().insecure_fallback(fallback).build().expect("a runner"), task(&server.https("/"))).await;
     assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))));
 
     // A good certificate and a bad answer, or none: nobody is asked without looking.
@@ -159,8 +192,10 @@ async fn c30_a_fallback_is_for_certificates_only() {
         _ => Reply::status(503),
     })
     .await;
-    let transport = TransportPolicy { response_header_timeout: Some(millis(100)), ..TransportPolicy::default() };
-    let builder = local().transport(transport).tls(trusting(&authority)).insecure_fallback(falling_back(true));
+    let transport =
+        TransportPolicy { response_header_timeout: Some(millis(100)), ..TransportPolicy::default() };
+    let builder =
+        local().transport(transport).tls(trusting(&authority)).insecure_fallback(falling_back(true));
     let runner = builder.build().expect("a runner");
     for path in ["/busy", "/stall", "/gone"] {
         let done = one(&runner, task(&server.https(path))).await;
@@ -180,7 +215,11 @@ async fn c31_an_unverified_connection_serves_no_verified_task() {
     assert!(done.result.is_ok(), "{:?}", done.result);
     assert_eq!((done.trust, runner.stats().idle), (Trust::InsecureRequested, 1));
     let done = one(&runner, get(&server.https("/"))).await;
-    assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))), "{:?}", done.result);
+    assert!(
+        matches!(done.result, Err(TaskError::Failed(AttemptFailure::Certificate { .. }))),
+        "{:?}",
+        done.result
+    );
     assert_eq!(server.known.seen().len(), 1);
 }
 
@@ -191,7 +230,8 @@ async fn connections_over_tls_are_kept_too() {
     let transport = TransportPolicy { max_idle_per_host: 20, ..TransportPolicy::default() };
     let runner = local().transport(transport).tls(trusting(&authority)).build().expect("a runner");
     for _ in 0..2 {
-        let list: TaskList = runner.task_list(&Task::new(Method::PUT, &server.https("/")).expect("a task").body("x"), 20);
+        let list: TaskList =
+            runner.task_list(&Task::new(Method::PUT, &server.https("/")).expect("a task").body("x"), 20);
         let done = all(runner.launch(list).expect("launched")).await;
         assert!(done.iter().all(|done| done.result.is_ok()), "{done:?}");
     }
@@ -214,9 +254,16 @@ async fn redirects_never_lead_out_of_tls() {
     let plain = Server::start(|_, _| ok()).await;
     let there = plain.url("/");
     let authority = Authority::new();
-    let server = Server::tls(authority.server(None), move |_, _| Reply::status(302).header("Location", there.clone())).await;
-    let done = one(&local().tls(trusting(&authority)).build().expect("a runner"), get(&server.https("/"))).await;
-    assert!(matches!(done.result, Err(TaskError::Failed(AttemptFailure::Redirect { .. }))), "{:?}", done.result);
+    let server =
+        Server::tls(authority.server(None), move |_, _| Reply::status(302).header("Location", there.clone()))
+            .await;
+    let done =
+        one(&local().tls(trusting(&authority)).build().expect("a runner"), get(&server.https("/"))).await;
+    assert!(
+        matches!(done.result, Err(TaskError::Failed(AttemptFailure::Redirect { .. }))),
+        "{:?}",
+        done.result
+    );
     assert!(plain.known.seen().is_empty());
 }
 
@@ -235,10 +282,17 @@ async fn tunnel() -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver
                     head.push(client.read_u8().await.expect("a head"));
                 }
                 let head = String::from_utf8(head).expect("text");
-                let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).expect("a target").to_owned();
+                let target = head
+                    .strip_prefix("CONNECT ")
+                    .and_then(|rest| rest.split(' ').next())
+                    .expect("a target")
+                    .to_owned();
                 asked.send(head).expect("the test listens");
                 let mut server = tokio::net::TcpStream::connect(target).await.expect("the target listens");
-                client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.expect("the client listens");
+                client
+                    .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    .await
+                    .expect("the client listens");
                 _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
             });
         }
@@ -262,7 +316,10 @@ async fn tls_goes_through_a_proxy_from_end_to_end() {
     assert!(asked.contains("proxy-authorization: basic dxnlcjpzzwnyzxq="), "{asked}");
     assert!(asks.try_recv().is_err(), "the way is kept for the second request");
     let seen = server.known.seen();
-    assert!(seen.len() == 2 && seen.iter().all(|seen| seen.header("proxy-authorization").is_none()), "that is not for the target");
+    assert!(
+        seen.len() == 2 && seen.iter().all(|seen| seen.header("proxy-authorization").is_none()),
+        "that is not for the target"
+    );
 }
 
 /// A server of another make, since the library of these tests has as little as the client.
@@ -278,7 +335,10 @@ impl OpenSsl {
         let path = |name: &str| files.path().join(name).to_string_lossy().into_owned();
         let (certificate, secret) = (path("certificate.pem"), path("key.pem"));
         let made = tokio::process::Command::new("openssl")
-            .args(["req", "-x509", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1", "-keyout", &secret, "-out", &certificate])
+            .args([
+                "req", "-x509", "-nodes", "-days", "1", "-subj", "/CN=127.0.0.1", "-keyout", &secret, "-out",
+                &certificate,
+            ])
             .args(key)
             .output();
         assert!(made.await.expect("openssl is there").status.success(), "a certificate of {key:?}");
@@ -293,7 +353,9 @@ impl OpenSsl {
             .expect("openssl is there");
         let mut lines = tokio::io::BufReader::new(process.stdout.take().expect("its output")).lines();
         let address = loop {
-            let line = tokio::time::timeout(super::server::PATIENCE, lines.next_line()).await.expect("it starts in time");
+            let line = tokio::time::timeout(super::server::PATIENCE, lines.next_line())
+                .await
+                .expect("it starts in time");
             if let Some(address) = line.expect("a line").expect("it listens").strip_prefix("ACCEPT ") {
                 break address.to_owned();
             }

@@ -34,27 +34,36 @@ pub fn find(files: &[(Vec<String>, Source)]) -> Vec<Circle> {
     let modules = Modules(files.iter().map(|(path, source)| (path.clone(), Module::read(source))).collect());
     let arrows: BTreeMap<&[String], BTreeMap<&[String], BTreeSet<String>>> =
         modules.0.iter().map(|(path, module)| (path.as_slice(), modules.arrows(path, module))).collect();
-    let reached: BTreeMap<&[String], BTreeSet<&[String]>> = arrows.keys().map(|path| (*path, reach(&arrows, path))).collect();
+    let reached: BTreeMap<&[String], BTreeSet<&[String]>> =
+        arrows.keys().map(|path| (*path, reach(&arrows, path))).collect();
     let mut seen = BTreeSet::new();
     let mut circles = Vec::new();
     for path in arrows.keys() {
         if seen.contains(path) || !reached[path].contains(path) {
             continue;
         }
-        let circle: Vec<&[String]> = reached[path].iter().copied().filter(|other| reached[other].contains(path)).collect();
+        let circle: Vec<&[String]> =
+            reached[path].iter().copied().filter(|other| reached[other].contains(path)).collect();
         seen.extend(circle.iter().copied());
-        let among = circle.iter().flat_map(|from| arrows[from].iter().map(move |(to, names)| (from, to, names)));
+        let among =
+            circle.iter().flat_map(|from| arrows[from].iter().map(move |(to, names)| (from, to, names)));
         let among = among.filter(|(_, to, _)| circle.contains(to)).map(|(from, to, names)| {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             format!("{} -> {}: {}", from.join("::"), to.join("::"), names.join(", "))
         });
-        circles.push(Circle { arrows: among.collect(), modules: circle.iter().map(|module| module.join("::")).collect() });
+        circles.push(Circle {
+            arrows: among.collect(),
+            modules: circle.iter().map(|module| module.join("::")).collect(),
+        });
     }
     circles
 }
 
 /// Where the arrows from a module lead in the end.
-fn reach<'a>(arrows: &BTreeMap<&'a [String], BTreeMap<&'a [String], BTreeSet<String>>>, from: &[String]) -> BTreeSet<&'a [String]> {
+fn reach<'a>(
+    arrows: &BTreeMap<&'a [String], BTreeMap<&'a [String], BTreeSet<String>>>,
+    from: &[String],
+) -> BTreeSet<&'a [String]> {
     let mut reached = BTreeSet::new();
     let mut ahead: Vec<&'a [String]> = arrows[from].keys().copied().collect();
     while let Some(next) = ahead.pop() {
@@ -80,7 +89,8 @@ struct Module {
 
 impl Module {
     fn read(source: &Source) -> Self {
-        const DEFINES: [&str; 9] = ["struct", "enum", "trait", "fn", "const", "static", "type", "union", "macro_rules"];
+        const DEFINES: [&str; 9] =
+            ["struct", "enum", "trait", "fn", "const", "static", "type", "union", "macro_rules"];
         let tokens = &source.tokens;
         let mut module = Self::default();
         // One entry for each open brace: whether it belongs to a module.
@@ -112,7 +122,9 @@ impl Module {
                 }
                 word if is_word(word) && next == "::" && before != "::" => {
                     let mut path = vec![word.to_owned()];
-                    while is(&tokens[at..], &["::"]) && tokens.get(at + 1).is_some_and(|next| is_word(&next.text)) {
+                    while is(&tokens[at..], &["::"])
+                        && tokens.get(at + 1).is_some_and(|next| is_word(&next.text))
+                    {
                         path.push(tokens[at + 1].text.clone());
                         at += 2;
                     }
@@ -137,7 +149,12 @@ impl Module {
 }
 
 /// The leaves of the tree that begins here, with the names that they get; answers where it ends.
-fn use_tree(tokens: &[Token], mut at: usize, above: &[String], leaves: &mut Vec<(Vec<String>, String)>) -> usize {
+fn use_tree(
+    tokens: &[Token],
+    mut at: usize,
+    above: &[String],
+    leaves: &mut Vec<(Vec<String>, String)>,
+) -> usize {
     let mut path = above.to_vec();
     while let Some(token) = tokens.get(at) {
         at += 1;
@@ -193,7 +210,11 @@ impl Modules {
     fn arrows<'a>(&'a self, path: &[String], module: &Module) -> BTreeMap<&'a [String], BTreeSet<String>> {
         let mut arrows: BTreeMap<&[String], BTreeSet<String>> = BTreeMap::new();
         for used in &module.used {
-            if let Some(to) = self.absolute(path, used, 0).and_then(|(start, rest)| self.home(&start, &rest, 0)).filter(|to| *to != path) {
+            if let Some(to) = self
+                .absolute(path, used, 0)
+                .and_then(|(start, rest)| self.home(&start, &rest, 0))
+                .filter(|to| *to != path)
+            {
                 arrows.entry(to).or_default().insert(used.join("::"));
             }
         }
@@ -201,7 +222,12 @@ impl Modules {
     }
 
     /// A path that stands in a module, from a module of the crate on; none for a path that leads elsewhere.
-    fn absolute(&self, module: &[String], path: &[String], depth: usize) -> Option<(Vec<String>, Vec<String>)> {
+    fn absolute(
+        &self,
+        module: &[String],
+        path: &[String],
+        depth: usize,
+    ) -> Option<(Vec<String>, Vec<String>)> {
         let (first, rest) = path.split_first()?;
         let child = || self.0.contains_key(&[module, std::slice::from_ref(first)].concat());
         match first.as_str() {
@@ -213,7 +239,12 @@ impl Modules {
             }
             _ if child() => Some((module.to_vec(), path.to_vec())),
             _ => {
-                let imported = self.0.get(module)?.imported.get(first).filter(|imported| imported[0] != *first && depth < DEPTH)?;
+                let imported = self
+                    .0
+                    .get(module)?
+                    .imported
+                    .get(first)
+                    .filter(|imported| imported[0] != *first && depth < DEPTH)?;
                 let (start, before) = self.absolute(module, imported, depth + 1)?;
                 Some((start, [&before, rest].concat()))
             }
@@ -241,7 +272,11 @@ impl Modules {
                 return follow(imported, &path[place + 1..]);
             }
             let defines = |home: &&[String]| self.0[*home].defined.contains(name);
-            return module.globs.iter().find_map(|glob| follow(glob, &path[place..]).filter(defines)).or(Some(own));
+            return module
+                .globs
+                .iter()
+                .find_map(|glob| follow(glob, &path[place..]).filter(defines))
+                .or(Some(own));
         }
         self.0.get_key_value(&start).map(|(own, _)| own.as_slice())
     }
@@ -252,7 +287,8 @@ mod tests {
     use super::*;
 
     fn found(files: &[(&str, &str)]) -> Vec<Vec<String>> {
-        let path = |module: &str| module.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let path =
+            |module: &str| module.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let files: Vec<_> = files.iter().map(|(module, text)| (path(module), Source::read(text))).collect();
         find(&files).into_iter().map(|circle| circle.modules).collect()
     }
@@ -262,7 +298,11 @@ mod tests {
         let a = ("a", "use super::b::B; pub struct A;");
         assert_eq!(found(&[("", "mod a; mod b;"), a, ("b", "pub struct B(crate::a::A);")]), [["a", "b"]]);
         assert_eq!(found(&[("", "mod a; mod b;"), a, ("b", "pub struct B;")]), [[""; 0]; 0]);
-        let ring = [a, ("b", "use crate::c; pub struct B(c::C);"), ("c", "use crate::{a::{self as x}}; pub struct C(x::A);")];
+        let ring = [
+            a,
+            ("b", "use crate::c; pub struct B(c::C);"),
+            ("c", "use crate::{a::{self as x}}; pub struct C(x::A);"),
+        ];
         assert_eq!(found(&[&[("", "mod a; mod b; mod c;")][..], &ring].concat()), [["a", "b", "c"]]);
     }
 
@@ -278,7 +318,10 @@ mod tests {
     #[test]
     fn a_module_and_its_child_are_a_circle_when_each_uses_the_other() {
         let child = ("m::a", "use super::M; pub struct A(M);");
-        assert_eq!(found(&[("", "mod m;"), ("m", "mod a; pub use a::A; pub struct M;"), child]), [[""; 0]; 0]);
+        assert_eq!(
+            found(&[("", "mod m;"), ("m", "mod a; pub use a::A; pub struct M;"), child]),
+            [[""; 0]; 0]
+        );
         let parent = ("m", "mod a; use a::A; pub struct M(A);");
         assert_eq!(found(&[("", "mod m;"), parent, child]), [["m", "m::a"]]);
         let child = ("m::a", "pub(in crate::m) struct A; impl A { pub(in crate::m) fn f() {} }");
@@ -287,7 +330,10 @@ mod tests {
 
     #[test]
     fn tests_and_modules_inside_of_a_file_are_seen_for_what_they_are() {
-        let a = ("a", "pub struct A; #[cfg(test)] mod tests { use crate::b::B; } #[cfg(any(test, fuzzing))] fn f(b: crate::b::B) {}");
+        let a = (
+            "a",
+            "pub struct A; #[cfg(test)] mod tests { use crate::b::B; } #[cfg(any(test, fuzzing))] fn f(b: crate::b::B) {}",
+        );
         assert_eq!(found(&[("", "mod a; mod b;"), a, ("b", "pub struct B(crate::a::A);")]), [[""; 0]; 0]);
         let a = ("a", "pub struct A; mod inner { use super::super::b::B; use super::A; }");
         assert_eq!(found(&[("", "mod a; mod b;"), a, ("b", "pub struct B(crate::a::A);")]), [["a", "b"]]);

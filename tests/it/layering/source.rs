@@ -68,7 +68,11 @@ impl Source {
                 _ => {}
             }
             if let Some(start) = root {
-                edges.extend(first_segments(&rest[start..]).into_iter().map(|first| Edge { line: first.line, to: first.text.clone() }));
+                edges.extend(
+                    first_segments(&rest[start..])
+                        .into_iter()
+                        .map(|first| Edge { line: first.line, to: first.text.clone() }),
+                );
             }
             at += step;
         }
@@ -77,7 +81,9 @@ impl Source {
 
     /// The lines that use a library or one of its family: `lapin::x`, `use lapin;`.
     pub fn uses(&self, library: &str) -> impl Iterator<Item = usize> {
-        let named = move |text: &str| text == library || text.strip_prefix(library).is_some_and(|rest| rest.starts_with('_'));
+        let named = move |text: &str| {
+            text == library || text.strip_prefix(library).is_some_and(|rest| rest.starts_with('_'))
+        };
         self.tokens.windows(2).filter_map(move |pair| {
             let path = named(&pair[0].text) && pair[1].text == "::";
             let used = pair[0].text == "use" && named(&pair[1].text);
@@ -87,14 +93,19 @@ impl Source {
     }
 
     fn continues(&self, token: &Token) -> bool {
-        self.tokens.iter().position(|other| std::ptr::eq(other, token)).is_some_and(|at| is(&self.tokens[at + 1..], &["::"]))
+        self.tokens
+            .iter()
+            .position(|other| std::ptr::eq(other, token))
+            .is_some_and(|at| is(&self.tokens[at + 1..], &["::"]))
     }
 }
 
 /// Whether a condition holds in no build that ships: `test`, alone, together with others, or beside
 /// `fuzzing`.
 fn is_for_tests(condition: &[Token]) -> bool {
-    [&["test", ")"][..], &["all", "(", "test"], &["any", "(", "test"]].iter().any(|words| is(condition, words))
+    [&["test", ")"][..], &["all", "(", "test"], &["any", "(", "test"]]
+        .iter()
+        .any(|words| is(condition, words))
 }
 
 /// The words after `crate::`: one, or those that begin the parts of a group.
@@ -140,7 +151,9 @@ fn end_of(tokens: &[Token], open: &str, close: &str) -> usize {
 
 /// The end of an item: a semicolon, or the brace that closes its body (a `use` with a group has both).
 fn item_end(item: &[Token]) -> usize {
-    let Some(first) = item.iter().position(|token| matches!(token.text.as_str(), ";" | "{")) else { return item.len() };
+    let Some(first) = item.iter().position(|token| matches!(token.text.as_str(), ";" | "{")) else {
+        return item.len();
+    };
     if item[first].text == "{" && !item[..first].iter().any(|token| token.text == "use") {
         return first + end_of(&item[first..], "{", "}");
     }
@@ -182,7 +195,11 @@ fn tokens(text: &str) -> Vec<Token> {
         } else if c == '"' {
             // A raw string begins with a word that ends in `r`, and signs `#` that also end it.
             let hashes = tokens.iter().rev().take_while(|token| token.text == "#").count();
-            let word = tokens.iter().rev().nth(hashes).is_some_and(|token| matches!(token.text.as_str(), "r" | "br" | "cr"));
+            let word = tokens
+                .iter()
+                .rev()
+                .nth(hashes)
+                .is_some_and(|token| matches!(token.text.as_str(), "r" | "br" | "cr"));
             let raw = word && chars[..at].iter().rev().nth(hashes).is_some_and(|c| *c == 'r');
             let end = format!("\"{}", "#".repeat(if raw { hashes } else { 0 }));
             at += 1;

@@ -3,20 +3,34 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use tasker::domain::{AnswerDigest, Fared, Ignored, IgnoredByType, Json, Report, ReportEvent, TaskEvent, TaskId, errnr};
+use tasker::domain::{
+    AnswerDigest, Fared, Ignored, IgnoredByType, Json, Report, ReportEvent, TaskEvent, TaskId, errnr,
+};
 use tasker::store::{AnswerGroups, ResponseFilter, ResponseQuery, Settlement};
 
 use super::ledger::{ALL, Ledger, RETENTION, at, fleet, name, names, received, report, task, worker};
 
 fn answered(task_id: TaskId, endpoint: &str, errnr: i32, errmsg: &str, payload: Option<&str>) -> Report {
     let payload: Option<Json> = payload.map(|text| serde_json::from_str(text).expect("JSON"));
-    let event = ReportEvent::Finished { errnr, errmsg: errmsg.to_owned(), payload, attempt: 1, attempts: Vec::new(), log: None, run: None };
+    let event = ReportEvent::Finished {
+        errnr,
+        errmsg: errmsg.to_owned(),
+        payload,
+        attempt: 1,
+        attempts: Vec::new(),
+        log: None,
+        run: None,
+    };
     report(task_id, endpoint, event)
 }
 
 /// Each group with its count and the endpoint that it shows, and the numbers of groups and of answers.
 fn summed(groups: &AnswerGroups) -> (Vec<(u64, &str)>, u64, u64) {
-    (groups.groups.iter().map(|group| (group.count, group.endpoint.as_str())).collect(), groups.total, groups.answered)
+    (
+        groups.groups.iter().map(|group| (group.count, group.endpoint.as_str())).collect(),
+        groups.total,
+        groups.answered,
+    )
 }
 
 async fn page(ledger: &Ledger, id: TaskId, query: ResponseQuery) -> Result<(Vec<String>, bool)> {
@@ -64,19 +78,36 @@ pub async fn groups_equal_answers(ledger: &Ledger) -> Result<()> {
 pub async fn pages_through_the_members_of_a_group(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["A", "a", "b", "c", "d", "e", "f"]).await?;
     let said = |endpoint, errnr, errmsg| answered(id, endpoint, errnr, errmsg, None);
-    let reports = [said("a", 0, ""), said("A", 0, ""), said("c", 0, ""), said("b", 3, "full"), said("e", 3, "full"), received(id, "d")];
+    let reports = [
+        said("a", 0, ""),
+        said("A", 0, ""),
+        said("c", 0, ""),
+        said("b", 3, "full"),
+        said("e", 3, "full"),
+        received(id, "d"),
+    ];
     ledger.store.apply(&reports, &Default::default(), at(1), RETENTION).await?;
     let found = ledger.store.answers(id, 20, 0).await?;
     let (good, bad) = (found.groups[0].digest, found.groups[1].digest);
-    let of =
-        |answer, after: Option<&str>, limit| ResponseQuery { answer: Some(answer), after: after.map(name), limit, ..Default::default() };
+    let of = |answer, after: Option<&str>, limit| ResponseQuery {
+        answer: Some(answer),
+        after: after.map(name),
+        limit,
+        ..Default::default()
+    };
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     assert_eq!(page(ledger, id, of(good, None, 2)).await?, (texts(&["A", "a"]), true));
     assert_eq!(page(ledger, id, of(good, Some("a"), 2)).await?, (texts(&["c"]), false));
     assert_eq!(page(ledger, id, of(bad, None, ALL)).await?, (texts(&["b", "e"]), false));
-    assert_eq!(page(ledger, id, of(AnswerDigest::from_bytes([7; 16]), None, ALL)).await?, (texts(&[]), false));
+    assert_eq!(
+        page(ledger, id, of(AnswerDigest::from_bytes([7; 16]), None, ALL)).await?,
+        (texts(&[]), false)
+    );
     let response = ledger.store.response_of(id, &name("b")).await?.expect("a response");
-    assert_eq!((response.answer, ledger.store.response_of(id, &name("d")).await?.and_then(|it| it.answer)), (Some(bad), None));
+    assert_eq!(
+        (response.answer, ledger.store.response_of(id, &name("d")).await?.and_then(|it| it.answer)),
+        (Some(bad), None)
+    );
 
     let failed = ResponseQuery { filter: ResponseFilter::Succeeded, ..of(bad, None, ALL) };
     assert_eq!(page(ledger, id, failed).await?, (texts(&[]), false));
@@ -95,7 +126,10 @@ pub async fn groups_what_was_lost_and_leaves_out_what_has_no_digest(ledger: &Led
     let id = ledger.frozen(&[task("a")], &endpoints).await?[0];
     let reports: Vec<Report> = endpoints.iter().map(|endpoint| received(id, endpoint.as_str())).collect();
     ledger.store.apply(&reports, &Default::default(), at(1), RETENTION).await?;
-    let done: Vec<Report> = endpoints[..300].iter().map(|endpoint| answered(id, endpoint.as_str(), 0, endpoint.as_str(), None)).collect();
+    let done: Vec<Report> = endpoints[..300]
+        .iter()
+        .map(|endpoint| answered(id, endpoint.as_str(), 0, endpoint.as_str(), None))
+        .collect();
     ledger.store.apply(&done, &Default::default(), at(2), RETENTION).await?;
     // Nobody is there any more, so what was received is lost.
     let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };

@@ -1,13 +1,18 @@
 //! Render farms: each task to one worker, in turn, and what becomes of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tasker::farm::{FailureLimits, ObjectId, Request, Seen, Task, TaskStatus, Worker, WorkerReport, WorkerStatus};
+use tasker::farm::{
+    FailureLimits, ObjectId, Request, Seen, Task, TaskStatus, Worker, WorkerReport, WorkerStatus,
+};
 use tasker::store::farm::{Asked, Farm, Reported};
+use tokio::time::timeout;
 
-use super::ledger::{Ledger, at, together};
+use super::ledger::{Ledger, PATIENCE, at, together};
 
 const LIMITS: FailureLimits = FailureLimits { blacklist_threshold: 3, task_fail_after: 3 };
 
@@ -21,7 +26,13 @@ fn job() -> ObjectId {
 
 fn task(number: u32) -> Task {
     let name = format!("task {number}");
-    Task { etag: "e".into(), job: Some(job()), name, last_updated: Some(at(0)), ..Task::new(id(number), "sleep", "sleep") }
+    Task {
+        etag: "e".into(),
+        job: Some(job()),
+        name,
+        last_updated: Some(at(0)),
+        ..Task::new(id(number), "sleep", "sleep")
+    }
 }
 
 fn seen(seconds: u64) -> Seen {
@@ -50,8 +61,15 @@ async fn hand_out(farm: &Farm, worker: ObjectId, second: u64) -> Result<Option<O
     Ok(farm.assign(worker, task.id, at(second)).await?.map(|_| task.id))
 }
 
-async fn report(farm: &Farm, worker: ObjectId, task: ObjectId, status: TaskStatus, second: u64) -> Result<Reported> {
-    let report = WorkerReport { status: Some(status), raw_status: status.as_str().into(), ..WorkerReport::default() };
+async fn report(
+    farm: &Farm,
+    worker: ObjectId,
+    task: ObjectId,
+    status: TaskStatus,
+    second: u64,
+) -> Result<Reported> {
+    let report =
+        WorkerReport { status: Some(status), raw_status: status.as_str().into(), ..WorkerReport::default() };
     Ok(farm.report(worker, task, report, LIMITS, &seen(second)).await?)
 }
 
@@ -60,7 +78,11 @@ pub async fn keeps_workers_and_tasks(ledger: &Ledger) -> Result<()> {
     let worker = worker(&farm, 1, &["sleep", "débug"]).await?;
     let change = |worker: &mut Worker| worker.request(Request::Asleep, true);
     let (changed, ()) = farm.change_worker(worker, change).await?.context("the worker")?;
-    ensure!(other.worker(worker).await? == Some(changed.clone()) && changed.lazy && changed.status == WorkerStatus::Registered);
+    ensure!(
+        other.worker(worker).await? == Some(changed.clone())
+            && changed.lazy
+            && changed.status == WorkerStatus::Registered
+    );
     ensure!(other.secret(worker).await?.as_deref() == Some(b"salt and hash".as_slice()));
     ensure!(farm.change_worker(id(9), |_| ()).await?.is_none() && farm.secret(id(9)).await?.is_none());
     let mut full = task(1);
@@ -73,7 +95,10 @@ pub async fn keeps_workers_and_tasks(ledger: &Ledger) -> Result<()> {
     full.priority = -i32::MAX;
     ensure!(other.task(id(1)).await? == Some(full) && farm.count_tasks().await? == 2);
     ensure!(farm.tasks_after(Some(id(1)), 5).await? == [task(2)]);
-    ensure!(farm.remove_worker(worker, None, at(1)).await?.is_some() && farm.remove_worker(worker, None, at(1)).await?.is_none());
+    ensure!(
+        farm.remove_worker(worker, None, at(1)).await?.is_some()
+            && farm.remove_worker(worker, None, at(1)).await?.is_none()
+    );
     ensure!(farm.delete_all_tasks().await? == 2 && other.count_tasks().await? == 0);
     Ok(())
 }
@@ -84,35 +109,51 @@ pub async fn hands_out_in_turn(ledger: &Ledger) -> Result<()> {
     let of = |number, job_priority, priority| Task { job_priority, priority, ..task(number) };
     let debug = Task { task_type: "debug".into(), ..of(5, 10, 95) };
     let child = Task { parents: vec![id(1)], ..of(6, 99, 99) };
-    let (paused, other) = (Task { status: TaskStatus::Paused, ..of(7, 99, 99) }, Task { task_type: "other".into(), ..of(8, 99, 99) });
-    farm.download(&[of(1, 10, 50), of(3, 10, 90), of(2, 10, 90), of(9, 20, 1), debug, child, paused, other]).await?;
+    let (paused, other) = (
+        Task { status: TaskStatus::Paused, ..of(7, 99, 99) },
+        Task { task_type: "other".into(), ..of(8, 99, 99) },
+    );
+    farm.download(&[of(1, 10, 50), of(3, 10, 90), of(2, 10, 90), of(9, 20, 1), debug, child, paused, other])
+        .await?;
     for expected in [9, 5, 2, 3, 1, 6] {
         ensure!(hand_out(&farm, w, 1).await? == Some(id(expected)), "{expected}");
-        ensure!(offer(&farm, w, 1).await?.map(|task| task.id) == Some(id(expected)), "the same while it is active");
-        ensure!(matches!(report(&farm, w, id(expected), TaskStatus::Completed, 2).await?, Reported::Accepted(_)));
+        ensure!(
+            offer(&farm, w, 1).await?.map(|task| task.id) == Some(id(expected)),
+            "the same while it is active"
+        );
+        ensure!(matches!(
+            report(&farm, w, id(expected), TaskStatus::Completed, 2).await?,
+            Reported::Accepted(_)
+        ));
     }
     ensure!(hand_out(&farm, w, 3).await?.is_none());
     Ok(())
 }
 
 pub async fn hands_each_task_to_one_worker(ledger: &Ledger) -> Result<()> {
-    let managers = [Farm::new(ledger.store.clone()), Farm::new(ledger.another()?), Farm::new(ledger.another()?)];
+    let managers =
+        [Farm::new(ledger.store.clone()), Farm::new(ledger.another()?), Farm::new(ledger.another()?)];
     managers[0].download(&(1..=30).map(task).collect::<Vec<_>>()).await?;
+    let handed_out = Arc::new(AtomicU32::new(0));
     let mut asking = Vec::new();
     for number in 0..45 {
-        let farm = managers[number as usize % 3].clone();
+        let (farm, handed_out) = (managers[number as usize % 3].clone(), handed_out.clone());
         let worker = worker(&farm, number, &["sleep"]).await?;
         asking.push(async move {
+            let mut second = 0;
             // What another one is about to lock may be passed over; workers ask again.
-            for second in 0..20 {
+            while handed_out.load(Ordering::Relaxed) < 30 {
                 if let Some(task) = hand_out(&farm, worker, second).await? {
+                    handed_out.fetch_add(1, Ordering::Relaxed);
                     return Ok(Some(task));
                 }
+                second += 1;
             }
             Ok(None)
         });
     }
-    let got: Vec<ObjectId> = together(asking).await?.into_iter().flatten().collect();
+    let got = timeout(PATIENCE, together(asking)).await.context("some task is handed out to nobody")??;
+    let got: Vec<ObjectId> = got.into_iter().flatten().collect();
     ensure!(got.len() == 30 && got.iter().collect::<BTreeSet<_>>().len() == 30, "{}", got.len());
     // Two updates for each, from the same transactions.
     ensure!(managers[0].count_updates().await? == 60);
@@ -136,7 +177,10 @@ pub async fn takes_back_from_who_is_gone(ledger: &Ledger) -> Result<()> {
     let (a, b) = (worker(&farm, 1, &["sleep"]).await?, worker(&farm, 2, &["sleep"]).await?);
     farm.download(&[task(1), task(2)]).await?;
     ensure!(hand_out(&farm, a, 1).await? == Some(id(1)) && hand_out(&farm, b, 1).await? == Some(id(2)));
-    ensure!(farm.give_back(b, id(1), &seen(2)).await?.context("the worker")?.1.is_empty(), "it is another one's");
+    ensure!(
+        farm.give_back(b, id(1), &seen(2)).await?.context("the worker")?.1.is_empty(),
+        "it is another one's"
+    );
     ensure!(farm.sign_off(a, at(2)).await?.context("the worker")?.len() == 1);
     ensure!(farm.task(id(1)).await?.context("the task")?.status == TaskStatus::ClaimedByManager);
     // Two managers look at the same time.
@@ -178,7 +222,10 @@ pub async fn judges_failures(ledger: &Ledger) -> Result<()> {
     ensure!(hand_out(&farm, b, 3).await? == Some(id(1)));
     report(&farm, b, id(1), TaskStatus::Failed, 4).await?;
     ensure!(farm.task(id(1)).await?.context("the task")?.status == TaskStatus::Failed);
-    ensure!(farm.admit_again(a, job(), "sleep").await? && hand_out(&farm, a, 5).await? == Some(id(4)), "not one that failed on it");
+    ensure!(
+        farm.admit_again(a, job(), "sleep").await? && hand_out(&farm, a, 5).await? == Some(id(4)),
+        "not one that failed on it"
+    );
     Ok(())
 }
 
@@ -197,23 +244,39 @@ pub async fn queues_updates_in_their_order(ledger: &Ledger) -> Result<()> {
     ensure!(statuses == [Some(TaskStatus::Active), None, Some(TaskStatus::Completed)], "{statuses:?}");
     ensure!(farm.has_updates(3).await? && !farm.has_updates(4).await?);
     let ids: Vec<ObjectId> = farm.updates(2).await?.iter().map(|update| update.id).collect();
-    ensure!(farm.delete_updates(&ids).await? == 2 && farm.delete_updates(&ids).await? == 0 && farm.count_updates().await? == 1);
+    ensure!(
+        farm.delete_updates(&ids).await? == 2
+            && farm.delete_updates(&ids).await? == 0
+            && farm.count_updates().await? == 1
+    );
     // Canceled by the Server: what runs is stopped first.
     farm.cancel(&[id(2)], at(4)).await?;
     ensure!(farm.task(id(2)).await?.context("the task")?.status == TaskStatus::CancelRequested);
     let refused = farm.may_run(w, id(2), &seen(5)).await?.context("the worker")?;
     ensure!(refused.refused.is_some());
     farm.cancel(&[id(2), id(77)], at(6)).await?;
-    ensure!(farm.task(id(2)).await?.context("the task")?.status == TaskStatus::Canceled && farm.count_updates().await? == 3);
+    ensure!(
+        farm.task(id(2)).await?.context("the task")?.status == TaskStatus::Canceled
+            && farm.count_updates().await? == 3
+    );
     Ok(())
 }
 
 pub async fn lets_one_manager_push(ledger: &Ledger) -> Result<()> {
     let (farm, other) = (Farm::new(ledger.store.clone()), Farm::new(ledger.another()?));
     let hold = Duration::from_secs(30);
-    ensure!(farm.take_lease("push", "a", at(0), hold).await? && !other.take_lease("push", "b", at(10), hold).await?);
-    ensure!(farm.take_lease("push", "a", at(20), hold).await? && !other.take_lease("push", "b", at(40), hold).await?);
-    ensure!(other.take_lease("push", "b", at(50), hold).await? && !farm.take_lease("push", "a", at(51), hold).await?);
+    ensure!(
+        farm.take_lease("push", "a", at(0), hold).await?
+            && !other.take_lease("push", "b", at(10), hold).await?
+    );
+    ensure!(
+        farm.take_lease("push", "a", at(20), hold).await?
+            && !other.take_lease("push", "b", at(40), hold).await?
+    );
+    ensure!(
+        other.take_lease("push", "b", at(50), hold).await?
+            && !farm.take_lease("push", "a", at(51), hold).await?
+    );
     farm.return_lease("push", "a").await?;
     ensure!(!farm.take_lease("push", "a", at(52), hold).await?);
     other.return_lease("push", "b").await?;

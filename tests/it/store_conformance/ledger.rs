@@ -1,12 +1,15 @@
 //! A database of one test, and makers of what goes in.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, SqliteConnection};
 use tasker::config::{Database, Secret};
-use tasker::domain::{EndpointName, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json};
+use tasker::domain::{
+    EndpointName, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json,
+};
 use tasker::store::{Freeze, SharedStore, StoreError};
 use uuid::Uuid;
 
@@ -14,6 +17,9 @@ use super::presence::presence;
 
 /// How long tasks are kept after their end.
 pub const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long processes that claim at the same time may take: what one has locked the others pass over, and
+/// they ask again.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// More responses than any task here has.
 pub const ALL: u32 = 1000;
 
@@ -106,7 +112,9 @@ impl Ledger {
             sqlx::query_scalar(query).fetch_all(&mut conn).await?
         } else {
             let mut conn = SqliteConnection::connect(&self.uri).await?;
-            sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'").fetch_all(&mut conn).await?
+            sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type = 'table'")
+                .fetch_all(&mut conn)
+                .await?
         };
         tables.sort();
         Ok(tables)
@@ -159,7 +167,8 @@ impl Ledger {
     pub async fn frozen(&self, tasks: &[NewTask], endpoints: &[EndpointName]) -> Result<Vec<TaskId>> {
         self.known(endpoints, noon()).await?;
         self.store.accept(tasks, noon(), RETENTION).await?;
-        let sets: Vec<Freeze> = tasks.iter().map(|task| Freeze { id: task.id, expected: endpoints.to_vec() }).collect();
+        let sets: Vec<Freeze> =
+            tasks.iter().map(|task| Freeze { id: task.id, expected: endpoints.to_vec() }).collect();
         let mut frozen = self.store.freeze(&sets, noon()).await?;
         frozen.sort_unstable();
         anyhow::ensure!(frozen.len() == tasks.len(), "frozen {} of {}", frozen.len(), tasks.len());
@@ -246,8 +255,15 @@ pub fn received(task_id: TaskId, endpoint: &str) -> Report {
 
 pub fn finished(task_id: TaskId, endpoint: &str, errnr: i32) -> Report {
     let errmsg = if errnr == 0 { String::new() } else { format!("could not: {errnr}") };
-    let event =
-        ReportEvent::Finished { errnr, errmsg, payload: Some(json(&errnr)), attempt: 1, attempts: Vec::new(), log: None, run: None };
+    let event = ReportEvent::Finished {
+        errnr,
+        errmsg,
+        payload: Some(json(&errnr)),
+        attempt: 1,
+        attempts: Vec::new(),
+        log: None,
+        run: None,
+    };
     report(task_id, endpoint, event)
 }
 
@@ -262,6 +278,34 @@ where
         done.push(run.await??);
     }
     Ok(done)
+}
+
+/// Claims in several runs at the same time until there are so many in all, and answers what they got.
+pub async fn claim_together<T: Send + 'static, C, F>(
+    total: usize,
+    runs: impl IntoIterator<Item = C>,
+) -> Result<Vec<T>>
+where
+    C: Fn() -> F + Send + Sync + 'static,
+    F: std::future::Future<Output = Result<Vec<T>>> + Send + 'static,
+{
+    let count = Arc::new(AtomicUsize::new(0));
+    let runs = runs.into_iter().map(|claim| {
+        let count = count.clone();
+        async move {
+            let mut claimed = Vec::new();
+            while count.load(Ordering::Relaxed) < total {
+                let more = claim().await?;
+                count.fetch_add(more.len(), Ordering::Relaxed);
+                claimed.extend(more);
+            }
+            Ok(claimed)
+        }
+    });
+    let claimed = tokio::time::timeout(PATIENCE, together(runs)).await;
+    let claimed =
+        claimed.with_context(|| format!("{count:?} of {total} are claimed after {PATIENCE:?}"))??;
+    Ok(claimed.into_iter().flatten().collect())
 }
 
 /// Shares a list between runs.

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{
-    Attendance, Expect, FleetState, Grain, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType, Throughput, WireVersion,
+    Attendance, Expect, FleetState, Grain, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType,
+    Throughput, WireVersion,
 };
-use tasker::store::{ClockOffsets, EndpointForgotten, Freeze, GroupRecord, GroupWritten, Missed, StandbyRecord, SubscriptionRecord};
+use tasker::store::{
+    ClockOffsets, EndpointForgotten, Freeze, GroupRecord, GroupWritten, Missed, StandbyRecord,
+    SubscriptionRecord,
+};
 use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, fleet, name, names, task, together, worker};
@@ -33,19 +37,41 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
 pub async fn keeps_what_endpoints_say_of_themselves(ledger: &Ledger) -> Result<()> {
     use Attendance::{Away, Subscribed};
     let labels = |site: &str| Labels::of([("site".to_owned(), site.to_owned())]).expect("a label");
-    let of = |endpoint: &str, site: &str| Presence { labels: labels(site), ..presence(endpoint, &["worker"], PresenceState::Alive) };
+    let of = |endpoint: &str, site: &str| Presence {
+        labels: labels(site),
+        ..presence(endpoint, &["worker"], PresenceState::Alive)
+    };
     let troubled = Presence { trouble: Some("disk full".to_owned()), ..of("b", "k\u{f6}ln \u{1f680}") };
-    ledger.store.see(&[of("a", "berlin"), troubled, presence("c", &["backup"], PresenceState::Alive)], at(0)).await?;
+    ledger
+        .store
+        .see(&[of("a", "berlin"), troubled, presence("c", &["backup"], PresenceState::Alive)], at(0))
+        .await?;
     let members = ledger.store.members(&worker()).await?;
-    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.attendance, it.trouble.as_deref())).collect();
-    assert_eq!(told, [("a", Some("berlin"), Subscribed, None), ("b", Some("k\u{f6}ln \u{1f680}"), Subscribed, Some("disk full"))]);
+    let told: Vec<_> = members
+        .iter()
+        .map(|it| (it.name.as_str(), it.labels.get("site"), it.attendance, it.trouble.as_deref()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("a", Some("berlin"), Subscribed, None),
+            ("b", Some("k\u{f6}ln \u{1f680}"), Subscribed, Some("disk full"))
+        ]
+    );
     // They are what was said last, and stay when the endpoint goes.
     let bare = presence("a", &["worker"], PresenceState::Alive);
     ledger.store.see(&[bare, Presence { state: PresenceState::Leaving, ..of("b", "paris") }], at(1)).await?;
     let members = ledger.store.members(&worker()).await?;
-    let told: Vec<_> = members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.attendance)).collect();
+    let told: Vec<_> =
+        members.iter().map(|it| (it.name.as_str(), it.labels.get("site"), it.attendance)).collect();
     assert_eq!(told, [("a", None, Subscribed), ("b", Some("paris"), Away)]);
-    let labels = ledger.store.endpoints(None, 10).await?.into_iter().map(|record| record.labels.to_string()).collect::<Vec<_>>();
+    let labels = ledger
+        .store
+        .endpoints(None, 10)
+        .await?
+        .into_iter()
+        .map(|record| record.labels.to_string())
+        .collect::<Vec<_>>();
     assert_eq!(labels, ["", "site=paris", ""]);
     Ok(())
 }
@@ -55,17 +81,43 @@ pub async fn tells_who_is_away(ledger: &Ledger) -> Result<()> {
     let there = ["a", "b", "c", "d"].map(|endpoint| presence(endpoint, both, PresenceState::Alive));
     store.see(&there, at(0)).await?;
     // One is stopped; one performs another type alone; one is missed.
-    store.see(&[presence("b", both, PresenceState::Leaving), presence("c", &["worker"], PresenceState::Leaving)], at(5)).await?;
-    store.see(&[presence("a", both, PresenceState::Alive), presence("c", &["backup"], PresenceState::Alive)], at(25)).await?;
+    store
+        .see(
+            &[
+                presence("b", both, PresenceState::Leaving),
+                presence("c", &["worker"], PresenceState::Leaving),
+            ],
+            at(5),
+        )
+        .await?;
+    store
+        .see(
+            &[presence("a", both, PresenceState::Alive), presence("c", &["backup"], PresenceState::Alive)],
+            at(25),
+        )
+        .await?;
     store.miss(at(31)).await?;
     let known = async |expect| anyhow::Ok(store.subscribers(&[worker(), backup()], expect).await?);
     let subscribed = known(Expect::Subscribed).await?;
-    assert_eq!((&subscribed[&worker()].names, &subscribed[&backup()].names), (&names(&["a"]), &names(&["a", "c"])));
+    assert_eq!(
+        (&subscribed[&worker()].names, &subscribed[&backup()].names),
+        (&names(&["a"]), &names(&["a", "c"]))
+    );
     let all = known(Expect::Known).await?;
-    assert_eq!((&all[&worker()].names, &all[&backup()].names), (&names(&["a", "b", "d"]), &names(&["a", "b", "c", "d"])));
-    assert_eq!((store.away(&worker()).await?, store.away(&backup()).await?, store.away(&"other".parse()?).await?), (2, 2, 0));
-    let attendance: Vec<_> = store.members(&worker()).await?.into_iter().map(|member| member.attendance).collect();
-    assert_eq!(attendance, [Attendance::Subscribed, Attendance::Away, Attendance::OtherTypes, Attendance::Away]);
+    assert_eq!(
+        (&all[&worker()].names, &all[&backup()].names),
+        (&names(&["a", "b", "d"]), &names(&["a", "b", "c", "d"]))
+    );
+    assert_eq!(
+        (store.away(&worker()).await?, store.away(&backup()).await?, store.away(&"other".parse()?).await?),
+        (2, 2, 0)
+    );
+    let attendance: Vec<_> =
+        store.members(&worker()).await?.into_iter().map(|member| member.attendance).collect();
+    assert_eq!(
+        attendance,
+        [Attendance::Subscribed, Attendance::Away, Attendance::OtherTypes, Attendance::Away]
+    );
     // Since when they are away.
     assert_eq!(store.gone_since(at(5), 10).await?, names(&["d"]));
     assert_eq!(store.gone_since(at(30), 10).await?, names(&["b", "d"]));
@@ -82,7 +134,10 @@ pub async fn keeps_groups(ledger: &Ledger) -> Result<()> {
         changed_at: at(time),
     };
     assert!(store.groups().await?.is_empty());
-    let (web, long) = (group("web", "role=\u{1f680}", None, 1), group("Web", &format!("a={}", "\u{f6}".repeat(2000)), Some("ops"), 2));
+    let (web, long) = (
+        group("web", "role=\u{1f680}", None, 1),
+        group("Web", &format!("a={}", "\u{f6}".repeat(2000)), Some("ops"), 2),
+    );
     assert_eq!(store.write_group(&web).await?, GroupWritten::New);
     assert_eq!(store.write_group(&long).await?, GroupWritten::New, "names differ by their capitals");
     assert_eq!(store.groups().await?, [long.clone(), web]);
@@ -105,7 +160,11 @@ pub async fn adds_up_throughput(ledger: &Ledger) -> Result<()> {
     };
     let more = |accepted, errors| Throughput { accepted, errors, ..Throughput::default() };
     store
-        .add_throughput(&[(minute(0), worker(), more(1, 0)), (minute(0), backup(), more(2, 1)), (minute(120), worker(), more(4, 0))])
+        .add_throughput(&[
+            (minute(0), worker(), more(1, 0)),
+            (minute(0), backup(), more(2, 1)),
+            (minute(120), worker(), more(4, 0)),
+        ])
         .await?;
     store.add_throughput(&[(minute(0), worker(), more(8, u64::from(u32::MAX)))]).await?;
     let errors = u64::from(u32::MAX);
@@ -117,7 +176,9 @@ pub async fn adds_up_throughput(ledger: &Ledger) -> Result<()> {
     let others = [ledger.another()?, ledger.another()?, ledger.another()?];
     let adds = others.iter().cloned().map(|store| async move {
         for _ in 0..10 {
-            store.add_throughput(&[(minute(180), worker(), more(1, 0)), (minute(180), backup(), more(1, 0))]).await?;
+            store
+                .add_throughput(&[(minute(180), worker(), more(1, 0)), (minute(180), backup(), more(1, 0))])
+                .await?;
         }
         anyhow::Ok(())
     });
@@ -144,14 +205,28 @@ pub async fn welcomes_whoever_is_new(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Joined};
     let joined = presence("a", &["worker", "backup"], Joined);
     let alive = presence("a", &["worker", "backup"], Alive);
-    assert_eq!(ledger.store.see(&[joined.clone(), alive.clone()], at(0)).await?.newcomers, std::slice::from_ref(&joined));
+    assert_eq!(
+        ledger.store.see(&[joined.clone(), alive.clone()], at(0)).await?.newcomers,
+        std::slice::from_ref(&joined)
+    );
     assert!(ledger.store.see(std::slice::from_ref(&alive), at(1)).await?.newcomers.is_empty(), "it is known");
-    assert_eq!(ledger.store.see(std::slice::from_ref(&joined), at(2)).await?.newcomers.len(), 1, "it says that no welcome has reached it");
+    assert_eq!(
+        ledger.store.see(std::slice::from_ref(&joined), at(2)).await?.newcomers.len(),
+        1,
+        "it says that no welcome has reached it"
+    );
     let reconnected = Presence { session: Uuid::from_u128(3), ..alive.clone() };
-    assert_eq!(ledger.store.see(std::slice::from_ref(&reconnected), at(3)).await?.newcomers, std::slice::from_ref(&reconnected));
+    assert_eq!(
+        ledger.store.see(std::slice::from_ref(&reconnected), at(3)).await?.newcomers,
+        std::slice::from_ref(&reconnected)
+    );
     assert!(ledger.store.see(std::slice::from_ref(&reconnected), at(4)).await?.newcomers.is_empty());
     let more = Presence { task_types: vec![worker(), "restore".parse()?], ..reconnected.clone() };
-    assert_eq!(ledger.store.see(std::slice::from_ref(&more), at(4)).await?.newcomers.len(), 1, "a type is new");
+    assert_eq!(
+        ledger.store.see(std::slice::from_ref(&more), at(4)).await?.newcomers.len(),
+        1,
+        "a type is new"
+    );
     let unheard = presence("b", &["worker"], Alive);
     assert_eq!(ledger.store.see(&[reconnected, unheard.clone()], at(5)).await?.newcomers, [unheard]);
     assert!(ledger.store.see(&[], at(5)).await?.newcomers.is_empty());
@@ -159,14 +234,18 @@ pub async fn welcomes_whoever_is_new(ledger: &Ledger) -> Result<()> {
     let subscribed = ledger.store.subscribed(&[worker(), backup(), "other".parse()?]).await?;
     assert_eq!(subscribed.get(&worker()), Some(&names(&["a", "b"])));
     assert_eq!(subscribed.get(&backup()), Some(&names(&["a"])));
-    assert!(subscribed.iter().all(|(task_type, endpoints)| task_type.as_str() != "other" || endpoints.is_empty()));
+    assert!(
+        subscribed.iter().all(|(task_type, endpoints)| task_type.as_str() != "other" || endpoints.is_empty())
+    );
     Ok(())
 }
 
 pub async fn tells_a_farewell_from_a_silence(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Joined, Leaving};
     let [alive, leaving] = [Alive, Leaving].map(|state| presence("a", &["worker"], state));
-    let online = async || anyhow::Ok(ledger.store.subscribed(&[worker()]).await?.remove(&worker()).unwrap_or_default());
+    let online = async || {
+        anyhow::Ok(ledger.store.subscribed(&[worker()]).await?.remove(&worker()).unwrap_or_default())
+    };
     ledger.store.see(&[alive.clone(), presence("b", &["worker"], Alive)], at(0)).await?;
 
     // Silence: gone after three intervals, and back with the next sign of life.
@@ -175,7 +254,11 @@ pub async fn tells_a_farewell_from_a_silence(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.miss(at(31)).await?, Missed { subscriptions: 1, endpoints: names(&["a"]) });
     assert_eq!(ledger.store.miss(at(31)).await?, Missed::default());
     assert_eq!(online().await?, names(&["b"]));
-    assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(32)).await?.newcomers.len(), 1, "it is welcomed back");
+    assert_eq!(
+        ledger.store.see(std::slice::from_ref(&alive), at(32)).await?.newcomers.len(),
+        1,
+        "it is welcomed back"
+    );
     assert_eq!(online().await?, names(&["a", "b"]));
 
     // A farewell holds against signs of life that it has overtaken, but not against a new process.
@@ -183,7 +266,11 @@ pub async fn tells_a_farewell_from_a_silence(ledger: &Ledger) -> Result<()> {
     assert_eq!(online().await?, names(&["b"]));
     assert!(ledger.store.see(std::slice::from_ref(&alive), at(34)).await?.newcomers.is_empty());
     assert_eq!(online().await?, names(&["b"]));
-    let successor = Presence { instance: Uuid::from_u128(7), session: Uuid::from_u128(8), ..presence("a", &["worker"], Joined) };
+    let successor = Presence {
+        instance: Uuid::from_u128(7),
+        session: Uuid::from_u128(8),
+        ..presence("a", &["worker"], Joined)
+    };
     assert_eq!(ledger.store.see(&[successor], at(35)).await?.newcomers.len(), 1);
     assert!(ledger.store.see(&[leaving], at(36)).await?.newcomers.is_empty());
     assert_eq!(online().await?, names(&["a", "b"]), "the farewell of the predecessor came late");
@@ -202,7 +289,11 @@ pub async fn lets_in_again_who_has_not_gone(ledger: &Ledger) -> Result<()> {
         assert!(ledger.store.see(std::slice::from_ref(&alive), at(secs)).await?.newcomers.is_empty());
         assert!(!there().await?, "that may have been sent before, at {secs}");
     }
-    assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(20)).await?.newcomers, [alive], "it is welcomed anew");
+    assert_eq!(
+        ledger.store.see(std::slice::from_ref(&alive), at(20)).await?.newcomers,
+        [alive],
+        "it is welcomed anew"
+    );
     assert!(there().await?);
     Ok(())
 }
@@ -211,23 +302,32 @@ pub async fn lets_in_again_who_has_not_gone(ledger: &Ledger) -> Result<()> {
 pub async fn lets_nobody_in_by_what_was_said_before_a_goodbye(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Joined, Leaving};
     // The endpoint's clock is half an hour ahead.
-    let says = |state, secs: u64| Presence { sent_at: Some(at(1800 + secs)), ..presence("a", &["worker"], state) };
+    let says =
+        |state, secs: u64| Presence { sent_at: Some(at(1800 + secs)), ..presence("a", &["worker"], state) };
     let there = async || anyhow::Ok(!ledger.store.subscribed(&[worker()]).await?[&worker()].is_empty());
     ledger.store.see(&[says(Joined, 0)], at(0)).await?;
     ledger.store.see(&[says(Leaving, 19)], at(20)).await?;
     for late in [says(Alive, 10), says(Joined, 5), says(Alive, 18)] {
-        assert!(ledger.store.see(std::slice::from_ref(&late), at(50)).await?.newcomers.is_empty(), "{late:?}");
+        assert!(
+            ledger.store.see(std::slice::from_ref(&late), at(50)).await?.newcomers.is_empty(),
+            "{late:?}"
+        );
         assert!(!there().await?, "{late:?}");
     }
     let alive = says(Alive, 51);
-    assert_eq!(ledger.store.see(std::slice::from_ref(&alive), at(51)).await?.newcomers, [alive], "somebody else said goodbye");
+    assert_eq!(
+        ledger.store.see(std::slice::from_ref(&alive), at(51)).await?.newcomers,
+        [alive],
+        "somebody else said goodbye"
+    );
     assert!(there().await?);
     Ok(())
 }
 
 pub async fn thinks_nobody_there_for_ever(ledger: &Ledger) -> Result<()> {
     let there = async || anyhow::Ok(ledger.store.subscribed(&[worker()]).await?[&worker()].len());
-    let longest = Presence { interval: Presence::LONGEST_INTERVAL, ..presence("a", &["worker"], PresenceState::Alive) };
+    let longest =
+        Presence { interval: Presence::LONGEST_INTERVAL, ..presence("a", &["worker"], PresenceState::Alive) };
     ledger.store.see(&[longest.clone(), Presence { endpoint: name("b"), ..longest }], at(0)).await?;
     assert_eq!((ledger.store.miss(at(0)).await?, there().await?), (Missed::default(), 2));
     // As an older version believed it.
@@ -243,11 +343,17 @@ pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Leaving};
     use WireVersion::{One, Two};
     let process = |endpoint, reads, state| Presence { reads, ..presence(endpoint, &["worker"], state) };
-    let read = async || anyhow::Ok(ledger.store.subscribers(&[worker()], Expect::Subscribed).await?[&worker()].read);
-    let readers = async |names: &[&str]| ledger.store.readers(names.iter().map(|text| name(text)).collect(), WireVersion::Two).await;
+    let read =
+        async || anyhow::Ok(ledger.store.subscribers(&[worker()], Expect::Subscribed).await?[&worker()].read);
+    let readers = async |names: &[&str]| {
+        ledger.store.readers(names.iter().map(|text| name(text)).collect(), WireVersion::Two).await
+    };
     assert_eq!(read().await?, WireVersion::NEWEST, "nobody is there");
     ledger.store.see(&[process("a", Two, Alive), process("b", One, Alive)], at(0)).await?;
-    assert_eq!((read().await?, ledger.store.subscribed(&[worker()]).await?[&worker()].clone()), (One, names(&["a", "b"])));
+    assert_eq!(
+        (read().await?, ledger.store.subscribed(&[worker()]).await?[&worker()].clone()),
+        (One, names(&["a", "b"]))
+    );
     assert_eq!(readers(&["a", "b", "nobody"]).await?, [(worker(), name("a"))].into());
     assert_eq!(readers(&[]).await?, [].into());
     assert_eq!(ledger.store.readers([name("a")].into(), WireVersion::Three).await?, [].into());
@@ -255,7 +361,8 @@ pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
     ledger.store.see(&[process("a", One, Alive), process("b", Two, Alive)], at(1)).await?;
     assert_eq!((read().await?, readers(&["a", "b"]).await?), (One, [(worker(), name("b"))].into()));
     // Those who are gone do not count. What a process that stands by reads is not known before it says so.
-    let second = Presence { instance: Uuid::from_u128(7), home: Uuid::from_u128(9), ..process("b", Two, Alive) };
+    let second =
+        Presence { instance: Uuid::from_u128(7), home: Uuid::from_u128(9), ..process("b", Two, Alive) };
     ledger.store.see(&[process("a", One, Leaving), second.clone()], at(2)).await?;
     assert_eq!(read().await?, Two);
     ledger.store.see(&[process("b", Two, Leaving)], at(3)).await?;
@@ -264,7 +371,11 @@ pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
     assert_eq!(read().await?, Two);
     let third = process("b", Two, Alive);
     ledger.store.see(&[Presence { interval: Duration::from_secs(100), ..third.clone() }], at(4)).await?;
-    assert_eq!((ledger.store.miss(at(34)).await?.subscriptions, read().await?), (0, One), "handed over after a silence");
+    assert_eq!(
+        (ledger.store.miss(at(34)).await?.subscriptions, read().await?),
+        (0, One),
+        "handed over after a silence"
+    );
     Ok(())
 }
 
@@ -283,9 +394,14 @@ pub async fn fences_a_second_memory_of_a_name(ledger: &Ledger) -> Result<()> {
     // With other types it is another matter: two processes of one endpoint share it.
     let other = second(Joined, &["backup"]);
     assert_eq!(ledger.store.see(std::slice::from_ref(&other), at(6)).await?.newcomers, [other]);
-    // Once the first is missed the place is the second's, whatever the time, and then the first is the second.
+    // Once the first is missed the place is the second's, whatever the time, and then the first is the
+    // second.
     assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(34)).await?.fenced.len(), 1);
-    assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(3600)).await?.fenced.len(), 1, "the clock may have been set");
+    assert_eq!(
+        ledger.store.see(&[second(Alive, &["worker"])], at(3600)).await?.fenced.len(),
+        1,
+        "the clock may have been set"
+    );
     assert_eq!(ledger.store.miss(at(36)).await?.subscriptions, 0, "it is handed over");
     assert_eq!(ledger.store.see(&[second(Alive, &["worker"])], at(36)).await?.newcomers.len(), 1);
     assert_eq!(ledger.store.see(&[first(Alive)], at(36)).await?.fenced.len(), 1);
@@ -298,7 +414,13 @@ pub async fn fences_a_second_memory_of_a_name(ledger: &Ledger) -> Result<()> {
 /// A process of `a` that says that another one has the queue of `worker`.
 fn standing_by(state: PresenceState) -> Presence {
     let refused = vec![RefusedType { task_type: worker(), held: true, reason: "in exclusive use".into() }];
-    Presence { instance: Uuid::from_u128(7), session: Uuid::from_u128(8), home: Uuid::from_u128(9), refused, ..presence("a", &[], state) }
+    Presence {
+        instance: Uuid::from_u128(7),
+        session: Uuid::from_u128(8),
+        home: Uuid::from_u128(9),
+        refused,
+        ..presence("a", &[], state)
+    }
 }
 
 /// How the one type of the endpoint `a` stands.
@@ -314,7 +436,10 @@ pub async fn hands_a_name_over_to_who_stands_by(ledger: &Ledger) -> Result<()> {
     let taking_over = |state| Presence { task_types: vec![worker()], refused: vec![], ..standing_by(state) };
     ledger.store.see(&[first(Joined)], at(0)).await?;
     let seen = ledger.store.see(&[standing_by(Alive)], at(1)).await?;
-    assert!(seen.newcomers.is_empty() && seen.fenced.is_empty(), "who stands by is neither let in nor fenced off");
+    assert!(
+        seen.newcomers.is_empty() && seen.fenced.is_empty(),
+        "who stands by is neither let in nor fenced off"
+    );
     ledger.store.see(&[standing_by(Alive), first(Alive)], at(11)).await?;
     let standby = StandbyRecord { instance: Uuid::from_u128(7), since: at(1), seen_until: at(41) };
     assert_eq!(of_a(ledger).await?, (true, None, Some(standby)));
@@ -327,7 +452,8 @@ pub async fn hands_a_name_over_to_who_stands_by(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.see(&[taking_over(Joined)], at(13)).await?.newcomers.len(), 1);
     ledger.store.see(&[taking_over(Leaving)], at(14)).await?;
 
-    // Nor does a crash, once the first has been silent for three intervals; until then it keeps the other out.
+    // Nor does a crash, once the first has been silent for three intervals; until then it keeps the other
+    // out.
     let second = Presence { instance: Uuid::from_u128(17), session: Uuid::from_u128(18), ..first(Joined) };
     ledger.store.see(&[second], at(20)).await?;
     ledger.store.see(&[standing_by(Alive)], at(40)).await?;
@@ -339,7 +465,10 @@ pub async fn hands_a_name_over_to_who_stands_by(ledger: &Ledger) -> Result<()> {
     // One that is not heard of any more inherits nothing, and one that leaves does not either.
     let third = Presence { instance: Uuid::from_u128(27), session: Uuid::from_u128(28), ..first(Joined) };
     ledger.store.see(&[taking_over(Leaving), third.clone(), standing_by(Alive)], at(60)).await?;
-    assert_eq!(ledger.store.see(&[Presence { state: Leaving, ..third.clone() }], at(90)).await?.newcomers.len(), 0);
+    assert_eq!(
+        ledger.store.see(&[Presence { state: Leaving, ..third.clone() }], at(90)).await?.newcomers.len(),
+        0
+    );
     assert!(!of_a(ledger).await?.0);
     ledger.store.see(&[third.clone(), standing_by(Alive), standing_by(Leaving)], at(100)).await?;
     assert_eq!(of_a(ledger).await?, (true, None, None));
@@ -350,48 +479,80 @@ pub async fn hands_a_name_over_to_who_stands_by(ledger: &Ledger) -> Result<()> {
 
 pub async fn tells_why_a_type_is_refused(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Joined, Leaving};
-    let refused = |reason: &str| vec![RefusedType { task_type: backup(), held: false, reason: reason.into() }];
+    let refused =
+        |reason: &str| vec![RefusedType { task_type: backup(), held: false, reason: reason.into() }];
     let partly = Presence { refused: refused("inequivalent arg"), ..presence("a", &["worker"], Joined) };
     assert_eq!(ledger.store.see(std::slice::from_ref(&partly), at(0)).await?.newcomers, [partly]);
     assert!(
         ledger
             .store
-            .see(&[Presence { refused: refused(&"é".repeat(255)), ..presence("a", &["worker"], Alive) }], at(1))
+            .see(
+                &[Presence { refused: refused(&"é".repeat(255)), ..presence("a", &["worker"], Alive) }],
+                at(1)
+            )
             .await?
             .newcomers
             .is_empty()
     );
     let record = ledger.store.endpoints(None, 1).await?.remove(0);
-    let told: Vec<_> = record.subscriptions.iter().map(|one| (one.task_type.as_str(), one.subscribed, one.trouble.is_some())).collect();
+    let told: Vec<_> = record
+        .subscriptions
+        .iter()
+        .map(|one| (one.task_type.as_str(), one.subscribed, one.trouble.is_some()))
+        .collect();
     assert_eq!(told, [("backup", false, true), ("worker", true, false)]);
 
-    // It is welcomed for a type of its own when that can be had, in the same session and the same batch as others.
-    let [joined, alive] = [(Joined, vec!["backup"]), (Alive, vec!["backup", "worker"])].map(|(state, types)| presence("a", &types, state));
+    // It is welcomed for a type of its own when that can be had, in the same session and the same batch as
+    // others.
+    let [joined, alive] = [(Joined, vec!["backup"]), (Alive, vec!["backup", "worker"])]
+        .map(|(state, types)| presence("a", &types, state));
     assert_eq!(ledger.store.see(&[joined.clone(), alive], at(2)).await?.newcomers, [joined]);
-    assert!(ledger.store.endpoints(None, 1).await?[0].subscriptions.iter().all(|one| one.subscribed && one.trouble.is_none()));
+    assert!(
+        ledger.store.endpoints(None, 1).await?[0]
+            .subscriptions
+            .iter()
+            .all(|one| one.subscribed && one.trouble.is_none())
+    );
 
-    // Refused again, it is expected for as long as silence is allowed; another process of the name is not spoken of.
-    ledger.store.see(&[Presence { refused: refused("down"), ..presence("a", &["worker"], Alive) }], at(20)).await?;
-    let other = Presence { instance: Uuid::from_u128(7), refused: refused("other"), ..presence("a", &[], Alive) };
+    // Refused again, it is expected for as long as silence is allowed; another process of the name is not
+    // spoken of.
+    ledger
+        .store
+        .see(&[Presence { refused: refused("down"), ..presence("a", &["worker"], Alive) }], at(20))
+        .await?;
+    let other =
+        Presence { instance: Uuid::from_u128(7), refused: refused("other"), ..presence("a", &[], Alive) };
     ledger.store.see(&[other], at(21)).await?;
     let record = ledger.store.endpoints(None, 1).await?.remove(0);
-    assert_eq!((record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()), (true, Some("down")));
+    assert_eq!(
+        (record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()),
+        (true, Some("down"))
+    );
     assert_eq!(ledger.store.miss(at(33)).await?.subscriptions, 1);
 
     // All types refused: it is listed with the reasons.
     let all = Presence { refused: refused("no permission"), ..presence("b", &[], Alive) };
     assert!(ledger.store.see(&[all], at(40)).await?.newcomers.is_empty());
     let record = ledger.store.endpoints(Some(&name("a")), 1).await?.remove(0);
-    assert_eq!((record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()), (false, Some("no permission")));
+    assert_eq!(
+        (record.subscriptions[0].subscribed, record.subscriptions[0].trouble.as_deref()),
+        (false, Some("no permission"))
+    );
     ledger.store.see(&[Presence { refused: refused("late"), ..presence("b", &[], Leaving) }], at(41)).await?;
-    assert_eq!(ledger.store.endpoints(Some(&name("a")), 1).await?[0].subscriptions[0].trouble.as_deref(), Some("no permission"));
+    assert_eq!(
+        ledger.store.endpoints(Some(&name("a")), 1).await?[0].subscriptions[0].trouble.as_deref(),
+        Some("no permission")
+    );
     Ok(())
 }
 
 pub async fn forgets_endpoints(ledger: &Ledger) -> Result<()> {
     let (store, ghost) = (&ledger.store, name("ghost"));
     assert_eq!(store.forget_endpoint(&ghost, true).await?, EndpointForgotten::Unknown);
-    let there = [presence("ghost", &["worker", "backup"], PresenceState::Alive), presence("other", &["worker"], PresenceState::Alive)];
+    let there = [
+        presence("ghost", &["worker", "backup"], PresenceState::Alive),
+        presence("other", &["worker"], PresenceState::Alive),
+    ];
     assert_eq!(store.see(&there, at(0)).await?.newcomers.len(), 2);
     let task = NewTask { endpoints: names(&["ghost", "other"]), ..task("owed") };
     store.accept(std::slice::from_ref(&task), at(10), RETENTION).await?;
@@ -400,7 +561,10 @@ pub async fn forgets_endpoints(ledger: &Ledger) -> Result<()> {
     store.miss(at(31)).await?;
     assert_eq!(store.forget_endpoint(&ghost, false).await?, EndpointForgotten::Gone { open: 1 });
     assert_eq!(store.forget_endpoint(&ghost, false).await?, EndpointForgotten::Unknown);
-    assert_eq!(store.endpoints(None, 10).await?.iter().map(|known| known.name.clone()).collect::<Vec<_>>(), names(&["other"]));
+    assert_eq!(
+        store.endpoints(None, 10).await?.iter().map(|known| known.name.clone()).collect::<Vec<_>>(),
+        names(&["other"])
+    );
     assert_eq!(store.open_rows(&[task.id]).await?[&task.id].len(), 2, "what it owes stays");
     // By force, and back with the next sign of life.
     assert_eq!(store.see(&there[..1], at(32)).await?.newcomers.len(), 1, "it is new");
@@ -411,11 +575,16 @@ pub async fn forgets_endpoints(ledger: &Ledger) -> Result<()> {
 }
 
 pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
-    let presences: Vec<Presence> =
-        fleet(700).iter().map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive)).collect();
+    let presences: Vec<Presence> = fleet(700)
+        .iter()
+        .map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive))
+        .collect();
     assert_eq!(ledger.store.see(&presences, at(0)).await?.newcomers.len(), 700);
-    let gone =
-        Presence { version: "é".repeat(255), trouble: Some("no room".into()), ..presence("ep5", &["worker"], PresenceState::Leaving) };
+    let gone = Presence {
+        version: "é".repeat(255),
+        trouble: Some("no room".into()),
+        ..presence("ep5", &["worker"], PresenceState::Leaving)
+    };
     ledger.store.see(&[gone], at(9)).await?;
     let mut expected = fleet(700);
     expected.sort();
@@ -435,7 +604,10 @@ pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
         slots: None,
         standby: None,
     };
-    assert_eq!(record.subscriptions, [subscription(backup(), true, None), subscription(worker(), false, Some("no room"))]);
+    assert_eq!(
+        record.subscriptions,
+        [subscription(backup(), true, None), subscription(worker(), false, Some("no room"))]
+    );
     assert_eq!((record.last_seen, record.version.chars().count()), (at(9), 255));
     assert_eq!((seen[0].last_seen, seen[0].version.as_str()), (at(0), "1.0"));
     Ok(())
@@ -444,15 +616,22 @@ pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
 pub async fn tells_how_far_clocks_are_off(ledger: &Ledger) -> Result<()> {
     use PresenceState::{Alive, Leaving};
     let store = &ledger.store;
-    let says = |name: &str, state, sent_at| Presence { sent_at, ..presence(name, &["worker", "backup"], state) };
-    let offsets =
-        async || -> Result<Vec<Option<i64>>> { Ok(store.endpoints(None, 10).await?.iter().map(|record| record.clock_offset_ms).collect()) };
-    let first = [says("ahead", Alive, Some(at(300))), says("old", Alive, None), says("well", Alive, Some(at(0)))];
+    let says =
+        |name: &str, state, sent_at| Presence { sent_at, ..presence(name, &["worker", "backup"], state) };
+    let offsets = async || -> Result<Vec<Option<i64>>> {
+        Ok(store.endpoints(None, 10).await?.iter().map(|record| record.clock_offset_ms).collect())
+    };
+    let first =
+        [says("ahead", Alive, Some(at(300))), says("old", Alive, None), says("well", Alive, Some(at(0)))];
     store.see(&first, at(0)).await?;
     assert_eq!(offsets().await?, [Some(300_000), None, Some(0)]);
     assert_eq!(store.clock_offsets().await?, ClockOffsets { beyond: 1, largest: Duration::from_secs(300) });
     // All in one batch, and all of them waited, the last the least.
-    let late = [says("well", Alive, Some(at(10))), says("well", Alive, Some(at(20))), says("well", Alive, Some(at(30)))];
+    let late = [
+        says("well", Alive, Some(at(10))),
+        says("well", Alive, Some(at(20))),
+        says("well", Alive, Some(at(30))),
+    ];
     store.see(&late, at(200)).await?;
     assert_eq!(offsets().await?[2], Some(0));
     // Set back: followed with the fifth in a row, whatever batch each came with.
@@ -474,11 +653,21 @@ pub async fn tells_how_the_fleet_stands(ledger: &Ledger) -> Result<()> {
     let both = |endpoint: &str, state| presence(endpoint, &["worker", "backup"], state);
     assert!(ledger.store.fleet().await?.is_empty());
     let troubled = Presence { trouble: Some("disk full".to_owned()), ..both("d", Alive) };
-    ledger.store.see(&[both("a", Alive), both("b", Alive), both("c", Alive), troubled, both("B", Alive)], at(0)).await?;
+    ledger
+        .store
+        .see(&[both("a", Alive), both("b", Alive), both("c", Alive), troubled, both("B", Alive)], at(0))
+        .await?;
     ledger.store.see(&[both("c", Leaving)], at(1)).await?;
     ledger
         .store
-        .see(&[both("a", Alive), both("B", Alive), Presence { trouble: Some("disk full".to_owned()), ..both("d", Alive) }], at(25))
+        .see(
+            &[
+                both("a", Alive),
+                both("B", Alive),
+                Presence { trouble: Some("disk full".to_owned()), ..both("d", Alive) },
+            ],
+            at(25),
+        )
         .await?;
     ledger.store.miss(at(40)).await?;
     let fleet = ledger.store.fleet().await?;
@@ -499,8 +688,10 @@ pub async fn survives_crossing_presences(ledger: &Ledger) -> Result<()> {
         let store = ledger.store.clone();
         async move {
             for round in 0..5 {
-                let mut presences: Vec<Presence> =
-                    fleet(100).iter().map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive)).collect();
+                let mut presences: Vec<Presence> = fleet(100)
+                    .iter()
+                    .map(|name| presence(name.as_str(), &["worker", "backup"], PresenceState::Alive))
+                    .collect();
                 fastrand::shuffle(&mut presences);
                 store.see(&presences, at(run + round)).await?;
                 store.miss(at(run + round)).await?;

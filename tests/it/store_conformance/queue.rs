@@ -3,15 +3,29 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result};
-use tasker::domain::{NewTask, Place, Presence, PresenceState, TaskEvent, TaskId, TaskStatus, Timestamp, UniqueKey, errnr, json};
-use tasker::store::{Accepted, CensusQuery, Given, QueueRule, ResponseFilter, ScheduleRecord, Settlement, Turns};
+use tasker::domain::{
+    NewTask, Place, Presence, PresenceState, TaskEvent, TaskId, TaskStatus, Timestamp, UniqueKey, errnr, json,
+};
+use tasker::store::{
+    Accepted, CensusQuery, Given, QueueRule, ResponseFilter, ScheduleRecord, Settlement, Turns,
+};
 use uuid::Uuid;
 
-use super::ledger::{Ledger, RETENTION, at, finished, noon, received, task, together, worker};
+use super::ledger::{
+    Ledger, RETENTION, at, claim_together, finished, noon, received, task, together, worker,
+};
 use super::presence::presence;
 
 fn place() -> Place {
-    Place { priority: 100, run_at: None, unique: None, limit_key: None, chains: false, parent: None, renews: true }
+    Place {
+        priority: 100,
+        run_at: None,
+        unique: None,
+        limit_key: None,
+        chains: false,
+        parent: None,
+        renews: true,
+    }
 }
 
 /// A task that waits in the queue of `worker`.
@@ -57,10 +71,17 @@ async fn order(ledger: &Ledger, now: Timestamp) -> Result<Vec<String>> {
         let turns = give(ledger, now).await?;
         for Given { task, worker } in &turns.given {
             order.push(task.identifier.as_str().to_owned());
-            ledger.store.apply(&[finished(task.id, worker.as_str(), 0)], &Default::default(), now, RETENTION).await?;
+            ledger
+                .store
+                .apply(&[finished(task.id, worker.as_str(), 0)], &Default::default(), now, RETENTION)
+                .await?;
         }
-        let settlement = |id: &TaskId| Settlement { id: *id, event: Some(TaskEvent::Expire), asks: 0, due_at: now };
-        ledger.store.settle(&turns.expired.iter().map(settlement).collect::<Vec<_>>(), now, RETENTION).await?;
+        let settlement =
+            |id: &TaskId| Settlement { id: *id, event: Some(TaskEvent::Expire), asks: 0, due_at: now };
+        ledger
+            .store
+            .settle(&turns.expired.iter().map(settlement).collect::<Vec<_>>(), now, RETENTION)
+            .await?;
         if turns.given.is_empty() && !turns.more {
             return Ok(order);
         }
@@ -68,15 +89,18 @@ async fn order(ledger: &Ledger, now: Timestamp) -> Result<Vec<String>> {
 }
 
 async fn adds_up(ledger: &Ledger, now: Timestamp) -> Result<()> {
-    let census = ledger.store.census(&worker(), &CensusQuery { limit: 1000, ..CensusQuery::default() }, now).await?;
+    let census =
+        ledger.store.census(&worker(), &CensusQuery { limit: 1000, ..CensusQuery::default() }, now).await?;
     anyhow::ensure!(census.missing == 0 && census.double == 0, "{census:?}");
     Ok(())
 }
 
 pub async fn gives_the_best_first(ledger: &Ledger) -> Result<()> {
     let by = |priority| Place { priority, ..place() };
-    let later = |identifier: &str, seconds| NewTask { start_time: at(seconds), ..queued(identifier, by(100)) };
-    accept(ledger, &[later("third", 3), later("second", 2), queued("first", by(10)), later("fourth", 4)]).await?;
+    let later =
+        |identifier: &str, seconds| NewTask { start_time: at(seconds), ..queued(identifier, by(100)) };
+    accept(ledger, &[later("third", 3), later("second", 2), queued("first", by(10)), later("fourth", 4)])
+        .await?;
     assert!(give(ledger, noon()).await?.given.is_empty(), "nobody is there");
     arrive(ledger, "w", 1).await?;
     let turns = give(ledger, noon()).await?;
@@ -85,7 +109,10 @@ pub async fn gives_the_best_first(ledger: &Ledger) -> Result<()> {
     let task = ledger.task(id).await?;
     assert_eq!((task.status, task.counts.expected, task.counts.received), (TaskStatus::Sent, 1, 0));
     assert!(give(ledger, noon()).await?.given.is_empty(), "it has not finished");
-    ledger.store.apply(&[received(id, "w"), finished(id, "w", 0)], &Default::default(), at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[received(id, "w"), finished(id, "w", 0)], &Default::default(), at(1), RETENTION)
+        .await?;
     assert_eq!(ledger.task(id).await?.status, TaskStatus::Done);
     assert_eq!(order(ledger, at(5)).await?, ["second", "third", "fourth"]);
     adds_up(ledger, at(5)).await
@@ -100,15 +127,13 @@ pub async fn gives_each_once_and_never_more_than_fits(ledger: &Ledger) -> Result
     let other = ledger.another()?;
     let runs = (0..6).map(|run| {
         let store = if run % 2 == 0 { ledger.store.clone() } else { other.clone() };
-        async move {
-            let mut given = Vec::new();
-            for _ in 0..10 {
-                given.extend(store.give(&[rule()], noon(), at(20)).await?.given);
-            }
-            Ok(given)
+        move || {
+            let store = store.clone();
+            async move { Ok(store.give(&[rule()], noon(), at(20)).await?.given) }
         }
     });
-    let given = together(runs).await?.concat();
+    let given = claim_together(170, runs).await?;
+    assert!(ledger.store.give(&[rule()], noon(), at(20)).await?.given.is_empty(), "no slot is left");
     let distinct: HashSet<TaskId> = given.iter().map(|given| given.task.id).collect();
     assert_eq!((given.len(), distinct.len()), (170, 170), "as many as there are slots, none twice");
     for (name, slots) in [("a", 40), ("b", 60), ("c", 70)] {
@@ -133,18 +158,30 @@ pub async fn gives_new_ones_at_once_to_who_has_room(ledger: &Ledger) -> Result<(
     let late = |identifier, priority| queued(identifier, Place { priority, ..place() });
     let tasks = [late("a", 3), late("b", 1), late("c", 2)];
     let w = || Some("w".to_owned());
-    assert_eq!(accept_and_give(ledger, rule(), &tasks).await?, [None, w(), w()], "there is room for the best two");
+    assert_eq!(
+        accept_and_give(ledger, rule(), &tasks).await?,
+        [None, w(), w()],
+        "there is room for the best two"
+    );
     let [a, b, _] = &tasks;
     let task = ledger.task(b.id).await?;
     assert_eq!((task.status, task.counts.expected, task.counts.received), (TaskStatus::Sent, 1, 0));
     assert_eq!(task.published_at, Some(b.start_time));
-    assert_eq!(ledger.store.claim_due(at(10), at(20), 10).await?.len(), 2, "whoever gave them may be gone before it told the worker");
+    assert_eq!(
+        ledger.store.claim_due(at(10), at(20), 10).await?.len(),
+        2,
+        "whoever gave them may be gone before it told the worker"
+    );
     assert!(give(ledger, noon()).await?.given.is_empty(), "there is no more room");
     adds_up(ledger, noon()).await?;
 
     // As after a commit whose news was lost: the same tasks, and by now another worker.
     arrive(ledger, "x", 5).await?;
-    assert_eq!(accept_and_give(ledger, rule(), &tasks).await?, [None, None, None], "recorded, queued and given before");
+    assert_eq!(
+        accept_and_give(ledger, rule(), &tasks).await?,
+        [None, None, None],
+        "recorded, queued and given before"
+    );
     assert_eq!(identifiers(&give(ledger, noon()).await?.given), ["a"]);
     for (id, name) in [(a.id, "x"), (b.id, "w")] {
         ledger.store.apply(&[finished(id, name, 0)], &Default::default(), at(1), RETENTION).await?;
@@ -162,7 +199,9 @@ pub async fn gives_nothing_at_once_that_has_to_wait(ledger: &Ledger) -> Result<(
     let mut number = 0;
     let mut try_one = async |rule: QueueRule, place: Place| {
         number += 1;
-        Ok::<_, anyhow::Error>(accept_and_give(ledger, rule, &[queued(&format!("task {number}"), place)]).await?.pop().flatten())
+        Ok::<_, anyhow::Error>(
+            accept_and_give(ledger, rule, &[queued(&format!("task {number}"), place)]).await?.pop().flatten(),
+        )
     };
     assert_eq!(try_one(rule(), place()).await?, None, "nobody is there");
     arrive(ledger, "w", 50).await?;
@@ -183,7 +222,10 @@ pub async fn gives_nothing_at_once_that_has_to_wait(ledger: &Ledger) -> Result<(
     ledger.store.pause(&worker(), false, None, noon()).await?;
     order(ledger, noon()).await?;
     assert_eq!(try_one(rule(), place()).await?, Some("w".to_owned()), "and now nothing is in its way");
-    ledger.store.see(&[Presence { slots: Some(0), state: PresenceState::Alive, ..with_slots("w", 0) }], noon()).await?;
+    ledger
+        .store
+        .see(&[Presence { slots: Some(0), state: PresenceState::Alive, ..with_slots("w", 0) }], noon())
+        .await?;
     assert_eq!(try_one(rule(), place()).await?, None, "it takes no more");
     adds_up(ledger, noon()).await
 }
@@ -197,15 +239,25 @@ pub async fn gives_at_once_and_in_turn_no_more_than_fits(ledger: &Ledger) -> Res
         async move {
             let mut given = Vec::new();
             for batch in 0..10 {
-                let tasks: Vec<NewTask> = (0..5).map(|number| queued(&format!("task {run} {batch} {number}"), place())).collect();
-                for (task, accepted) in tasks.iter().zip(store.accept_and_give(&tasks, &[rule()], at(10), RETENTION).await?) {
+                let tasks: Vec<NewTask> =
+                    (0..5).map(|number| queued(&format!("task {run} {batch} {number}"), place())).collect();
+                for (task, accepted) in
+                    tasks.iter().zip(store.accept_and_give(&tasks, &[rule()], at(10), RETENTION).await?)
+                {
                     match accepted {
                         Accepted::Given(worker) => given.push((task.id, worker)),
                         Accepted::New => {}
                         Accepted::Existing { .. } => anyhow::bail!("{accepted:?}"),
                     }
                 }
-                given.extend(store.give(&[rule()], noon(), at(20)).await?.given.into_iter().map(|given| (given.task.id, given.worker)));
+                given.extend(
+                    store
+                        .give(&[rule()], noon(), at(20))
+                        .await?
+                        .given
+                        .into_iter()
+                        .map(|given| (given.task.id, given.worker)),
+                );
             }
             Ok(given)
         }
@@ -221,7 +273,8 @@ pub async fn gives_at_once_and_in_turn_no_more_than_fits(ledger: &Ledger) -> Res
 }
 
 pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
-    accept(ledger, &[queued("begun", Place { priority: 1, ..place() }), queued("on its way", place())]).await?;
+    accept(ledger, &[queued("begun", Place { priority: 1, ..place() }), queued("on its way", place())])
+        .await?;
     arrive(ledger, "w", 2).await?;
     let given = give(ledger, noon()).await?.given;
     let begun = given[0].task.id.min(given[1].task.id);
@@ -235,11 +288,21 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
     assert_eq!((attempts[0].attempt, attempts[0].errnr), (1, errnr::LOST));
     // The report of the other may have been lost with the worker.
     let other = ledger.task(given.iter().map(|given| given.task.id).max().context("two were given")?).await?;
-    let lost: Vec<_> = other.queued.iter().flat_map(|queued| &queued.attempts).map(|attempt| attempt.errmsg.as_str()).collect();
+    let lost: Vec<_> = other
+        .queued
+        .iter()
+        .flat_map(|queued| &queued.attempts)
+        .map(|attempt| attempt.errmsg.as_str())
+        .collect();
     assert_eq!(lost, ["lost: the worker w was given it, may have begun, and is gone"]);
-    assert_eq!(ledger.store.mark_published(&[begun], at(100)).await?, 0, "asked for again just before: it waits all the same");
+    assert_eq!(
+        ledger.store.mark_published(&[begun], at(100)).await?,
+        0,
+        "asked for again just before: it waits all the same"
+    );
     assert_eq!(ledger.task(begun).await?.status, TaskStatus::Created);
-    let applied = ledger.store.apply(&[finished(begun, "w", 0)], &Default::default(), at(101), RETENTION).await?;
+    let applied =
+        ledger.store.apply(&[finished(begun, "w", 0)], &Default::default(), at(101), RETENTION).await?;
     assert_eq!((applied.unknown, applied.to_stop.len()), (1, 0), "it is nobody's now");
     assert!(!applied.room);
     adds_up(ledger, at(101)).await?;
@@ -250,7 +313,8 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
         let given = give(ledger, noon()).await?.given;
         assert_eq!(identifiers(&given), ["begun"], "in its old place");
         assert_eq!(given[0].worker.as_str(), name);
-        let applied = ledger.store.apply(&[received(begun, name)], &Default::default(), at(102), RETENTION).await?;
+        let applied =
+            ledger.store.apply(&[received(begun, name)], &Default::default(), at(102), RETENTION).await?;
         assert!(!applied.room, "it runs");
         let leaves = Presence { state: PresenceState::Leaving, ..with_slots(name, 1) };
         ledger.store.see(&[leaves], at(103)).await?;
@@ -259,7 +323,10 @@ pub async fn takes_back_what_a_worker_leaves(ledger: &Ledger) -> Result<()> {
     let task = ledger.task(begun).await?;
     let responses = ledger.store.responses(begun, ResponseFilter::All, None, 10).await?;
     assert_eq!((task.status, task.counts.failed, responses.len()), (TaskStatus::Done, 1, 1));
-    assert_eq!((responses[0].errnr, responses[0].attempt, responses[0].attempts.len()), (Some(errnr::LOST), 3, 2));
+    assert_eq!(
+        (responses[0].errnr, responses[0].attempt, responses[0].attempts.len()),
+        (Some(errnr::LOST), 3, 2)
+    );
     adds_up(ledger, at(104)).await
 }
 
@@ -269,7 +336,13 @@ pub async fn takes_back_what_another_memory_had(ledger: &Ledger) -> Result<()> {
     let given = give(ledger, noon()).await?.given;
     ledger.store.apply(&[received(given[0].task.id, "w")], &Default::default(), at(1), RETENTION).await?;
     ledger.store.miss(at(100)).await?;
-    ledger.store.see(&[Presence { home: Uuid::from_u128(9), instance: Uuid::from_u128(9), ..with_slots("w", 2) }], at(100)).await?;
+    ledger
+        .store
+        .see(
+            &[Presence { home: Uuid::from_u128(9), instance: Uuid::from_u128(9), ..with_slots("w", 2) }],
+            at(100),
+        )
+        .await?;
     let back = ledger.store.take_back(&[rule()], at(100), RETENTION).await?;
     assert_eq!(back.returned, 1, "what was not received is still its own");
     Ok(())
@@ -277,18 +350,28 @@ pub async fn takes_back_what_another_memory_had(ledger: &Ledger) -> Result<()> {
 
 pub async fn one_of_a_key_waits(ledger: &Ledger) -> Result<()> {
     let payload = |text: &str, task: NewTask| NewTask { payload: json(&text), ..task };
-    accept(ledger, &[payload("old", queued("old", Place { priority: 1, ..unique(1) })), queued("other", unique(2))]).await?;
+    accept(
+        ledger,
+        &[payload("old", queued("old", Place { priority: 1, ..unique(1) })), queued("other", unique(2))],
+    )
+    .await?;
     let new = NewTask { start_time: at(1), expires_at: at(7200), ..payload("new", queued("new", unique(1))) };
     accept(ledger, std::slice::from_ref(&new)).await?;
     let old = ledger.store.find_by_identifier(&worker(), &"old".parse()?).await?.expect("kept");
-    assert_eq!((old.status, old.queued.and_then(|queued| queued.replaced_by)), (TaskStatus::Canceled, Some(new.id)));
+    assert_eq!(
+        (old.status, old.queued.and_then(|queued| queued.replaced_by)),
+        (TaskStatus::Canceled, Some(new.id))
+    );
     // Two in one batch: the later stays.
-    let twins =
-        [NewTask { start_time: at(2), ..queued("twin 1", unique(3)) }, NewTask { start_time: at(3), ..queued("twin 2", unique(3)) }];
+    let twins = [
+        NewTask { start_time: at(2), ..queued("twin 1", unique(3)) },
+        NewTask { start_time: at(3), ..queued("twin 2", unique(3)) },
+    ];
     accept(ledger, &twins).await?;
     // One without a time of its own has what was left to the one before, whatever it says itself.
     let short = Place { renews: false, ..unique(2) };
-    accept(ledger, &[NewTask { start_time: at(4), expires_at: at(9000), ..queued("other again", short) }]).await?;
+    accept(ledger, &[NewTask { start_time: at(4), expires_at: at(9000), ..queued("other again", short) }])
+        .await?;
     let other = ledger.store.find_by_identifier(&worker(), &"other again".parse()?).await?.expect("kept");
     assert_eq!(other.expires_at, at(3600));
     assert_eq!(ledger.task(new.id).await?.expires_at, at(7200), "this one has its own");
@@ -296,11 +379,18 @@ pub async fn one_of_a_key_waits(ledger: &Ledger) -> Result<()> {
     let follows = Place { parent: Some(old.id), ..unique(1) };
     accept(ledger, &[NewTask { start_time: at(5), ..queued("follows", follows) }]).await?;
     let follows = ledger.store.find_by_identifier(&worker(), &"follows".parse()?).await?.expect("kept");
-    assert_eq!((follows.status, follows.queued.and_then(|queued| queued.replaced_by)), (TaskStatus::Canceled, Some(new.id)));
+    assert_eq!(
+        (follows.status, follows.queued.and_then(|queued| queued.replaced_by)),
+        (TaskStatus::Canceled, Some(new.id))
+    );
 
     arrive(ledger, "w", 1).await?;
     let given = give(ledger, noon()).await?.given;
-    assert_eq!((identifiers(&given), given[0].task.payload.get()), (vec!["new"], "\"new\""), "in its new place");
+    assert_eq!(
+        (identifiers(&given), given[0].task.payload.get()),
+        (vec!["new"], "\"new\""),
+        "in its new place"
+    );
     // While it runs another one may wait.
     accept(ledger, &[NewTask { start_time: at(6), ..queued("next", unique(1)) }]).await?;
     // And has its place when the first comes back.
@@ -327,7 +417,9 @@ pub async fn one_of_a_key_waits_however_many_come(ledger: &Ledger) -> Result<()>
             let replaced_by = task.queued.and_then(|queued| queued.replaced_by);
             match task.status {
                 TaskStatus::Created => waiting += 1,
-                TaskStatus::Canceled => assert!(replaced_by.is_some_and(|other| other != id), "{replaced_by:?}"),
+                TaskStatus::Canceled => {
+                    assert!(replaced_by.is_some_and(|other| other != id), "{replaced_by:?}")
+                }
                 other => anyhow::bail!("{id} is {other:?}"),
             }
         }
@@ -355,7 +447,11 @@ pub async fn keeps_limits(ledger: &Ledger) -> Result<()> {
         start_time: at(seconds),
         ..queued(identifier, Place { limit_key: Some([key; 32]), ..place() })
     };
-    accept(ledger, &[keyed("a1", 1, 1), keyed("a2", 1, 2), keyed("a3", 1, 3), keyed("b1", 2, 4), keyed("c1", 3, 5)]).await?;
+    accept(
+        ledger,
+        &[keyed("a1", 1, 1), keyed("a2", 1, 2), keyed("a3", 1, 3), keyed("b1", 2, 4), keyed("c1", 3, 5)],
+    )
+    .await?;
     arrive(ledger, "w", 10).await?;
     let rules = [QueueRule { max_running: Some(2), max_per_key: Some(1), ..rule() }];
     let given = async || ledger.store.give(&rules, at(5), at(20)).await.map(|turns| turns.given);
@@ -364,7 +460,9 @@ pub async fn keeps_limits(ledger: &Ledger) -> Result<()> {
     assert!(given().await?.is_empty());
     let queue = &ledger.store.queues(&[worker()]).await?[0];
     assert_eq!((queue.waiting, queue.held, queue.running), (1, 2, 2));
-    let end = async |given: &Given| ledger.store.apply(&[finished(given.task.id, "w", 0)], &Default::default(), at(6), RETENTION).await;
+    let end = async |given: &Given| {
+        ledger.store.apply(&[finished(given.task.id, "w", 0)], &Default::default(), at(6), RETENTION).await
+    };
     end(&first[0]).await?;
     let second = given().await?;
     assert_eq!(identifiers(&second), ["a2"], "the first of its key goes on");
@@ -432,7 +530,10 @@ pub async fn tells_what_is_to_be_followed(ledger: &Ledger) -> Result<()> {
     accept(ledger, &[good.clone(), bad.clone()]).await?;
     arrive(ledger, "w", 2).await?;
     give(ledger, noon()).await?;
-    let applied = ledger.store.apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], &Default::default(), at(1), RETENTION).await?;
+    let applied = ledger
+        .store
+        .apply(&[finished(good.id, "w", 0), finished(bad.id, "w", 1)], &Default::default(), at(1), RETENTION)
+        .await?;
     assert!(applied.room);
     let ended = ledger.store.to_succeed(&[worker()]).await?;
     assert_eq!(ended.iter().map(|task| task.id).collect::<Vec<_>>(), [good.id], "only after a success");
@@ -446,7 +547,12 @@ pub async fn tells_what_is_to_be_followed(ledger: &Ledger) -> Result<()> {
     ledger.store.apply(&[finished(wrong.id, "w", 0)], &Default::default(), at(1), RETENTION).await?;
     ledger.store.succeeded(&[wrong.id], &[(wrong.id, "not é".to_owned())]).await?;
     assert!(ledger.store.to_succeed(&[worker()]).await?.is_empty());
-    let told = ledger.store.find(wrong.id).await?.and_then(|task| task.queued).and_then(|queued| queued.successor_error);
+    let told = ledger
+        .store
+        .find(wrong.id)
+        .await?
+        .and_then(|task| task.queued)
+        .and_then(|queued| queued.successor_error);
     assert_eq!(told.as_deref(), Some("not é"));
     Ok(())
 }
@@ -455,13 +561,17 @@ pub async fn costs_the_same_however_many_wait(ledger: &Ledger) -> Result<()> {
     arrive(ledger, "w", 1).await?;
     let mut read = Vec::new();
     for (round, many) in [10, 4000].into_iter().enumerate() {
-        let tasks: Vec<NewTask> = (0..many).map(|number| queued(&format!("{round} {number}"), place())).collect();
+        let tasks: Vec<NewTask> =
+            (0..many).map(|number| queued(&format!("{round} {number}"), place())).collect();
         accept(ledger, &tasks).await?;
         let Some(before) = ledger.rows_read("queued_task").await? else { return Ok(()) };
         let given = give(ledger, noon()).await?.given;
         let after = ledger.rows_read("queued_task").await?.unwrap_or_default();
         read.push(after - before);
-        ledger.store.apply(&[finished(given[0].task.id, "w", 0)], &Default::default(), at(1), RETENTION).await?;
+        ledger
+            .store
+            .apply(&[finished(given[0].task.id, "w", 0)], &Default::default(), at(1), RETENTION)
+            .await?;
     }
     assert!(read[1] <= read[0] + 2, "rows read at 10 and at 4,000: {read:?}");
     Ok(())
@@ -472,15 +582,25 @@ pub async fn remembers_how_far_schedules_are(ledger: &Ledger) -> Result<()> {
     assert_eq!(store.schedule("nightly").await?, None);
     for (until, done) in [(at(10), at(10)), (at(5), at(10)), (at(20), at(20))] {
         store.set_schedule_done("nightly", until).await?;
-        assert_eq!(store.schedule("nightly").await?.map(|record| record.done_until), Some(done), "it never goes back");
+        assert_eq!(
+            store.schedule("nightly").await?.map(|record| record.done_until),
+            Some(done),
+            "it never goes back"
+        );
     }
     for (error, when) in [("first", at(30)), ("last é", at(40))] {
         store.set_schedule_error("nightly", error, when).await?;
         let last_error = Some((error.to_owned(), when));
-        assert_eq!(store.schedule("nightly").await?, Some(ScheduleRecord { done_until: at(20), last_error, paused_at: None }));
+        assert_eq!(
+            store.schedule("nightly").await?,
+            Some(ScheduleRecord { done_until: at(20), last_error, paused_at: None })
+        );
     }
     store.set_schedule_done("nightly", at(50)).await?;
-    assert!(store.schedule("nightly").await?.is_some_and(|record| record.last_error.is_some()), "an error stays");
+    assert!(
+        store.schedule("nightly").await?.is_some_and(|record| record.last_error.is_some()),
+        "an error stays"
+    );
     store.set_schedule_error("hourly", "has not begun", at(1)).await?;
     assert_eq!(store.schedule("hourly").await?, None);
     Ok(())
@@ -488,7 +608,11 @@ pub async fn remembers_how_far_schedules_are(ledger: &Ledger) -> Result<()> {
 
 pub async fn remembers_which_schedules_are_paused(ledger: &Ledger) -> Result<()> {
     let store = &ledger.store;
-    let record = async |name: &str| Ok::<_, anyhow::Error>(store.schedule(name).await?.map(|record| (record.done_until, record.paused_at)));
+    let record = async |name: &str| {
+        Ok::<_, anyhow::Error>(
+            store.schedule(name).await?.map(|record| (record.done_until, record.paused_at)),
+        )
+    };
     store.set_schedule_done("nightly", at(10)).await?;
     assert!(!store.pause_schedule("nightly", false, at(11)).await?, "it is not paused");
     assert_eq!(record("nightly").await?, Some((at(10), None)));

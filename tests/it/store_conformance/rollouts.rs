@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach, PlannedDomain, PlannedWave, Refusal, Rollback,
-    RollbackOn, RolloutSettings, RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
+    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach, PlannedDomain,
+    PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings, RolloutStatus, TargetState, View, WavePhase,
+    WaveTerms, decide,
 };
-use tasker::domain::{EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskId, TaskStatus, Timestamp, errnr, json};
+use tasker::domain::{
+    EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskId, TaskStatus, Timestamp,
+    errnr, json,
+};
 use tasker::store::{
-    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensusQuery, RolloutDecision, RolloutPick, RolloutQuery, RolloutRecord,
-    RolloutRecorded, RolloutTargetQuery, SharedStore,
+    AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensusQuery, RolloutDecision, RolloutPick,
+    RolloutQuery, RolloutRecord, RolloutRecorded, RolloutTargetQuery, SharedStore,
 };
 use uuid::Uuid;
 
@@ -51,7 +55,11 @@ fn rollout(identifier: &str, waves: &[&[EndpointName]]) -> NewRollout {
         payload: json(&"new"),
         document: json(&identifier),
         digest: [7; 32],
-        settings: RolloutSettings { catch_up: CatchUp::Run, catch_up_for: Duration::from_secs(600), ..RolloutSettings::default() },
+        settings: RolloutSettings {
+            catch_up: CatchUp::Run,
+            catch_up_for: Duration::from_secs(600),
+            ..RolloutSettings::default()
+        },
         plan: tasker::domain::rollout::Plan {
             waves: waves.iter().map(wave).collect(),
             allowed_failed: None,
@@ -70,7 +78,8 @@ fn rollout(identifier: &str, waves: &[&[EndpointName]]) -> NewRollout {
 
 /// Has these endpoints be there, each with a home of its own kind.
 async fn there(ledger: &Ledger, names: &[EndpointName], now: Timestamp) -> Result<()> {
-    let said: Vec<_> = names.iter().map(|name| presence(name.as_str(), &["worker"], PresenceState::Alive)).collect();
+    let said: Vec<_> =
+        names.iter().map(|name| presence(name.as_str(), &["worker"], PresenceState::Alive)).collect();
     ledger.store.see(&said, now).await?;
     Ok(())
 }
@@ -94,7 +103,13 @@ async fn passes(store: &SharedStore, id: Uuid, now: Timestamp) -> Result<Vec<New
     anyhow::bail!("it spins")
 }
 
-async fn answer(ledger: &Ledger, task: &NewTask, endpoint: &EndpointName, errnr: i32, now: Timestamp) -> Result<()> {
+async fn answer(
+    ledger: &Ledger,
+    task: &NewTask,
+    endpoint: &EndpointName,
+    errnr: i32,
+    now: Timestamp,
+) -> Result<()> {
     let reports = [finished(task.id, endpoint.as_str(), errnr)];
     let applied = ledger.store.apply(&reports, &Default::default(), now, RETENTION).await?;
     ensure!(applied.rollouts.iter().copied().eq(task.rollout), "{applied:?}");
@@ -111,7 +126,13 @@ async fn states(ledger: &Ledger, id: Uuid) -> Result<Vec<(String, TargetState, u
     Ok(targets.into_iter().map(|target| (target.endpoint.to_string(), target.state, target.round)).collect())
 }
 
-async fn command(ledger: &Ledger, id: Uuid, asked: Command, pick: RolloutPick, now: Timestamp) -> Result<Commanded> {
+async fn command(
+    ledger: &Ledger,
+    id: Uuid,
+    asked: Command,
+    pick: RolloutPick,
+    now: Timestamp,
+) -> Result<Commanded> {
     let done = ledger.store.command_rollout(id, asked, pick, None, Some("ann".parse()?), now).await?;
     done.context("it is gone")
 }
@@ -119,24 +140,36 @@ async fn command(ledger: &Ledger, id: Uuid, asked: Command, pick: RolloutPick, n
 async fn counts_are_right(ledger: &Ledger) -> Result<()> {
     let query = RolloutCensusQuery { limit: 100, ..RolloutCensusQuery::default() };
     let census = ledger.store.rollout_census(&query).await?;
-    ensure!(census.missing == 0 && census.flaws.is_empty() && census.accounted == census.accepted, "{census:?}");
+    ensure!(
+        census.missing == 0 && census.flaws.is_empty() && census.accounted == census.accepted,
+        "{census:?}"
+    );
     Ok(())
 }
 
 pub async fn records_a_rollout_once(ledger: &Ledger) -> Result<()> {
-    let (endpoints, new) =
-        (fleet(2_500), |identifier: &str, endpoints: &[EndpointName]| rollout(identifier, &[&endpoints[..1], &endpoints[1..]]));
+    let (endpoints, new) = (fleet(2_500), |identifier: &str, endpoints: &[EndpointName]| {
+        rollout(identifier, &[&endpoints[..1], &endpoints[1..]])
+    });
     let first = new("r", &endpoints);
     assert_eq!(ledger.store.record_rollout(first.clone()).await?, RolloutRecorded::New);
-    assert_eq!(ledger.store.record_rollout(NewRollout { id: Uuid::now_v7(), ..first.clone() }).await?, RolloutRecorded::Same(first.id));
+    assert_eq!(
+        ledger.store.record_rollout(NewRollout { id: Uuid::now_v7(), ..first.clone() }).await?,
+        RolloutRecorded::Same(first.id)
+    );
     let other = NewRollout { id: Uuid::now_v7(), digest: [8; 32], ..first.clone() };
     assert_eq!(ledger.store.record_rollout(other).await?, RolloutRecorded::Other(first.id));
     let tries = (0..4).map(|_| {
-        let (store, new) = (ledger.store.clone(), NewRollout { id: Uuid::now_v7(), ..new("together", &endpoints[..50]) });
+        let (store, new) =
+            (ledger.store.clone(), NewRollout { id: Uuid::now_v7(), ..new("together", &endpoints[..50]) });
         async move { Ok(store.record_rollout(new).await?) }
     });
     let recorded = together(tries.collect::<Vec<_>>()).await?;
-    assert_eq!(recorded.iter().filter(|recorded| **recorded == RolloutRecorded::New).count(), 1, "{recorded:?}");
+    assert_eq!(
+        recorded.iter().filter(|recorded| **recorded == RolloutRecorded::New).count(),
+        1,
+        "{recorded:?}"
+    );
     let record = found(ledger, "r").await?;
     assert_eq!(record.waves.iter().map(|wave| wave.size).collect::<Vec<_>>(), [1, 2_499]);
     assert_eq!((record.status, record.events), (RolloutStatus::Created, 1));
@@ -166,9 +199,15 @@ pub async fn goes_wave_by_wave_with_frozen_batches(ledger: &Ledger) -> Result<()
     let tasks = passes(&ledger.store, id, noon()).await?;
     assert_eq!(tasks.iter().map(|task| task.identifier.as_str()).collect::<Vec<_>>(), ["rollout-r-w1-b1"]);
     let task = ledger.task(tasks[0].id).await?;
-    assert_eq!((task.status, task.counts.expected, task.endpoints.clone()), (TaskStatus::Created, 1, vec![endpoints[0].clone()]));
     assert_eq!(
-        ledger.store.freeze(&[tasker::store::Freeze { id: task.id, expected: endpoints.clone() }], noon()).await?,
+        (task.status, task.counts.expected, task.endpoints.clone()),
+        (TaskStatus::Created, 1, vec![endpoints[0].clone()])
+    );
+    assert_eq!(
+        ledger
+            .store
+            .freeze(&[tasker::store::Freeze { id: task.id, expected: endpoints.clone() }], noon())
+            .await?,
         [],
         "it is frozen"
     );
@@ -185,12 +224,20 @@ pub async fn goes_wave_by_wave_with_frozen_batches(ledger: &Ledger) -> Result<()
     let record = found(ledger, "r").await?;
     assert_eq!((record.status, record.ended_at), (RolloutStatus::Done, Some(at(3))));
     assert!(record.waves.iter().all(|wave| wave.phase == WavePhase::Passed));
-    assert!(states(ledger, id).await?.iter().all(|(_, state, round)| (*state, *round) == (TargetState::Ok, 1)));
-    assert!(ledger.store.rollout_holds(None, 10).await?.is_empty() && ledger.store.due_rollouts(at(99_999), 10).await?.is_empty());
+    assert!(
+        states(ledger, id).await?.iter().all(|(_, state, round)| (*state, *round) == (TargetState::Ok, 1))
+    );
+    assert!(
+        ledger.store.rollout_holds(None, 10).await?.is_empty()
+            && ledger.store.due_rollouts(at(99_999), 10).await?.is_empty()
+    );
     let events = ledger.store.rollout_events(id, 0, 100).await?;
     assert!(events.iter().map(|event| event.seq).eq(1..=record.events), "{events:?}");
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!(kinds, ["created", "started", "wave_began", "wave_passed", "wave_began", "wave_passed", "ended"]);
+    assert_eq!(
+        kinds,
+        ["created", "started", "wave_began", "wave_passed", "wave_began", "wave_passed", "ended"]
+    );
     counts_are_right(ledger).await
 }
 
@@ -205,14 +252,25 @@ pub async fn halts_over_its_budget_until_somebody_decides(ledger: &Ledger) -> Re
     answer(ledger, &tasks[0], &endpoints[1], 0, at(1)).await?;
     passes(&ledger.store, id, at(1)).await?;
     let record = found(ledger, "r").await?;
-    assert_eq!((record.status, record.reason.as_deref()), (RolloutStatus::Halted, Some("wave 1 of 2: 1 failed, allowed 0")));
+    assert_eq!(
+        (record.status, record.reason.as_deref()),
+        (RolloutStatus::Halted, Some("wave 1 of 2: 1 failed, allowed 0"))
+    );
     assert!(passes(&ledger.store, id, at(5)).await?.is_empty(), "nothing starts");
-    assert_eq!(ledger.store.rollout_waits().await?, [("approval", None), ("soak", None), ("halted", Some(at(1)))]);
+    assert_eq!(
+        ledger.store.rollout_waits().await?,
+        [("approval", None), ("soak", None), ("halted", Some(at(1)))]
+    );
     let plain = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(5)).await?;
     assert!(matches!(plain, Commanded::Refused(Refusal::WrongState(_))), "{plain:?}");
-    let stale = ledger.store.command_rollout(id, Command::Abort { roll_back: false }, RolloutPick::Nobody, Some(1), None, at(5)).await?;
+    let stale = ledger
+        .store
+        .command_rollout(id, Command::Abort { roll_back: false }, RolloutPick::Nobody, Some(1), None, at(5))
+        .await?;
     assert!(matches!(stale, Some(Commanded::Stale(revision)) if revision == record.revision), "{stale:?}");
-    let retried = command(ledger, id, Command::Retry, RolloutPick::States(vec![TargetState::Failed], None), at(5)).await?;
+    let retried =
+        command(ledger, id, Command::Retry, RolloutPick::States(vec![TargetState::Failed], None), at(5))
+            .await?;
     assert!(matches!(retried, Commanded::Done(1)), "{retried:?}");
     let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(5)).await?;
     assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
@@ -229,7 +287,8 @@ pub async fn halts_over_its_budget_until_somebody_decides(ledger: &Ledger) -> Re
     assert_eq!((record.status, record.waves[0].allowed_failed), (RolloutStatus::Partial, Some(1)));
     let told = states(ledger, id).await?;
     assert_eq!(told[0], ("ep0".to_owned(), TargetState::Failed, 2));
-    let actors: Vec<_> = ledger.store.rollout_events(id, 0, 100).await?.into_iter().filter_map(|event| event.actor).collect();
+    let actors: Vec<_> =
+        ledger.store.rollout_events(id, 0, 100).await?.into_iter().filter_map(|event| event.actor).collect();
     assert_eq!(actors.len(), 3, "who asked for it is remembered: {actors:?}");
     counts_are_right(ledger).await
 }
@@ -239,7 +298,8 @@ pub async fn keeps_what_is_not_healthy_failed(ledger: &Ledger) -> Result<()> {
     there(ledger, &endpoints, noon()).await?;
     let mut new = rollout("r", &[&endpoints[..2], &endpoints[2..]]);
     let selectors = vec!["release=2".parse()?];
-    new.plan.waves[0].terms.healthy = Some(Healthy { stays: Duration::ZERO, within: Duration::from_secs(10), selectors });
+    new.plan.waves[0].terms.healthy =
+        Some(Healthy { stays: Duration::ZERO, within: Duration::from_secs(10), selectors });
     let id = new.id;
     ledger.store.record_rollout(new).await?;
     let tasks = passes(&ledger.store, id, noon()).await?;
@@ -253,7 +313,10 @@ pub async fn keeps_what_is_not_healthy_failed(ledger: &Ledger) -> Result<()> {
     passes(&ledger.store, id, at(2)).await?;
     let query = RolloutTargetQuery { limit: 10, ..RolloutTargetQuery::default() };
     let second = ledger.store.rollout_targets(id, &query).await?.swap_remove(1);
-    assert_eq!((second.state, second.note.as_deref()), (TargetState::Verifying, Some("the endpoint ended while the handler ran")));
+    assert_eq!(
+        (second.state, second.note.as_deref()),
+        (TargetState::Verifying, Some("the endpoint ended while the handler ran"))
+    );
     ledger.store.see(&[Presence { instance: Uuid::from_u128(9), labels, ..back }], at(3)).await?;
     for second in [12, 13, 20, 60] {
         assert!(passes(&ledger.store, id, at(second)).await?.is_empty(), "nothing starts over a bad release");
@@ -293,27 +356,43 @@ pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
     answer(ledger, &tasks[0], &endpoints[1], 32, at(2)).await?;
     passes(&ledger.store, id, at(2)).await?;
     let record = found(ledger, "r").await?;
-    assert_eq!((record.status, record.rolls_back, record.undone_by), (RolloutStatus::Aborting, true, None), "two are in flight");
+    assert_eq!(
+        (record.status, record.rolls_back, record.undone_by),
+        (RolloutStatus::Aborting, true, None),
+        "two are in flight"
+    );
     answer(ledger, &tasks[0], &endpoints[2], 0, at(3)).await?;
     // The last one hears nothing of it.
     passes(&ledger.store, id, at(3)).await?;
     passes(&ledger.store, id, at(40)).await?;
     let record = found(ledger, "r").await?;
     let name = record.undone_by.context("it is made")?;
-    assert_eq!((record.status, record.reason.as_deref()), (RolloutStatus::RollingBack, Some("wave 2 of 3: 1 failed, allowed 0")));
+    assert_eq!(
+        (record.status, record.reason.as_deref()),
+        (RolloutStatus::RollingBack, Some("wave 2 of 3: 1 failed, allowed 0"))
+    );
     assert!(name.as_str().starts_with("r-rollback-"), "{name}");
     let undone = found(ledger, name.as_str()).await?;
     assert_eq!((undone.parent, undone.lane.as_str(), undone.payload.get()), (Some(id), "worker", "\"old\""));
     let document = ledger.store.rollout_document(undone.id).await?.context("it is there")?;
-    assert!(document.get().contains(r#""payload":"old""#) && document.get().contains(r#""window":1"#), "{document}");
+    assert!(
+        document.get().contains(r#""payload":"old""#) && document.get().contains(r#""window":1"#),
+        "{document}"
+    );
     let names: Vec<String> = states(ledger, undone.id).await?.into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["ep2", "ep1", "ep0"], "who has received something, newest first");
-    let aborted = command(ledger, id, Command::Abort { roll_back: true }, RolloutPick::Nobody, at(41)).await?;
+    let aborted =
+        command(ledger, id, Command::Abort { roll_back: true }, RolloutPick::Nobody, at(41)).await?;
     assert!(matches!(aborted, Commanded::Refused(Refusal::WrongState(_))), "{aborted:?}");
     for second in 41..44 {
         let tasks = passes(&ledger.store, undone.id, at(second)).await?;
-        assert_eq!(tasks.iter().map(|task| task.endpoints.len()).sum::<usize>(), 1, "its window is 1: {tasks:?}");
-        answer(ledger, &tasks[0], &tasks[0].endpoints[0], if second == 42 { 5 } else { 0 }, at(second)).await?;
+        assert_eq!(
+            tasks.iter().map(|task| task.endpoints.len()).sum::<usize>(),
+            1,
+            "its window is 1: {tasks:?}"
+        );
+        answer(ledger, &tasks[0], &tasks[0].endpoints[0], if second == 42 { 5 } else { 0 }, at(second))
+            .await?;
         passes(&ledger.store, id, at(second)).await?;
         assert_eq!(found(ledger, "r").await?.status, RolloutStatus::RollingBack);
     }
@@ -323,7 +402,15 @@ pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
     let record = found(ledger, "r").await?;
     assert_eq!((record.status, record.ended_at), (RolloutStatus::RollbackFailed, Some(at(44))));
     assert_eq!(record.reason.as_deref(), Some("wave 2 of 3: 1 failed, allowed 0"));
-    let kinds: Vec<&str> = ledger.store.rollout_events(id, 0, 100).await?.iter().map(|event| event.kind.as_str()).rev().take(3).collect();
+    let kinds: Vec<&str> = ledger
+        .store
+        .rollout_events(id, 0, 100)
+        .await?
+        .iter()
+        .map(|event| event.kind.as_str())
+        .rev()
+        .take(3)
+        .collect();
     assert_eq!(kinds, ["ended", "rolling_back", "target_unreachable"]);
     counts_are_right(ledger).await
 }
@@ -351,29 +438,58 @@ pub async fn takes_back_what_was_not_received(ledger: &Ledger) -> Result<()> {
     assert_eq!(open.iter().map(|row| row.withdrawn).collect::<Vec<_>>(), [false, true, true, true]);
     let owed = ledger.store.owed_by(&endpoints[1], &[worker()], None, 10).await?;
     assert!(matches!(&owed[..], [owed] if owed.row.withdrawn), "{owed:?}");
-    // The first has not begun it; the second has, and is told again when its receipt comes; the third says nothing.
+    // The first has not begun it; the second has, and is told again when its receipt comes; the third says
+    // nothing.
     assert_eq!(says(report(task.id, "ep1", ReportEvent::Canceled), 4).await?, 0);
-    assert_eq!((says(received(task.id, "ep2"), 4).await?, says(received(task.id, "ep2"), 4).await?), (1, 0), "told again once");
+    assert_eq!(
+        (says(received(task.id, "ep2"), 4).await?, says(received(task.id, "ep2"), 4).await?),
+        (1, 0),
+        "told again once"
+    );
     passes(&ledger.store, id, at(4)).await?;
     answer(ledger, task, &endpoints[0], 0, at(5)).await?;
     answer(ledger, task, &endpoints[2], 0, at(5)).await?;
     assert!(passes(&ledger.store, id, at(5)).await?.is_empty(), "nothing starts while it is paused");
-    let stand =
-        async || states(ledger, id).await.map(|states| states.into_iter().map(|(_, state, round)| (state, round)).collect::<Vec<_>>());
-    assert_eq!(stand().await?, [(TargetState::Ok, 1), (TargetState::Pending, 1), (TargetState::Ok, 1), (TargetState::Sent, 1)]);
+    let stand = async || {
+        states(ledger, id)
+            .await
+            .map(|states| states.into_iter().map(|(_, state, round)| (state, round)).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        stand().await?,
+        [(TargetState::Ok, 1), (TargetState::Pending, 1), (TargetState::Ok, 1), (TargetState::Sent, 1)]
+    );
     let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(6)).await?;
     assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
     let again = passes(&ledger.store, id, at(6)).await?;
-    assert_eq!(again.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(), [vec![endpoints[1].clone()]]);
-    // A task that is not received in time is taken back while the rollout runs, too. Once its endpoint has confirmed that, it is started again.
+    assert_eq!(
+        again.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(),
+        [vec![endpoints[1].clone()]]
+    );
+    // A task that is not received in time is taken back while the rollout runs, too. Once its endpoint has
+    // confirmed that, it is started again.
     let late = pass_at(36).await?.context("it is open")?.withdrawn;
     assert_eq!(late, [(again[0].id, vec![endpoints[1].clone()])], "the other one has been told");
-    assert_eq!(stand().await?, [(TargetState::Ok, 1), (TargetState::Unreachable, 2), (TargetState::Ok, 1), (TargetState::Unreachable, 1)]);
+    assert_eq!(
+        stand().await?,
+        [
+            (TargetState::Ok, 1),
+            (TargetState::Unreachable, 2),
+            (TargetState::Ok, 1),
+            (TargetState::Unreachable, 1)
+        ]
+    );
     says(report(task.id, "ep3", ReportEvent::Canceled), 37).await?;
     let last = passes(&ledger.store, id, at(37)).await?;
-    assert_eq!(last.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(), [vec![endpoints[3].clone()]]);
+    assert_eq!(
+        last.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(),
+        [vec![endpoints[3].clone()]]
+    );
     let ended = ledger.task(task.id).await?;
-    assert_eq!((ended.status, ended.counts.finished, ended.counts.canceled, ended.counts.open()), (TaskStatus::Canceled, 2, 2, 0));
+    assert_eq!(
+        (ended.status, ended.counts.finished, ended.counts.canceled, ended.counts.open()),
+        (TaskStatus::Canceled, 2, 2, 0)
+    );
     answer(ledger, &last[0], &endpoints[3], 0, at(38)).await?;
     // A receipt of what was taken back: it is in flight again.
     says(received(again[0].id, "ep1"), 38).await?;
@@ -401,11 +517,15 @@ pub async fn stops_what_is_in_flight_where_that_is_asked_for(ledger: &Ledger) ->
     ledger.store.record_rollout(new).await?;
     let tasks = passes(&ledger.store, id, noon()).await?;
     let task = &tasks[0];
-    let say = async |report, second| ledger.store.apply(&[report], &Default::default(), at(second), RETENTION).await;
+    let say = async |report, second| {
+        ledger.store.apply(&[report], &Default::default(), at(second), RETENTION).await
+    };
     say(received(task.id, "ep0"), 1).await?;
     let told = |second| async move {
         let advanced = pass(&ledger.store, id, at(second)).await?.context("it is open")?;
-        let names = |told: Vec<(TaskId, Vec<EndpointName>)>| told.into_iter().flat_map(|(_, names)| names).collect::<Vec<_>>();
+        let names = |told: Vec<(TaskId, Vec<EndpointName>)>| {
+            told.into_iter().flat_map(|(_, names)| names).collect::<Vec<_>>()
+        };
         anyhow::Ok((names(advanced.withdrawn), names(advanced.stopped)))
     };
     assert_eq!(told(1).await?, (vec![], vec![]), "it runs");
@@ -420,7 +540,11 @@ pub async fn stops_what_is_in_flight_where_that_is_asked_for(ledger: &Ledger) ->
     passes(&ledger.store, id, at(4)).await?;
     assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Aborted);
     let stand: Vec<TargetState> = states(ledger, id).await?.into_iter().map(|(_, state, _)| state).collect();
-    assert_eq!(stand, [TargetState::Failed, TargetState::Ok, TargetState::Pending], "who has begun and was stopped has failed");
+    assert_eq!(
+        stand,
+        [TargetState::Failed, TargetState::Ok, TargetState::Pending],
+        "who has begun and was stopped has failed"
+    );
     assert_eq!(told_of(ledger, id, EventKind::Stopped).await?, ["ep0", "ep1"]);
     counts_are_right(ledger).await
 }
@@ -432,13 +556,20 @@ pub async fn starts_so_many_of_a_failure_domain(ledger: &Ledger) -> Result<()> {
     new.plan.waves[0].window = 4;
     // The first domain has more endpoints than a pass reads.
     let domain = |name: &str, size, places| PlannedDomain { name: name.to_owned(), size, places };
-    new.plan.domains = vec![domain("rack=1", 298, Some(1)), domain("rack=2", 1, Some(1)), domain("rack=", 1, None)];
-    new.plan.domain_of = endpoints.iter().enumerate().map(|(n, name)| (name.clone(), n.saturating_sub(297))).collect();
+    new.plan.domains =
+        vec![domain("rack=1", 298, Some(1)), domain("rack=2", 1, Some(1)), domain("rack=", 1, None)];
+    new.plan.domain_of =
+        endpoints.iter().enumerate().map(|(n, name)| (name.clone(), n.saturating_sub(297))).collect();
     let id = new.id;
     ledger.store.record_rollout(new).await?;
-    let started = |tasks: &[NewTask]| tasks.iter().flat_map(|task| task.endpoints.clone()).collect::<Vec<_>>();
+    let started =
+        |tasks: &[NewTask]| tasks.iter().flat_map(|task| task.endpoints.clone()).collect::<Vec<_>>();
     let tasks = passes(&ledger.store, id, noon()).await?;
-    assert_eq!(started(&tasks), [&endpoints[..1], &endpoints[298..]].concat(), "one of each, and the one without a limit");
+    assert_eq!(
+        started(&tasks),
+        [&endpoints[..1], &endpoints[298..]].concat(),
+        "one of each, and the one without a limit"
+    );
     assert!(passes(&ledger.store, id, at(2)).await?.is_empty(), "a place is free, and no endpoint for it");
     answer(ledger, &tasks[0], &endpoints[0], 0, at(3)).await?;
     let next = passes(&ledger.store, id, at(3)).await?;
@@ -451,8 +582,9 @@ pub async fn starts_so_many_of_a_failure_domain(ledger: &Ledger) -> Result<()> {
 pub async fn adds_rollouts_up(ledger: &Ledger) -> Result<()> {
     let endpoints = fleet(3);
     there(ledger, &endpoints, noon()).await?;
-    let new: Vec<NewRollout> =
-        (0..3).map(|n| NewRollout { lane: format!("lane{n}"), ..rollout(&format!("r{n}"), &[&endpoints]) }).collect();
+    let new: Vec<NewRollout> = (0..3)
+        .map(|n| NewRollout { lane: format!("lane{n}"), ..rollout(&format!("r{n}"), &[&endpoints]) })
+        .collect();
     for new in &new {
         ledger.store.record_rollout(new.clone()).await?;
     }
@@ -464,22 +596,36 @@ pub async fn adds_rollouts_up(ledger: &Ledger) -> Result<()> {
     passes(&ledger.store, new[1].id, at(1)).await?;
     let query = |after, limit| RolloutCensusQuery { after, limit, ..RolloutCensusQuery::default() };
     let first = ledger.store.rollout_census(&query(None, 2)).await?;
-    assert_eq!((first.accepted, first.accounted, first.missing, first.open, first.next), (2, 2, 0, 1, Some(new[1].id)));
+    assert_eq!(
+        (first.accepted, first.accounted, first.missing, first.open, first.next),
+        (2, 2, 0, 1, Some(new[1].id))
+    );
     let rest = ledger.store.rollout_census(&query(first.next, 2)).await?;
     assert_eq!((rest.accepted, rest.open, rest.next), (1, 1, None));
     let early = RolloutCensusQuery { until: Some(noon()), ..query(None, 10) };
     assert_eq!(ledger.store.rollout_census(&early).await?.accepted, 0);
-    // A wave that counts wrong, one that nobody looks at, and one that ended and keeps an endpoint from others.
+    // A wave that counts wrong, one that nobody looks at, and one that ended and keeps an endpoint from
+    // others.
     let id = |n: usize| new[n].id.simple().to_string();
-    ledger.execute(&format!("UPDATE rollout_hold SET rollout = X'{}' WHERE lane = 'lane1' AND endpoint = 'ep0'", id(0))).await?;
+    ledger
+        .execute(&format!(
+            "UPDATE rollout_hold SET rollout = X'{}' WHERE lane = 'lane1' AND endpoint = 'ep0'",
+            id(0)
+        ))
+        .await?;
     ledger.execute(&format!("UPDATE rollout_wave SET count_ok = 1 WHERE rollout = X'{}'", id(1))).await?;
     ledger.execute(&format!("UPDATE rollout SET due_at = NULL WHERE id = X'{}'", id(2))).await?;
     let census = ledger.store.rollout_census(&query(None, 10)).await?;
     assert_eq!((census.accepted, census.accounted, census.missing, census.open), (3, 0, 3, 2));
-    let told: Vec<String> = census.flaws.into_iter().map(|flaw| format!("{} {}", flaw.rollout, flaw.reason)).collect();
+    let told: Vec<String> =
+        census.flaws.into_iter().map(|flaw| format!("{} {}", flaw.rollout, flaw.reason)).collect();
     assert_eq!(
         told,
-        ["r0 is DONE and holds 1 endpoints", "r1 wave 1 counts 1 endpoints as OK; there are 0", "r2 is CREATED and is not looked at again"]
+        [
+            "r0 is DONE and holds 1 endpoints",
+            "r1 wave 1 counts 1 endpoints as OK; there are 0",
+            "r2 is CREATED and is not looked at again"
+        ]
     );
     Ok(())
 }
@@ -487,11 +633,21 @@ pub async fn adds_rollouts_up(ledger: &Ledger) -> Result<()> {
 pub async fn tells_how_long_rollouts_wait(ledger: &Ledger) -> Result<()> {
     let endpoints = fleet(2);
     there(ledger, &endpoints, noon()).await?;
-    let approval = Approval { count: 1, from: Vec::new(), not_creator: false, within: Duration::from_secs(600), otherwise: OnBreach::Halt };
+    let approval = Approval {
+        count: 1,
+        from: Vec::new(),
+        not_creator: false,
+        within: Duration::from_secs(600),
+        otherwise: OnBreach::Halt,
+    };
     for (n, endpoint) in endpoints.iter().enumerate() {
-        let mut new = NewRollout { lane: format!("lane{n}"), ..rollout(&format!("r{n}"), &[std::slice::from_ref(endpoint)]) };
+        let mut new = NewRollout {
+            lane: format!("lane{n}"),
+            ..rollout(&format!("r{n}"), &[std::slice::from_ref(endpoint)])
+        };
         let terms = &mut new.plan.waves[0].terms;
-        (terms.approval, terms.soak) = if n == 0 { (Some(approval.clone()), Duration::ZERO) } else { (None, Duration::from_secs(600)) };
+        (terms.approval, terms.soak) =
+            if n == 0 { (Some(approval.clone()), Duration::ZERO) } else { (None, Duration::from_secs(600)) };
         let id = new.id;
         ledger.store.record_rollout(new).await?;
         for task in passes(&ledger.store, id, noon()).await? {
@@ -499,14 +655,20 @@ pub async fn tells_how_long_rollouts_wait(ledger: &Ledger) -> Result<()> {
         }
         passes(&ledger.store, id, at(4)).await?;
     }
-    assert_eq!(ledger.store.rollout_waits().await?, [("approval", Some(noon())), ("soak", Some(at(4))), ("halted", None)]);
+    assert_eq!(
+        ledger.store.rollout_waits().await?,
+        [("approval", Some(noon())), ("soak", Some(at(4))), ("halted", None)]
+    );
     Ok(())
 }
 
 pub async fn forgets_rollouts_that_ended_long_ago(ledger: &Ledger) -> Result<()> {
     let endpoints = fleet(2);
     there(ledger, &endpoints, noon()).await?;
-    let (ended, open) = (rollout("ended", &[&endpoints]), NewRollout { lane: "other".into(), ..rollout("open", &[&endpoints]) });
+    let (ended, open) = (
+        rollout("ended", &[&endpoints]),
+        NewRollout { lane: "other".into(), ..rollout("open", &[&endpoints]) },
+    );
     for new in [&ended, &open] {
         ledger.store.record_rollout(new.clone()).await?;
     }
@@ -524,9 +686,19 @@ pub async fn forgets_rollouts_that_ended_long_ago(ledger: &Ledger) -> Result<()>
     together(tries.collect::<Vec<_>>()).await?;
     assert!(!ledger.store.forget_rollout(at(99_999)).await?, "the other one is open");
     assert!(ledger.store.rollout(&ended.identifier).await?.is_none());
-    assert!(states(ledger, ended.id).await?.is_empty() && ledger.store.rollout_events(ended.id, 0, 10).await?.is_empty());
-    assert_eq!((states(ledger, open.id).await?.len(), ledger.store.rollout_holds(None, 10).await?.len()), (2, 2));
-    assert_eq!(ledger.store.record_rollout(ended).await?, RolloutRecorded::New, "its identifier is free again");
+    assert!(
+        states(ledger, ended.id).await?.is_empty()
+            && ledger.store.rollout_events(ended.id, 0, 10).await?.is_empty()
+    );
+    assert_eq!(
+        (states(ledger, open.id).await?.len(), ledger.store.rollout_holds(None, 10).await?.len()),
+        (2, 2)
+    );
+    assert_eq!(
+        ledger.store.record_rollout(ended).await?,
+        RolloutRecorded::New,
+        "its identifier is free again"
+    );
     counts_are_right(ledger).await
 }
 
@@ -566,14 +738,24 @@ pub async fn moves_an_endpoint_in_one_rollout_of_a_lane_at_a_time(ledger: &Ledge
     }
     let a = passes(&ledger.store, first.id, noon()).await?;
     let b = passes(&ledger.store, second.id, noon()).await?;
-    assert_eq!((a[0].endpoints.clone(), b[0].endpoints.clone()), (vec![name("ep0")], vec![name("ep1")]), "the held one is passed over");
-    assert_eq!(passes(&ledger.store, elsewhere.id, noon()).await?[0].endpoints.len(), 2, "another lane is not held");
+    assert_eq!(
+        (a[0].endpoints.clone(), b[0].endpoints.clone()),
+        (vec![name("ep0")], vec![name("ep1")]),
+        "the held one is passed over"
+    );
+    assert_eq!(
+        passes(&ledger.store, elsewhere.id, noon()).await?[0].endpoints.len(),
+        2,
+        "another lane is not held"
+    );
     answer(ledger, &a[0], &name("ep0"), 0, at(1)).await?;
     passes(&ledger.store, first.id, at(1)).await?;
     let b = passes(&ledger.store, second.id, at(2)).await?;
     assert_eq!(b[0].endpoints, [name("ep0")]);
     // Started at the same time, no endpoint is in flight twice.
-    let many: Vec<NewRollout> = (0..4).map(|n| NewRollout { lane: "crowded".into(), ..rollout(&format!("m{n}"), &[&endpoints]) }).collect();
+    let many: Vec<NewRollout> = (0..4)
+        .map(|n| NewRollout { lane: "crowded".into(), ..rollout(&format!("m{n}"), &[&endpoints]) })
+        .collect();
     for new in &many {
         ledger.store.record_rollout(new.clone()).await?;
     }
@@ -607,7 +789,9 @@ pub async fn a_rollout_is_moved_by_one_of_many(ledger: &Ledger) -> Result<()> {
         let (store, task, some) = (ledger.store.clone(), task.clone(), some.to_vec());
         async move {
             for endpoint in &some {
-                store.apply(&[finished(task.id, endpoint.as_str(), 0)], &Default::default(), at(1), RETENTION).await?;
+                store
+                    .apply(&[finished(task.id, endpoint.as_str(), 0)], &Default::default(), at(1), RETENTION)
+                    .await?;
             }
             passes(&store, id, at(1)).await
         }

@@ -10,32 +10,10 @@ use uuid::Uuid;
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
 const TABLES: [&str; 26] = [
-    "_sqlx_migrations",
-    "ended",
-    "endpoint",
-    "endpoint_group",
-    "farm_barred",
-    "farm_note",
-    "farm_parent",
-    "farm_task",
-    "farm_update",
-    "farm_worker",
-    "jobs",
-    "queue",
-    "queued_task",
-    "requests",
-    "response",
-    "response_log",
-    "rollout",
-    "rollout_event",
-    "rollout_hold",
-    "rollout_target",
-    "rollout_wave",
-    "schedule",
-    "subscription",
-    "task",
-    "throughput",
-    "token",
+    "_sqlx_migrations", "ended", "endpoint", "endpoint_group", "farm_barred", "farm_note", "farm_parent",
+    "farm_task", "farm_update", "farm_worker", "jobs", "queue", "queued_task", "requests", "response",
+    "response_log", "rollout", "rollout_event", "rollout_hold", "rollout_target", "rollout_wave", "schedule",
+    "subscription", "task", "throughput", "token",
 ];
 
 fn schema_reason(result: Result<(), StoreError>) -> String {
@@ -66,11 +44,15 @@ pub async fn migrates_once_when_three_start_together(ledger: &Ledger) -> Result<
 pub async fn refuses_a_schema_that_does_not_fit(ledger: &Ledger) -> Result<()> {
     ledger.store.check_schema().await?;
     ledger.execute("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 4").await?;
-    for reason in [schema_reason(ledger.store.check_schema().await), schema_reason(ledger.store.migrate().await)] {
+    for reason in
+        [schema_reason(ledger.store.check_schema().await), schema_reason(ledger.store.migrate().await)]
+    {
         assert!(reason.contains("9999") && reason.contains("tasker initialize --database"), "{reason}");
     }
     ledger.execute("UPDATE _sqlx_migrations SET version = 4, success = 0 WHERE version = 9999").await?;
-    for reason in [schema_reason(ledger.store.check_schema().await), schema_reason(ledger.store.migrate().await)] {
+    for reason in
+        [schema_reason(ledger.store.check_schema().await), schema_reason(ledger.store.migrate().await)]
+    {
         assert!(reason.contains('4') && reason.contains("tasker initialize --database"), "{reason}");
     }
     ledger.execute("UPDATE _sqlx_migrations SET success = 1").await?;
@@ -158,10 +140,17 @@ async fn says_soon_that_the_database_is_away() -> Result<()> {
         let error = store.now().await.expect_err("nobody is there");
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert!(matches!(error, StoreError::Unavailable { .. }) && error.is_transient(), "{error:?}");
-        assert!(error.to_string().contains(&address.to_string()) && !format!("{error} {error:?}").contains("s3cr3t"), "{error}");
+        assert!(
+            error.to_string().contains(&address.to_string())
+                && !format!("{error} {error:?}").contains("s3cr3t"),
+            "{error}"
+        );
     }
     let directory = tempfile::tempdir()?;
-    let store = tasker::store::open(&config(&format!("sqlite://{}/no/such/directory.sqlite", directory.path().display())))?;
+    let store = tasker::store::open(&config(&format!(
+        "sqlite://{}/no/such/directory.sqlite",
+        directory.path().display()
+    )))?;
     let error = store.migrate().await.expect_err("there is no such directory");
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     Ok(())
@@ -169,7 +158,9 @@ async fn says_soon_that_the_database_is_away() -> Result<()> {
 
 #[tokio::test]
 async fn refuses_an_address_that_is_none() {
-    for uri in ["postgres://a:s3cr3t@b/c", "mysql://a:s3cr3t@b", "mysql://a:s3cr3t@b:port/c", "ledger.sqlite", ""] {
+    for uri in
+        ["postgres://a:s3cr3t@b/c", "mysql://a:s3cr3t@b", "mysql://a:s3cr3t@b:port/c", "ledger.sqlite", ""]
+    {
         let error = tasker::store::open(&config(uri)).map(drop).expect_err(uri);
         assert!(matches!(error, StoreError::Address { .. }), "{error:?}");
         assert!(!error.is_transient() && !format!("{error} {error:?}").contains("s3cr3t"), "{error}");

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use sqlx::{Connection, Executor, MySqlConnection};
 use tasker::domain::{
-    Counts, NewTask, Presence, PresenceState, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus, Timestamp, errnr,
+    Counts, NewTask, Presence, PresenceState, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus,
+    Timestamp, errnr,
 };
 use tasker::store::{Accepted, DueTask, ResponseFilter, Settlement};
 use uuid::Uuid;
 
-use super::ledger::{ALL, Ledger, RETENTION, at, finished, fleet, names, received, report, task, tasks, together, worker};
+use super::ledger::{
+    ALL, Ledger, RETENTION, at, claim_together, finished, fleet, names, received, report, task, tasks,
+    together, worker,
+};
 use super::presence::presence;
 
 fn settlement(id: TaskId, event: Option<TaskEvent>, due_at: Timestamp) -> Settlement {
@@ -29,18 +33,16 @@ pub async fn claims_each_due_task_once(ledger: &Ledger) -> Result<()> {
     let other = ledger.another()?;
     let runs = (0..8).map(|run| {
         let store = if run % 2 == 0 { ledger.store.clone() } else { other.clone() };
-        async move {
-            let mut claimed = Vec::new();
-            // An empty answer can mean that others hold the rest, and they may come back empty-handed only after a commit.
-            for _ in 0..40 {
+        move || {
+            let store = store.clone();
+            async move {
                 let due = store.claim_due(at(10), at(100), 10).await?;
                 anyhow::ensure!(due.len() <= 10, "claimed {}", due.len());
-                claimed.extend(ids(&due));
+                Ok(ids(&due))
             }
-            Ok(claimed)
         }
     });
-    let claimed = together(runs).await?.concat();
+    let claimed = claim_together(300, runs).await?;
     let distinct: HashSet<TaskId> = claimed.iter().copied().collect();
     assert_eq!((claimed.len(), distinct.len()), (300, 300));
     other.close().await;
@@ -58,7 +60,10 @@ pub async fn claims_again_when_a_lease_runs_out(ledger: &Ledger) -> Result<()> {
     assert_eq!(ids(&ledger.store.claim_due(at(30), at(60), 5).await?), [second.id]);
     assert!(ledger.store.claim_due(at(59), at(90), 5).await?.is_empty());
     ledger.store.freeze(&[tasker::store::Freeze { id: first.id, expected: fleet(2) }], at(59)).await?;
-    ledger.store.settle(&[Settlement { id: first.id, event: None, asks: 3, due_at: at(60) }], at(59), RETENTION).await?;
+    ledger
+        .store
+        .settle(&[Settlement { id: first.id, event: None, asks: 3, due_at: at(60) }], at(59), RETENTION)
+        .await?;
     let again = ledger.store.claim_due(at(60), at(90), 5).await?;
     assert_eq!(again.len(), 2);
     let first = again.iter().find(|due| due.task.id == first.id).expect("claimed again");
@@ -94,7 +99,10 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
     let heard = ledger.one("heard", &["a"]).await?;
     let unpublished = ledger.one("unpublished", &["a"]).await?;
     let nobody = ledger.one("nobody", &[]).await?;
-    ledger.store.apply(&[received(heard, "a"), received(silent, "a")], &Default::default(), at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[received(heard, "a"), received(silent, "a")], &Default::default(), at(1), RETENTION)
+        .await?;
     let deadline = |id| settlement(id, Some(TaskEvent::ReceiveDeadline), at(60));
     let settlements = [
         deadline(silent),
@@ -105,22 +113,32 @@ pub async fn settles_by_the_state_it_finds(ledger: &Ledger) -> Result<()> {
     ];
     let mut moved = ledger.store.settle(&settlements, at(30), RETENTION).await?.moved;
     moved.sort_by_key(|(id, _)| *id);
-    assert_eq!(moved, [(silent, TaskStatus::Incomplete), (unpublished, TaskStatus::Sent), (nobody, TaskStatus::Incomplete)]);
+    assert_eq!(
+        moved,
+        [(silent, TaskStatus::Incomplete), (unpublished, TaskStatus::Sent), (nobody, TaskStatus::Incomplete)]
+    );
     assert_eq!(ledger.task(heard).await?.status, TaskStatus::Sent);
     assert_eq!(ledger.task(unpublished).await?.published_at, Some(at(30)));
-    assert!(ledger.store.settle(&settlements, at(31), RETENTION).await?.moved.is_empty(), "a repeat moves nothing");
+    assert!(
+        ledger.store.settle(&settlements, at(31), RETENTION).await?.moved.is_empty(),
+        "a repeat moves nothing"
+    );
     assert_eq!(ledger.store.claim_due(at(59), at(100), 10).await?.len(), 0);
     assert_eq!(ledger.store.claim_due(at(60), at(100), 10).await?.len(), 4);
 
     // Who was away comes back.
-    let applied = ledger.store.apply(&[received(silent, "b")], &Default::default(), at(61), RETENTION).await?;
+    let applied =
+        ledger.store.apply(&[received(silent, "b")], &Default::default(), at(61), RETENTION).await?;
     assert_eq!(applied.moved, [(silent, TaskStatus::Sent)]);
     // A decision taken on old news does not undo the end.
     ledger.store.apply(&[finished(heard, "a", 0)], &Default::default(), at(62), RETENTION).await?;
     let late = [settlement(heard, Some(TaskEvent::Expire), at(70)), settlement(heard, None, at(70))];
     assert!(ledger.store.settle(&late, at(63), RETENTION).await?.moved.is_empty());
     assert_eq!(ledger.task(heard).await?.status, TaskStatus::Done);
-    assert!(!ids(&ledger.store.claim_due(at(100), at(101), 10).await?).contains(&heard), "it is kept, not looked at again");
+    assert!(
+        !ids(&ledger.store.claim_due(at(100), at(101), 10).await?).contains(&heard),
+        "it is kept, not looked at again"
+    );
     Ok(())
 }
 
@@ -134,23 +152,38 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
     ledger.store.apply(&all.map(|name| received(id, name)), &Default::default(), at(1), RETENTION).await?;
     ledger.store.apply(&[finished(id, "done", 1)], &Default::default(), at(1), RETENTION).await?;
     // One is heard of no more, one only as a process that knows nothing of what the first had received.
-    let later = |name, home| Presence { home: Uuid::from_u128(home), ..presence(name, &["worker"], PresenceState::Alive) };
+    let later = |name, home| Presence {
+        home: Uuid::from_u128(home),
+        ..presence(name, &["worker"], PresenceState::Alive)
+    };
     ledger.store.see(&[later("running", 0)], at(3599)).await?;
     assert_eq!(ledger.store.miss(at(3599)).await?.subscriptions, 2);
     ledger.store.see(&[later("elsewhere", 9)], at(3599)).await?;
     let vanished = async || {
         let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
-        anyhow::Ok(responses.into_iter().filter(|response| response.vanished).map(|response| response.endpoint).collect::<Vec<_>>())
+        anyhow::Ok(
+            responses
+                .into_iter()
+                .filter(|response| response.vanished)
+                .map(|response| response.endpoint)
+                .collect::<Vec<_>>(),
+        )
     };
     assert_eq!(vanished().await?, names(&["elsewhere", "vanished"]));
     let expire = |id| settlement(id, Some(TaskEvent::Expire), at(1));
     let settled = ledger.store.settle(&[expire(id), expire(unfrozen.id)], at(3600), RETENTION).await?;
-    assert_eq!(settled.ended.iter().map(|(of, ended)| (of, ended.expired)).collect::<Vec<_>>(), [(&worker(), 1), (&worker(), 1)]);
+    assert_eq!(
+        settled.ended.iter().map(|(of, ended)| (of, ended.expired)).collect::<Vec<_>>(),
+        [(&worker(), 1), (&worker(), 1)]
+    );
     let mut moved = settled.moved;
     moved.sort_by_key(|(id, _)| *id);
     assert_eq!(moved, [(id, TaskStatus::Expired), (unfrozen.id, TaskStatus::Expired)]);
     let task = ledger.task(id).await?;
-    assert_eq!(task.counts, Counts { expected: 5, received: 4, finished: 3, failed: 3, canceled: 0, expired: 2 });
+    assert_eq!(
+        task.counts,
+        Counts { expected: 5, received: 4, finished: 3, failed: 3, canceled: 0, expired: 2 }
+    );
     assert_eq!(task.finished_at, Some(at(3600)));
     let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
     let states: Vec<_> = responses.iter().map(|response| (response.status, response.errnr)).collect();
@@ -164,7 +197,10 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
 
     // More rows than one transaction should touch.
     let many = ledger.frozen(&tasks(5), &fleet(6000)).await?;
-    let settled = ledger.store.settle(&many.iter().map(|id| expire(*id)).collect::<Vec<_>>(), at(3600), RETENTION).await?;
+    let settled = ledger
+        .store
+        .settle(&many.iter().map(|id| expire(*id)).collect::<Vec<_>>(), at(3600), RETENTION)
+        .await?;
     assert_eq!((settled.moved.len(), settled.ended.len()), (5, 5));
     for id in many {
         assert_eq!(ledger.task(id).await?.counts.expired, 6000);
@@ -174,16 +210,35 @@ pub async fn gives_up_open_rows(ledger: &Ledger) -> Result<()> {
 
 pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["away", "done", "running"]).await?;
-    ledger.store.apply(&[received(id, "running"), finished(id, "done", 0)], &Default::default(), at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[received(id, "running"), finished(id, "done", 0)], &Default::default(), at(1), RETENTION)
+        .await?;
     let outcome = ledger.store.cancel(id, at(2), RETENTION).await?.expect("it is there");
-    assert_eq!((outcome.changed, outcome.refused, outcome.to_stop), (true, false, names(&["away", "running"])));
+    assert_eq!(
+        (outcome.changed, outcome.refused, outcome.to_stop),
+        (true, false, names(&["away", "running"]))
+    );
     assert_eq!((outcome.task.status, outcome.task.finished_at), (TaskStatus::Canceled, Some(at(2))));
-    assert_eq!(outcome.task.counts, Counts { expected: 3, received: 2, finished: 1, failed: 0, canceled: 1, expired: 0 });
-    let states: Vec<_> = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?.iter().map(|response| response.status).collect();
+    assert_eq!(
+        outcome.task.counts,
+        Counts { expected: 3, received: 2, finished: 1, failed: 0, canceled: 1, expired: 0 }
+    );
+    let states: Vec<_> = ledger
+        .store
+        .responses(id, ResponseFilter::All, None, ALL)
+        .await?
+        .iter()
+        .map(|response| response.status)
+        .collect();
     assert_eq!(states, [ResponseStatus::Canceled, ResponseStatus::Finished, ResponseStatus::Created]);
 
     let again = ledger.store.cancel(id, at(3), RETENTION).await?.expect("it is there");
-    assert_eq!((again.changed, again.refused, again.to_stop), (false, false, names(&["running"])), "told once more");
+    assert_eq!(
+        (again.changed, again.refused, again.to_stop),
+        (false, false, names(&["running"])),
+        "told once more"
+    );
     assert_eq!(again.task.finished_at, Some(at(2)));
 
     let done = ledger.one("done", &["a"]).await?;
@@ -205,9 +260,15 @@ pub async fn cancels_once(ledger: &Ledger) -> Result<()> {
 
 pub async fn gives_up_what_a_cancel_left_open(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b"]).await?;
-    ledger.store.apply(&[received(id, "a"), received(id, "b")], &Default::default(), at(1), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[received(id, "a"), received(id, "b")], &Default::default(), at(1), RETENTION)
+        .await?;
     ledger.store.cancel(id, at(2), RETENTION).await?;
-    ledger.store.apply(&[report(id, "a", ReportEvent::Canceled)], &Default::default(), at(3), RETENTION).await?;
+    ledger
+        .store
+        .apply(&[report(id, "a", ReportEvent::Canceled)], &Default::default(), at(3), RETENTION)
+        .await?;
     assert!(ledger.store.claim_due(at(11), at(4000), 10).await?.is_empty());
     assert_eq!(ids(&ledger.store.claim_due(at(12), at(4000), 10).await?), [id], "who has it is told again");
     ledger.store.settle(&[settlement(id, None, at(40))], at(12), RETENTION).await?;
@@ -217,7 +278,11 @@ pub async fn gives_up_what_a_cancel_left_open(ledger: &Ledger) -> Result<()> {
     assert!(ledger.store.settle(&[expire], at(3600), RETENTION).await?.moved.is_empty(), "it stays canceled");
     let task = ledger.task(id).await?;
     assert_eq!(task.status, TaskStatus::Canceled);
-    assert_eq!(task.counts, Counts { expected: 2, received: 2, finished: 1, failed: 1, canceled: 1, expired: 0 }, "nobody is there");
+    assert_eq!(
+        task.counts,
+        Counts { expected: 2, received: 2, finished: 1, failed: 1, canceled: 1, expired: 0 },
+        "nobody is there"
+    );
     assert!(ledger.store.claim_due(at(9000), at(9001), 10).await?.is_empty());
     assert_eq!(ids(&ledger.store.claim_due(at(2).after(RETENTION), at(3).after(RETENTION), 10).await?), [id]);
     Ok(())
@@ -240,6 +305,10 @@ pub async fn forgets_only_what_has_ended(ledger: &Ledger) -> Result<()> {
         assert!(ledger.store.responses(id, ResponseFilter::All, None, ALL).await?.is_empty());
     }
     let again: NewTask = task("done");
-    assert_eq!(ledger.store.accept(&[again], at(10), RETENTION).await?, [Accepted::New], "its identifier is free again");
+    assert_eq!(
+        ledger.store.accept(&[again], at(10), RETENTION).await?,
+        [Accepted::New],
+        "its identifier is free again"
+    );
     Ok(())
 }

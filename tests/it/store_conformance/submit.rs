@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 use tasker::domain::{Counts, Json, NewTask, ResponseStatus, Target, TaskId, TaskStatus, TaskType};
 use tasker::store::{Accepted, Freeze, ResponseFilter};
 
-use super::ledger::{ALL, Ledger, RETENTION, at, fleet, names, noon, received, task, tasks, together, worker};
+use super::ledger::{
+    ALL, Ledger, RETENTION, at, fleet, names, noon, received, task, tasks, together, worker,
+};
 
 pub async fn tells_new_from_repeat_and_conflict(ledger: &Ledger) -> Result<()> {
     let first = task("a");
@@ -18,7 +20,10 @@ pub async fn tells_new_from_repeat_and_conflict(ledger: &Ledger) -> Result<()> {
     let new = task("b");
     let twice = task("b");
     let thrice = NewTask { digest: [9; 32], ..task("b") };
-    let answers = ledger.store.accept(&[repeat, new.clone(), conflict, other_type, twice, thrice], at(10), RETENTION).await?;
+    let answers = ledger
+        .store
+        .accept(&[repeat, new.clone(), conflict, other_type, twice, thrice], at(10), RETENTION)
+        .await?;
     let existing = |id, same| Accepted::Existing { id, same };
     let expected = [
         existing(first.id, true),
@@ -87,8 +92,10 @@ pub async fn accepts_an_identifier_once_however_many_try(ledger: &Ledger) -> Res
 
 pub async fn keeps_identifiers_and_payloads_to_the_byte(ledger: &Ledger) -> Result<()> {
     let longest = "😀".repeat(191);
-    let identifiers =
-        ["A", "a", "a ", " a", "ä", "a\u{308}", "résumé", "resume", "😀", "😁", "ﬀ", "ff", "%", "_", "\\", "'; DROP TABLE task", &longest];
+    let identifiers = [
+        "A", "a", "a ", " a", "ä", "a\u{308}", "résumé", "resume", "😀", "😁", "ﬀ", "ff", "%", "_", "\\",
+        "'; DROP TABLE task", &longest,
+    ];
     let batch: Vec<NewTask> = identifiers.iter().map(|identifier| task(identifier)).collect();
     let answers = ledger.store.accept(&batch, at(10), RETENTION).await?;
     assert!(answers.iter().all(|answer| *answer == Accepted::New), "{answers:?}");
@@ -97,11 +104,22 @@ pub async fn keeps_identifiers_and_payloads_to_the_byte(ledger: &Ledger) -> Resu
         assert_eq!(found.map(|found| (found.id, found.identifier)), Some((task.id, task.identifier.clone())));
     }
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
-    let payloads =
-        [r#"{"b":1.0,  "a":12345678901234567890123}"#, r#""\ud800 \u0000 \/ é 😀""#, "1e400", r#"{"a":1,"a":2}"#, &deep, "\"\"", " [ ] "];
+    let payloads = [
+        r#"{"b":1.0,  "a":12345678901234567890123}"#,
+        r#""\ud800 \u0000 \/ é 😀""#,
+        "1e400",
+        r#"{"a":1,"a":2}"#,
+        &deep,
+        "\"\"",
+        " [ ] ",
+    ];
     for (number, payload) in payloads.into_iter().enumerate() {
         let payload: Json = RawValue::from_string(payload.trim().to_owned())?.into();
-        let task = NewTask { payload: payload.clone(), endpoints: names(&["b", "a", "B"]), ..task(&format!("payload {number}")) };
+        let task = NewTask {
+            payload: payload.clone(),
+            endpoints: names(&["b", "a", "B"]),
+            ..task(&format!("payload {number}"))
+        };
         ledger.store.accept(std::slice::from_ref(&task), at(10), RETENTION).await?;
         let stored = ledger.task(task.id).await?;
         assert_eq!(stored.payload.get(), payload.get());
@@ -116,15 +134,22 @@ pub async fn freezes_once(ledger: &Ledger) -> Result<()> {
     let runs = (0..4).map(|number: usize| {
         let (store, batch) = (ledger.store.clone(), batch.clone());
         let expected = fleet(number + 1);
-        let sets: Vec<Freeze> = batch.iter().map(|task| Freeze { id: task.id, expected: expected.clone() }).collect();
-        async move { Ok(store.freeze(&sets, noon()).await?.into_iter().map(|id| (id, number + 1)).collect::<Vec<_>>()) }
+        let sets: Vec<Freeze> =
+            batch.iter().map(|task| Freeze { id: task.id, expected: expected.clone() }).collect();
+        async move {
+            Ok(store.freeze(&sets, noon()).await?.into_iter().map(|id| (id, number + 1)).collect::<Vec<_>>())
+        }
     });
     let frozen: Vec<(TaskId, usize)> = together(runs).await?.concat();
     assert_eq!(frozen.len(), 20, "each is frozen by one call");
     for (id, expected) in frozen {
         let responses = ledger.store.responses(id, ResponseFilter::All, None, ALL).await?;
         assert_eq!((responses.len(), ledger.task(id).await?.counts.expected as usize), (expected, expected));
-        assert!(responses.iter().all(|response| response.status == ResponseStatus::Expected && response.start_time.is_none()));
+        assert!(
+            responses
+                .iter()
+                .all(|response| response.status == ResponseStatus::Expected && response.start_time.is_none())
+        );
     }
 
     let (empty, doubled, ended) = (task("empty"), task("doubled"), task("ended"));
@@ -163,7 +188,9 @@ pub async fn publishes_what_has_not_moved_on(ledger: &Ledger) -> Result<()> {
     let ids = [answered, plain, TaskId::new(), canceled];
     assert_eq!(ledger.store.mark_published(&ids, at(2)).await?, 1);
     assert_eq!(ledger.store.mark_published(&ids, at(3)).await?, 0);
-    for (id, status) in [(plain, TaskStatus::Sent), (answered, TaskStatus::Sent), (canceled, TaskStatus::Canceled)] {
+    for (id, status) in
+        [(plain, TaskStatus::Sent), (answered, TaskStatus::Sent), (canceled, TaskStatus::Canceled)]
+    {
         let task = ledger.task(id).await?;
         assert_eq!((task.status, task.published_at), (status, Some(at(2))));
     }
@@ -171,12 +198,20 @@ pub async fn publishes_what_has_not_moved_on(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.claim_due(at(29), at(60), 10).await?.len(), 0);
     assert_eq!(ledger.store.claim_due(at(30), at(60), 10).await?.len(), 2);
     let other: TaskType = "backup".parse()?;
-    assert!(ledger.store.list(&other, &tasker::store::TaskQuery { limit: 10, ..Default::default() }).await?.is_empty());
+    assert!(
+        ledger
+            .store
+            .list(&other, &tasker::store::TaskQuery { limit: 10, ..Default::default() })
+            .await?
+            .is_empty()
+    );
     Ok(())
 }
 
 pub async fn keeps_what_endpoints_had_to_be(ledger: &Ledger) -> Result<()> {
-    let target: Target = serde_json::from_str(r#"{"match":["site=k\u00f6ln"],"exclude":["name=web1"],"percent":10,"limit":3,"seed":"x"}"#)?;
+    let target: Target = serde_json::from_str(
+        r#"{"match":["site=k\u00f6ln"],"exclude":["name=web1"],"percent":10,"limit":3,"seed":"x"}"#,
+    )?;
     let aimed = NewTask { target: Some(target.clone()), endpoints: names(&["web2"]), ..task("aimed") };
     let plain = task("plain");
     ledger.store.accept(&[aimed.clone(), plain.clone()], at(0), RETENTION).await?;

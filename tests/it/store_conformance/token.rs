@@ -37,8 +37,14 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.create_token(&limited).await?, TokenCreated::New);
     let kept = ledger.another()?.tokens().await?;
     for (kept, made) in kept.iter().zip([&limited, &plain]) {
-        assert_eq!((kept.id, &kept.name, &kept.scopes, &kept.task_types), (made.id, &made.name, &made.scopes, &made.task_types));
-        assert_eq!((kept.created_at, kept.expires_at, &kept.worker), (made.created_at, made.expires_at, &made.worker));
+        assert_eq!(
+            (kept.id, &kept.name, &kept.scopes, &kept.task_types),
+            (made.id, &made.name, &made.scopes, &made.task_types)
+        );
+        assert_eq!(
+            (kept.created_at, kept.expires_at, &kept.worker),
+            (made.created_at, made.expires_at, &made.worker)
+        );
         assert!(kept.hash.matches(&made.hash));
     }
     assert_eq!(kept.len(), 2);
@@ -49,10 +55,18 @@ pub async fn gives_each_name_and_each_secret_once(ledger: &Ledger) -> Result<()>
     assert_eq!(ledger.store.create_token(&token("ci", "a")).await?, TokenCreated::New);
     assert_eq!(ledger.store.create_token(&token("ci", "b")).await?, TokenCreated::NameTaken);
     assert_eq!(ledger.store.create_token(&token("other", "a")).await?, TokenCreated::SecretTaken);
-    assert_eq!(ledger.store.create_token(&token("CI", "b")).await?, TokenCreated::New, "names are compared byte for byte");
-    let hashes: Vec<_> = ledger.store.tokens().await?.iter().map(|token| (token.name.to_string(), token.hash)).collect();
+    assert_eq!(
+        ledger.store.create_token(&token("CI", "b")).await?,
+        TokenCreated::New,
+        "names are compared byte for byte"
+    );
+    let hashes: Vec<_> =
+        ledger.store.tokens().await?.iter().map(|token| (token.name.to_string(), token.hash)).collect();
     assert_eq!(hashes.len(), 2);
-    assert!(hashes[1].0 == "ci" && hashes[1].1.matches(&SecretHash::of(b"a")), "what is there stays as it was");
+    assert!(
+        hashes[1].0 == "ci" && hashes[1].1.matches(&SecretHash::of(b"a")),
+        "what is there stays as it was"
+    );
     Ok(())
 }
 
@@ -71,7 +85,11 @@ pub async fn ends_sessions_with_their_token(ledger: &Ledger) -> Result<()> {
     for token in [&one, &two] {
         assert_eq!(ledger.store.begin_session(token).await?, TokenCreated::New);
     }
-    let names = async || anyhow::Ok(ledger.another()?.tokens().await?.iter().map(|token| token.name.to_string()).collect::<Vec<_>>());
+    let names = async || {
+        anyhow::Ok(
+            ledger.another()?.tokens().await?.iter().map(|token| token.name.to_string()).collect::<Vec<_>>(),
+        )
+    };
     let parents: Vec<_> = ledger.another()?.tokens().await?.iter().map(|token| token.parent).collect();
     assert_eq!(parents, [None, Some(ci.id), None, Some(other.id)], "ci, one, other, two");
     assert!(ledger.store.delete_token(&ci.name).await?);
@@ -81,10 +99,19 @@ pub async fn ends_sessions_with_their_token(ledger: &Ledger) -> Result<()> {
     assert_eq!(names().await?, ["other", "three"]);
     assert!(!ledger.store.end_session(other.id).await?);
     for number in 0..55 {
-        assert_eq!(ledger.store.begin_session(&session(&format!("s{number:02}"), &other, 63)).await?, TokenCreated::New);
+        assert_eq!(
+            ledger.store.begin_session(&session(&format!("s{number:02}"), &other, 63)).await?,
+            TokenCreated::New
+        );
     }
     assert_eq!(names().await?.len(), 51, "a token and its sessions");
-    let last = ledger.store.tokens().await?.into_iter().find(|token| token.name.as_str() == "s54").expect("the newest stays");
+    let last = ledger
+        .store
+        .tokens()
+        .await?
+        .into_iter()
+        .find(|token| token.name.as_str() == "s54")
+        .expect("the newest stays");
     assert!(ledger.store.end_session(last.id).await? && !ledger.store.end_session(last.id).await?);
     Ok(())
 }

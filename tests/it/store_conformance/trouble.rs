@@ -17,7 +17,8 @@ pub async fn outlives_callers_that_go_away(ledger: &Ledger) -> Result<()> {
     for batch in endpoints.chunks(10) {
         let reports: Vec<_> = batch.iter().map(|endpoint| finished(id, endpoint.as_str(), 0)).collect();
         let store = ledger.store.clone();
-        let caller = tokio::spawn(async move { store.apply(&reports, &Default::default(), at(1), RETENTION).await });
+        let caller =
+            tokio::spawn(async move { store.apply(&reports, &Default::default(), at(1), RETENTION).await });
         for _ in 0..fastrand::u32(0..30) {
             tokio::task::yield_now().await;
         }
@@ -47,7 +48,8 @@ pub async fn outlives_deadlocks(ledger: &Ledger) -> Result<()> {
     sqlx::query(lock).bind(ids[1].0).execute(&mut *rival).await?;
     let store = ledger.store.clone();
     let reports = [received(ids[0], "ep0"), received(ids[1], "ep0")];
-    let applying = tokio::spawn(async move { store.apply(&reports, &Default::default(), at(1), RETENTION).await });
+    let applying =
+        tokio::spawn(async move { store.apply(&reports, &Default::default(), at(1), RETENTION).await });
     let mut watcher = MySqlConnection::connect(&ledger.uri).await?;
     loop {
         let ours = sessions(&mut watcher, "db", ledger.name()).await?;
@@ -69,7 +71,8 @@ pub async fn outlives_deadlocks(ledger: &Ledger) -> Result<()> {
 pub async fn outlives_long_locks(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["ep0"]).await?;
     let store = ledger.store.clone();
-    let applying = async move { Ok(store.apply(&[received(id, "ep0")], &Default::default(), at(1), RETENTION).await?) };
+    let applying =
+        async move { Ok(store.apply(&[received(id, "ep0")], &Default::default(), at(1), RETENTION).await?) };
     // Longer than a statement waits for a lock, so that it has to begin anew.
     let held = Duration::from_secs(6);
     let applied = if ledger.is_mysql() {
@@ -124,7 +127,10 @@ pub async fn reports_a_row_it_cannot_read(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["ep0"]).await?;
     ledger.execute("UPDATE task SET status = 77").await?;
     let error = ledger.store.find(id).await.expect_err("77 is no status");
-    assert!(matches!(&error, StoreError::Corrupt { reason } if reason.contains(&id.to_string()) && reason.contains("status")), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::Corrupt { reason } if reason.contains(&id.to_string()) && reason.contains("status")),
+        "{error:?}"
+    );
     assert!(matches!(ledger.store.cancel(id, noon(), RETENTION).await, Err(StoreError::Corrupt { .. })));
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Another time of day for some processes: a small library is preloaded into them (`clock.c`) that moves what `clock_gettime` says.
+//! Another time of day for some processes: a small library is preloaded into them (`clock.c`) that moves what
+//! `clock_gettime` says.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -19,10 +20,18 @@ impl Shift {
     pub fn new(home: &Home, name: &str) -> anyhow::Result<Self> {
         let (library, path) = (home.join("clock.so"), home.join(name));
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
-        let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status().context("running cc")?;
+        let made = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&library)
+            .arg(source)
+            .status()
+            .context("running cc")?;
         ensure!(made.success(), "cc ended with {made}");
         fs::write(&path, 0_i64.to_ne_bytes())?;
-        let environment = vec![("LD_PRELOAD", library.display().to_string()), ("TASKER_TEST_CLOCK", path.display().to_string())];
+        let environment = vec![
+            ("LD_PRELOAD", library.display().to_string()),
+            ("TASKER_TEST_CLOCK", path.display().to_string()),
+        ];
         Ok(Self { environment, file: fs::File::options().write(true).open(path)? })
     }
 

@@ -15,8 +15,12 @@ use tasker_services::{Port, Process};
 use super::platform::{PATIENCE, Platform};
 
 /// Between which steps an API process can be killed.
-pub const API_FAILPOINTS: [Failpoint; 4] =
-    [failpoint::ACCEPTOR_RECORDED, failpoint::PUBLISHER_FROZEN, failpoint::PUBLISHER_CONFIRMED, failpoint::COLLECTOR_WRITTEN];
+pub const API_FAILPOINTS: [Failpoint; 4] = [
+    failpoint::ACCEPTOR_RECORDED,
+    failpoint::PUBLISHER_FROZEN,
+    failpoint::PUBLISHER_CONFIRMED,
+    failpoint::COLLECTOR_WRITTEN,
+];
 /// Between which steps an endpoint process can be killed.
 pub const ENDPOINT_FAILPOINTS: [Failpoint; 5] = [
     failpoint::INTAKE_TAKEN,
@@ -31,7 +35,8 @@ pub const TYPE: &str = "steered";
 /// The type with a work queue, in a fleet that has workers.
 pub const QUEUE: &str = "worker";
 
-/// Performs [`QUEUE`]: marks on disk that it begins, as the handler of [`TYPE`] does, takes `seconds`, answers `bytes` letters.
+/// Performs [`QUEUE`]: marks on disk that it begins, as the handler of [`TYPE`] does, takes `seconds`,
+/// answers `bytes` letters.
 const QUEUE_HANDLER: &str = r#"#!/bin/sh
 member() { printf '%s' "$payload" | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 payload=$(cat)
@@ -74,7 +79,16 @@ impl Fleet {
     pub fn new(platform: Platform) -> anyhow::Result<Self> {
         let http = tasker::https::client().timeout(Duration::from_secs(20)).build()?;
         let (apis, posts, kills) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { platform, http, apis, posts, kills, workers: BTreeSet::new(), queues: Vec::new(), frozen: BTreeSet::new() })
+        Ok(Self {
+            platform,
+            http,
+            apis,
+            posts,
+            kills,
+            workers: BTreeSet::new(),
+            queues: Vec::new(),
+            frozen: BTreeSet::new(),
+        })
     }
 
     /// The same, and tasks of [`QUEUE`] wait for workers. They may lose as many of those as they like.
@@ -85,7 +99,8 @@ impl Fleet {
     /// The same with these types instead, of which [`QUEUE`] is one.
     pub fn with_queues(platform: Platform, types: Vec<Value>) -> anyhow::Result<Self> {
         let mut fleet = Self::new(platform)?;
-        let names = types.iter().map(|one| one["name"].as_str().map(str::to_owned).context("a type has a name"));
+        let names =
+            types.iter().map(|one| one["name"].as_str().map(str::to_owned).context("a type has a name"));
         fleet.queues = names.collect::<anyhow::Result<_>>()?;
         let handlers = fleet.platform.home().join("handlers");
         std::fs::create_dir(&handlers)?;
@@ -95,7 +110,12 @@ impl Fleet {
             std::fs::set_permissions(&handler, PermissionsExt::from_mode(0o700))?;
         }
         fleet.configure(|config| {
-            let others = config["task_types"].as_array().context("types")?.iter().filter(|one| **one != QUEUE).cloned();
+            let others = config["task_types"]
+                .as_array()
+                .context("types")?
+                .iter()
+                .filter(|one| **one != QUEUE)
+                .cloned();
             config["task_types"] = others.chain(types).collect();
             config["endpoint"]["handlers_dir"] = json!(handlers);
             config["endpoint"]["output_limit"] = json!("1MiB");
@@ -158,19 +178,33 @@ impl Fleet {
         self.post(name, &["worker", "-e", name, "--concurrency", "4"], environment.iter())
     }
 
-    fn post<'a>(&mut self, name: &str, arguments: &[&str], environment: impl Iterator<Item = &'a (&'a str, String)>) -> anyhow::Result<()> {
+    fn post<'a>(
+        &mut self,
+        name: &str,
+        arguments: &[&str],
+        environment: impl Iterator<Item = &'a (&'a str, String)>,
+    ) -> anyhow::Result<()> {
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let environment: Vec<_> = environment.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let environment: Vec<_> =
+            environment.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let process = self.platform.launch(name, &arguments, &environment)?;
-        self.posts.insert(name.to_owned(), Post { arguments, environment, lives: VecDeque::new(), armed: false, leaves: false, process });
+        self.posts.insert(
+            name.to_owned(),
+            Post { arguments, environment, lives: VecDeque::new(), armed: false, leaves: false, process },
+        );
         Ok(())
     }
 
     /// Waits until all API processes are ready and all endpoints and workers subscribed.
     pub fn ready(&mut self) -> anyhow::Result<()> {
         let apis: Vec<_> = self.apis.values().map(Port::number).collect();
-        let mut subscribers: Vec<_> = self.endpoints().into_iter().map(|name| (name, TYPE.to_owned())).collect();
-        subscribers.extend(self.workers.iter().flat_map(|name| self.queues.iter().map(|queue| (name.clone(), queue.clone()))));
+        let mut subscribers: Vec<_> =
+            self.endpoints().into_iter().map(|name| (name, TYPE.to_owned())).collect();
+        subscribers.extend(
+            self.workers
+                .iter()
+                .flat_map(|name| self.queues.iter().map(|queue| (name.clone(), queue.clone()))),
+        );
         self.until("the fleet is ready", |fleet| {
             for port in &apis {
                 let (status, body) = fleet.get_from(*port, "/ready")?;
@@ -180,7 +214,8 @@ impl Fleet {
             for (name, task_type) in &subscribers {
                 let there = page["endpoints"].as_array().into_iter().flatten().any(|endpoint| {
                     let subscribed = |kind: &Value| kind["type"] == *task_type && kind["subscribed"] == true;
-                    endpoint["name"] == *name && endpoint["types"].as_array().is_some_and(|types| types.iter().any(subscribed))
+                    endpoint["name"] == *name
+                        && endpoint["types"].as_array().is_some_and(|types| types.iter().any(subscribed))
                 });
                 ensure!(there, "{name} is not subscribed: {page}");
             }
@@ -190,7 +225,11 @@ impl Fleet {
 
     /// The names of its endpoints.
     pub fn endpoints(&self) -> Vec<String> {
-        self.posts.keys().filter(|name| !self.apis.contains_key(*name) && !self.workers.contains(*name)).cloned().collect()
+        self.posts
+            .keys()
+            .filter(|name| !self.apis.contains_key(*name) && !self.workers.contains(*name))
+            .cloned()
+            .collect()
     }
 
     /// The names of its workers.
@@ -251,8 +290,13 @@ impl Fleet {
         })
     }
 
-    /// Kills a process; each of its next lives ends when it comes by one of these failpoints, at the given time of all.
-    pub fn arm(&mut self, name: &str, deaths: impl IntoIterator<Item = (Failpoint, u32)>) -> anyhow::Result<()> {
+    /// Kills a process; each of its next lives ends when it comes by one of these failpoints, at the given
+    /// time of all.
+    pub fn arm(
+        &mut self,
+        name: &str,
+        deaths: impl IntoIterator<Item = (Failpoint, u32)>,
+    ) -> anyhow::Result<()> {
         let post = self.posts.get_mut(name).with_context(|| format!("there is no process {name}"))?;
         post.lives.extend(deaths.into_iter().map(|(point, time)| format!("{}:kill:{time}", point.name())));
         self.kill(name)
@@ -260,7 +304,10 @@ impl Fleet {
 
     /// A process.
     pub fn process(&mut self, name: &str) -> anyhow::Result<&mut Process> {
-        self.posts.get_mut(name).map(|post| &mut post.process).with_context(|| format!("there is no process {name}"))
+        self.posts
+            .get_mut(name)
+            .map(|post| &mut post.process)
+            .with_context(|| format!("there is no process {name}"))
     }
 
     /// How often processes of each kind were killed.
@@ -268,9 +315,14 @@ impl Fleet {
         &self.kills
     }
 
-    /// The lives that failpoints take and have not taken yet: for each process that has one now, those that come after it.
+    /// The lives that failpoints take and have not taken yet: for each process that has one now, those that
+    /// come after it.
     pub fn lives(&self) -> Vec<&VecDeque<String>> {
-        self.posts.values().filter(|post| post.armed || !post.lives.is_empty()).map(|post| &post.lives).collect()
+        self.posts
+            .values()
+            .filter(|post| post.armed || !post.lives.is_empty())
+            .map(|post| &post.lives)
+            .collect()
     }
 
     /// Waits until every life that a failpoint takes has been taken.
@@ -282,13 +334,20 @@ impl Fleet {
         })
     }
 
-    /// Starts again what was killed, and what has ended well when it was asked to. What ended in any other way is a failure.
+    /// Starts again what was killed, and what has ended well when it was asked to. What ended in any other
+    /// way is a failure.
     pub fn tend(&mut self) -> anyhow::Result<()> {
         for (name, post) in &mut self.posts {
             let Some(status) = post.process.ended()? else { continue };
             match status.signal() {
-                Some(signal) if signal == Signal::KILL.as_raw() => *self.kills.entry(name.clone()).or_default() += 1,
-                _ => ensure!(post.leaves && status.success(), "{name} ended with {status}:\n{}", post.process.log()),
+                Some(signal) if signal == Signal::KILL.as_raw() => {
+                    *self.kills.entry(name.clone()).or_default() += 1
+                }
+                _ => ensure!(
+                    post.leaves && status.success(),
+                    "{name} ended with {status}:\n{}",
+                    post.process.log()
+                ),
             }
             post.leaves = false;
             let mut environment = post.environment.clone();
@@ -338,7 +397,9 @@ impl Fleet {
                 let status = loop {
                     match post.process.ended()? {
                         Some(status) => break status,
-                        None if Instant::now() >= deadline => bail!("{name} does not stop:\n{}", post.process.log()),
+                        None if Instant::now() >= deadline => {
+                            bail!("{name} does not stop:\n{}", post.process.log())
+                        }
                         None => thread::sleep(Duration::from_millis(10)),
                     }
                 };

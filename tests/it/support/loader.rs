@@ -76,7 +76,8 @@ impl Plan {
         if self.demand.large.load(Ordering::Relaxed) && number.is_multiple_of(LARGE) && errnr == 0 {
             // Of three, two up to 60 KB and one up to 900 KB.
             let most = if (number / LARGE).is_multiple_of(3) { 880 } else { 40 };
-            payload = json!({"do": "ok", "seconds": 0.05, "bytes": (20 + number / LARGE * 7919 % most) * 1000});
+            payload =
+                json!({"do": "ok", "seconds": 0.05, "bytes": (20 + number / LARGE * 7919 % most) * 1000});
         }
         if self.demand.long.load(Ordering::Relaxed) && number.is_multiple_of(LONG) {
             payload["seconds"] = json!(LONG_SECONDS);
@@ -134,7 +135,9 @@ impl Loader {
     /// Posts nothing new; waits until everything that was begun is answered, and tells what was taken.
     pub fn finish(self, fleet: &mut Fleet) -> anyhow::Result<BTreeMap<String, Taken>> {
         self.stop.cancel();
-        fleet.until("every submission is answered", |_| if self.thread.is_finished() { Ok(()) } else { bail!("not yet") })?;
+        fleet.until("every submission is answered", |_| {
+            if self.thread.is_finished() { Ok(()) } else { bail!("not yet") }
+        })?;
         self.thread.join().map_err(|_| anyhow!("the loader panicked"))?
     }
 }
@@ -144,7 +147,11 @@ pub fn marks(fleet: &Fleet) -> PathBuf {
     fleet.platform.home().join("marks")
 }
 
-async fn post_until(plan: Plan, stop: CancellationToken, count: Arc<AtomicU64>) -> anyhow::Result<BTreeMap<String, Taken>> {
+async fn post_until(
+    plan: Plan,
+    stop: CancellationToken,
+    count: Arc<AtomicU64>,
+) -> anyhow::Result<BTreeMap<String, Taken>> {
     let http = tasker::https::client().timeout(Duration::from_secs(5)).build()?;
     let plan = Arc::new(plan);
     let mut ticks = tokio::time::interval(plan.every);
@@ -171,13 +178,17 @@ async fn post_until(plan: Plan, stop: CancellationToken, count: Arc<AtomicU64>) 
 
 type Answered = anyhow::Result<(String, Taken)>;
 
-fn keep(done: Result<Answered, tokio::task::JoinError>, taken: &mut BTreeMap<String, Taken>) -> anyhow::Result<()> {
+fn keep(
+    done: Result<Answered, tokio::task::JoinError>,
+    taken: &mut BTreeMap<String, Taken>,
+) -> anyhow::Result<()> {
     let (identifier, task) = done??;
     taken.insert(identifier, task);
     Ok(())
 }
 
-/// Posts until there is an answer that says what became of it: the same identifier, so that a repeat is recognised.
+/// Posts until there is an answer that says what became of it: the same identifier, so that a repeat is
+/// recognised.
 async fn post(http: reqwest::Client, plan: Arc<Plan>, number: u64) -> Answered {
     let identifier = format!("{}-{number}", plan.prefix);
     // Most name their endpoints, so that it is known who must answer; the others go to whoever is subscribed.

@@ -4,7 +4,9 @@ use tasker::config::{Management, Secret};
 
 /// Its address, and who administers it.
 pub fn configuration() -> Management {
-    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"));
+    let variable = |name: &str| {
+        std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
+    };
     let amqp: reqwest::Url = variable("TASKER_TEST_AMQP").parse().expect("TASKER_TEST_AMQP is an address");
     Management {
         apiurl: variable("TASKER_TEST_RABBITMQ_API"),
@@ -30,7 +32,11 @@ pub async fn exists(path: &[&str]) -> bool {
     ask(reqwest::Method::GET, path, None).await.is_success()
 }
 
-async fn ask(method: reqwest::Method, path: &[&str], body: Option<&serde_json::Value>) -> reqwest::StatusCode {
+async fn ask(
+    method: reqwest::Method,
+    path: &[&str],
+    body: Option<&serde_json::Value>,
+) -> reqwest::StatusCode {
     let Management { apiurl, username, password } = configuration();
     let mut url: reqwest::Url = apiurl.parse().expect("TASKER_TEST_RABBITMQ_API is an address");
     url.path_segments_mut().expect("it has a path").extend(path);

@@ -15,7 +15,10 @@ pub mod tap;
 use tasker::config::{MessageQueue, Secret};
 
 /// Sends a request; answers status and body.
-pub fn send(runtime: &tokio::runtime::Runtime, request: reqwest::RequestBuilder) -> anyhow::Result<(u16, String)> {
+pub fn send(
+    runtime: &tokio::runtime::Runtime,
+    request: reqwest::RequestBuilder,
+) -> anyhow::Result<(u16, String)> {
     runtime.block_on(async {
         let answer = request.send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
@@ -44,11 +47,13 @@ pub fn message_queue_at(url: &str) -> MessageQueue {
     }
 }
 
-/// The sessions that a database server has of this user, or in this database (`column`: `user` or `db`). MySQL cannot tell its list of
-/// processes while one of them runs a statement with bytes that are no text.
+/// The sessions that a database server has of this user, or in this database (`column`: `user` or `db`).
+/// MySQL cannot tell its list of processes while one of them runs a statement with bytes that are no text.
 pub async fn sessions(conn: &mut sqlx::MySqlConnection, column: &str, value: &str) -> sqlx::Result<Vec<u64>> {
     let query = match is_mariadb(conn).await? {
-        true => format!("SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE {column} = ? AND id <> CONNECTION_ID()"),
+        true => format!(
+            "SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE {column} = ? AND id <> CONNECTION_ID()"
+        ),
         false => format!(
             "SELECT processlist_id FROM performance_schema.threads WHERE processlist_{column} = ? AND processlist_id <> CONNECTION_ID()"
         ),
@@ -59,7 +64,9 @@ pub async fn sessions(conn: &mut sqlx::MySqlConnection, column: &str, value: &st
 /// The sessions that wait for another one's lock.
 pub async fn waiting_sessions(conn: &mut sqlx::MySqlConnection) -> sqlx::Result<Vec<u64>> {
     let query = match is_mariadb(conn).await? {
-        true => "SELECT CAST(trx_mysql_thread_id AS UNSIGNED) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        true => {
+            "SELECT CAST(trx_mysql_thread_id AS UNSIGNED) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        }
         false => {
             "SELECT t.processlist_id FROM performance_schema.data_lock_waits AS w \
              JOIN performance_schema.threads AS t ON t.thread_id = w.requesting_thread_id"

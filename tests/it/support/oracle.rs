@@ -1,4 +1,5 @@
-//! Judges the whole ledger after everything has come to rest, through the public door and by what the handlers themselves marked.
+//! Judges the whole ledger after everything has come to rest, through the public door and by what the
+//! handlers themselves marked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -46,7 +47,8 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// Waits for rest, then asserts what is promised about every task. Everything that is wrong is said, not only the first.
+/// Waits for rest, then asserts what is promised about every task. Everything that is wrong is said, not only
+/// the first.
 ///
 /// # Errors
 /// When something was lost, doubled or left over.
@@ -65,7 +67,8 @@ pub fn judge_one(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>) -> anyhow::
 fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str) -> anyhow::Result<Verdict> {
     fleet.until("every task has ended", |fleet| {
         for task_type in fleet.queues().iter().map(String::as_str).chain([TYPE]) {
-            let (status, page) = fleet.get(&format!("/{task_type}?status=CREATED,SENT,INCOMPLETE&limit=5"))?;
+            let (status, page) =
+                fleet.get(&format!("/{task_type}?status=CREATED,SENT,INCOMPLETE&limit=5"))?;
             ensure!(status == 200 && page["tasks"] == json!([]), "{status}: {page}");
         }
         Ok(())
@@ -77,7 +80,8 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
     let mut marks = Marks::read(&marks(fleet))?;
     let mut wrong = Vec::new();
     let mut verdict = Verdict { tasks: ledger.len(), ..Verdict::default() };
-    let known: BTreeMap<&str, &Value> = ledger.iter().filter_map(|body| Some((body["task"]["identifier"].as_str()?, body))).collect();
+    let known: BTreeMap<&str, &Value> =
+        ledger.iter().filter_map(|body| Some((body["task"]["identifier"].as_str()?, body))).collect();
     if known.len() != ledger.len() {
         wrong.push(format!("{} tasks have {} identifiers", ledger.len(), known.len()));
     }
@@ -90,33 +94,44 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
                 check_queued(body, task, &mut marks, &mut verdict)
                     .unwrap_or_else(|error| wrong.push(format!("{error:#}: {}", shown(body))));
             }
-            Some(task) => {
-                check(body, task, &mut marks, &mut verdict).unwrap_or_else(|error| wrong.push(format!("{error:#}: {}", shown(body))))
-            }
+            Some(task) => check(body, task, &mut marks, &mut verdict)
+                .unwrap_or_else(|error| wrong.push(format!("{error:#}: {}", shown(body)))),
             None => wrong.push(format!("{identifier} is in the ledger and nobody was told so")),
         }
     }
     // Those that are left belong to no task, or to one that was not looked at.
     if prefix.is_empty() {
         for (task, executed) in &marks.left {
-            wrong.extend(executed.keys().map(|endpoint| format!("{endpoint} executed {task}: it is not in the ledger")));
+            wrong.extend(
+                executed
+                    .keys()
+                    .map(|endpoint| format!("{endpoint} executed {task}: it is not in the ledger")),
+            );
         }
     }
-    ensure!(wrong.is_empty(), "{} violations, the first of them:\n{}", wrong.len(), wrong[..wrong.len().min(10)].join("\n"));
+    ensure!(
+        wrong.is_empty(),
+        "{} violations, the first of them:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(10)].join("\n")
+    );
     // What the platform says of itself must be the same.
     let url = fleet.urls().into_iter().next().context("there is no API process")?;
     fleet.platform.tasker(&["verify", "--ended", "--api", &url])?;
     Ok(verdict)
 }
 
-/// Stops all processes, which gives back what they held, and finds every queue empty of work and of what came of it.
+/// Stops all processes, which gives back what they held, and finds every queue empty of work and of what came
+/// of it.
 ///
 /// # Errors
 /// When a process does not stop, or a message is left over.
 pub fn nothing_is_left(fleet: &mut Fleet) -> anyhow::Result<()> {
     let mut names: Vec<String> = fleet.endpoints().iter().map(|name| format!("it.{TYPE}.{name}")).collect();
     let workers = fleet.workers();
-    names.extend(fleet.queues().iter().flat_map(|queue| workers.iter().map(move |name| format!("it.{queue}.{name}"))));
+    names.extend(
+        fleet.queues().iter().flat_map(|queue| workers.iter().map(move |name| format!("it.{queue}.{name}"))),
+    );
     names.extend(["it.responses".to_owned(), "it.dead".to_owned()]);
     fleet.stop()?;
     let platform = &fleet.platform;
@@ -124,10 +139,15 @@ pub fn nothing_is_left(fleet: &mut Fleet) -> anyhow::Result<()> {
         let queues = Queues::of(platform).await?;
         for name in names {
             let mut left = queues.drain(&name).await?;
-            // The answer to a sign of life that came just before the stop: it is for a session that is over, and no work.
+            // The answer to a sign of life that came just before the stop: it is for a session that is over,
+            // and no work.
             left.retain(|body| !is_welcome(body));
             let texts: Vec<_> = left.iter().take(5).map(|body| String::from_utf8_lossy(body)).collect();
-            ensure!(left.is_empty(), "{} messages are left in {name}, the first of them: {texts:#?}", left.len());
+            ensure!(
+                left.is_empty(),
+                "{} messages are left in {name}, the first of them: {texts:#?}",
+                left.len()
+            );
         }
         Ok(())
     })
@@ -172,10 +192,14 @@ fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) 
     let count = |name: &str| task[name].as_u64().with_context(|| format!("no {name}"));
     ensure!(task["id"] == *taken.id, "{} was answered", taken.id);
     ensure!(task["status"] == "DONE", "it is not done");
-    ensure!(count("expected")? == count("finished")? + count("canceled")? + count("expired")?, "the counts do not add up");
+    ensure!(
+        count("expected")? == count("finished")? + count("canceled")? + count("expired")?,
+        "the counts do not add up"
+    );
     ensure!(count("finished")? == count("expected")? && count("expected")? > 0, "somebody did not finish");
     ensure!(responses.len() as u64 == count("expected")?, "{} responses", responses.len());
-    let endpoints: BTreeSet<_> = responses.iter().filter_map(|response| response["endpoint"].as_str()).collect();
+    let endpoints: BTreeSet<_> =
+        responses.iter().filter_map(|response| response["endpoint"].as_str()).collect();
     ensure!(endpoints.len() == responses.len(), "two responses of one endpoint");
     let listed: BTreeSet<_> = taken.endpoints.iter().map(String::as_str).collect();
     ensure!(listed.is_empty() || listed == endpoints, "others answered than were asked");
@@ -184,35 +208,49 @@ fn check(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) 
     for response in responses {
         let endpoint = response["endpoint"].as_str().context("no endpoint")?;
         let executed = executed.remove(endpoint).unwrap_or_default();
-        check_attempts(response, taken.errnr, &executed, verdict).with_context(|| format!("{endpoint}, which executed {executed:?}"))?;
+        check_attempts(response, taken.errnr, &executed, verdict)
+            .with_context(|| format!("{endpoint}, which executed {executed:?}"))?;
     }
     ensure!(executed.is_empty(), "others executed it than were expected: {executed:?}");
     Ok(())
 }
 
-/// One worker has performed it, however many had it before. That it went wrong can only be because workers ended while they ran it. Each
-/// execution belongs to an attempt of that worker, or went with a lease that is recorded as lost.
+/// One worker has performed it, however many had it before. That it went wrong can only be because workers
+/// ended while they ran it. Each execution belongs to an attempt of that worker, or went with a lease that is
+/// recorded as lost.
 fn check_queued(body: &Value, taken: &Taken, marks: &mut Marks, verdict: &mut Verdict) -> anyhow::Result<()> {
     verdict.responses += 1;
     let executed = marks.take(&taken.id, verdict);
     let (task, responses) = (&body["task"], body["taskResponseList"].as_array().context("no responses")?);
     ensure!(task["id"] == *taken.id, "{} was answered", taken.id);
-    ensure!(task["status"] == "DONE" && task["expected"] == 1 && task["finished"] == 1, "it is not done once");
+    ensure!(
+        task["status"] == "DONE" && task["expected"] == 1 && task["finished"] == 1,
+        "it is not done once"
+    );
     let [response] = &responses[..] else { bail!("{} responses", responses.len()) };
     ensure!(response["status"] == "FINISHED", "it has not finished");
     ensure!(response["errnr"] == taken.errnr || response["errnr"] == INTERRUPTED, "it failed");
-    let (worker, last) = (response["endpoint"].as_str().context("no worker")?, response["attempt"].as_i64().context("no attempt")?);
+    let (worker, last) = (
+        response["endpoint"].as_str().context("no worker")?,
+        response["attempt"].as_i64().context("no attempt")?,
+    );
     let lost = task["queue"]["attempts"].as_array().map_or(&[][..], Vec::as_slice);
     let lost_by = |name: &str| {
         let of = format!("the worker {name} ");
-        lost.iter().filter(|attempt| attempt["errmsg"].as_str().is_some_and(|text| text.contains(&of))).count()
+        lost.iter()
+            .filter(|attempt| attempt["errmsg"].as_str().is_some_and(|text| text.contains(&of)))
+            .count()
     };
     verdict.recorded += lost.len() + usize::try_from(last)?;
-    verdict.interrupted += lost.len() + usize::try_from(last)?.saturating_sub(usize::from(response["errnr"] == taken.errnr));
+    verdict.interrupted +=
+        lost.len() + usize::try_from(last)?.saturating_sub(usize::from(response["errnr"] == taken.errnr));
     for (name, attempts) in &executed {
         let lost = lost_by(name);
         for (attempt, times) in attempts {
-            ensure!(*times <= 1 + lost, "attempt {attempt} was executed more than once by {name}, of {executed:?}");
+            ensure!(
+                *times <= 1 + lost,
+                "attempt {attempt} was executed more than once by {name}, of {executed:?}"
+            );
             ensure!(
                 lost > 0 || name == worker && (1..=last).contains(attempt),
                 "an attempt ran that is not recorded, by {name}, of {executed:?}"
@@ -233,8 +271,14 @@ fn shown(body: &Value) -> String {
     }
 }
 
-/// Attempts are numbered without a gap, and each began once: only one that was interrupted may have been ended before the handler began.
-fn check_attempts(response: &Value, errnr: i64, executed: &Executed, verdict: &mut Verdict) -> anyhow::Result<()> {
+/// Attempts are numbered without a gap, and each began once: only one that was interrupted may have been
+/// ended before the handler began.
+fn check_attempts(
+    response: &Value,
+    errnr: i64,
+    executed: &Executed,
+    verdict: &mut Verdict,
+) -> anyhow::Result<()> {
     verdict.responses += 1;
     ensure!(response["status"] == "FINISHED", "it has not finished");
     let last = response["attempt"].as_i64().context("no attempt")?;
@@ -242,7 +286,10 @@ fn check_attempts(response: &Value, errnr: i64, executed: &Executed, verdict: &m
     let earlier = response["attempts"].as_array().map_or(&[][..], Vec::as_slice);
     let mut errnrs = Vec::new();
     for (place, attempt) in earlier.iter().enumerate() {
-        ensure!(attempt["attempt"].as_i64() == i64::try_from(place + 1).ok(), "attempts are not numbered from 1");
+        ensure!(
+            attempt["attempt"].as_i64() == i64::try_from(place + 1).ok(),
+            "attempts are not numbered from 1"
+        );
         let errnr = attempt["errnr"].as_i64().context("an attempt without errnr")?;
         ensure!(errnr == INTERRUPTED || errnr == TRY_AGAIN, "an attempt that nobody asked to be repeated");
         errnrs.push(errnr);
@@ -278,8 +325,11 @@ impl Marks {
     fn read(path: &std::path::Path) -> anyhow::Result<Self> {
         let mut marks = Self::default();
         for line in fs::read_to_string(path).with_context(|| path.display().to_string())?.lines() {
-            let [id, endpoint, attempt] = line.split(' ').collect::<Vec<_>>()[..] else { bail!("no mark: {line}") };
-            let executed = marks.left.entry(id.to_owned()).or_default().entry(endpoint.to_owned()).or_default();
+            let [id, endpoint, attempt] = line.split(' ').collect::<Vec<_>>()[..] else {
+                bail!("no mark: {line}")
+            };
+            let executed =
+                marks.left.entry(id.to_owned()).or_default().entry(endpoint.to_owned()).or_default();
             *executed.entry(attempt.parse()?).or_default() += 1;
         }
         Ok(marks)

@@ -1,4 +1,5 @@
-//! Runs the commands of a page of the documentation as a reader would, with names, directories and ports of a test instead of the page's.
+//! Runs the commands of a page of the documentation as a reader would, with names, directories and ports of a
+//! test instead of the page's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,11 @@ use tasker_services::{Home, MariaDb, find};
 /// The shell blocks of a page, in its order.
 pub fn blocks(page: &str) -> anyhow::Result<Vec<String>> {
     let text = checkout(page)?;
-    let blocks: Vec<String> = text.split("\n```sh\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0.to_owned())).collect();
+    let blocks: Vec<String> = text
+        .split("\n```sh\n")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once("```")?.0.to_owned()))
+        .collect();
     ensure!(!blocks.is_empty(), "{page} has no commands");
     Ok(blocks)
 }
@@ -33,16 +38,26 @@ impl Reader {
     pub fn new(home: &Home) -> anyhow::Result<Self> {
         let programs = home.join("programs");
         fs::create_dir_all(&programs)?;
-        let reader = Self { programs, directory: home.path().to_owned(), replaced: Vec::new(), environment: Vec::new() };
+        let reader = Self {
+            programs,
+            directory: home.path().to_owned(),
+            replaced: Vec::new(),
+            environment: Vec::new(),
+        };
         reader.program("tasker", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_tasker")))?;
         Ok(reader)
     }
 
     /// Has a shell script run instead of a program.
     pub fn program(&self, name: &str, script: &str) -> anyhow::Result<()> {
-        // By another process: one that is started at the same time would keep the file open for writing, and such files cannot be run.
+        // By another process: one that is started at the same time would keep the file open for writing, and
+        // such files cannot be run.
         let write = r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 755 "$1""#;
-        let status = Command::new("sh").args(["-c", write, "sh"]).arg(self.programs.join(name)).arg(script).status()?;
+        let status = Command::new("sh")
+            .args(["-c", write, "sh"])
+            .arg(self.programs.join(name))
+            .arg(script)
+            .status()?;
         ensure!(status.success(), "writing {name} ends with {status}");
         Ok(())
     }
@@ -51,7 +66,11 @@ impl Reader {
     pub fn administers(&self, mariadb: &MariaDb) -> anyhow::Result<()> {
         for client in ["mariadb", "mariadb-dump"] {
             let program = find(client, &["/usr/bin"])?;
-            let script = format!("exec {} --no-defaults --host=127.0.0.1 --port={} --user=root \"$@\"", program.display(), mariadb.port());
+            let script = format!(
+                "exec {} --no-defaults --host=127.0.0.1 --port={} --user=root \"$@\"",
+                program.display(),
+                mariadb.port()
+            );
             self.program(client, &script)?;
         }
         Ok(())
@@ -78,8 +97,12 @@ impl Reader {
         let path = format!("{}:{}", self.programs.display(), std::env::var("PATH")?);
         let mut shell = Command::new("sh");
         shell.args(["-euc", &block]).current_dir(&self.directory);
-        let output = shell.env("PATH", path).envs(self.environment.iter().map(|(name, value)| (name, value))).output()?;
-        let (printed, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let output = shell
+            .env("PATH", path)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()?;
+        let (printed, said) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "this ends with {}:\n{block}\n{printed}{said}", output.status);
         Ok(printed.into_owned())
     }

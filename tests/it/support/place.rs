@@ -65,7 +65,8 @@ impl Place {
 
     /// Runs a command with something on its standard input.
     pub fn fed(&self, line: &str, input: &str) -> anyhow::Result<Said> {
-        let mut child = self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child =
+            self.command(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         // Dropped, and so closed, once it is written.
         child.stdin.take().context("no pipe")?.write_all(input.as_bytes())?;
         Ok(Said::of(child.wait_with_output()?))
@@ -81,7 +82,9 @@ impl Place {
         let log = self.path().join("up.log");
         let mut process = command.stdout(Stdio::piped()).stderr(std::fs::File::create(&log)?).spawn()?;
         let lines = BufReader::new(process.stdout.take().context("no pipe")?).lines();
-        let api = lines.map_while(Result::ok).find_map(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned()));
+        let api = lines
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.trim().strip_prefix("API")?.trim().to_owned()));
         let up = Up { api: api.unwrap_or_default(), process };
         ensure!(!up.api.is_empty(), "no greeting: {}", std::fs::read_to_string(log)?);
         Ok(up)

@@ -1,5 +1,6 @@
-//! A whole platform of real processes, as somebody runs it: `tasker up`, or `tasker api` and `tasker endpoint` on RabbitMQ and
-//! MariaDB. Tests talk to it over HTTP and the command line, and stop, kill and start its processes.
+//! A whole platform of real processes, as somebody runs it: `tasker up`, or `tasker api` and
+//! `tasker endpoint` on RabbitMQ and MariaDB. Tests talk to it over HTTP and the command line, and stop, kill
+//! and start its processes.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -14,7 +15,8 @@ use tasker_services::{Home, MariaDb, Port, Process, RabbitMq, is_root, start_pai
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The time in which endpoints should have received a task, in these tests: short, since some wait for it to pass.
+/// The time in which endpoints should have received a task, in these tests: short, since some wait for it to
+/// pass.
 pub const RECEIVE: &str = "2s";
 
 /// The account in a private database that processes come in as.
@@ -48,7 +50,8 @@ impl Platform {
         Ok(platform)
     }
 
-    /// An API process, and console1 and console2 with a process for each type, on the servers all tests share.
+    /// An API process, and console1 and console2 with a process for each type, on the servers all tests
+    /// share.
     pub fn real() -> anyhow::Result<Self> {
         Self::fleet(Self::shared()?)
     }
@@ -81,7 +84,9 @@ impl Platform {
     }
 
     fn shared() -> anyhow::Result<Backend> {
-        let shared = |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"));
+        let shared = |name: &str| {
+            std::env::var(name).with_context(|| format!("{name} is not set: run `cargo xtask test`"))
+        };
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         let amqp: reqwest::Url = shared("TASKER_TEST_AMQP")?.parse()?;
         let database = format!("{}/{name}", shared("TASKER_TEST_MYSQL")?);
@@ -125,9 +130,15 @@ impl Platform {
         let home = Home::new("platform")?;
         let port = Port::free()?;
         let (database, amqp_port, management, virtual_host) = match &backend {
-            Backend::Embedded => ("sqlite:///unused".to_owned(), 5672, "http://127.0.0.1:15672/api".to_owned(), "tasker"),
-            Backend::Shared { database, amqp_port, management, name } => (database.clone(), *amqp_port, management.clone(), name.as_str()),
-            Backend::Private { nodes, mariadb } => (account_url(mariadb), nodes[0].port(), nodes[0].management_url(), "tasker"),
+            Backend::Embedded => {
+                ("sqlite:///unused".to_owned(), 5672, "http://127.0.0.1:15672/api".to_owned(), "tasker")
+            }
+            Backend::Shared { database, amqp_port, management, name } => {
+                (database.clone(), *amqp_port, management.clone(), name.as_str())
+            }
+            Backend::Private { nodes, mariadb } => {
+                (account_url(mariadb), nodes[0].port(), nodes[0].management_url(), "tasker")
+            }
         };
         let config = json!({
             "task_types": ["worker", "backup", {"name": "steered", "attempts": 3, "backoff": {"first": "100ms", "max": "200ms"}}],
@@ -174,7 +185,12 @@ impl Platform {
     pub fn tasker(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let output = self.tasker_any(arguments)?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "tasker {} ends with {}: {said}", arguments.join(" "), output.status);
+        ensure!(
+            output.status.success(),
+            "tasker {} ends with {}: {said}",
+            arguments.join(" "),
+            output.status
+        );
         Ok(output)
     }
 
@@ -187,7 +203,9 @@ impl Platform {
     pub fn start_up(&mut self, endpoints: &str) -> anyhow::Result<()> {
         let listen = format!("127.0.0.1:{}", self.port.number());
         let mut command = self.command();
-        command.args(["up", "--listen", &listen, "--endpoints", endpoints, "--data-dir"]).arg(self.home.join("data"));
+        command
+            .args(["up", "--listen", &listen, "--endpoints", endpoints, "--data-dir"])
+            .arg(self.home.join("data"));
         self.spawn("up", command)?;
         for name in endpoints.split(',') {
             self.subscribed(name, &["worker", "backup", "steered"])?;
@@ -229,10 +247,19 @@ impl Platform {
     }
 
     /// Starts a process of the program with these variables in its environment; it is in the caller's hands.
-    pub fn launch(&self, name: &str, arguments: &[String], environment: &[(String, String)]) -> anyhow::Result<Process> {
+    pub fn launch(
+        &self,
+        name: &str,
+        arguments: &[String],
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Process> {
         let mut command = self.command();
         // A worker would look for its tasks there.
-        command.args(arguments).env_remove("TASKER_API_URL").arg("--config").arg(self.home.join("config.yaml"));
+        command
+            .args(arguments)
+            .env_remove("TASKER_API_URL")
+            .arg("--config")
+            .arg(self.home.join("config.yaml"));
         command.envs(environment.iter().cloned());
         self.home.start(name, &mut command)
     }
@@ -253,11 +280,16 @@ impl Platform {
 
     /// Has the administrator of a private platform's database do something.
     pub fn sql(&self, statements: &[&str]) -> anyhow::Result<()> {
-        let Backend::Private { mariadb, .. } = &self.backend else { panic!("only a private platform may break its servers") };
+        let Backend::Private { mariadb, .. } = &self.backend else {
+            panic!("only a private platform may break its servers")
+        };
         self.block_on(async {
             let mut administrator = MySqlConnection::connect(&mariadb.url()).await?;
             for statement in statements {
-                administrator.execute(AssertSqlSafe((*statement).to_owned())).await.with_context(|| (*statement).to_owned())?;
+                administrator
+                    .execute(AssertSqlSafe((*statement).to_owned()))
+                    .await
+                    .with_context(|| (*statement).to_owned())?;
             }
             Ok(administrator.close().await?)
         })
@@ -265,7 +297,9 @@ impl Platform {
 
     /// Ends all connections of the platform's processes to its private database.
     pub fn end_connections(&self) -> anyhow::Result<()> {
-        let Backend::Private { mariadb, .. } = &self.backend else { panic!("only a private platform may break its servers") };
+        let Backend::Private { mariadb, .. } = &self.backend else {
+            panic!("only a private platform may break its servers")
+        };
         self.block_on(async {
             let mut administrator = MySqlConnection::connect(&mariadb.url()).await?;
             for connection in super::sessions(&mut administrator, "user", ACCOUNT).await? {
@@ -326,7 +360,8 @@ impl Platform {
             for task_type in types {
                 let there = page["endpoints"].as_array().into_iter().flatten().any(|endpoint| {
                     let subscribed = |one: &Value| one["type"] == *task_type && one["subscribed"] == true;
-                    endpoint["name"] == name && endpoint["types"].as_array().is_some_and(|types| types.iter().any(subscribed))
+                    endpoint["name"] == name
+                        && endpoint["types"].as_array().is_some_and(|types| types.iter().any(subscribed))
                 });
                 ensure!(there, "not to {task_type}: {page}");
             }
@@ -386,7 +421,13 @@ impl Platform {
     }
 
     /// Waits until the response of an endpoint has this status.
-    pub fn response(&self, task_type: &str, identifier: &str, endpoint: &str, status: &str) -> anyhow::Result<Value> {
+    pub fn response(
+        &self,
+        task_type: &str,
+        identifier: &str,
+        endpoint: &str,
+        status: &str,
+    ) -> anyhow::Result<Value> {
         self.until(&format!("{endpoint}'s response is {status}"), |platform| {
             let (_, body) = platform.get(&format!("/{task_type}/{identifier}"))?;
             let response = response_of(&body, endpoint).with_context(|| body.to_string())?;

@@ -112,9 +112,14 @@ async fn join(near: TcpStream, target: SocketAddr, mut modes: watch::Receiver<Mo
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut modes: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let Ok(mode) = modes.wait_for(|mode| *mode != Mode::BlackHole).await.map(|mode| *mode) else { return };
+        let Ok(mode) = modes.wait_for(|mode| *mode != Mode::BlackHole).await.map(|mode| *mode) else {
+            return;
+        };
         if let Mode::Slow { latency, bytes_per_second } = mode {
-            tokio::time::sleep(latency + Duration::from_secs_f64(length as f64 / f64::from(bytes_per_second))).await;
+            tokio::time::sleep(
+                latency + Duration::from_secs_f64(length as f64 / f64::from(bytes_per_second)),
+            )
+            .await;
         }
         if to.write_all(&buffer[..length]).await.is_err() {
             return;

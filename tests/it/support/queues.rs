@@ -1,7 +1,10 @@
 //! The queues of a platform, seen from the broker's side.
 
 use anyhow::Context;
-use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
@@ -34,13 +37,16 @@ impl Queues {
         Ok(declared.with_context(|| format!("looking at {queue}"))?.message_count())
     }
 
-    /// A queue of our own that gets a copy of whatever comes to these exchanges, for as long as we are connected.
+    /// A queue of our own that gets a copy of whatever comes to these exchanges, for as long as we are
+    /// connected.
     pub async fn tap(&self, name: &str, exchanges: &[(&str, &str)]) -> anyhow::Result<()> {
         let ours = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         self.channel.queue_declare(name.into(), ours, FieldTable::default()).await?;
         for (exchange, key) in exchanges {
             let options = QueueBindOptions::default();
-            self.channel.queue_bind(name.into(), (*exchange).into(), (*key).into(), options, FieldTable::default()).await?;
+            self.channel
+                .queue_bind(name.into(), (*exchange).into(), (*key).into(), options, FieldTable::default())
+                .await?;
         }
         Ok(())
     }
@@ -56,8 +62,17 @@ impl Queues {
     }
 
     /// Publishes to an exchange, as anybody could.
-    pub async fn send(&self, exchange: &str, key: &str, properties: BasicProperties, body: &[u8]) -> anyhow::Result<()> {
-        self.channel.basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), body, properties).await?.await?;
+    pub async fn send(
+        &self,
+        exchange: &str,
+        key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> anyhow::Result<()> {
+        self.channel
+            .basic_publish(exchange.into(), key.into(), BasicPublishOptions::default(), body, properties)
+            .await?
+            .await?;
         Ok(())
     }
 
@@ -66,7 +81,13 @@ impl Queues {
         let mut confirms = Vec::new();
         for body in bodies {
             let options = BasicPublishOptions::default();
-            let publish = self.channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), BasicProperties::default());
+            let publish = self.channel.basic_publish(
+                "".into(),
+                queue.into(),
+                options,
+                body.as_bytes(),
+                BasicProperties::default(),
+            );
             confirms.push(publish.await?);
         }
         for confirm in confirms {
@@ -78,7 +99,10 @@ impl Queues {
     /// Puts a message into a queue.
     pub async fn put(&self, queue: &str, body: &[u8]) -> anyhow::Result<()> {
         let options = BasicPublishOptions::default();
-        self.channel.basic_publish("".into(), queue.into(), options, body, BasicProperties::default()).await?.await?;
+        self.channel
+            .basic_publish("".into(), queue.into(), options, body, BasicProperties::default())
+            .await?
+            .await?;
         Ok(())
     }
 }

@@ -36,7 +36,9 @@ impl Tap {
         let mut sends = Vec::new();
         for (queue, bodies) in &mut self.seen {
             bodies.extend(self.queues.drain(&tap(queue)).await?);
-            sends.extend(bodies.iter().flat_map(|body| std::iter::repeat_n((queue.as_str(), body.as_slice()), times)));
+            sends.extend(
+                bodies.iter().flat_map(|body| std::iter::repeat_n((queue.as_str(), body.as_slice()), times)),
+            );
         }
         self.random.shuffle(&mut sends);
         for (queue, body) in sends {

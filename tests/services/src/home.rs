@@ -11,11 +11,12 @@ use anyhow::Context;
 
 use crate::Process;
 
-/// Waits for its standard input to close, then ends the process groups it was told of and removes the directory.
+/// Waits for its standard input to close, then ends the process groups it was told of and removes the
+/// directory.
 ///
-/// The pipe's other end is held by the process that started the server, and nobody else (Rust opens it close-on-exec), so the kernel
-/// closes it however that process ends. `PR_SET_PDEATHSIG` would not do: it follows the *thread* that started the child,
-/// and test threads come and go.
+/// The pipe's other end is held by the process that started the server, and nobody else (Rust opens it
+/// close-on-exec), so the kernel closes it however that process ends. `PR_SET_PDEATHSIG` would not do: it
+/// follows the *thread* that started the child, and test threads come and go.
 const GUARD: &str = r#"
 trap '' HUP INT QUIT TERM
 groups=
@@ -63,8 +64,11 @@ impl Line {
 impl Home {
     /// A new empty directory, readable by this user alone.
     pub fn new(name: &str) -> anyhow::Result<Self> {
-        let directory =
-            tempfile::Builder::new().prefix(&format!("tasker-{name}-")).tempdir().context("creating a temporary directory")?.keep();
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("tasker-{name}-"))
+            .tempdir()
+            .context("creating a temporary directory")?
+            .keep();
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "tasker-guard"])
             .arg(&directory)
@@ -99,7 +103,11 @@ impl Home {
     /// Starts a command in a process group of its own, its output appended to the file `<name>.log`.
     pub fn start(&self, name: &str, command: &mut Command) -> anyhow::Result<Process> {
         let log = self.join(&format!("{name}.log"));
-        let output = File::options().create(true).append(true).open(&log).with_context(|| format!("opening {}", log.display()))?;
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("opening {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("cloning a file handle")?)
@@ -120,10 +128,13 @@ impl Home {
 
     /// Runs a command to its end, with our output.
     ///
-    /// In a process group of its own it does not see a Ctrl-C (it ends because this process does) and must not read from the terminal.
+    /// In a process group of its own it does not see a Ctrl-C (it ends because this process does) and must
+    /// not read from the terminal.
     pub fn run(&self, command: &mut Command) -> anyhow::Result<ExitStatus> {
-        let mut child =
-            command.process_group(0).spawn().with_context(|| format!("starting {}", command.get_program().to_string_lossy()))?;
+        let mut child = command
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {}", command.get_program().to_string_lossy()))?;
         self.line.tell("started", child.id())?;
         let status = child.wait().context("waiting for a command")?;
         self.line.tell("ended", child.id())?;

@@ -1,16 +1,20 @@
 //! Private RabbitMQ and MariaDB servers for the tests.
 //!
-//! They are those that this system has, or those of another release in the folder that [`ROOT`] names: for other versions of them.
+//! They are those that this system has, or those of another release in the folder that [`ROOT`] names: for
+//! other versions of them.
 //!
-//! Each server has a temporary directory, free loopback ports and a configuration of its own, and nothing of the system's
-//! own instances is read or touched, so tests may kill, stop and pause what they start. It works as root and as an ordinary user.
+//! Each server has a temporary directory, free loopback ports and a configuration of its own, and nothing of
+//! the system's own instances is read or touched, so tests may kill, stop and pause what they start. It works
+//! as root and as an ordinary user.
 //!
-//! [`Home`] owns a directory and the processes in it, [`Port`] a port, [`RabbitMq`] and [`MariaDb`] know one server each.
+//! [`Home`] owns a directory and the processes in it, [`Port`] a port, [`RabbitMq`] and [`MariaDb`] know one
+//! server each.
 //!
-//! Promise: when a server is dropped, or the process that started it ends in any way whatever (`kill -9` included), its
-//! processes end and its directory is removed.
+//! Promise: when a server is dropped, or the process that started it ends in any way whatever (`kill -9`
+//! included), its processes end and its directory is removed.
 //!
-//! Everything here blocks; an asynchronous test calls it through `spawn_blocking` or accepts that its thread waits.
+//! Everything here blocks; an asynchronous test calls it through `spawn_blocking` or accepts that its thread
+//! waits.
 
 mod home;
 mod mariadb;
@@ -42,7 +46,8 @@ pub fn start_pair_with(mariadb: fn() -> anyhow::Result<MariaDb>) -> anyhow::Resu
     thread::scope(|scope| {
         let mariadb = scope.spawn(mariadb);
         let rabbitmq = RabbitMq::start();
-        let mariadb = mariadb.join().map_err(|_| anyhow::anyhow!("the thread that starts MariaDB panicked"))?;
+        let mariadb =
+            mariadb.join().map_err(|_| anyhow::anyhow!("the thread that starts MariaDB panicked"))?;
         Ok((rabbitmq?, mariadb?))
     })
 }
@@ -59,11 +64,14 @@ pub fn find(program: &str, directories: &[&str]) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("{program} is not installed; `cargo xtask test` installs it or says how"))
 }
 
-/// A command for a server's program in one of the given directories, of this system or of the one that [`ROOT`] names.
+/// A command for a server's program in one of the given directories, of this system or of the one that
+/// [`ROOT`] names.
 fn program(name: &str, directories: &[&str]) -> anyhow::Result<Command> {
     let Some(root) = root::Root::of_environment() else { return Ok(Command::new(find(name, directories)?)) };
-    let places = directories.iter().chain(&["/usr/bin", "/usr/sbin"]).map(|directory| Path::new(directory).join(name));
-    let found = places.into_iter().find(|file| root.has(file)).with_context(|| format!("{root:?} has no {name}"))?;
+    let places =
+        directories.iter().chain(&["/usr/bin", "/usr/sbin"]).map(|directory| Path::new(directory).join(name));
+    let found =
+        places.into_iter().find(|file| root.has(file)).with_context(|| format!("{root:?} has no {name}"))?;
     Ok(root.command(&found))
 }
 

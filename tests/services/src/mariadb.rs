@@ -22,8 +22,8 @@ const ROOMY: u64 = 8 << 30;
 
 /// A private MariaDB server; `root` comes in over TCP without a password.
 ///
-/// It has the defaults of an installation without configuration files: the character set is latin1, for instance, so a
-/// migration that forgets to name its own is found out.
+/// It has the defaults of an installation without configuration files: the character set is latin1, for
+/// instance, so a migration that forgets to name its own is found out.
 #[derive(Debug)]
 pub struct MariaDb {
     home: Home,
@@ -56,7 +56,8 @@ impl Flavour {
         let (program, arguments) = match self {
             Self::MariaDb => (
                 "mariadb-install-db",
-                ["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"].as_slice(),
+                ["--auth-root-authentication-method=normal", "--skip-test-db", "--innodb-log-file-size=16M"]
+                    .as_slice(),
             ),
             Self::MySql => ("mysqld", ["--initialize-insecure"].as_slice()),
         };
@@ -68,9 +69,16 @@ impl Flavour {
     fn server(self) -> anyhow::Result<Command> {
         let (program, arguments) = match self {
             Self::MariaDb => ("mariadbd", ["--innodb-log-file-size=16M"].as_slice()),
-            Self::MySql => {
-                ("mysqld", ["--innodb-redo-log-capacity=32M", "--mysqlx=OFF", "--disable-log-bin", "--secure-file-priv=NULL"].as_slice())
-            }
+            Self::MySql => (
+                "mysqld",
+                [
+                    "--innodb-redo-log-capacity=32M",
+                    "--mysqlx=OFF",
+                    "--disable-log-bin",
+                    "--secure-file-priv=NULL",
+                ]
+                .as_slice(),
+            ),
         };
         let mut command = crate::program(program, DIRECTORIES)?;
         command.arg("--no-defaults").args(arguments);
@@ -134,7 +142,15 @@ impl MariaDb {
         );
         // `root` is made for names; without name resolution a client on TCP is known by its address.
         home.write("init.sql", "CREATE USER IF NOT EXISTS root@'127.0.0.1'; GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n")?;
-        let mut server = Self { home, data, port: Port::free()?, process: None, arguments, flavour, environment: Vec::new() };
+        let mut server = Self {
+            home,
+            data,
+            port: Port::free()?,
+            process: None,
+            arguments,
+            flavour,
+            environment: Vec::new(),
+        };
         server.launch()?;
         Ok(server)
     }
@@ -193,7 +209,8 @@ impl MariaDb {
 
     /// Starts it again with these variables in its environment, now and whenever it is started again.
     pub fn restart_with(&mut self, environment: &[(&str, String)]) -> anyhow::Result<()> {
-        self.environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        self.environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         self.restart()
     }
 
@@ -227,10 +244,16 @@ impl MariaDb {
             .arg(format!("--datadir={}", self.data.display()))
             .arg(format!("--init-file={}", self.home.join("init.sql").display()))
             .arg(format!("--port={port}"))
-            // A server removes what it takes for old temporary tables when it starts, also those of another in the same place.
+            // A server removes what it takes for old temporary tables when it starts, also those of another
+            // in the same place.
             .env("TMPDIR", self.home.join("tmp"))
             // Relative to the data directory: an absolute path may be too long for a socket.
-            .args(["--socket=mariadb.sock", "--pid-file=mariadb.pid", "--bind-address=127.0.0.1", "--skip-name-resolve"])
+            .args([
+                "--socket=mariadb.sock",
+                "--pid-file=mariadb.pid",
+                "--bind-address=127.0.0.1",
+                "--skip-name-resolve",
+            ])
             // Many tests share a server, each with pools of its own.
             .args(["--max-connections=1000", "--innodb-buffer-pool-size=64M"])
             // What was committed outlives the process (not the machine), which is all that tests can kill.
@@ -245,8 +268,18 @@ impl MariaDb {
 
 /// Mounts a file system, or changes it.
 fn mount(place: &Path, options: &str, what: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("mount").args(["-o", options]).args(what).arg(place).output().context("running mount")?;
-    ensure!(output.status.success(), "mount ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    let output = Command::new("mount")
+        .args(["-o", options])
+        .args(what)
+        .arg(place)
+        .output()
+        .context("running mount")?;
+    ensure!(
+        output.status.success(),
+        "mount ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(())
 }
 
@@ -263,7 +296,11 @@ fn log_in(port: u16, flavour: Flavour) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let greeting = packet(&mut stream)?;
-    ensure!(greeting.first() == Some(&10), "the server refuses connections: {}", String::from_utf8_lossy(&greeting));
+    ensure!(
+        greeting.first() == Some(&10),
+        "the server refuses connections: {}",
+        String::from_utf8_lossy(&greeting)
+    );
     let mut answer = Vec::new();
     answer.extend((PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH).to_le_bytes());
     answer.extend((1_u32 << 24).to_le_bytes());

@@ -16,18 +16,25 @@ use crate::home::Line;
 const TAIL: usize = 40;
 
 /// Asks again and again until the answer is a value, and fails with the last refusal at the deadline.
-pub fn until<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub fn until<T>(
+    what: &str,
+    patience: Duration,
+    mut probe: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         match probe() {
             Ok(value) => return Ok(value),
-            Err(error) if Instant::now() >= deadline => return Err(error.context(format!("{what}: not within {patience:?}"))),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context(format!("{what}: not within {patience:?}")));
+            }
             Err(_) => thread::sleep(Duration::from_millis(20)),
         }
     }
 }
 
-/// A server process with its children: a process group, started by a [`Home`](crate::Home); it ends when dropped.
+/// A server process with its children: a process group, started by a [`Home`](crate::Home); it ends when
+/// dropped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -55,7 +62,11 @@ impl Process {
     }
 
     /// Waits until the probe succeeds; fails with the log as soon as the process ends, or at the deadline.
-    pub fn ready<T>(&mut self, patience: Duration, mut probe: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub fn ready<T>(
+        &mut self,
+        patience: Duration,
+        mut probe: impl FnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let deadline = Instant::now() + patience;
         loop {
             let refusal = match probe() {
@@ -63,11 +74,18 @@ impl Process {
                 Err(refusal) => refusal,
             };
             if let Some(status) = self.child.try_wait().context("asking for a process")? {
-                bail!("{} ended with {status} before it was ready; the end of its log:\n{}", self.name, self.log());
+                bail!(
+                    "{} ended with {status} before it was ready; the end of its log:\n{}",
+                    self.name,
+                    self.log()
+                );
             }
             if Instant::now() >= deadline {
                 let log = self.log();
-                return Err(refusal.context(format!("{} is not ready after {patience:?}; the end of its log:\n{log}", self.name)));
+                return Err(refusal.context(format!(
+                    "{} is not ready after {patience:?}; the end of its log:\n{log}",
+                    self.name
+                )));
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -80,7 +98,10 @@ impl Process {
 
     /// Sends a signal to the whole group; a group that is gone is no error.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let group = i32::try_from(self.id()).ok().and_then(Pid::from_raw).ok_or_else(|| anyhow!("{} has no number", self.name))?;
+        let group = i32::try_from(self.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| anyhow!("{} has no number", self.name))?;
         match kill_process_group(group, signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("signalling {}", self.name)),
@@ -96,10 +117,13 @@ impl Process {
         Ok(())
     }
 
-    /// Asks it to end and waits for it; what is left of the group after the patience is killed, and that is an error.
+    /// Asks it to end and waits for it; what is left of the group after the patience is killed, and that is
+    /// an error.
     pub fn stop(&mut self, patience: Duration) -> anyhow::Result<()> {
         self.signal(Signal::TERM)?;
-        let stopped = until(&format!("{} stops", self.name), patience, || self.child.try_wait()?.context("it still runs"));
+        let stopped = until(&format!("{} stops", self.name), patience, || {
+            self.child.try_wait()?.context("it still runs")
+        });
         self.kill()?;
         stopped.map(|_status| ())
     }

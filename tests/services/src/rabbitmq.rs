@@ -20,7 +20,8 @@ const MEMORY: &str = "2GB";
 /// Generous: a machine that compiles on every core starts an Erlang VM slowly.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A private RabbitMQ server with the management plugin; `guest` with the password `guest` is its administrator.
+/// A private RabbitMQ server with the management plugin; `guest` with the password `guest` is its
+/// administrator.
 #[derive(Debug)]
 pub struct RabbitMq {
     home: Home,
@@ -31,8 +32,8 @@ pub struct RabbitMq {
     process: Option<Process>,
 }
 
-/// The name server of Erlang nodes, one for all nodes of a cluster. RabbitMQ would start one as a daemon on the machine's common port and
-/// leave it running.
+/// The name server of Erlang nodes, one for all nodes of a cluster. RabbitMQ would start one as a daemon on
+/// the machine's common port and leave it running.
 #[derive(Debug)]
 struct Names {
     port: Port,
@@ -43,8 +44,10 @@ struct Names {
 impl Names {
     fn start() -> anyhow::Result<Arc<Self>> {
         let (home, port) = (Home::new("epmd")?, Port::free()?);
-        let process =
-            home.start("epmd", crate::program("epmd", &[])?.args(["-address", "127.0.0.1", "-port", &port.number().to_string()]))?;
+        let process = home.start(
+            "epmd",
+            crate::program("epmd", &[])?.args(["-address", "127.0.0.1", "-port", &port.number().to_string()]),
+        )?;
         Ok(Arc::new(Self { port, _process: process, _home: home }))
     }
 }
@@ -55,15 +58,17 @@ impl RabbitMq {
         Self::start_node(Names::start()?, None)
     }
 
-    /// Starts a cluster of so many nodes. Each is a server of its own that can be killed; queues that are not replicated live where they
-    /// were declared.
+    /// Starts a cluster of so many nodes. Each is a server of its own that can be killed; queues that are not
+    /// replicated live where they were declared.
     pub fn start_cluster(nodes: usize) -> anyhow::Result<Vec<Self>> {
         let names = Names::start()?;
         let seed = Self::start_node(names.clone(), None)?;
         let join = || Self::start_node(names.clone(), Some(&seed));
         let others = thread::scope(|scope| {
             let starting: Vec<_> = (1..nodes).map(|_| scope.spawn(join)).collect();
-            let joined = starting.into_iter().map(|node| node.join().map_err(|_| anyhow!("the thread that starts a node panicked"))?);
+            let joined = starting
+                .into_iter()
+                .map(|node| node.join().map_err(|_| anyhow!("the thread that starts a node panicked"))?);
             joined.collect::<anyhow::Result<Vec<_>>>()
         })?;
         Ok(std::iter::once(seed).chain(others).collect())
@@ -146,14 +151,24 @@ impl RabbitMq {
     pub fn block(&self, blocked: bool) -> anyhow::Result<()> {
         let limit = if blocked { "1MB" } else { MEMORY };
         let mut command = self.command("rabbitmqctl")?;
-        let done = command.args(["set_vm_memory_high_watermark", "absolute", limit]).output().context("running rabbitmqctl")?;
-        ensure!(done.status.success(), "rabbitmqctl ends with {}: {}", done.status, String::from_utf8_lossy(&done.stderr));
+        let done = command
+            .args(["set_vm_memory_high_watermark", "absolute", limit])
+            .output()
+            .context("running rabbitmqctl")?;
+        ensure!(
+            done.status.success(),
+            "rabbitmqctl ends with {}: {}",
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        );
         Ok(())
     }
 
-    /// Breaks the record that the server has of a durable queue, so that asking for the queue ends a connection; or puts it right again.
+    /// Breaks the record that the server has of a durable queue, so that asking for the queue ends a
+    /// connection; or puts it right again.
     pub fn break_queue(&self, virtual_host: &str, name: &str, broken: bool) -> anyhow::Result<()> {
-        // The record is written through the module that newer versions have, or straight to the table of older ones.
+        // The record is written through the module that newer versions have, or straight to the table of
+        // older ones.
         let expression = format!(
             "Set = fun(Q) -> case code:ensure_loaded(rabbit_db_queue) of {{module, _}} -> rabbit_db_queue:set(Q); \
              _ -> mnesia:dirty_write(rabbit_queue, Q) end end, \
@@ -161,8 +176,17 @@ impl RabbitMq {
              {{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{virtual_host}\">>, queue, <<\"{name}\">>)), persistent_term:put(Kept, Q), \
              Set(amqqueue:set_pid(Q, none)); false -> Set(persistent_term:get(Kept)) end."
         );
-        let done = self.command("rabbitmqctl")?.args(["eval", &expression]).output().context("running rabbitmqctl")?;
-        ensure!(done.status.success(), "rabbitmqctl ends with {}: {}", done.status, String::from_utf8_lossy(&done.stderr));
+        let done = self
+            .command("rabbitmqctl")?
+            .args(["eval", &expression])
+            .output()
+            .context("running rabbitmqctl")?;
+        ensure!(
+            done.status.success(),
+            "rabbitmqctl ends with {}: {}",
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        );
         Ok(())
     }
 
@@ -178,7 +202,8 @@ impl RabbitMq {
     /// One of RabbitMQ's scripts, for this server.
     fn command(&self, script: &str) -> anyhow::Result<Command> {
         let home = &self.home;
-        // The script itself. What lies in `/usr/sbin` are wrappers of Debian's that change to the user `rabbitmq` and into its directory.
+        // The script itself. What lies in `/usr/sbin` are wrappers of Debian's that change to the user
+        // `rabbitmq` and into its directory.
         let mut command = crate::program(script, &["/usr/lib/rabbitmq/bin"])?;
         command
             // Nothing that the caller's environment says about RabbitMQ or Erlang may reach this server.
@@ -190,7 +215,8 @@ impl RabbitMq {
             .env("ERL_EPMD_PORT", self.names.port.number().to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_CRASH_DUMP", home.join("erl_crash.dump"))
-            // The script then becomes the server instead of waiting for it: one process fewer, and its number is the server's.
+            // The script then becomes the server instead of waiting for it: one process fewer, and its number
+            // is the server's.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             // The name of a file that is not there: the system's own is not read.
             .env("RABBITMQ_CONF_ENV_FILE", home.join("rabbitmq-env.conf"))
@@ -208,7 +234,10 @@ impl RabbitMq {
             .env("RABBITMQ_LOGS", "-")
             // Schedulers that spin while they wait would take the cores from what is being tested.
             .env("RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD", "none")
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-noinput -kernel inet_dist_use_interface {127,0,0,1}");
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-noinput -kernel inet_dist_use_interface {127,0,0,1}",
+            );
         Ok(command)
     }
 }
@@ -221,7 +250,10 @@ fn greet(port: u16) -> anyhow::Result<()> {
     let mut head = [0; 11];
     stream.read_exact(&mut head)?;
     // A frame: type (1 = method), channel, length, then the class and the method (10, 10).
-    ensure!(head[0] == 1 && head[7..] == [0, 10, 0, 10], "the broker answers something that is not connection.start");
+    ensure!(
+        head[0] == 1 && head[7..] == [0, 10, 0, 10],
+        "the broker answers something that is not connection.start"
+    );
     Ok(())
 }
 
@@ -230,7 +262,9 @@ fn overview(port: u16) -> anyhow::Result<()> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     // The credentials are guest:guest.
-    stream.write_all(b"GET /api/overview HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n")?;
+    stream.write_all(
+        b"GET /api/overview HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n",
+    )?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     ensure!(head.ends_with(b" 200"), "the management API answers `{}`", String::from_utf8_lossy(&head));

@@ -6,8 +6,9 @@ use std::process::Command;
 /// The variable that names the folder. Without it the servers are those of this system.
 pub const ROOT: &str = "TASKER_TEST_ROOT";
 
-/// Makes the folder the root of a program, which becomes this process. Devices, processes and the directory of temporary files, where every
-/// [`Home`](crate::Home) is, are the same inside. The mounts are seen by this process alone and end with it.
+/// Makes the folder the root of a program, which becomes this process. Devices, processes and the directory
+/// of temporary files, where every [`Home`](crate::Home) is, are the same inside. The mounts are seen by this
+/// process alone and end with it.
 const ENTER: &str = r#"
 set -eu
 root=$1 shared=$2

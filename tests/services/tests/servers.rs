@@ -13,7 +13,13 @@ use tasker_services::{Home, MariaDb, RabbitMq, start_pair, until};
 fn a_pair_starts() -> anyhow::Result<()> {
     let begin = Instant::now();
     let (rabbitmq, mariadb) = start_pair()?;
-    eprintln!("a pair starts in {:.1?}: {} {} {}", begin.elapsed(), rabbitmq.url(), rabbitmq.management_url(), mariadb.url());
+    eprintln!(
+        "a pair starts in {:.1?}: {} {} {}",
+        begin.elapsed(),
+        rabbitmq.url(),
+        rabbitmq.management_url(),
+        mariadb.url()
+    );
     Ok(())
 }
 
@@ -51,8 +57,10 @@ fn nothing_is_left_when_the_owner_is_killed() -> anyhow::Result<()> {
         .stdout(Stdio::piped())
         .spawn()?;
     let lines = BufReader::new(owner.stdout.take().context("no output")?).lines();
-    let said =
-        lines.map_while(Result::ok).find_map(|line| line.strip_prefix("owns ").map(str::to_owned)).context("the owner started nothing")?;
+    let said = lines
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("owns ").map(str::to_owned))
+        .context("the owner started nothing")?;
     let (group, directory) = said.split_once(' ').context("the owner says what it owns")?;
     ensure!(is_running(group), "the process does not run");
     owner.kill()?;

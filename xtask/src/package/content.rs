@@ -19,7 +19,8 @@ pub(super) const UNITS: [&str; 5] = [
 ];
 
 /// The shells, and how each calls the file with the completions of a program.
-pub(super) const SHELLS: [(&str, &str); 3] = [("bash", "tasker"), ("zsh", "_tasker"), ("fish", "tasker.fish")];
+pub(super) const SHELLS: [(&str, &str); 3] =
+    [("bash", "tasker"), ("zsh", "_tasker"), ("fish", "tasker.fish")];
 
 impl Source {
     /// Copies a file of the repository, with a mode of its own.
@@ -80,7 +81,8 @@ pub(super) fn write(to: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> 
     let parent = to.parent().context("a file is in a directory")?;
     directory(parent)?;
     fs::write(to, content).with_context(|| format!("writing {}", to.display()))?;
-    fs::set_permissions(to, fs::Permissions::from_mode(mode)).with_context(|| format!("setting the mode of {}", to.display()))
+    fs::set_permissions(to, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("setting the mode of {}", to.display()))
 }
 
 /// Makes a directory and those above it, with the usual mode whatever the umask is.

@@ -17,7 +17,8 @@ pub(super) fn make(source: &Source) -> anyhow::Result<PathBuf> {
     let root = source.out.join("deb");
     source.program(&root.join("usr/bin/tasker"))?;
     for unit in UNITS {
-        let text = fs::read_to_string(source.checkout.join("supervisor").join(unit)).with_context(|| unit.to_owned())?;
+        let text = fs::read_to_string(source.checkout.join("supervisor").join(unit))
+            .with_context(|| unit.to_owned())?;
         ensure!(text.contains("/usr/local/bin/tasker "), "{unit} runs no /usr/local/bin/tasker");
         // That is where an administrator installs what no package manager knows.
         let text = text.replace("/usr/local/bin/tasker ", "/usr/bin/tasker ");
@@ -49,7 +50,11 @@ pub(super) fn make(source: &Source) -> anyhow::Result<PathBuf> {
     }
     let package = source.out.join(format!("tasker_{VERSION}_{}.deb", source.architecture));
     let mut build = Command::new("dpkg-deb");
-    build.args(["--root-owner-group", "--build"]).arg(&root).arg(&package).env("SOURCE_DATE_EPOCH", source.epoch()?);
+    build
+        .args(["--root-owner-group", "--build"])
+        .arg(&root)
+        .arg(&package)
+        .env("SOURCE_DATE_EPOCH", source.epoch()?);
     output(&mut build)?;
     fs::remove_dir_all(&root).context("removing the folder of the package")?;
     Ok(package)
@@ -83,8 +88,14 @@ Description: hands tasks to fleets of servers and knows what became of each one
 fn copyright(source: &Source) -> anyhow::Result<String> {
     let mit = fs::read_to_string(source.checkout.join("LICENSE-MIT"))?;
     let (_, permission) = mit.split_once("Permission is").context("LICENSE-MIT has no permission")?;
-    let holder = mit.lines().find_map(|line| line.strip_prefix("Copyright (c) ")).context("LICENSE-MIT names nobody")?;
-    let lines = permission.trim_end().lines().map(|line| if line.is_empty() { " .\n".to_owned() } else { format!(" {line}\n") });
+    let holder = mit
+        .lines()
+        .find_map(|line| line.strip_prefix("Copyright (c) "))
+        .context("LICENSE-MIT names nobody")?;
+    let lines = permission
+        .trim_end()
+        .lines()
+        .map(|line| if line.is_empty() { " .\n".to_owned() } else { format!(" {line}\n") });
     let permission: String = lines.collect();
     Ok(format!(
         "\

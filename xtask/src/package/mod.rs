@@ -1,7 +1,8 @@
-//! `cargo xtask package`: what is given to those who run tasker - a Debian package, an archive, and their checksums.
+//! `cargo xtask package`: what is given to those who run tasker - a Debian package, an archive, and their
+//! checksums.
 //!
-//! Both hold the same files, which [`content`] lists once. They are put together by dpkg-deb and tar from a folder, with the time of the
-//! last commit on all files, so that the same commit gives the same bytes.
+//! Both hold the same files, which [`content`] lists once. They are put together by dpkg-deb and tar from a
+//! folder, with the time of the last commit on all files, so that the same commit gives the same bytes.
 
 mod archive;
 mod content;
@@ -89,16 +90,27 @@ impl Source {
 
     /// The oldest C library that the program runs with.
     fn libc(&self) -> anyhow::Result<&str> {
-        let version = self.libraries.split_once("libc6 (>= ").and_then(|(_, rest)| rest.split_once(')')).map(|(version, _)| version);
+        let version = self
+            .libraries
+            .split_once("libc6 (>= ")
+            .and_then(|(_, rest)| rest.split_once(')'))
+            .map(|(version, _)| version);
         version.with_context(|| format!("`{}` has no libc6", self.libraries))
     }
 
     /// When the last commit was made, in seconds since 1970; without git, when the changelog was written.
     fn epoch(&self) -> anyhow::Result<String> {
-        let commit = Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(&self.checkout).output();
+        let commit =
+            Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(&self.checkout).output();
         match commit {
-            Ok(commit) if commit.status.success() => Ok(String::from_utf8_lossy(&commit.stdout).trim().to_owned()),
-            _ => Ok(output(Command::new("stat").args(["-c", "%Y", "CHANGELOG.md"]).current_dir(&self.checkout))?.trim().to_owned()),
+            Ok(commit) if commit.status.success() => {
+                Ok(String::from_utf8_lossy(&commit.stdout).trim().to_owned())
+            }
+            _ => Ok(output(
+                Command::new("stat").args(["-c", "%Y", "CHANGELOG.md"]).current_dir(&self.checkout),
+            )?
+            .trim()
+            .to_owned()),
         }
     }
 }
@@ -110,7 +122,10 @@ fn libraries(binary: &Path, out: &Path) -> anyhow::Result<String> {
     fs::write(folder.join("debian/control"), "Source: tasker\n\nPackage: tasker\nArchitecture: any\n")?;
     let found = output(Command::new("dpkg-shlibdeps").arg("-O").arg(binary).current_dir(&folder))?;
     fs::remove_dir_all(folder)?;
-    let libraries = found.trim().strip_prefix("shlibs:Depends=").with_context(|| format!("dpkg-shlibdeps says `{found}`"))?;
+    let libraries = found
+        .trim()
+        .strip_prefix("shlibs:Depends=")
+        .with_context(|| format!("dpkg-shlibdeps says `{found}`"))?;
     Ok(libraries.to_owned())
 }
 
@@ -118,6 +133,11 @@ fn libraries(binary: &Path, out: &Path) -> anyhow::Result<String> {
 fn output(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("running {program}"))?;
-    ensure!(output.status.success(), "{program} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(
+        output.status.success(),
+        "{program} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,6 +1,7 @@
 //! The package in a fresh Debian: installed, used, upgraded, removed and purged.
 //!
-//! The system is a folder, entered by chroot as root. It has no systemd, so the units are looked at and not started.
+//! The system is a folder, entered by chroot as root. It has no systemd, so the units are looked at and not
+//! started.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +36,10 @@ pub(super) fn run(out: &Path, package: &Path) -> anyhow::Result<()> {
     fs::write(root.join("trial.sh"), TRIAL).context("writing the trial")?;
     let mut trial = Command::new("unshare");
     trial.args(["--mount", "--propagation", "private", "sh", "-c", ENTER, "enter"]).arg(&root);
-    trial.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
+    trial
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C.UTF-8");
     // Its processes end with it.
     let status = Home::new("trial")?.run(&mut trial).context("running the trial")?;
     fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))?;
