@@ -191,9 +191,19 @@ pub fn document(routes: Routes) -> String {
         document.merge((operation.describe)());
     }
     give_rules(&mut document, routes);
-    let mut text = document.to_pretty_json().unwrap_or_default();
-    text.push('\n');
-    text
+    let json = document.to_pretty_json().unwrap_or_default();
+    json.lines().map(|line| if is_prose(line) { unwrapped(line) } else { line.into() } + "\n").collect()
+}
+
+/// Whether a line of the document is a text for people.
+fn is_prose(line: &str) -> bool {
+    ["\"description\": ", "\"summary\": "].iter().any(|member| line.trim_start().starts_with(member))
+}
+
+/// A JSON string with a line for each paragraph: where the comments that it comes from are wrapped says
+/// nothing to its readers.
+fn unwrapped(line: &str) -> String {
+    line.split(r"\n\n").map(|paragraph| paragraph.replace(r"\n", " ")).collect::<Vec<_>>().join(r"\n\n")
 }
 
 /// This description.
