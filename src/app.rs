@@ -13,7 +13,7 @@ mod http_worker_process;
 mod seclusion;
 
 pub use api_process::ApiProcess;
-pub use embedded::{Embedded, Workers, database as embedded_database};
+pub use embedded::{Embedded, Staff, database as embedded_database};
 pub use endpoint_process::EndpointProcess;
 pub use flamenco_process::FlamencoProcess;
 pub use http_worker_process::HttpWorkerProcess;

@@ -35,10 +35,11 @@
 //! nothing but the API.
 //!
 //! [`app`] puts the parts of a process together; [`cli`] is the command line; [`mod@bench`] measures the
-//! whole. [`domain`] holds the words and the state machines; [`config`], [`telemetry`], [`clock`],
-//! [`backoff`], [`service`], [`https`], [`request_body`] and [`observer`] are what every process needs;
-//! [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it.
-//! `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
+//! whole; [`simulated`] endpoints are what it and `tasker up --simulate` are driven with. [`domain`] holds
+//! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`],
+//! [`https`], [`request_body`] and [`observer`] are what every process needs; [`shell`] quotes words of
+//! commands that are shown; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons;
+//! `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
 pub mod admission;
@@ -79,6 +80,7 @@ pub mod rollouts;
 pub mod scheduler;
 pub mod service;
 pub mod shell;
+pub mod simulated;
 pub mod store;
 pub mod telemetry;
 pub mod throughput;

@@ -20,6 +20,7 @@ use crate::config::{Config, Database, Secret};
 use crate::domain::{EndpointName, TaskType};
 use crate::endpoint::AgentHandle;
 use crate::handlers;
+use crate::simulated::{Connect, Fleet, Nature};
 use crate::store::{self, Claim};
 
 /// Connections to the SQLite file: one writes, the others read.
@@ -28,13 +29,19 @@ const CONNECTIONS: u32 = 8;
 /// How long the last words of the endpoints may take to get into the ledger.
 const TAKEN_IN: Duration = Duration::from_secs(5);
 
-/// The workers of a platform.
-#[derive(Debug, Clone, Copy)]
-pub struct Workers {
-    /// How many.
-    pub number: u32,
+/// Who performs the tasks of a platform.
+#[derive(Debug, Default)]
+pub struct Staff {
+    /// The endpoints.
+    pub endpoints: Vec<EndpointName>,
+    /// How many workers.
+    pub workers: u32,
     /// Tasks that each of them performs at the same time.
     pub concurrency: u32,
+    /// The simulated endpoints.
+    pub simulated: Vec<(EndpointName, Nature)>,
+    /// The types that those perform.
+    pub simulated_types: Vec<TaskType>,
 }
 
 /// A running platform.
@@ -42,6 +49,8 @@ pub struct Workers {
 pub struct Embedded {
     api: ApiProcess,
     endpoints: Vec<EndpointProcess>,
+    simulated: Option<Fleet>,
+    simulated_names: Vec<EndpointName>,
     broker: MemoryBroker,
     died: CancellationToken,
     names: Vec<EndpointName>,
@@ -70,14 +79,13 @@ impl Embedded {
         configured: Option<Database>,
         data_dir: &Path,
         listener: TcpListener,
-        endpoints: &[EndpointName],
-        workers: Workers,
+        staff: Staff,
         token_command: &str,
     ) -> anyhow::Result<Self> {
+        let Staff { endpoints, workers, concurrency, simulated, simulated_types } = staff;
         // What a configuration has no types for has no processes.
-        let endpoints =
-            if config.of_delivery(false).next().is_some() { endpoints.to_vec() } else { Vec::new() };
-        let number = if config.of_delivery(true).next().is_some() { workers.number } else { 0 };
+        let endpoints = if config.of_delivery(false).next().is_some() { endpoints } else { Vec::new() };
+        let number = if config.of_delivery(true).next().is_some() { workers } else { 0 };
         let named = (1..=number).map(|number| format!("worker{number}").parse::<EndpointName>());
         let named = named.collect::<Result<Vec<_>, _>>()?;
         // Before any file is made, and anything is accepted.
@@ -85,6 +93,10 @@ impl Embedded {
             bail!(
                 "`{twice}` is the name of a worker: choose another name for the endpoint, or start no workers (--workers 0)"
             );
+        }
+        let simulated_names: Vec<EndpointName> = simulated.iter().map(|(name, _)| name.clone()).collect();
+        if let Some(twice) = endpoints.iter().find(|name| simulated_names.contains(name)) {
+            bail!("`{twice}` is the name of a simulated endpoint: choose another name for the endpoint");
         }
         let (data_dir, file) = database(data_dir)?;
         let unusable = match &configured {
@@ -110,11 +122,14 @@ impl Embedded {
         let types: Vec<TaskType> = config.task_types.iter().map(|policy| policy.name.clone()).collect();
         let (config, broker) = (Arc::new(config), MemoryBroker::new());
         let api = ApiProcess::start(config.clone(), store, broker.connect(), listener)?;
-        let trial = Trial::of(&config, &api.admission);
+        let trial = match simulated_types.first().filter(|_| endpoints.is_empty() && !simulated.is_empty()) {
+            Some(task_type) => Some(Trial::simulated(task_type.clone())),
+            None => Trial::of(&config, &api.admission),
+        };
         let processes = endpoints
             .iter()
             .map(|name| (name, None))
-            .chain(named.iter().map(|name| (name, Some(workers.concurrency))));
+            .chain(named.iter().map(|name| (name, Some(concurrency))));
         let started = processes
             .map(|(name, slots)| {
                 let builtin = handlers::builtin(&config.endpoint);
@@ -128,8 +143,15 @@ impl Embedded {
             .collect();
         let died = any_of(&tokens);
         let data_dir = data_dir.display().to_string();
+        let connect = broker.clone();
+        let simulated = (!simulated.is_empty()).then(|| {
+            let connect: Connect = Arc::new(move || connect.connect());
+            Fleet::of(connect, &simulated_types, simulated, config.endpoint.presence_interval)
+        });
         Ok(Self {
             api,
+            simulated,
+            simulated_names,
             broker,
             endpoints: started,
             died,
@@ -143,6 +165,13 @@ impl Embedded {
             guarded,
             trial,
         })
+    }
+
+    /// Completes when every simulated endpoint has been welcomed.
+    pub async fn simulated_are_there(&mut self) {
+        if let Some(fleet) = &mut self.simulated {
+            fleet.welcomed().await;
+        }
     }
 
     /// Where the API listens.
@@ -168,6 +197,7 @@ impl Embedded {
             types: &self.types,
             endpoints: &self.names,
             workers: &self.workers,
+            simulated: &self.simulated_names,
             data_dir: &self.data_dir,
             new: self.new,
             guarded: self.guarded,
@@ -179,6 +209,9 @@ impl Embedded {
     /// Stops endpoints first; then what they have said last - what they finished, and that they are gone - is
     /// put into the ledger, so that the next start does not wait for endpoints that it does not have.
     pub async fn stop(self) {
+        if let Some(fleet) = self.simulated {
+            fleet.stop().await;
+        }
         futures::future::join_all(self.endpoints.into_iter().map(EndpointProcess::stop)).await;
         if tokio::time::timeout(TAKEN_IN, self.broker.until_taken_in()).await.is_err() {
             tracing::warn!(

@@ -22,6 +22,11 @@ pub(super) struct Trial {
 }
 
 impl Trial {
+    /// One of a type that simulated endpoints perform: they take anything.
+    pub(super) fn simulated(task_type: TaskType) -> Self {
+        Self { task_type, payload: Some("{}".to_owned()), body: Body::Envelope }
+    }
+
     /// One of the type that is most likely to show something: one with an executable rather than a sample,
     /// and a sample that works rather than one that fails.
     pub(super) fn of(config: &Config, admission: &Admission) -> Option<Self> {
@@ -77,6 +82,7 @@ pub(super) struct Greeting<'a> {
     pub(super) types: &'a [TaskType],
     pub(super) endpoints: &'a [EndpointName],
     pub(super) workers: &'a [EndpointName],
+    pub(super) simulated: &'a [EndpointName],
     pub(super) data_dir: &'a str,
     /// Whether the directory had no ledger before.
     pub(super) new: bool,
@@ -103,6 +109,9 @@ impl Greeting<'_> {
         );
         if !self.workers.is_empty() {
             _ = writeln!(text, "  workers     {}", list(&mut self.workers.iter().map(EndpointName::as_str)));
+        }
+        if let (Some(first), Some(last)) = (self.simulated.first(), self.simulated.last()) {
+            _ = writeln!(text, "  simulated   {} endpoints, {first} to {last}", self.simulated.len());
         }
         _ = writeln!(text, "  data        {}{}\n", self.data_dir, if self.new { " (new)" } else { "" });
         if let Some(trial) = self.trial {
@@ -214,6 +223,7 @@ mod tests {
                 types: &types,
                 endpoints: &[],
                 workers: &[],
+                simulated: &[],
                 data_dir: "/d",
                 new: false,
                 guarded,

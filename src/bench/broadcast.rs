@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::figures::Spans;
-use super::fleet::{Fleet, SELECTOR, names};
 use super::load::is_done_by;
 use super::stack::Stack;
+use crate::broker::SharedBroker;
 use crate::domain::EndpointName;
+use crate::simulated::{Fleet, HeardTask, SELECTOR, names};
 
 /// Endpoints on one link to the broker: each of its queues has a consumer, and a connection has at most 2,047
 /// channels.
@@ -33,23 +34,10 @@ pub async fn run(
 
 async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow::Result<String> {
     let endpoints = names.len();
-    let links: Vec<_> = (0..endpoints.div_ceil(NAMES_A_LINK)).map(|_| stack.link()).collect();
-    let started = Instant::now();
-    let mut fleet = Fleet::join(&links, &stack.task_type, names).await?;
-    tokio::time::timeout(PATIENCE, fleet.welcomed()).await.context("the fleet was not welcomed in time")?;
-    let joined = started.elapsed();
-
+    let (fleet, links, joined) = join(stack, names).await?;
     let task_type = stack.task_type.as_str();
-    let (mut spans, started) = (Spans::default(), Instant::now());
-    for number in 0..tasks {
-        let identifier = format!("fleet-{number}");
-        stack.customer.post(task_type, &identifier, "").await?;
-        let task = stack.customer.wait(task_type, &identifier, PATIENCE).await?;
-        if !is_done_by(&task, endpoints) {
-            bail!("not every endpoint answered: {task:?}");
-        }
-        spans.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
-    }
+    let started = Instant::now();
+    let spans = broadcast(stack, endpoints, tasks).await?;
     let elapsed = started.elapsed();
     let resident = stack.resident();
     let (mut chosen, mut looks) = (0, Spans::default());
@@ -59,11 +47,7 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
         looks.push(span);
     }
 
-    let copies = fleet.copies();
-    let (answers, repeats) = copies
-        .values()
-        .flat_map(|by| by.values())
-        .fold((0usize, 0usize), |(answers, repeats), copies| (answers + 1, repeats + (*copies as usize - 1)));
+    let (answers, repeats) = answered(fleet.heard().values());
     fleet.stop().await;
     for link in links {
         link.close().await;
@@ -91,4 +75,38 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
         writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
     }
     Ok(report)
+}
+
+/// Has a fleet join; answers how long that took, with its links.
+pub(super) async fn join(
+    stack: &Stack,
+    names: &[EndpointName],
+) -> anyhow::Result<(Fleet, Vec<SharedBroker>, Duration)> {
+    let links: Vec<_> = (0..names.len().div_ceil(NAMES_A_LINK)).map(|_| stack.link()).collect();
+    let started = Instant::now();
+    let mut fleet = Fleet::join(&links, &stack.task_type, names).await?;
+    tokio::time::timeout(PATIENCE, fleet.welcomed()).await.context("the fleet was not welcomed in time")?;
+    Ok((fleet, links, started.elapsed()))
+}
+
+/// So many tasks for a whole fleet, one after the other.
+pub(super) async fn broadcast(stack: &Stack, endpoints: usize, tasks: usize) -> anyhow::Result<Spans> {
+    let task_type = stack.task_type.as_str();
+    let mut spans = Spans::default();
+    for number in 0..tasks {
+        let identifier = format!("fleet-{number}");
+        stack.customer.post(task_type, &identifier, "").await?;
+        let task = stack.customer.wait(task_type, &identifier, PATIENCE).await?;
+        if !is_done_by(&task, endpoints) {
+            bail!("not every endpoint answered: {task:?}");
+        }
+        spans.push(task.finished_at.map(|end| end.since(task.start_time)).unwrap_or_default());
+    }
+    Ok(spans)
+}
+
+/// How many answers a fleet gave to these tasks, and how many copies it got that it had answered before.
+pub(super) fn answered<'a>(tasks: impl Iterator<Item = &'a HeardTask>) -> (usize, usize) {
+    let copies = tasks.flat_map(|task| task.copies.values());
+    copies.fold((0, 0), |(answers, repeats), copies| (answers + 1, repeats + (*copies as usize - 1)))
 }

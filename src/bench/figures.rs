@@ -1,6 +1,7 @@
 //! Measured spans and what to say about them.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Spans of one kind, in the order they were measured.
@@ -44,14 +45,20 @@ impl Metrics {
         self.value(name).unwrap_or(0)
     }
 
-    fn value(&self, name: &str) -> Option<u64> {
+    /// The sum of a histogram's values, and how many there are.
+    pub fn sum(&self, name: &str) -> (Duration, u64) {
+        let sum = self.value(&format!("{name}_sum")).and_then(|sum| Duration::try_from_secs_f64(sum).ok());
+        (sum.unwrap_or_default(), self.count(&format!("{name}_count")))
+    }
+
+    fn value<T: FromStr>(&self, name: &str) -> Option<T> {
         self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// The least bound of a histogram's buckets that at least `percent` of its values do not exceed; none
     /// without values, or above all bounds.
     pub fn bound(&self, name: &str, percent: f64) -> Option<Duration> {
-        let count = self.value(&format!("{name}_count")).filter(|count| *count > 0)?;
+        let count: u64 = self.value(&format!("{name}_count")).filter(|count| *count > 0)?;
         let bucket = format!("{name}_bucket{{le=\"");
         let buckets = self.0.lines().filter_map(|line| line.strip_prefix(&bucket)?.split_once("\"} "));
         let mut bounds = buckets
@@ -107,11 +114,12 @@ mod tests {
 
     #[test]
     fn metrics_are_read() {
-        let text = "# HELP a A\na{b=\"c\"} 7\nh_bucket{le=\"0.5\"} 98\nh_bucket{le=\"1\"} 99\nh_bucket{le=\"+Inf\"} 100\nh_count 100\n";
+        let text = "# HELP a A\na{b=\"c\"} 7\nh_bucket{le=\"0.5\"} 98\nh_bucket{le=\"1\"} 99\nh_bucket{le=\"+Inf\"} 100\nh_sum 2.5\nh_count 100\n";
         let metrics = Metrics(text.to_owned());
         assert_eq!((metrics.count("a{b=\"c\"}"), metrics.count("a")), (7, 0));
         assert_eq!(metrics.bound("h", 50.0), Some(Duration::from_millis(500)));
         assert_eq!(metrics.bound("h", 99.0), Some(Duration::from_secs(1)));
+        assert_eq!(metrics.sum("h"), (Duration::from_millis(2_500), 100));
         assert_eq!((metrics.bound("h", 99.5), metrics.bound("i", 50.0)), (None, None));
     }
 

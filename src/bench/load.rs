@@ -34,6 +34,11 @@ impl Customer {
         Ok(Self { client: Client::new(url)? })
     }
 
+    /// What it asks the API with.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Posts one task; answers how long that took.
     ///
     /// # Errors

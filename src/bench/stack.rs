@@ -21,12 +21,14 @@ use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::memory::MemoryBroker;
 use crate::config::{Config, Database, Delivery, JobPolicy, MessageQueue, Secret, TypePolicy};
 use crate::domain::{EndpointName, TaskType};
-use crate::store;
+use crate::store::{self, SharedStore};
 
 /// Jobs of requests, by their steps. All are tasks of the only type.
 pub(super) const STEPS: [&[&str]; 3] = [&["look"], &["left", "middle", "right"], &["tell"]];
 /// The endpoint that has nothing to do.
 pub(super) const IDLE: &str = "idle";
+/// What is told of beside the figures: rollouts are stopped on purpose.
+pub const LOG_FILTER: &str = "warn,tasker::rollouts=error";
 /// How long the API may take to be ready.
 const START: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
@@ -167,6 +169,14 @@ impl Stack {
             Backend::Embedded { broker, .. } => broker.connect(),
             Backend::Real(real) => AmqpBroker::start(AmqpOptions::new(real.queue.clone(), Role::Endpoint)),
         }
+    }
+
+    /// The ledger of the platform, to fill it with what has come about long ago.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn ledger(&self) -> anyhow::Result<SharedStore> {
+        Ok(store::open(self.config.database()?)?)
     }
 
     /// A directory that goes with the bench.
@@ -312,7 +322,7 @@ fn file_of(
             "db": {"uri": db.uri.reveal(), "max_connections": db.max_connections},
             "message_queue": broker_of(queue),
         },
-        "log": {"filter": "warn"},
+        "log": {"filter": LOG_FILTER},
     })
     .to_string()
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
+use clap::builder::{ArgPredicate, PossibleValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Delivery, span};
@@ -333,9 +333,17 @@ pub struct Up {
     /// time
     #[arg(long)]
     pub use_database: bool,
-    /// Names of the endpoints to start, separated by commas; '' for none
+    /// Names of the endpoints to start, separated by commas; '' for none, as with --simulate
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = name_or_none, default_value = "console1,console2")]
+    #[arg(default_value_if("simulate", ArgPredicate::IsPresent, ""))]
     pub endpoints: Vec<Option<EndpointName>>,
+    /// Start so many simulated endpoints, sim-00000 and on: they take tasks and answer as real ones do, and
+    /// run nothing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub simulate: Option<u32>,
+    /// How the simulated endpoints behave, in YAML: labels, times, failures, reboots; see docs/rollouts.md
+    #[arg(long, value_name = "FILE", requires = "simulate")]
+    pub faults: Option<PathBuf>,
     /// Make each executable in this directory a task type of its name, beside the configured types; instead
     /// of endpoint.handlers_dir
     ///
@@ -584,6 +592,13 @@ pub enum Bench {
     /// Without -m or --config it measures the embedded platform.
     #[command(after_help = "Example:\n  tasker bench fleet --endpoints 1000 --tasks 10 -m development")]
     Fleet(BenchFleet),
+    /// Rollouts in waves over simulated endpoints
+    ///
+    /// Without -m or --config it measures the embedded platform. It runs a rollout beside a task for the
+    /// whole fleet, stops some by a failure, creates large ones, and runs the first again beside many old
+    /// endpoints.
+    #[command(after_help = "Example:\n  tasker bench rollout --endpoints 10000 --waves 20 -m development")]
+    Rollout(BenchRollout),
     /// Many small tasks through a work queue, each performed by one worker
     ///
     /// Without -m or --config it measures the embedded platform.
@@ -719,6 +734,23 @@ pub struct BenchFleet {
     /// Tasks to submit, one after the other
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub tasks: u64,
+}
+
+/// `tasker bench rollout`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchRollout {
+    /// Endpoints to simulate, many on each connection
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    pub endpoints: u32,
+    /// Waves of the rollout, all of the same size
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub waves: u32,
+    /// Endpoints of the largest rollout to create; they are away
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(10..=50_000))]
+    pub create: u32,
+    /// Endpoints of ended rollouts to run the rollout beside
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub old: u32,
 }
 
 /// `tasker bench flamenco`.

@@ -7,7 +7,8 @@
 //! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
 //! `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`.
 //! `flamenco` starts a manager of render farms and looks at one. `servers` starts what `app` puts together,
-//! and the bench; `stopping` says what a stop waits for.
+//! and the bench; `simulation` says how simulated endpoints behave, `rehearsal` tries rollouts on them;
+//! `stopping` says what a stop waits for.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and
 //! exit code 1.
@@ -39,15 +40,18 @@ mod picture;
 mod preview;
 mod queues;
 mod refusal;
+mod rehearsal;
 mod render;
 mod request_args;
 mod requests;
 mod rollout_args;
+mod rollout_look;
 mod rollout_view;
 mod rollouts;
 mod schedules;
 mod servers;
 mod signals;
+mod simulation;
 mod stats;
 mod stopping;
 mod table;

@@ -16,6 +16,20 @@ pub enum RolloutCommand {
     /// Show what a document would do to the fleet: its waves with all numbers resolved
     #[command(after_help = "Example:\n  tasker rollout plan kernel.yaml")]
     Plan(PlanRollout),
+    /// Try a document on simulated endpoints: print what would have happened
+    ///
+    /// The controller, the ledger and the messages are real, on a platform of its own that goes with the
+    /// command. Nothing is submitted to yours: it is asked for the names and labels of its endpoints and for
+    /// its groups, unless --simulate makes others.
+    #[command(after_help = "\
+Examples:
+  tasker rollout rehearse kernel.yaml --faults faults.yaml
+  tasker rollout rehearse kernel.yaml --simulate 1000 --faults faults.yaml --faster 60
+
+Approvals, maintenance windows and `start_at` are left out: nobody is asked and no night is waited for.
+It ends when the rollout does, or halts. Endpoints that are away on your platform stay away.
+The exit codes are those of a run that is waited for.")]
+    Rehearse(RehearseRollout),
     /// Submit a document and start its rollout
     #[command(after_help = "\
 Examples:
@@ -109,6 +123,28 @@ pub struct PlanRollout {
     /// Show the endpoints of each wave, in the order of their turns
     #[arg(long)]
     pub endpoints: bool,
+}
+
+/// `tasker rollout rehearse`.
+#[derive(Debug, Clone, Args)]
+pub struct RehearseRollout {
+    /// File with the document, YAML or JSON; - reads standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Simulate so many endpoints, sim-00000 and on [default: those that the platform knows for the type, by
+    /// name and labels]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub simulate: Option<u32>,
+    /// How the simulated endpoints behave, in YAML: times, failures, reboots; see docs/rollouts.md
+    #[arg(long, value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+    /// Make all times of the document, of the type and of --faults so many times shorter; those that are
+    /// printed are multiplied again
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub faster: u32,
+    /// Stop after this time if the rollout has not ended
+    #[arg(long, value_name = "DURATION", value_parser = span::parse, default_value = "10m")]
+    pub limit: Duration,
 }
 
 /// `tasker rollout run`.

@@ -137,8 +137,8 @@ pub(super) fn summary(rollout: &Rollout) -> String {
     parts.join(", ")
 }
 
-/// A rollout with its waves, those of its endpoints that failed, and what can be done next.
-pub(super) fn rollout(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) -> String {
+/// A rollout with its waves and those of its endpoints that failed.
+pub(super) fn outcome(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) -> String {
     let mut text = heading(rollout, screen) + "\n" + &summary(rollout) + "\n";
     text.push_str(&waves(&rollout.waves, rollout.wave, screen));
     for target in bad {
@@ -147,6 +147,12 @@ pub(super) fn rollout(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) 
         let state = screen.paint(&target.state.as_str().to_lowercase(), colour_of_state(target.state));
         let _ = writeln!(text, "{}  {state}{errnr}{note}", target.endpoint);
     }
+    text
+}
+
+/// The same, and what can be done next.
+pub(super) fn rollout(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) -> String {
+    let mut text = outcome(rollout, bad, screen);
     let more = (rollout.counts.failed + rollout.counts.unreachable)
         .saturating_sub(u32::try_from(bad.len()).unwrap_or(u32::MAX));
     if more > 0 {
@@ -289,15 +295,19 @@ pub(super) fn targets(targets: &[RolloutTarget], screen: Screen) -> String {
 /// Events of a rollout, one a line.
 pub(super) fn events(events: &[RolloutEvent]) -> String {
     let mut text = String::new();
-    for event in events {
-        let wave = event.wave.map_or_else(String::new, |wave| format!(" wave {wave}"));
-        let endpoint = event.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" {endpoint}"));
-        let told = event.text.as_deref().map_or_else(String::new, |text| format!(": {}", visible(text)));
-        let actor =
-            event.actor.as_deref().map_or_else(String::new, |actor| format!(" (by {})", visible(actor)));
-        let _ = writeln!(text, "{}  {}{wave}{endpoint}{told}{actor}", clock(event.time), event.kind.as_str());
+    for told in events {
+        let _ = writeln!(text, "{}  {}", clock(told.time), event(told));
     }
     text
+}
+
+/// What happened to a rollout, without the time.
+pub(super) fn event(event: &RolloutEvent) -> String {
+    let wave = event.wave.map_or_else(String::new, |wave| format!(" wave {wave}"));
+    let endpoint = event.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" {endpoint}"));
+    let told = event.text.as_deref().map_or_else(String::new, |text| format!(": {}", visible(text)));
+    let actor = event.actor.as_deref().map_or_else(String::new, |actor| format!(" (by {})", visible(actor)));
+    format!("{}{wave}{endpoint}{told}{actor}", event.kind.as_str())
 }
 
 /// Endpoints in flight, one a line.

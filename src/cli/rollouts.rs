@@ -1,6 +1,5 @@
 //! `tasker rollout`: changing a fleet in waves.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,19 +11,16 @@ use super::rollout_args::{
     ListRollouts, Picked, PlanRollout, RerunRollout, RolloutCommand, RolloutEvents, RolloutHolds,
     RolloutTargets, RunRollout,
 };
+use super::rollout_look::{bad, document};
 use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
-use super::{access, input, rollout_view};
+use super::{access, rehearsal, rollout_view};
 use crate::client::{self, Client, RolloutAction};
-use crate::contract::{self, AbortRollout, PickTargets, ResumeRollout, Rollout, RolloutAllow, RolloutTarget};
+use crate::contract::{self, AbortRollout, PickTargets, ResumeRollout, RolloutAllow};
+use crate::domain::RolloutName;
 use crate::domain::rollout::TargetState;
-use crate::domain::{Json, RolloutName, json};
 use crate::shell;
 
-/// Bytes of a document that are read from standard input.
-const LONGEST: u64 = 8 << 20;
-/// Endpoints that failed or are unreachable that are shown with a rollout.
-const BAD: u32 = 10;
 /// How long a question for events lies at the API.
 const FOLLOW: Duration = Duration::from_secs(20);
 
@@ -32,6 +28,7 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
     let plain = contract::RolloutCommand::default;
     match command {
         RolloutCommand::Plan(args) => plan(global, args).await,
+        RolloutCommand::Rehearse(args) => rehearsal::run(global, args).await,
         RolloutCommand::Run(args) => submit(global, args).await,
         RolloutCommand::List(args) => list(global, args).await,
         RolloutCommand::Show(args) => match args.wait {
@@ -84,27 +81,6 @@ fn picked(picked: Picked, usual: &[TargetState]) -> PickTargets {
     let none = picked.endpoints.is_empty() && picked.state.is_empty() && picked.wave.is_none();
     let states = if none { usual.to_vec() } else { picked.state };
     PickTargets { endpoints: picked.endpoints, states, wave: picked.wave, gate: false, revision: None }
-}
-
-/// The document in a file, as JSON.
-fn document(file: &Path) -> Result<Json, Failure> {
-    let name = input::name(file);
-    let text =
-        input::read(file, LONGEST).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
-    // JSON goes as it is: YAML has other numbers.
-    if let Ok(document) = serde_json::from_str(&text) {
-        return Ok(document);
-    }
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        strict_booleans: true,
-        budget: serde_saphyr::budget! { max_depth: 32, max_nodes: 200_000, max_aliases: 100 },
-    };
-    let value: serde_json::Value = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
-        let line = error.location().map_or_else(String::new, |at| format!(":{}", at.line()));
-        Failure::Usage(format!("{name}{line}: not a document in YAML or JSON: {}", error.without_snippet()))
-    })?;
-    Ok(json(&value))
 }
 
 async fn plan(global: &Global, args: PlanRollout) -> Result<Code, Failure> {
@@ -166,16 +142,6 @@ async fn settle(
     let commands = [format!("tasker rollout watch {name}{api}"), format!("tasker rollout abort {name}{api}")];
     wait::say_it_goes_on(global.json, "rollout", code, &commands);
     Ok(code)
-}
-
-/// Those that failed or are unreachable, some of them.
-async fn bad(client: &Client, rollout: &Rollout) -> Result<Vec<RolloutTarget>, Failure> {
-    if rollout.counts.failed + rollout.counts.unreachable == 0 {
-        return Ok(Vec::new());
-    }
-    let states = vec![TargetState::Failed, TargetState::Unreachable];
-    let query = client::RolloutTargets { states, limit: Some(BAD), ..client::RolloutTargets::default() };
-    Ok(client.rollout_targets(&rollout.identifier, &query).await?.targets)
 }
 
 async fn draw(global: &Global, client: &Client, name: &RolloutName) -> Result<Code, Failure> {

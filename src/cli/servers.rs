@@ -13,11 +13,12 @@ use super::exit::Code;
 use super::listen::Listen;
 use super::output::{Failure, print};
 use super::signals::Signals;
+use super::simulation;
 use super::stopping::Stopping;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
-use crate::app::{self, ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Workers};
-use crate::bench::{self, By, Calls, Farming, Load, Queueing, Requesting, Stack};
+use crate::app::{self, ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Staff};
+use crate::bench::{self, By, Calls, Farming, Load, Queueing, Requesting, Rolling, Stack};
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::fetch::ApiBroker;
@@ -25,6 +26,7 @@ use crate::config::{self, Config, ConfigFile, Delivery, Environment, Flag, Sourc
 use crate::domain::EndpointName;
 use crate::endpoint::HandlersDir;
 use crate::handlers;
+use crate::simulated::names;
 use crate::store;
 use crate::telemetry::{Quieter, start_logging};
 
@@ -45,6 +47,11 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     if let Some(dir) = &args.handlers_dir {
         add_handlers(&mut config, dir, args.delivery)?;
     }
+    let faults = simulation::faults(args.faults.as_deref())?;
+    let number = args.simulate.unwrap_or_default();
+    if number > 0 {
+        simulation::add_types(&mut config, &faults)?;
+    }
     let database = args.use_database.then(|| config.database().cloned()).transpose()?;
     // First what fails most often, before any file is made.
     let listener = listen(SocketAddr::new(config.api.host, config.api.port))?;
@@ -58,10 +65,12 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
             "--endpoints names `{twice}` twice: each endpoint needs a name of its own"
         )));
     }
-    let workers = Workers { number: args.workers, concurrency: args.concurrency };
+    let simulated = faults.natures(faults.labelled(names(number as usize)));
+    let simulated_types = faults.task_types;
+    let staff =
+        Staff { endpoints, workers: args.workers, concurrency: args.concurrency, simulated, simulated_types };
     let stop_timeout = config.endpoint.stop_timeout;
-    let start =
-        Embedded::start(config, database, &args.data_dir, listener, &endpoints, workers, &token_command);
+    let start = Embedded::start(config, database, &args.data_dir, listener, staff, &token_command);
     let Some(embedded) = signals.unless_told(start).await else { return Ok(Code::Ok) };
     let embedded = embedded?;
     // It serves as well when nobody reads this.
@@ -230,6 +239,12 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
             })
             .await
         }
+        Bench::Rollout(args) => {
+            let [endpoints, waves, create, old] =
+                [args.endpoints, args.waves, args.create, args.old].map(|number| number as usize);
+            let rolling = Rolling { endpoints, waves, create, old };
+            on_a_stack(global, Delivery::Fanout, async |stack| bench::run_rollout(stack, rolling).await).await
+        }
         Bench::Queue(args) => {
             let load = bench_load(args.count, args.concurrency, None, args.payload_bytes);
             let queueing = Queueing { load, workers: args.workers, slots: args.slots, kills: args.kills };
@@ -302,7 +317,7 @@ const GREETED: Quieter = ("tasker", "tasker::endpoint::intake=warn");
 
 /// The figures are what is to be read.
 fn quiet() -> Vec<Flag> {
-    vec![Flag { key: "log.filter", value: "warn".to_owned(), name: "bench" }]
+    vec![Flag { key: "log.filter", value: bench::LOG_FILTER.to_owned(), name: "bench" }]
 }
 
 /// What every server does before anything else.
@@ -317,7 +332,7 @@ fn flag(key: &'static str, name: &'static str, value: Option<String>) -> Option<
 }
 
 /// Reads the configuration and starts logging as it says.
-fn load(file: ConfigFile, flags: Vec<Flag>) -> Result<Config, Failure> {
+pub(super) fn load(file: ConfigFile, flags: Vec<Flag>) -> Result<Config, Failure> {
     load_with(file, flags, &[])
 }
 

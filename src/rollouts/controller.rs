@@ -153,11 +153,12 @@ impl Controller {
             task_type,
             moved,
             reason,
-            breached,
+            breach,
             targets,
             tasks,
             withdrawn,
             stopped,
+            next_wave_after,
             due_at,
         } = advanced;
         if !tasks.is_empty() {
@@ -171,6 +172,9 @@ impl Controller {
                 tracing::warn!(rollout = %identifier, tasks = outgoing.len(), %error, "could not publish a batch; the reconciler takes over");
             }
             crate::failpoint::ROLLOUT_PUBLISHED.reach();
+            if let Some(answered) = next_wave_after {
+                self.metrics.rollout_advance_seconds.observe(self.clock.now().since(answered).as_secs_f64());
+            }
         }
         let stop = |(task_id, endpoints)| Stop { task_type: task_type.clone(), task_id, endpoints };
         if !withdrawn.is_empty() {
@@ -190,8 +194,8 @@ impl Controller {
                 .inc_by(*count);
         }
         if let Some(status) = moved {
-            if breached {
-                self.metrics.rollout_breaches.with_label_values(&[task_type.as_str()]).inc();
+            if let Some(breach) = breach {
+                self.metrics.rollout_breaches.with_label_values(&[task_type.as_str(), breach.as_str()]).inc();
                 tracing::warn!(rollout = %identifier, status = status.as_str(), reason, "a budget or a gate stopped a rollout");
             } else {
                 tracing::info!(rollout = %identifier, status = status.as_str(), "a rollout has moved");

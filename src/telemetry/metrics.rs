@@ -95,6 +95,8 @@ pub struct Metrics {
     pub rollout_holds: IntGauge,
     /// How long rollouts have waited, the longest, by `for`: approval, soak, halted.
     pub rollout_waiting_seconds: IntGaugeVec,
+    /// From the last answer of a wave until the next wave is published.
+    pub rollout_advance_seconds: Histogram,
     /// Time to move a rollout on.
     pub rollout_pass_seconds: Histogram,
     /// Messages that could not be decoded, by `source`: responses, presence.
@@ -271,7 +273,7 @@ impl Metrics {
             rollout_breaches: counter(
                 "tasker_rollout_breaches_total",
                 "Rollouts that a budget or a gate stopped",
-                &["task_type"],
+                &["task_type", "reason"],
             )?,
             rollout_admitted: counter(
                 "tasker_rollout_admitted_total",
@@ -283,6 +285,11 @@ impl Metrics {
                 "tasker_rollout_waiting_seconds",
                 "How long rollouts have waited, the longest",
                 &["for"],
+            )?,
+            rollout_advance_seconds: histogram(
+                "tasker_rollout_advance_seconds",
+                "Time from the last answer of a wave until the next wave is published",
+                SECONDS,
             )?,
             rollout_pass_seconds: histogram(
                 "tasker_rollout_pass_seconds",

@@ -123,6 +123,33 @@ fn a_queue_on_real_servers_with_workers_killed() -> anyhow::Result<()> {
 }
 
 #[test]
+fn rollouts_embedded() -> anyhow::Result<()> {
+    let report =
+        bench(&["rollout", "--endpoints", "100", "--waves", "5", "--create", "500", "--old", "1000"])?;
+    shows(
+        &report,
+        &[
+            "5 waves, DONE in",
+            "each endpoint started exactly once, in its wave",
+            "to its publish: p50 within",
+            "HALTED",
+            "create       50 endpoints",
+            "beside       1250 endpoints",
+        ],
+    )
+}
+
+#[test]
+fn rollouts_on_real_servers() -> anyhow::Result<()> {
+    let home = Home::new("bench")?;
+    let config = configuration(&home)?;
+    let report = bench(&[
+        "rollout", "--endpoints", "30", "--waves", "3", "--create", "100", "--old", "0", "--config", &config,
+    ])?;
+    shows(&report, &["3 waves, DONE in", "each endpoint started exactly once, in its wave", "HALTED"])
+}
+
+#[test]
 fn requests_embedded() -> anyhow::Result<()> {
     let report = bench(&["requests", "--count", "60", "--concurrency", "8", "--slots", "16"])?;
     shows(

@@ -249,3 +249,47 @@ fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
     ensure!(site.typed("rollout holds")?.out.is_empty(), "nothing is held at the end");
     Ok(())
 }
+
+/// On endpoints of its own, and on those of a platform, to which it submits nothing.
+#[test]
+fn a_rollout_is_rehearsed() -> anyhow::Result<()> {
+    let site = Site::new(4)?;
+    site.place.write(
+        "faults.yaml",
+        "takes: 1s\nsets: {release: /version}\nfaults:\n- {endpoints: [web3, sim-00003], when: {/version: '6.9'}, fails: {errnr: 32, errmsg: disk full}}\n",
+    )?;
+    let document = json!({
+        "identifier": "kernel", "type": "update", "payload": {"version": "6.9"}, "targets": {"order": "name"}, "waves": [1, "rest"], "soak": "10m",
+        "approval": {"before": "all"}, "windows": [{"cron": "0 3 29 2 *", "for": "1h"}], "on_breach": "rollback",
+        "healthy": {"stays": "1s", "within": "1m", "match": ["release=6.9"]}, "rollback": {"payload": {"version": "6.8"}},
+    });
+    site.place.write("kernel.yaml", &document.to_string())?;
+    for (line, endpoints, failed) in [
+        ("rollout rehearse kernel.yaml --faults faults.yaml --faster 100", 4, "web3"),
+        ("rollout rehearse kernel.yaml --faults faults.yaml --faster 100 --simulate 8", 8, "sim-00003"),
+    ] {
+        let said = site.typed(line)?;
+        ensure!(said.code == Some(6), "{said:?}");
+        for told in [
+            format!(
+                "rehearsal on {endpoints} simulated endpoints; maintenance windows are left out; approvals are left out"
+            ),
+            "all times are 100 times shorter".to_owned(),
+        ] {
+            ensure!(said.err.contains(&told), "no `{told}` in {said:?}");
+        }
+        for told in [
+            format!("target_failed wave 2 {failed}: disk full"),
+            "breached wave 2: wave 2 of 2: 1 failed, allowed 0".to_owned(),
+            "rolling_back".to_owned(),
+            "ROLLED_BACK kernel (update)".to_owned(),
+        ] {
+            ensure!(said.out.contains(&told), "no `{told}` in {said:?}");
+        }
+    }
+    let said = site.typed("rollout list")?;
+    ensure!(said.out.contains("no rollouts") || said.err.contains("no rollouts"), "{said:?}");
+    let refused = site.typed("rollout rehearse kernel.yaml --simulate 2 --faults kernel.yaml")?;
+    ensure!(refused.code == Some(1) && refused.err.contains("unknown field `approval`"), "{refused:?}");
+    Ok(())
+}

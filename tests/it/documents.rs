@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use tasker::simulated::Faults;
 use tasker_services::{Home, Port, Process, find, until};
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
@@ -135,6 +136,11 @@ fn every_configuration_can_be_read() -> anyhow::Result<()> {
     let mut found = 0;
     for example in examples()?.iter().filter(|example| example.language == "yaml") {
         let of_tasker = ["task_types:", "api:", "manager:", "endpoint:", "http_worker:", "schedules:"];
+        // Files of faults have task types, too.
+        if example.text.lines().any(|line| line.starts_with("faults:")) {
+            Faults::parse(&example.text).with_context(|| example.place.clone())?;
+            continue;
+        }
         if !example.text.lines().any(|line| of_tasker.iter().any(|key| line.starts_with(key))) {
             continue;
         }

@@ -91,6 +91,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // What runs on the servers: never the store.
     ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),
     ("handlers", &["domain", "endpoint", "config", "http_tasks"]),
+    // What the bench and trials have in the place of real endpoints.
+    ("simulated", &["domain", "broker", "clock", "config"]),
     // HTTP.
     (
         "api",
@@ -109,7 +111,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "domain", "flamenco", "shell", "client", "clock", "config", "service", "telemetry", "watch",
             "admission", "store", "broker", "http_remote", "throughput", "ledger", "publisher", "queue",
             "collector", "acceptor", "scheduler", "presence", "reconciler", "requests", "rollouts",
-            "observer", "endpoint", "handlers", "api",
+            "observer", "endpoint", "handlers", "simulated", "api",
         ],
     ),
     // Starts a platform and drives it through what customers and endpoints really see.
@@ -117,14 +119,15 @@ const LAYERS: &[(&str, &[&str])] = &[
         "bench",
         &[
             "domain", "farm", "flamenco", "clock", "https", "contract", "client", "http_tasks", "config",
-            "store", "broker", "http_remote", "endpoint", "handlers", "app",
+            "store", "broker", "http_remote", "endpoint", "handlers", "simulated", "app",
         ],
     ),
     (
         "cli",
         &[
             "domain", "shell", "contract", "client", "backoff", "clock", "config", "telemetry", "admission",
-            "store", "broker", "endpoint", "handlers", "farm", "flamenco", "api", "app", "bench",
+            "store", "broker", "endpoint", "handlers", "simulated", "farm", "flamenco", "api", "app",
+            "bench",
         ],
     ),
 ];

@@ -381,3 +381,56 @@ fn a_task_finds_the_endpoint_by_its_labels() -> anyhow::Result<()> {
     up.stop(PATIENCE)?;
     Ok(())
 }
+
+/// Endpoints that fail once, reboot and come late; the file that says so is also the beginning of
+/// `docs/rollouts.md`.
+#[test]
+fn a_rollout_is_tried_on_simulated_endpoints() -> anyhow::Result<()> {
+    let site = Site::new("up-simulate")?;
+    site.home.write("wrong.yaml", "takes: 1s\nfaults:\n- {count: 1, fail: {errnr: 1}}\n")?;
+    let refused = site.tasker(&["up", "--simulate", "3", "--faults", "wrong.yaml"]).output()?;
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(
+        refused.status.code() == Some(1) && told.contains("wrong.yaml: line 3: unknown field `fail`"),
+        "{told}"
+    );
+
+    site.home.write(
+        "faults.yaml",
+        "takes: 10ms\nlabels: {site: [berlin, paris], release: '6.8'}\nsets: {release: /version}\nfaults:\n\
+         - {endpoints: [sim-00003], times: 1, fails: {errnr: 32, errmsg: disk full}}\n\
+         - {endpoints: [sim-00004, sim-00005], reboots: 100ms..300ms}\n- {endpoints: [sim-00006], away: 1s}\n",
+    )?;
+    let document = serde_json::json!({
+        "identifier": "first", "type": "update", "payload": {"version": "6.9"}, "waves": [1, "20%", "rest"], "targets": {"order": "name"},
+        "healthy": {"stays": "100ms", "within": "1m", "match": ["release=6.9"]},
+    });
+    site.home.write("first.yaml", &document.to_string())?;
+    let mut up = site.up(&["--simulate", "20", "--faults", "faults.yaml"])?;
+    ensure!(
+        said(&site.home).contains("simulated   20 endpoints, sim-00000 to sim-00019"),
+        "{}",
+        said(&site.home)
+    );
+    site.subscribed(19)?;
+
+    let (code, text) = site.says(&["rollout", "run", "first.yaml", "--wait", "1m"])?;
+    ensure!(
+        code == Some(6) && text.contains("1 failed, allowed 0") && text.contains("disk full"),
+        "{code:?}: {text}"
+    );
+    for command in ["retry", "resume"] {
+        let (code, text) = site.says(&["rollout", command, "first"])?;
+        ensure!(code == Some(0), "{command}: {text}");
+    }
+    until("all have the release", PATIENCE, || {
+        let (code, text) = site.says(&["rollout", "show", "first"])?;
+        ensure!(code == Some(0) && text.starts_with("DONE first"), "{text}");
+        Ok(())
+    })?;
+    let fitting = site.json(&["endpoints", "--match", "release=6.9"])?;
+    ensure!(fitting["endpoints"].as_array().map(Vec::len) == Some(20), "{fitting}");
+    let (_, text) = site.says(&["verify"])?;
+    ensure!(text.contains("rollouts"), "{text}");
+    up.stop(PATIENCE)
+}

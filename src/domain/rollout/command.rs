@@ -216,7 +216,7 @@ fn resume(view: &View, change: &mut Change, allow: Allow, now: Timestamp) -> Res
         raised(view.allowed_unreachable, total(TargetState::Unreachable), allow.unreachable);
     let failed = change.allowed_failed.or(view.allowed_failed);
     let unreachable = change.allowed_unreachable.or(view.allowed_unreachable);
-    if let Some((_, text)) = over_budget(&waves, failed, unreachable) {
+    if let Some((_, _, text)) = over_budget(&waves, failed, unreachable) {
         let text = format!("{text}: retry or skip targets, or raise what is allowed (`allow`)");
         return Err(Refusal::WrongState(text));
     }

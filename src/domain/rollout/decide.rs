@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 use super::terms::{CatchUp, InFlightOnStop, OnBreach};
 use super::view::{
-    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, TargetMove, View, WaveChange,
-    WaveState, current,
+    Admission, Answered, Breach, Change, EventKind, Fact, InFlight, NewEvent, Next, TargetMove, View,
+    WaveChange, WaveState, current,
 };
 use crate::domain::{Timestamp, errnr};
 
@@ -308,16 +308,14 @@ impl<'a> Pass<'a> {
 
     /// Stops the rollout where a budget is exceeded. Answers whether it did.
     fn breach(&mut self) -> bool {
-        let Some((wave, text)) =
-            over_budget(&self.waves, self.view.allowed_failed, self.view.allowed_unreachable)
-        else {
-            return false;
-        };
-        self.stop(wave, text, self.view.settings.on_breach);
+        let over = over_budget(&self.waves, self.view.allowed_failed, self.view.allowed_unreachable);
+        let Some((breach, wave, text)) = over else { return false };
+        self.stop(breach, wave, text, self.view.settings.on_breach);
         true
     }
 
-    fn stop(&mut self, wave: Option<u32>, text: String, how: OnBreach) {
+    fn stop(&mut self, breach: Breach, wave: Option<u32>, text: String, how: OnBreach) {
+        self.change.breach = Some(breach);
         self.change.events.push(NewEvent {
             kind: EventKind::Breached,
             wave,
@@ -372,7 +370,7 @@ impl<'a> Pass<'a> {
                         let text =
                             format!("wave {} was not approved within {}", number + 1, span(approval.within));
                         let how = approval.otherwise;
-                        self.stop(Some(number), text, how);
+                        self.stop(Breach::Approval, Some(number), text, how);
                     }
                     return false;
                 }
@@ -571,22 +569,30 @@ pub(super) fn over_budget(
     waves: &[WaveState],
     failed: Option<u32>,
     unreachable: Option<u32>,
-) -> Option<(Option<u32>, String)> {
-    let states = [(TargetState::Failed, "failed"), (TargetState::Unreachable, "unreachable")];
+) -> Option<(Breach, Option<u32>, String)> {
+    let states = [(TargetState::Failed, Breach::Failed), (TargetState::Unreachable, Breach::Unreachable)];
     for (place, wave) in waves.iter().enumerate() {
-        for ((state, word), allowed) in states.iter().zip([wave.allowed_failed, wave.allowed_unreachable]) {
+        for ((state, breach), allowed) in states.iter().zip([wave.allowed_failed, wave.allowed_unreachable]) {
             let count = wave.counts.get(*state);
             if let Some(allowed) = allowed.filter(|allowed| count > *allowed) {
-                let text =
-                    format!("wave {} of {}: {count} {word}, allowed {allowed}", place + 1, waves.len());
-                return Some((u32::try_from(place).ok(), text));
+                let text = format!(
+                    "wave {} of {}: {count} {}, allowed {allowed}",
+                    place + 1,
+                    waves.len(),
+                    breach.as_str()
+                );
+                return Some((*breach, u32::try_from(place).ok(), text));
             }
         }
     }
-    for ((state, word), allowed) in states.iter().zip([failed, unreachable]) {
+    for ((state, breach), allowed) in states.iter().zip([failed, unreachable]) {
         let count: u32 = waves.iter().map(|wave| wave.counts.get(*state)).sum();
         if let Some(allowed) = allowed.filter(|allowed| count > *allowed) {
-            return Some((None, format!("all waves: {count} {word}, allowed {allowed}")));
+            return Some((
+                *breach,
+                None,
+                format!("all waves: {count} {}, allowed {allowed}", breach.as_str()),
+            ));
         }
     }
     None

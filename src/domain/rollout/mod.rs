@@ -24,6 +24,6 @@ pub use terms::{
     Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
 };
 pub use view::{
-    Admission, Answered, Change, EventKind, Fact, InFlight, NewEvent, Next, Presence, Returned, Slot,
+    Admission, Answered, Breach, Change, EventKind, Fact, InFlight, NewEvent, Next, Presence, Returned, Slot,
     TargetMove, View, WaveChange, WaveCounts, WaveState, Windows, current,
 };

@@ -127,6 +127,7 @@ impl Fleet {
             answered: one.answered.clone(),
             withdrawn: one.withdrawn,
             stopped: one.stopped_at.is_some(),
+            answered_at: None,
             presence: Presence {
                 instance: there(one).then_some(Uuid::from_u128(1)),
                 fits: one.nature != Nature::Unwell,

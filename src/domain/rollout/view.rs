@@ -166,6 +166,8 @@ pub struct InFlight {
     pub withdrawn: bool,
     /// Whether its endpoint was told to stop it although it may have begun.
     pub stopped: bool,
+    /// When that was recorded.
+    pub answered_at: Option<Timestamp>,
     /// Whether its endpoint is there.
     pub presence: Presence,
     /// Its failure domain, where that limits what is in flight.
@@ -286,8 +288,45 @@ pub struct Change {
     pub roll_back: bool,
     /// What is to be remembered of it.
     pub events: Vec<NewEvent>,
+    /// What stopped it, where a budget was exceeded or a gate has failed.
+    pub breach: Option<Breach>,
     /// When to look at it again without being told; none for a rollout that has ended.
     pub due_at: Option<Timestamp>,
+}
+
+impl Change {
+    /// Whether a wave has passed, and targets of a later one are started.
+    pub fn begins_next_wave(&self) -> bool {
+        let passed = self
+            .waves
+            .iter()
+            .filter(|changed| changed.phase == WavePhase::Passed)
+            .map(|changed| changed.wave)
+            .max();
+        passed.is_some_and(|passed| self.admit.iter().any(|admission| admission.fact.wave > passed))
+    }
+}
+
+/// What stops a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Breach {
+    /// More targets have failed than may.
+    Failed,
+    /// More targets are unreachable than may be.
+    Unreachable,
+    /// Nobody agreed to a wave in time.
+    Approval,
+}
+
+impl Breach {
+    /// As metrics name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Unreachable => "unreachable",
+            Self::Approval => "approval",
+        }
+    }
 }
 
 /// What becomes of a target. Where it stays in its state, number and note stay too, and only its presence is

@@ -80,8 +80,11 @@ async fn advance(
         return Ok(None);
     }
     let view = look::view(conn, &rollout, now).await?;
+    let answered_at = view.in_flight.iter().filter_map(|target| target.answered_at).max();
     let change = decide(view);
-    write(conn, &rollout, change, None, Some(batches), now).await.map(Some)
+    let next_wave = change.begins_next_wave();
+    let advanced = write(conn, &rollout, change, None, Some(batches), now).await?;
+    Ok(Some(AdvancedRollout { next_wave_after: answered_at.filter(|_| next_wave), ..advanced }))
 }
 
 async fn apply(

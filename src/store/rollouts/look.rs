@@ -10,7 +10,7 @@ use super::rollback;
 use super::rows::{rollout_status, target_state};
 use crate::domain::rollout::{
     ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState,
-    View, WavePhase, Windows, current,
+    View, WavePhase, WaveState, Windows, current,
 };
 use crate::domain::{EndpointName, Labels, ResponseStatus, Selector, Timestamp, fact};
 use crate::store::batch;
@@ -58,11 +58,19 @@ pub(super) async fn view(
     if let Some(wave) = view.waves.get(current)
         && (wave.phase != WavePhase::Waiting || wave.terms.approval.is_none())
     {
-        let last = u32::try_from(current).unwrap_or(u32::MAX);
-        let limit = wave.window.min(ADMITTED) + SPARE;
-        view.next = next(conn, rollout, last, &full(&view.in_flight), limit).await?;
+        // Where the wave may pass now, the next one begins in the same pass.
+        let following = view.waves.get(current + 1).filter(|_| may_pass(wave, &view.in_flight));
+        let last = u32::try_from(current).unwrap_or(u32::MAX) + u32::from(following.is_some());
+        let window = following.map_or(0, |following| following.window).max(wave.window);
+        view.next = next(conn, rollout, last, &full(&view.in_flight), window.min(ADMITTED) + SPARE).await?;
     }
     Ok(view)
+}
+
+/// Whether nothing of a wave is left to be waited for once what is in flight has its outcomes.
+fn may_pass(wave: &WaveState, in_flight: &[InFlight]) -> bool {
+    let open = |target: &InFlight| matches!(target.answered, Answered::Nothing | Answered::Received { .. });
+    wave.counts.get(TargetState::Pending) == 0 && wave.terms.soak.is_zero() && !in_flight.iter().any(open)
 }
 
 /// What is known of a rollout apart from its targets.
@@ -145,7 +153,7 @@ async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<I
         let join = if news.is_empty() { "LEFT JOIN" } else { "JOIN" };
         let mut select = conn.sql(format!(
             "SELECT t.wave, t.position, t.endpoint, t.since, t.present_since, t.instance, r.status, r.errnr, SUBSTR(r.errmsg, 1, {NOTE}), \
-             r.start_time, s.state, s.instance, r.home, r.withdrawn_at, t.stopped, t.domain, t.domain_places FROM rollout_target AS t {index} \
+             r.start_time, s.state, s.instance, r.home, r.withdrawn_at, t.stopped, t.domain, t.domain_places, r.last_modified_time FROM rollout_target AS t {index} \
              {join} response AS r ON r.task_id = t.task_id AND r.endpoint = t.endpoint \
              LEFT JOIN subscription AS s ON s.endpoint = t.endpoint AND s.task_type = ? WHERE t.rollout = ? AND t.state = ? {news}"
         ));
@@ -228,6 +236,7 @@ fn one_in_flight(row: &Row, state: TargetState) -> Result<InFlight, Fault> {
         answered,
         withdrawn,
         stopped: row.get::<u8>(14)? != 0,
+        answered_at: row.get(17)?,
         presence: Presence { instance, fits: true },
         slot: slot(row, 15)?,
     })

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::rollout::{EventKind, Refusal, RolloutSettings, RolloutStatus, TargetState, WaveState};
+use crate::domain::rollout::{
+    Breach, EventKind, Refusal, RolloutSettings, RolloutStatus, TargetState, WaveState,
+};
 use crate::domain::{EndpointName, Json, NewTask, RolloutName, TaskId, TaskType, Timestamp, TokenName};
 
 /// A rollout as the ledger has it.
@@ -154,8 +156,8 @@ pub struct AdvancedRollout {
     pub moved: Option<RolloutStatus>,
     /// Why, for a breach.
     pub reason: Option<String>,
-    /// Whether a budget or a gate stopped it.
-    pub breached: bool,
+    /// What stopped it.
+    pub breach: Option<Breach>,
     /// How many targets have changed, by the state they have now.
     pub targets: Vec<(TargetState, u64)>,
     /// Tasks that were recorded, whose expected endpoints are frozen.
@@ -164,6 +166,8 @@ pub struct AdvancedRollout {
     pub withdrawn: Vec<(TaskId, Vec<EndpointName>)>,
     /// Tasks that are to be stopped, each with the endpoints that are to be told.
     pub stopped: Vec<(TaskId, Vec<EndpointName>)>,
+    /// When the last answer was recorded that ended a wave, where the next one has begun at once.
+    pub next_wave_after: Option<Timestamp>,
     /// When to look again; none when it has ended.
     pub due_at: Option<Timestamp>,
 }

@@ -10,8 +10,7 @@ use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
 use super::rollback;
 use super::rows::COUNTS;
 use crate::domain::rollout::{
-    Admission, Change, EventKind, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange,
-    WaveState,
+    Admission, Change, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState,
 };
 use crate::domain::{EndpointName, NewTask, ResponseStatus, TaskId, Timestamp, TokenName, digest, json};
 use crate::store::fault::Fault;
@@ -57,11 +56,12 @@ pub(super) async fn write(
         task_type: rollout.task_type.clone(),
         moved: change.status,
         reason: change.status.and(change.reason),
-        breached: change.events.iter().any(|event| event.kind == EventKind::Breached),
+        breach: change.breach,
         targets: targets.into_iter().collect(),
         tasks,
         withdrawn,
         stopped,
+        next_wave_after: None,
         due_at: change.due_at,
     })
 }
