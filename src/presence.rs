@@ -6,6 +6,7 @@
 //! from an old queue. What the endpoint received under another memory is not asked of it: that memory may be
 //! alive elsewhere, so the response fails as lost.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -288,7 +289,7 @@ impl Sink for PresenceWatch {
 
 impl PresenceWatch {
     async fn see(&self, presences: &[Presence]) -> Result<(), StoreError> {
-        let Seen { newcomers, fenced } = self.store.see(presences, self.clock.now()).await?;
+        let Seen { newcomers, fenced, left } = self.store.see(presences, self.clock.now()).await?;
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();
             tracing::warn!(%endpoint, %instance, reason = %ReasonCode::Fenced, "refused a second process of this name while the first may hold tasks");
@@ -296,6 +297,8 @@ impl PresenceWatch {
         if !newcomers.is_empty() || presences.iter().any(|presence| presence.state != PresenceState::Alive) {
             self.ledger.touched().fleet().ring();
         }
+        self.dismiss(presences, &left).await;
+        let newcomers = self.admit(presences, newcomers).await;
         if newcomers.is_empty() {
             return Ok(());
         }
@@ -307,6 +310,67 @@ impl PresenceWatch {
             self.ledger.bell().ring();
         }
         results.into_iter().collect()
+    }
+}
+
+impl PresenceWatch {
+    /// Makes the queues of restricted endpoints that join or lack some. Answers the newcomers with those of
+    /// their types that can be welcomed; the others say again that they have joined.
+    async fn admit(&self, presences: &[Presence], mut newcomers: Vec<Presence>) -> Vec<Presence> {
+        let wanted = self.wanted(presences, &newcomers);
+        if wanted.is_empty() {
+            return newcomers;
+        }
+        let results = self.broker.admit(wanted.iter().cloned().collect()).await;
+        let mut failed = BTreeSet::new();
+        for ((task_type, endpoint), result) in wanted.into_iter().zip(results) {
+            match result {
+                Ok(()) => tracing::debug!(%task_type, %endpoint, "admitted"),
+                Err(error) => {
+                    tracing::warn!(%task_type, %endpoint, "cannot make the queue of endpoint `{endpoint}` for `{task_type}`; it is made when it asks again: {error}");
+                    failed.insert((task_type, endpoint));
+                }
+            }
+        }
+        newcomers.retain_mut(|Presence { endpoint, task_types, .. }| {
+            task_types.retain(|task_type| !failed.contains(&(task_type.clone(), endpoint.clone())));
+            !task_types.is_empty()
+        });
+        newcomers
+    }
+
+    /// What is to be made now: of newcomers, and of those that find no queue. Of types that are not configured
+    /// nobody needs any.
+    fn wanted(&self, presences: &[Presence], newcomers: &[Presence]) -> BTreeSet<(TaskType, EndpointName)> {
+        let restricted =
+            |presence: &&Presence| presence.restricted && presence.state != PresenceState::Leaving;
+        let lacking =
+            presences.iter().filter(restricted).flat_map(|Presence { endpoint, refused, .. }| {
+                let lacking = refused.iter().filter(|refused| !refused.held);
+                lacking.map(move |refused| (refused.task_type.clone(), endpoint.clone()))
+            });
+        let joined =
+            newcomers.iter().filter(restricted).flat_map(|Presence { endpoint, task_types, .. }| {
+                task_types.iter().map(move |task_type| (task_type.clone(), endpoint.clone()))
+            });
+        lacking.chain(joined).filter(|(task_type, _)| self.config.policy(task_type).is_some()).collect()
+    }
+
+    /// Takes restricted endpoints that have left out of the fanout. One that cannot be taken out drops what
+    /// comes when it is back.
+    async fn dismiss(&self, presences: &[Presence], left: &BTreeSet<(TaskType, EndpointName)>) {
+        let restricted: HashSet<&EndpointName> = presences
+            .iter()
+            .filter(|presence| presence.restricted)
+            .map(|presence| &presence.endpoint)
+            .collect();
+        let left: Vec<_> =
+            left.iter().filter(|(_, endpoint)| restricted.contains(endpoint)).cloned().collect();
+        if !left.is_empty()
+            && let Err(error) = self.broker.dismiss(left).await
+        {
+            tracing::warn!(%error, "cannot end the subscriptions of endpoints that have left: tasks to everybody wait in their queues");
+        }
     }
 }
 

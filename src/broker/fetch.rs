@@ -155,7 +155,7 @@ impl Shared {
         *self.held() = Held::default();
         let mut sessions = self.session.subscribe();
         self.session.send_replace(None);
-        self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+        self.link.send_modify(|link| *link = link.renewed());
         tracing::info!(api = self.client.url(), "connected to the API");
         let mut asked_for_all: Option<(Told, tokio::time::Instant)> = None;
         loop {
@@ -282,8 +282,13 @@ impl Broker for ApiBroker {
         })
     }
 
+    /// A worker admits nobody.
+    async fn admit(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Vec<Result<(), BrokerError>> {
+        vec![Ok(()); subscriptions.len()]
+    }
+
     /// The ledger gives tasks to those alone that say they are there.
-    async fn unsubscribe(&self, _subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
+    async fn dismiss(&self, _subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
         Ok(())
     }
 

@@ -48,7 +48,8 @@ impl MemoryBroker {
     pub fn connect(&self) -> SharedBroker {
         let mut state = self.shared.state();
         let id = state.next_id();
-        let link = watch::Sender::new(Link { up: !state.down, epoch: u64::from(!state.down) });
+        let link =
+            watch::Sender::new(Link { up: !state.down, epoch: u64::from(!state.down), restricted: false });
         state.connections.insert(id, link);
         Arc::new(Connection { id, shared: Arc::clone(&self.shared) })
     }
@@ -76,7 +77,7 @@ impl MemoryBroker {
             return;
         }
         for link in state.connections.values() {
-            link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+            link.send_modify(|link| *link = link.renewed());
         }
         let mut ids: Vec<u64> = state.consumers.keys().copied().collect();
         ids.sort_unstable();
@@ -285,7 +286,7 @@ impl State {
             });
         reader.refused.send_replace(refused.collect());
         if !reader.link.borrow().up {
-            reader.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+            reader.link.send_modify(|link| *link = link.renewed());
         }
     }
 
@@ -561,7 +562,12 @@ impl Broker for Connection {
         Ok(Consumer { deliveries: receiver, link: link_receiver, refused: refusals })
     }
 
-    async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
+    async fn admit(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Vec<Result<(), BrokerError>> {
+        // Whoever consumes a queue makes it.
+        vec![Ok(()); subscriptions.len()]
+    }
+
+    async fn dismiss(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
         let mut state = self.shared.state();
         for (task_type, name) in subscriptions {
             if let Some(names) = state.fanout.get_mut(&task_type) {

@@ -3,12 +3,14 @@
 //! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait,
 //! held together by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up`
 //! and tests). A third, `fetch`, is the link of a worker that reaches nothing but the API. `envelope` and
-//! `wire` are the bytes of messages, `dead` puts aside what cannot be read.
+//! `wire` are the bytes of messages, `dead` puts aside what cannot be read, `account` knows the users of
+//! endpoints.
 //!
 //! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was
 //! not acknowledged comes again. What it does not: that a message arrives. The ledger asks again
 //! (`reconciler`).
 
+pub mod account;
 pub mod amqp;
 pub mod dead;
 pub mod envelope;
@@ -172,6 +174,15 @@ pub struct Link {
     pub up: bool,
     /// Grows by one with each connection made.
     pub epoch: u64,
+    /// Whether the broker lets this process declare nothing: the API makes its queues.
+    pub restricted: bool,
+}
+
+impl Link {
+    /// Up again, on another connection.
+    pub(crate) const fn renewed(self) -> Self {
+        Self { up: true, epoch: self.epoch + 1, ..self }
+    }
 }
 
 /// Why a message did not go out, or may not have.
@@ -218,9 +229,13 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// consumer's link says when it is up. A task queue that is refused takes nothing away from the others.
     async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError>;
 
-    /// Stops taking part in the fanout of these subscriptions (graceful leave); named messages still wait in
-    /// the queue.
-    async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError>;
+    /// Makes the queues of endpoints whose broker user is restricted, and lets them take part in the fanout.
+    /// Answers for each subscription whether it is admitted, in order. To be repeated whenever one joins.
+    async fn admit(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Vec<Result<(), BrokerError>>;
+
+    /// Takes these subscriptions out of the fanout (graceful leave); named messages still wait in the queue.
+    /// Endpoints do so themselves where they may, and the API for those that may not.
+    async fn dismiss(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError>;
 
     /// The state of the link that publishes.
     fn link(&self) -> watch::Receiver<Link>;

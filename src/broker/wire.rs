@@ -415,6 +415,7 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         slots,
         reads,
         labels,
+        restricted,
     } = presence;
     let labels = labels.into();
     let refused = refused
@@ -444,6 +445,7 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         slots,
         reads,
         labels,
+        restricted,
     };
     bytes(&message)
 }
@@ -479,6 +481,7 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         slots,
         reads,
         labels,
+        restricted,
         ..
     } = presence;
     let types = task_types.len() + refused.len();
@@ -512,6 +515,7 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         slots,
         reads,
         labels,
+        restricted,
     })
 }
 
@@ -637,6 +641,7 @@ mod tests {
             slots: Some(3),
             reads: WireVersion::Two,
             labels: Labels::of([("site".to_owned(), "berlin".to_owned())]).expect("a label"),
+            restricted: true,
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
     }
@@ -926,6 +931,7 @@ mod tests {
                     slots,
                     reads: WireVersion::up_to(slots.unwrap_or(1)),
                     labels: Labels::default(),
+                    restricted: false,
                 }
             },
         )

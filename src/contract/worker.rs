@@ -96,6 +96,10 @@ pub struct WorkerPresence {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false)]
     pub labels: BTreeMap<String, String>,
+    /// Of an endpoint on the broker: whether its user may declare nothing there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(ignore)]
+    pub restricted: bool,
 }
 
 /// What is read by those who do not say it.
@@ -319,6 +323,7 @@ mod tests {
             slots: Some(4),
             reads: WireVersion::NEWEST,
             labels: Labels::default().with_platform(),
+            restricted: false,
         };
         let bare = Presence {
             labels: Labels::default(),

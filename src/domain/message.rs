@@ -336,6 +336,8 @@ pub struct Presence {
     pub reads: WireVersion,
     /// What it says of itself.
     pub labels: Labels,
+    /// Whether its broker user may declare nothing: the API makes its queues, those of refused types as well.
+    pub restricted: bool,
 }
 
 impl Presence {

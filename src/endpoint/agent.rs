@@ -327,7 +327,7 @@ impl Agent {
         if last.up {
             // Not those that another process of this name consumes.
             let own = last.types.iter().map(|task_type| (task_type.clone(), core.endpoint.clone()));
-            if let Err(error) = broker.unsubscribe(own.collect()).await {
+            if let Err(error) = broker.dismiss(own.collect()).await {
                 tracing::warn!(%error, "cannot end the subscriptions: tasks to everybody may wait for this endpoint");
             }
             presence::say_goodbye(&core, &broker, &last).await;

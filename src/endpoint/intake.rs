@@ -125,7 +125,9 @@ impl Intake {
             }
             let fresh = link.epoch != session.epoch;
             if fresh {
-                *session = Session { id: Uuid::new_v4(), epoch: link.epoch, ..Session::none(session.interval) };
+                let Link { epoch, restricted, .. } = link;
+                *session =
+                    Session { id: Uuid::new_v4(), epoch, restricted, ..Session::none(session.interval) };
             }
             let changed = session.consume(types, refused);
             if fresh || changed {

@@ -43,13 +43,15 @@ pub(super) struct Session {
     pub(super) refused: BTreeMap<TaskType, Refusal>,
     /// How often to say so.
     pub(super) interval: Duration,
+    /// Whether the API makes the queues of this endpoint.
+    pub(super) restricted: bool,
 }
 
 impl Session {
     /// Before the first connection.
     pub(super) fn none(interval: Duration) -> Self {
         let (types, welcomed, refused) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        Self { id: Uuid::nil(), epoch: 0, up: false, types, welcomed, refused, interval }
+        Self { id: Uuid::nil(), epoch: 0, up: false, types, welcomed, refused, interval, restricted: false }
     }
 
     /// Whether tasks arrive of all types that can be consumed, and of one at least.
@@ -243,6 +245,7 @@ async fn say(
         slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),
         reads: WireVersion::NEWEST,
         labels: core.labels.current().await,
+        restricted: session.restricted,
     };
     let messages = words.into_iter().map(|(state, types)| {
         let presence = Presence { state, task_types: types.into_iter().collect(), ..presence.clone() };

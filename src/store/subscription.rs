@@ -1,6 +1,6 @@
 //! Who is there, worked out from what was read under the lock. No I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -173,6 +173,8 @@ pub struct Seen {
     /// Processes that were not let in: another one with the same name and another memory was heard of a
     /// moment ago.
     pub fenced: Vec<Presence>,
+    /// Subscriptions that said goodbye, and were not taken up again.
+    pub left: BTreeSet<(TaskType, EndpointName)>,
 }
 
 /// What a batch of presence messages does.
@@ -283,7 +285,14 @@ pub(super) fn see(
                 reads: presence.reads,
                 standby,
             };
-            let after = if state == SubscriptionState::Left { after.handed_over(now) } else { after };
+            let named = (task_type.clone(), presence.endpoint.clone());
+            let after = if state == SubscriptionState::Left {
+                changes.seen.left.insert(named);
+                after.handed_over(now)
+            } else {
+                changes.seen.left.remove(&named);
+                after
+            };
             changes.subscriptions.insert(key(task_type), after);
         }
         let welcomed = |other: &Presence| {

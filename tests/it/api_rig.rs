@@ -307,6 +307,7 @@ impl Rig {
             slots: None,
             reads: WireVersion::NEWEST,
             labels: Labels::default(),
+            restricted: false,
         }
     }
 

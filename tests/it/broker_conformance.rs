@@ -338,7 +338,7 @@ async fn the_prefetch_is_the_brake(site: Site) {
 async fn unsubscribing_leaves_named_delivery(site: Site) {
     let (api, endpoint) = (site.api().await, site.endpoint().await);
     let mut a = tasks(&endpoint, &["a"], 10).await;
-    endpoint.unsubscribe(vec![(worker(), name("a"))]).await.expect("unsubscribes");
+    endpoint.dismiss(vec![(worker(), name("a"))]).await.expect("unsubscribes");
     publish(&api, message(Address::All(worker()), "to all")).await;
     nothing_else(&api, &mut a, "a").await;
     drop(a);
@@ -657,7 +657,7 @@ mod broken_links {
         let (proxied, proxy) = site.proxied().await;
         let (api, endpoint) = (site.api().await, proxied.endpoint().await);
         let mut a = tasks(&endpoint, &["a"], 10).await;
-        endpoint.unsubscribe(vec![(worker(), name("a"))]).await.expect("unsubscribes");
+        endpoint.dismiss(vec![(worker(), name("a"))]).await.expect("unsubscribes");
         let epoch = a.link.borrow().epoch;
         proxy.cut();
         timeout(PATIENCE, a.link.wait_for(|link| link.up && link.epoch > epoch))

@@ -215,6 +215,7 @@ fn presence(name: &str, home: Uuid) -> Presence {
         slots: None,
         reads: WireVersion::One,
         labels: Labels::default(),
+        restricted: false,
     }
 }
 

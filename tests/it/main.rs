@@ -63,6 +63,7 @@ mod request_example;
 mod request_import;
 mod schedules;
 mod scripts;
+mod security;
 mod server_process;
 
 mod store_conformance;

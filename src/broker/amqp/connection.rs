@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub(super) struct Session {
     role: Role,
     names: Names,
     refused: Mutex<Refused>,
+    /// Whether the broker lets this process declare nothing.
+    restricted: AtomicBool,
     /// Why the broker has ended the connection, if it has said so.
     last_word: Mutex<Option<String>>,
 }
@@ -97,7 +100,17 @@ impl Session {
                 self.declare_each(Unit::SHARED.into_iter().chain(types.iter().map(Unit::Type)).collect())
                     .await?
             }
-            Role::Endpoint => self.declare_each(Unit::SHARED.to_vec()).await?,
+            Role::Endpoint => match self.declare_each(Unit::SHARED.to_vec()).await {
+                // What it needs is made by the API, see `admission`.
+                Err(error) if error.is_denied() => {
+                    self.restricted.store(true, Ordering::Relaxed);
+                    Refused::new()
+                }
+                declared => {
+                    self.restricted.store(false, Ordering::Relaxed);
+                    declared?
+                }
+            },
             role => {
                 let channel = self.channel().await?;
                 topology::declare_http_role(&channel, &self.names, role).await?;
@@ -116,6 +129,7 @@ impl Session {
                 .await
                 .map(|()| Refused::new()),
             Err(error) if error.scope() == Scope::Connection || !self.lives() => Err(error),
+            Err(error) if self.role == Role::Endpoint && error.is_denied() => Err(error),
             Err(_) => {
                 let mut refused = Refused::new();
                 for unit in units {
@@ -164,6 +178,11 @@ impl Session {
     /// Exchanges that must not be published to.
     pub(super) fn refused(&self) -> Refused {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the broker lets this process declare nothing.
+    pub(super) fn is_restricted(&self) -> bool {
+        self.restricted.load(Ordering::Relaxed)
     }
 
     /// Whether the broker takes no messages now because its memory or disk runs short.
@@ -359,6 +378,7 @@ pub(super) async fn establish(options: &AmqpOptions, purpose: Purpose) -> Result
         role: options.role.clone(),
         names: Names::new(&options.message_queue.exchange),
         refused: Mutex::default(),
+        restricted: AtomicBool::default(),
         last_word: Mutex::default(),
     };
     match session.declare().await {

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use lapin::message;
-use lapin::options::BasicAckOptions;
+use lapin::options::{BasicAckOptions, QueuePurgeOptions};
 use lapin::types::ShortString;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
@@ -79,7 +79,9 @@ impl Subscriber {
                 () = self.deliveries.closed() => return,
             };
             let Some(session) = session else { return };
-            self.link.send_modify(|link| link.epoch += 1);
+            self.link.send_modify(|link| {
+                *link = Link { up: link.up, epoch: link.epoch + 1, restricted: session.is_restricted() };
+            });
             let end = self.attend(&session).await;
             self.link.send_modify(|link| link.up = false);
             match end {
@@ -115,7 +117,7 @@ impl Subscriber {
             for feed in line.feeds.into_iter().flatten() {
                 feed.close().await?;
             }
-            if let Some(control) = line.control.queue {
+            if let Some(control) = line.control.open {
                 control.close().await?;
             }
         }
@@ -178,7 +180,7 @@ impl Subscriber {
 
     /// Opens the control queue if there is none. Without it cancels are late, and all else goes on.
     async fn listen_to_control(&self, session: &Session, line: &mut Line) -> Result<(), LinkError> {
-        if line.control.queue.is_some() {
+        if line.control.open.is_some() {
             return Ok(());
         }
         let subscriptions = line.subscriptions();
@@ -242,7 +244,7 @@ impl Subscriber {
                 line.refused(subscription, &error);
             }
             for opened in opened {
-                if let Some(control) = &mut line.control.queue
+                if let Some(control) = &mut line.control.open
                     && let Err(error) = control.listen(names, &opened.subscriptions).await
                 {
                     if error.scope() == Scope::Connection || !session.lives() {
@@ -300,7 +302,7 @@ impl Subscriber {
                     (Ok(permit), Some(delivery)) => permit.send(delivery),
                     _ => return Ok(End::Dropped),
                 },
-                item = next_control(&mut control.queue), if hungry => {
+                item = next_control(&mut control.open), if hungry => {
                     let taken = line.control_arrived(session, item).await;
                     if let Err(error) = taken {
                         if error.scope() == Scope::Connection || !session.lives() {
@@ -392,10 +394,10 @@ struct Waiting {
     retry_at: Instant,
 }
 
-/// The control queue, or when it is tried again.
+/// The control queues, or when they are tried again.
 #[derive(Default)]
 struct ControlState {
-    queue: Option<Control>,
+    open: Option<Control>,
     failures: u32,
     retry_at: Option<Instant>,
 }
@@ -405,14 +407,14 @@ impl ControlState {
         if self.failures > 0 {
             info!("consuming the control queue now");
         }
-        *self = Self { queue: Some(control), failures: 0, retry_at: None };
+        *self = Self { open: Some(control), failures: 0, retry_at: None };
     }
 
     fn refused(&mut self, error: &LinkError) {
         if self.failures == 0 {
             warn!("the broker refuses the control queue; cancels are late until it can be had: {error}");
         }
-        self.queue = None;
+        self.open = None;
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(Instant::now() + Backoff::CONNECTION.jittered(self.failures));
     }
@@ -527,17 +529,10 @@ impl Line {
         Ok(())
     }
 
-    async fn control_arrived(
-        &mut self,
-        session: &Session,
-        item: Option<lapin::Result<message::Delivery>>,
-    ) -> Result<(), LinkError> {
+    async fn control_arrived(&mut self, session: &Session, (place, item): Item) -> Result<(), LinkError> {
         let delivery = delivered(item)?;
-        let Some(control) = &self.control.queue else { return Ok(()) };
-        let origins: Vec<Origin> = control_keys(delivery.routing_key.as_str(), &delivery.properties)
-            .filter_map(|key| control.listeners.get(key))
-            .map(|(task_type, endpoint)| Origin::Control(task_type.clone(), endpoint.clone()))
-            .collect();
+        let Some(control) = &self.control.open else { return Ok(()) };
+        let origins = control.origins(place, &delivery);
         // At once: it would be lost with the connection anyway, and must not wait behind tasks that are held
         // back.
         let options = BasicAckOptions::default();
@@ -592,30 +587,74 @@ fn tolerate(session: &Session, acknowledged: Result<(), LinkError>) -> Result<()
     }
 }
 
-/// The control queue of one consumer.
+/// The control queues of one consumer, on a channel.
 struct Control {
     channel: lapin::Channel,
-    queue: ShortString,
-    consumer: lapin::Consumer,
-    listeners: HashMap<String, Subscription>,
+    queues: ControlQueues,
+    items: SelectAll<BoxStream<'static, Item>>,
+}
+
+/// Whose control messages come through which queue.
+enum ControlQueues {
+    /// One of this connection's own for all, bound by key.
+    Own { queue: ShortString, listeners: HashMap<String, Subscription> },
+    /// One for each, by place, which the API has made.
+    Made(Vec<Subscription>),
 }
 
 impl Control {
     async fn open(session: &Session, prefetch: u16) -> Result<Self, LinkError> {
         let channel = feed::channel(session, prefetch).await?;
-        let queue = topology::declare_control_queue(&channel).await?;
-        let consumer = feed::consume(&channel, queue.clone(), true).await?;
-        Ok(Self { channel, queue, consumer, listeners: HashMap::new() })
+        let mut items = SelectAll::new();
+        let queues = if session.is_restricted() {
+            ControlQueues::Made(Vec::new())
+        } else {
+            let queue = topology::declare_control_queue(&channel).await?;
+            items.push(feed::items(0, feed::consume(&channel, queue.clone(), true).await?));
+            ControlQueues::Own { queue, listeners: HashMap::new() }
+        };
+        Ok(Self { channel, queues, items })
     }
 
     async fn listen(&mut self, names: &Names, subscriptions: &[Subscription]) -> Result<(), LinkError> {
-        topology::bind_control(&self.channel, names, &self.queue, subscriptions).await?;
-        self.listeners.extend(
-            subscriptions
-                .iter()
-                .map(|subscription| (control_key(&subscription.0, &subscription.1), subscription.clone())),
-        );
+        match &mut self.queues {
+            ControlQueues::Own { queue, listeners } => {
+                topology::bind_control(&self.channel, names, queue, subscriptions).await?;
+                let key = |of: &Subscription| (control_key(&of.0, &of.1), of.clone());
+                listeners.extend(subscriptions.iter().map(key));
+            }
+            ControlQueues::Made(whose) => {
+                for subscription @ (task_type, endpoint) in subscriptions {
+                    // A task queue that was lost and is back; its control queue was not lost.
+                    if whose.contains(subscription) {
+                        continue;
+                    }
+                    let queue = names.control_queue(task_type, endpoint)?;
+                    // What was said before this connection is said again from the ledger.
+                    let purge = self.channel.queue_purge(queue.clone(), QueuePurgeOptions::default());
+                    within("purging the control queue", purge).await?;
+                    self.items
+                        .push(feed::items(whose.len(), feed::consume(&self.channel, queue, true).await?));
+                    whose.push(subscription.clone());
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Whom a message is for.
+    fn origins(&self, place: usize, delivery: &message::Delivery) -> Vec<Origin> {
+        let origin =
+            |(task_type, endpoint): &Subscription| Origin::Control(task_type.clone(), endpoint.clone());
+        match &self.queues {
+            ControlQueues::Own { listeners, .. } => {
+                control_keys(delivery.routing_key.as_str(), &delivery.properties)
+                    .filter_map(|key| listeners.get(key))
+                    .map(origin)
+                    .collect()
+            }
+            ControlQueues::Made(whose) => whose.get(place).map(origin).into_iter().collect(),
+        }
     }
 
     async fn close(self) -> Result<(), LinkError> {
@@ -623,9 +662,14 @@ impl Control {
     }
 }
 
-async fn next_control(control: &mut Option<Control>) -> Option<lapin::Result<message::Delivery>> {
-    match control {
-        Some(control) => control.consumer.next().await,
+async fn next_control(control: &mut Option<Control>) -> Item {
+    let next = match control {
+        Some(control) => control.items.next().await,
+        None => None,
+    };
+    // Each queue tells its end as an item: where nothing comes, none is consumed.
+    match next {
+        Some(item) => item,
         None => pending().await,
     }
 }

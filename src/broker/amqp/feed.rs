@@ -69,7 +69,7 @@ impl Feed {
         Ok(Opened { items: items(0, consumer), feed: Self::new(channel), subscriptions: Vec::new() })
     }
 
-    /// Declares and consumes task queues. Those the broker refuses are set aside and the others tried again
+    /// Declares task queues, where this process may, and consumes them. Those the broker refuses are set aside and the others tried again
     /// without them, on a new channel, since a refusal ends the old one.
     pub(super) async fn tasks(
         session: &Session,
@@ -118,12 +118,16 @@ impl Feed {
             wanted.iter().map(|(task_type, endpoint)| names.task_queue(task_type, endpoint)),
         )?;
         let channel = channel(session, prefetch).await.map_err(|error| (0, error))?;
-        topology::declare_task_queues(&channel, names, wanted).await?;
+        if !session.is_restricted() {
+            topology::declare_task_queues(&channel, names, wanted).await?;
+        }
         // Exclusive: two processes of one name would each run half of the tasks and both answer for it.
         let consumers =
             topology::blame(join_all(queues.into_iter().map(|queue| consume(&channel, queue, true))).await)?;
-        let leavers: Vec<bool> = wanted.iter().map(named_only).collect();
-        topology::join_fanout(&channel, names, wanted, &leavers).await?;
+        if !session.is_restricted() {
+            let leavers: Vec<bool> = wanted.iter().map(named_only).collect();
+            topology::join_fanout(&channel, names, wanted, &leavers).await?;
+        }
         let streams = consumers.into_iter().enumerate().map(|(place, consumer)| items(place, consumer));
         let items = futures::stream::select_all(streams).boxed();
         Ok(Opened { feed: Self::new(channel), items, subscriptions: wanted.to_vec() })

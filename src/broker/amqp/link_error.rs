@@ -78,32 +78,35 @@ impl LinkError {
         }
     }
 
-    /// The exchange that the broker would not let us publish to.
-    pub(super) fn refused_exchange(&self) -> Option<&str> {
-        let refused = AMQPSoftError::ACCESSREFUSED.get_id();
-        match self {
-            Self::Amqp { source, .. } => match source.kind() {
-                ErrorKind::ProtocolError(error) if error.get_id() == refused => error
-                    .get_message()
-                    .as_str()
-                    .split_once("exchange '")?
-                    .1
-                    .split_once('\'')
-                    .map(|(name, _)| name),
-                _ => None,
-            },
+    /// The broker's word about a missing permission, or about a queue that another process has.
+    fn access_refused(&self) -> Option<&str> {
+        let Self::Amqp { source, .. } = self else { return None };
+        match source.kind() {
+            ErrorKind::ProtocolError(error) if error.get_id() == AMQPSoftError::ACCESSREFUSED.get_id() => {
+                Some(error.get_message().as_str())
+            }
             _ => None,
         }
+    }
+
+    /// The exchange that the broker would not let us publish to.
+    pub(super) fn refused_exchange(&self) -> Option<&str> {
+        self.access_refused()?.split_once("exchange '")?.1.split_once('\'').map(|(name, _)| name)
+    }
+
+    /// Whether the user lacks the permission.
+    pub(super) fn is_denied(&self) -> bool {
+        self.access_refused().is_some_and(|message| message.contains("refused for user"))
     }
 
     /// Whether somebody else consumes the queue. The broker uses the same number for a missing permission, so
     /// the text decides.
     pub(super) fn is_held(&self) -> bool {
-        let (refused, locked) =
-            (AMQPSoftError::ACCESSREFUSED.get_id(), AMQPSoftError::RESOURCELOCKED.get_id());
+        let locked = AMQPSoftError::RESOURCELOCKED.get_id();
         matches!(self, Self::Held)
-            || matches!(self, Self::Amqp { source, .. } if matches!(source.kind(), ErrorKind::ProtocolError(error)
-            if error.get_id() == locked || error.get_id() == refused && error.get_message().as_str().contains("exclusive use")))
+            || self.access_refused().is_some_and(|message| message.contains("exclusive use"))
+            || matches!(self, Self::Amqp { source, .. }
+                if matches!(source.kind(), ErrorKind::ProtocolError(error) if error.get_id() == locked))
     }
 }
 
@@ -228,6 +231,8 @@ mod tests {
         let write = "ACCESS_REFUSED - access to exchange 'ex.worker' in vhost '/' refused for user 'u'";
         assert_eq!(amqp(S::ACCESSREFUSED, write).refused_exchange(), Some("ex.worker"));
         assert_eq!(amqp(S::ACCESSREFUSED, in_use).refused_exchange(), None);
+        let denied = [write, in_use, not_allowed].map(|message| amqp(S::ACCESSREFUSED, message).is_denied());
+        assert_eq!(denied, [true, false, true]);
         assert_eq!(
             amqp(S::NOTFOUND, "NOT_FOUND - no exchange 'ex.worker' in vhost '/'").refused_exchange(),
             None

@@ -2,10 +2,11 @@
 //!
 //! `options` say how to connect · `connection` keeps a link, `links` all of one process · `link_error` is
 //! what can go wrong on one, `trouble` what to do about it · `topology` declares · `publisher` and `parts`
-//! send · `consumer` and `feed` receive, and `aside` knows the queues that cost their connection · `post`
-//! does both for HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the
+//! send · `consumer` and `feed` receive, and `aside` knows the queues that cost their connection ·
+//! `admission` makes the queues of others · `post` does both for HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the
 //! present session of a connection, which any of them may give up.
 
+mod admission;
 mod aside;
 mod connection;
 mod consumer;
@@ -46,6 +47,7 @@ const CALLS: usize = 64;
 
 /// The broker behind RabbitMQ.
 pub struct AmqpBroker {
+    of_endpoint: bool,
     links: Links,
     names: Names,
     publishing: watch::Receiver<Link>,
@@ -61,10 +63,11 @@ pub struct AmqpBroker {
 impl AmqpBroker {
     /// Starts to connect in the background, and returns at once. To be called on a tokio runtime.
     pub fn start(options: AmqpOptions) -> SharedBroker {
-        let one_connection = options.role == Role::Endpoint;
+        let of_endpoint = options.role == Role::Endpoint;
         let names = Names::new(&options.message_queue.exchange);
         let links = Links::new(options);
-        let (publish, consuming) = if one_connection {
+        // Endpoints have one connection, because there are thousands of them.
+        let (publish, consuming) = if of_endpoint {
             let only = links.keep(Purpose::All);
             (only.clone(), only)
         } else {
@@ -83,6 +86,7 @@ impl AmqpBroker {
         let (publishing, calls) = publisher(publish.clone());
         let (_, dead_calls) = publisher(publish);
         Arc::new(Self {
+            of_endpoint,
             links,
             names,
             publishing,
@@ -129,6 +133,10 @@ impl AmqpBroker {
 
     async fn leave_fanout(&self, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), BrokerError> {
         let session = self.consuming.borrow().clone().ok_or_else(|| disconnected(&self.links.safe_url))?;
+        if session.is_restricted() {
+            // The API does it at the goodbye.
+            return Ok(());
+        }
         let left: Result<(), LinkError> = async {
             // A channel of its own: an error here must not end a channel that consumes.
             let channel = session.channel().await?;
@@ -201,12 +209,28 @@ impl Broker for AmqpBroker {
         Ok(Consumer { deliveries: receiver, link: state, refused: refusals })
     }
 
-    async fn unsubscribe(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
+    async fn admit(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Vec<Result<(), BrokerError>> {
+        let all = |error: BrokerError| vec![Err(error); subscriptions.len()];
+        let Some(session) = self.consuming.borrow().clone() else {
+            return all(disconnected(&self.links.safe_url));
+        };
+        match admission::admit(&session, &self.names, &subscriptions).await {
+            Ok(results) => results
+                .into_iter()
+                .map(|result| result.map_err(|error| BrokerError::Refused { reason: error.to_string() }))
+                .collect(),
+            Err(error) => all(BrokerError::Unconfirmed { reason: error.to_string() }),
+        }
+    }
+
+    async fn dismiss(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError> {
         if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
         }
-        // First: a reconnect in between must not bind them again.
-        self.named_only().extend(subscriptions.iter().cloned());
+        if self.of_endpoint {
+            // First: a reconnect in between must not bind them again.
+            self.named_only().extend(subscriptions.iter().cloned());
+        }
         self.leave_fanout(&subscriptions).await
     }
 

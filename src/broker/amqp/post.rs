@@ -332,7 +332,7 @@ impl Sender {
     async fn publish(&mut self, session: &Session) -> Result<(), LinkError> {
         let channel = session.channel().await?;
         within("turning on confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+        self.link.send_modify(|link| *link = link.renewed());
         let mut in_flight = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -505,7 +505,7 @@ impl Reader {
             FieldTable::default(),
         );
         let mut consumer = within("starting to consume", consume).await?;
-        self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+        self.link.send_modify(|link| *link = link.renewed());
         let mut stopped = false;
         loop {
             tokio::select! {

@@ -86,7 +86,7 @@ impl Publisher {
                 self.leave_alone(exchange, reason);
             }
             let channel = confirming_channel(session).await?;
-            self.link.send_modify(|link| *link = Link { up: true, epoch: link.epoch + 1 });
+            self.link.send_modify(|link| *link = link.renewed());
             let mut flight = Flight::new(channel);
             let end = self.publish(session, &mut flight).await;
             self.link.send_modify(|link| link.up = false);

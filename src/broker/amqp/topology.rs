@@ -36,6 +36,8 @@ const DEAD_QUEUE_MESSAGES: i64 = 10_000;
 const DEAD_QUEUE_BYTES: i64 = 64 << 20;
 /// Control messages that wait for one connected process.
 const CONTROL_QUEUE_MESSAGES: i64 = 10_000;
+/// How long they wait in a queue that outlives its process: what was said to one that is away is said again.
+const CONTROL_AGE_MS: i64 = 60 * 1000;
 /// HTTP tasks of a pool that wait; over this, publishing them is refused and callers try again until their
 /// time is over.
 const HTTP_WORK_BYTES: i64 = 1 << 30;
@@ -74,6 +76,15 @@ impl Names {
         endpoint: &EndpointName,
     ) -> Result<ShortString, LinkError> {
         short(format!("{}.{task_type}.{endpoint}", self.prefix))
+    }
+
+    /// A restricted endpoint's queue for control messages of a type. No type is called `control`.
+    pub(super) fn control_queue(
+        &self,
+        task_type: &TaskType,
+        endpoint: &EndpointName,
+    ) -> Result<ShortString, LinkError> {
+        short(format!("{}.control.{}", self.prefix, control_key(task_type, endpoint)))
     }
 
     pub(super) fn control(&self) -> Result<ShortString, LinkError> {
@@ -242,20 +253,8 @@ pub(super) async fn declare_task_queues(
     let declared = join_all(subscriptions.iter().map(|(task_type, endpoint)| {
         let arguments = arguments.clone();
         async move {
-            let queue = names.task_queue(task_type, endpoint)?;
-            let direct = names.direct(task_type)?;
-            let key = short(endpoint.to_string())?;
-            // Started together, in this order, so that a subscription costs one round trip and not two.
-            let declare = channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
-            let bind =
-                channel.queue_bind(queue, direct, key, QueueBindOptions::default(), FieldTable::default());
-            // Both are waited for: a bind that finds the channel closed fails at once, and the refusal that
-            // closed it comes after.
-            let (declare, bind) = futures::join!(
-                within("declaring a task queue", declare),
-                within("binding a task queue", bind)
-            );
-            blame([declare.map(|_| ()), bind]).map(|_| ()).map_err(|(_, error)| error)
+            let (queue, key) = (names.task_queue(task_type, endpoint)?, short(endpoint.to_string())?);
+            declare_bound(channel, queue, arguments, names.direct(task_type)?, key).await
         }
     }))
     .await;
@@ -339,6 +338,48 @@ pub(super) async fn declare_control_queue(channel: &Channel) -> Result<ShortStri
     )
     .await?;
     Ok(queue.name().clone())
+}
+
+/// Declares control queues for subscriptions of restricted endpoints, one each: an endpoint that may not bind
+/// cannot have one for all its types, and its processes may share its types among them.
+pub(super) async fn declare_control_queues(
+    channel: &Channel,
+    names: &Names,
+    subscriptions: &[(TaskType, EndpointName)],
+) -> Result<(), (usize, LinkError)> {
+    let mut arguments = classic();
+    arguments.insert("x-expires".into(), AMQPValue::LongLongInt(TASK_QUEUE_UNUSED_MS));
+    arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(CONTROL_AGE_MS));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(CONTROL_QUEUE_MESSAGES));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    let declared = join_all(subscriptions.iter().map(|(task_type, endpoint)| {
+        let arguments = arguments.clone();
+        async move {
+            let (queue, key) =
+                (names.control_queue(task_type, endpoint)?, short(control_key(task_type, endpoint))?);
+            declare_bound(channel, queue, arguments, names.control()?, key).await
+        }
+    }))
+    .await;
+    blame(declared).map(|_| ())
+}
+
+/// Declares a durable queue and binds it, in one round trip.
+async fn declare_bound(
+    channel: &Channel,
+    queue: ShortString,
+    arguments: FieldTable,
+    exchange: ShortString,
+    key: ShortString,
+) -> Result<(), LinkError> {
+    // Started together, in this order, so that a subscription costs one round trip and not two.
+    let declare = channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
+    let bind = channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default());
+    // Both are waited for: a bind that finds the channel closed fails at once, and the refusal that closed it
+    // comes after.
+    let (declare, bind) =
+        futures::join!(within("declaring a queue", declare), within("binding a queue", bind));
+    blame([declare.map(|_| ()), bind]).map(|_| ()).map_err(|(_, error)| error)
 }
 
 /// Lets a control queue hear what is meant for these subscriptions.
@@ -490,7 +531,7 @@ pub(super) async fn remove(
         exchanges.extend([names.fanout(task_type)?, names.direct(task_type)?]);
     }
     for (task_type, endpoint) in subscriptions {
-        queues.push(names.task_queue(task_type, endpoint)?);
+        queues.extend([names.task_queue(task_type, endpoint)?, names.control_queue(task_type, endpoint)?]);
     }
     delete(channel, queues, exchanges).await
 }

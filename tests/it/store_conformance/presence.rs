@@ -31,6 +31,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         slots: None,
         reads: WireVersion::One,
         labels: Labels::default(),
+        restricted: false,
     }
 }
 

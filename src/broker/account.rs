@@ -1,0 +1,128 @@
+//! The broker users of endpoints: what they are called, and what they may do.
+//!
+//! A user may read its own queues, report and say that it is there, and nothing else: it declares, binds and
+//! publishes no tasks. The name of a user tells whose it is, so whoever reads a message knows its sender
+//! without asking anybody.
+
+use serde::Serialize;
+
+use crate::config::MessageQueue;
+use crate::domain::{EndpointName, TaskType};
+
+/// Between the parts of a name. No exchange prefix and no endpoint has it.
+const SEPARATOR: char = ':';
+
+/// The user of an endpoint. Users belong to no virtual host, so its name has one. The generations are the
+/// users that an endpoint gets one after the other: an old one lives until the new one is used.
+pub fn user_name(queue: &MessageQueue, endpoint: &EndpointName, generation: u32) -> String {
+    format!("{}{endpoint}{SEPARATOR}{generation}", prefix(queue))
+}
+
+/// The endpoint that a user belongs to, and its generation; none for any other user.
+pub fn owner(queue: &MessageQueue, user: &str) -> Option<(EndpointName, u32)> {
+    let (endpoint, generation) = user.strip_prefix(&prefix(queue))?.split_once(SEPARATOR)?;
+    let number: u32 = generation.parse().ok()?;
+    // A number is spelled in one way, so that no endpoint has two users of one generation.
+    (number.to_string() == generation).then_some((endpoint.parse().ok()?, number))
+}
+
+fn prefix(queue: &MessageQueue) -> String {
+    format!("{}{SEPARATOR}{}{SEPARATOR}", queue.virtual_host, queue.exchange)
+}
+
+/// What a user may do in a virtual host: regular expressions of names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Permissions {
+    /// What it may declare and delete.
+    pub configure: String,
+    /// What it may publish to.
+    pub write: String,
+    /// What it may consume.
+    pub read: String,
+}
+
+impl Permissions {
+    /// Those of an endpoint that performs these types.
+    pub fn of_endpoint(exchange: &str, endpoint: &EndpointName, types: &[TaskType]) -> Self {
+        let (exchange, endpoint) = (literal(exchange), literal(endpoint.as_str()));
+        let types: Vec<_> = types.iter().map(|task_type| literal(task_type.as_str())).collect();
+        let types = types.join("|");
+        Self {
+            configure: "^$".to_owned(),
+            write: format!(r"^{exchange}\.(responses|presence)$"),
+            read: format!(r"^{exchange}\.(control\.)?({types})\.{endpoint}$"),
+        }
+    }
+}
+
+/// A regular expression of one name. Of what names are made of, the dot alone means more than itself.
+fn literal(name: &str) -> String {
+    name.replace('.', r"\.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn queue(virtual_host: &str, exchange: &str) -> MessageQueue {
+        MessageQueue {
+            host: "localhost".to_owned(),
+            port: 5672,
+            username: "tasker".to_owned(),
+            password: Secret::new("secret"),
+            virtual_host: virtual_host.to_owned(),
+            exchange: exchange.to_owned(),
+            queue: None,
+            routing_key: None,
+            tls: false,
+        }
+    }
+
+    fn name(text: &str) -> EndpointName {
+        text.parse().expect("a name")
+    }
+
+    #[test]
+    fn a_user_tells_whose_it_is() {
+        let ours = queue("/", "tasker");
+        for (endpoint, generation) in [("ep1", 1), ("a.ep1", 20), ("ep1-2", 1)] {
+            let user = user_name(&ours, &name(endpoint), generation);
+            assert_eq!(owner(&ours, &user), Some((name(endpoint), generation)), "{user}");
+        }
+        assert_eq!(user_name(&ours, &name("ep1"), 3), "/:tasker:ep1:3");
+        for stranger in [
+            "tasker",
+            "",
+            "/:tasker:ep1",
+            "/:tasker:ep1:",
+            "/:tasker:ep1:01",
+            "/:tasker:ep1:+1",
+            "/:tasker:ep1:1:1",
+            "/:tasker:ep 1:1",
+            "/:tasker2:ep1:1",
+            "x/:tasker:ep1:1",
+            "/:tasker::1",
+            "/:tasker:ep1:4294967296",
+        ] {
+            assert_eq!(owner(&ours, stranger), None, "{stranger}");
+        }
+        // Two installations never share one, however their parts are divided.
+        let others = [queue("a:b", "c"), queue("a", "b.c"), queue("a", "b")];
+        let users = others.map(|queue| user_name(&queue, &name("c.d"), 1));
+        assert!(users.iter().all(|user| users.iter().filter(|other| *other == user).count() == 1));
+    }
+
+    #[test]
+    fn permissions_name_what_is_its_own() {
+        let types = ["worker", "disk-check"].map(|name| name.parse().expect("a type"));
+        assert_eq!(
+            Permissions::of_endpoint("my.tasker", &name("a.ep1"), &types),
+            Permissions {
+                configure: "^$".to_owned(),
+                write: r"^my\.tasker\.(responses|presence)$".to_owned(),
+                read: r"^my\.tasker\.(control\.)?(worker|disk-check)\.a\.ep1$".to_owned(),
+            }
+        );
+    }
+}
