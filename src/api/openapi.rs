@@ -51,6 +51,7 @@ fn give_rules(document: &mut utoipa::openapi::OpenApi, routes: Routes) {
             (&mut item.get, None),
             (&mut item.post, Some(("POST", "`unsupported_media_type`: also without a body"))),
             (&mut item.put, Some(("PUT", "`unsupported_media_type`: a body that is not JSON"))),
+            (&mut item.patch, Some(("PATCH", "`unsupported_media_type`: a body that is not JSON"))),
             (&mut item.delete, Some(("DELETE", "`unsupported_media_type`: a body that is not JSON"))),
         ];
         for (operation, form) in operations {

@@ -3,6 +3,7 @@
 //! Refuses what it does not know, and what it knows and does not do yet: a gate that was ignored would let a
 //! fleet through. Every default is filled in here, so the rest of the program sees resolved terms alone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -13,8 +14,9 @@ use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
 use crate::domain::rollout::{
-    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part,
-    Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Probe,
+    ProbeOn, Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf,
+    WaveTerms,
 };
 use crate::domain::{
     EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json,
@@ -29,6 +31,8 @@ const MAX_ENDPOINTS: usize = 50_000;
 const MAX_SELECTORS: usize = 32;
 /// Waves at most, `rest` included.
 const MAX_WAVES: usize = 100;
+/// Values of an answer that a probe may expect.
+const MAX_EXPECT: usize = 32;
 /// Labels of a failure domain at most.
 const MAX_SPREAD: usize = 3;
 /// Windows at most.
@@ -41,12 +45,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Members of a document.
 const MEMBERS: &[&str] = &[
     "identifier", "type", "payload", "lane", "targets", "spread", "waves", "window", "receive_within",
-    "finish_within", "healthy", "budget", "soak", "approval", "windows", "on_breach", "in_flight",
+    "finish_within", "healthy", "budget", "soak", "probe", "approval", "windows", "on_breach", "in_flight",
     "rollback", "catch_up", "catch_up_for", "start_at", "expires_after",
 ];
-/// Members that are planned and that this version does not have.
-const NOT_YET: &[&str] = &["probe"];
-
 /// The terms of a document in a text that has passed [`crate::domain::json_check::check`].
 ///
 /// # Errors
@@ -116,9 +117,10 @@ impl Reader {
         let seed = identifier.as_ref().map(ToString::to_string).unwrap_or_default();
         let targets = self.targets(values.get("targets"), &seed);
         let budget = self.budget(values.get("budget"));
-        let whole = self.wave_terms(values, "", &defaults(policy, budget.wave));
+        let mut whole = self.wave_terms(values, "", &defaults(policy, budget.wave));
+        whole.probe = values.get("probe").and_then(|value| self.probe(value, "/probe", config));
         let approval = self.approval(values.get("approval"));
-        let mut waves = self.waves(values.get("waves"), &whole);
+        let mut waves = self.waves(values.get("waves"), &whole, config);
         if let Some((before, approval)) = approval {
             self.put_approvals(&mut waves, &before, &approval);
         }
@@ -167,12 +169,8 @@ impl Reader {
     fn known(&mut self, at: &str, values: &Map<String, Value>, known: &[&str], of: &str) {
         for name in values.keys().filter(|name| !known.contains(&name.as_str())) {
             let place = format!("{at}{}", pointer(name));
-            if NOT_YET.contains(&name.as_str()) {
-                self.problem(place, "is not supported yet: remove it");
-            } else {
-                let text = unknown("member", name, &format!("known of {of}"), known.iter().copied()).text;
-                self.problem(place, text);
-            }
+            let text = unknown("member", name, &format!("known of {of}"), known.iter().copied()).text;
+            self.problem(place, text);
         }
     }
 
@@ -588,7 +586,84 @@ impl Reader {
         })
     }
 
-    fn waves(&mut self, value: Option<&Value>, whole: &WaveTerms) -> Vec<WaveOf> {
+    /// What is tried after a wave.
+    fn probe(&mut self, value: &Value, at: &str, config: &Config) -> Option<Probe> {
+        if value.is_null() || value.as_str() == Some("none") {
+            return None;
+        }
+        let members = self.object(value, at)?;
+        self.known(
+            at,
+            members,
+            &["type", "payload", "on", "ok", "expect", "passes", "tries", "every"],
+            "a probe",
+        );
+        let policy = self.policy(members, at, config)?;
+        let payload = members.get("payload").map_or_else(|| json(&()), json);
+        let length = payload.get().len();
+        if length > MAX_PAYLOAD {
+            self.problem(
+                format!("{at}/payload"),
+                format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed"),
+            );
+        }
+        let on = match members.get("on") {
+            None => ProbeOn::Wave,
+            Some(Value::Object(of)) => {
+                self.known(&format!("{at}/on"), of, &["match"], "`on`");
+                let selectors = self.selectors(of.get("match"), &format!("{at}/on/match"));
+                if selectors.is_empty() && self.problems.is_empty() {
+                    self.problem(format!("{at}/on/match"), "is missing: who performs the probe");
+                }
+                ProbeOn::Match(selectors)
+            }
+            Some(value) => {
+                let words = [("wave", ProbeOn::Wave), ("done", ProbeOn::Done)];
+                let found =
+                    words.into_iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, on)| on);
+                if found.is_none() {
+                    self.problem(
+                        format!("{at}/on"),
+                        format!("must be wave, done or {{\"match\": ...}}, not {}", shown(value)),
+                    );
+                }
+                found.unwrap_or(ProbeOn::Wave)
+            }
+        };
+        let ok = members.get("ok").and_then(|value| self.amount(value, &format!("{at}/ok"), 1));
+        let mut expect = BTreeMap::new();
+        if let Some(of) = members.get("expect").and_then(|value| self.object(value, &format!("{at}/expect")))
+        {
+            for (place, value) in of {
+                if !place.is_empty() && !place.starts_with('/') {
+                    let text = "must be a JSON pointer such as /version: it begins with a slash, or is empty for the whole answer";
+                    self.problem(format!("{at}/expect{}", pointer(place)), text);
+                }
+                expect.insert(place.clone(), value.clone());
+            }
+            if expect.len() > MAX_EXPECT {
+                self.problem(
+                    format!("{at}/expect"),
+                    format!("has {} members; at most {MAX_EXPECT} are allowed", expect.len()),
+                );
+            }
+        }
+        let usual = defaults(policy, (None, None));
+        Some(Probe {
+            task_type: policy.name.clone(),
+            payload,
+            on,
+            ok: ok.unwrap_or(Amount::Percent(10_000)),
+            expect,
+            passes: self.number(members, at, "passes", 1, 100).unwrap_or(1),
+            tries: self.number(members, at, "tries", 1, 100).unwrap_or(3),
+            every: self.span(members, at, "every", SECOND, DAY).unwrap_or(30 * SECOND),
+            receive_within: usual.receive_within,
+            finish_within: usual.finish_within,
+        })
+    }
+
+    fn waves(&mut self, value: Option<&Value>, whole: &WaveTerms, config: &Config) -> Vec<WaveOf> {
         let of = |part| WaveOf { name: None, part, terms: whole.clone(), own: Own::default() };
         let Some(value) = value else {
             let sizes = [Amount::Count(1), Amount::Percent(500), Amount::Percent(2_500)].map(Part::Size);
@@ -598,7 +673,7 @@ impl Reader {
         for (place, value) in self.list(value, "/waves", MAX_WAVES).iter().enumerate() {
             let at = format!("/waves/{place}");
             let wave = match value {
-                Value::Object(members) => self.wave(members, &at, whole),
+                Value::Object(members) => self.wave(members, &at, whole, config),
                 value => self.size(value, &at).map(of),
             };
             waves.extend(wave);
@@ -627,10 +702,16 @@ impl Reader {
         }
     }
 
-    fn wave(&mut self, members: &Map<String, Value>, at: &str, whole: &WaveTerms) -> Option<WaveOf> {
+    fn wave(
+        &mut self,
+        members: &Map<String, Value>,
+        at: &str,
+        whole: &WaveTerms,
+        config: &Config,
+    ) -> Option<WaveOf> {
         let known = [
             "name", "size", "endpoints", "match", "window", "receive_within", "finish_within", "healthy",
-            "budget", "soak", "approval",
+            "budget", "soak", "probe", "approval",
         ];
         self.known(at, members, &known, "a wave");
         let mut terms = self.wave_terms(members, at, whole);
@@ -642,6 +723,9 @@ impl Reader {
                 (terms.failed, terms.unreachable) =
                     self.allowances(wave, &format!("{at}/budget/wave"), (terms.failed, terms.unreachable));
             }
+        }
+        if let Some(value) = members.get("probe") {
+            terms.probe = self.probe(value, &format!("{at}/probe"), config);
         }
         if let Some(approval) = members.get("approval").filter(|value| value.as_str() != Some("none")) {
             terms.approval = self
@@ -678,8 +762,8 @@ impl Reader {
                 None
             }
         };
-        let own =
-            Own { healthy: members.contains_key("healthy"), approval: members.contains_key("approval") };
+        let has = |name: &str| members.contains_key(name);
+        let own = Own { healthy: has("healthy"), approval: has("approval"), probe: has("probe") };
         part.map(|part| WaveOf { name, part, terms, own })
     }
 
@@ -834,6 +918,7 @@ fn defaults(policy: &TypePolicy, (failed, unreachable): Allowances) -> WaveTerms
         failed,
         unreachable,
         soak: Duration::ZERO,
+        probe: None,
         approval: None,
     }
 }
@@ -848,6 +933,47 @@ fn amount(text: &str) -> Option<Amount> {
     }
     let part: u32 = format!("{part:0<2}").parse().ok()?;
     whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part).map(Amount::Percent)
+}
+
+/// Members of a document that may be changed while its rollout goes on.
+pub const EDITABLE: [&str; 11] = [
+    "window", "budget", "soak", "probe", "approval", "windows", "catch_up", "catch_up_for", "on_breach",
+    "in_flight", "rollback",
+];
+/// The time after which a rollout is given up may be changed, too.
+pub const EXPIRES: &str = "expires_after";
+
+/// A document with some members changed, as text. The others stay as they are, to the byte.
+///
+/// # Errors
+/// What cannot be changed, or is not read.
+pub fn edited(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Result<String, Vec<ProblemItem>> {
+    let may = |name: &str| EDITABLE.contains(&name) || name == EXPIRES;
+    let fixed = |name: &String| {
+        let names = EDITABLE.join(", ");
+        ProblemItem::new(
+            pointer(name),
+            format!("cannot be changed any more; what can be: {names}, {EXPIRES}"),
+        )
+    };
+    let faults: Vec<ProblemItem> = changes.keys().filter(|name| !may(name)).map(fixed).collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let Members(members) =
+        serde_json::from_str(document).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
+    let kept = members
+        .iter()
+        .filter(|(name, _)| !changes.contains_key(&**name))
+        .map(|(name, value)| (&**name, value.get()));
+    let taken_away = |value: &RawValue| matches!(value.get().trim(), "null" | "\"none\"");
+    let changed = changes
+        .iter()
+        .filter(|(_, value)| !taken_away(value))
+        .map(|(name, value)| (name.as_str(), value.get()));
+    let members: Vec<String> =
+        kept.chain(changed).map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
+    Ok(format!("{{{}}}", members.join(",")))
 }
 
 /// A value as it may stand in an error.
@@ -987,7 +1113,21 @@ mod tests {
             (value!({"identifier": "r", "type": "updaet"}), "/type unknown task type \"updaet\""),
             (value!({"identifier": "r", "type": "builds"}), "/type is `builds`, which has a work queue"),
             (with("windwo", value!(3)), "/windwo unknown member \"windwo\""),
-            (with("probe", value!({"type": "check"})), "/probe is not supported yet"),
+            (with("probe", value!({"type": "check"})), "/probe/type unknown task type \"check\""),
+            (with("probe", value!({})), "/probe/type is missing"),
+            (with("probe", value!({"type": "builds"})), "/probe/type is `builds`, which has a work queue"),
+            (
+                with("probe", value!({"type": "undo", "on": "all"})),
+                "/probe/on must be wave, done or {\"match\": ...}, not \"all\"",
+            ),
+            (
+                with("probe", value!({"type": "undo", "expect": {"version": 1}})),
+                "/probe/expect/version must be a JSON pointer",
+            ),
+            (
+                with("probe", value!({"type": "undo", "tries": 0})),
+                "/probe/tries must be a whole number from 1 to 100, not 0",
+            ),
             (with("rollback", value!({"tpye": "update"})), "/rollback/tpye unknown member \"tpye\""),
             (
                 with("rollback", value!({"type": "builds"})),

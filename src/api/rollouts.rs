@@ -4,10 +4,12 @@
 //! the scope `read` moves only rollouts that were submitted with it, and its answers have only the status and
 //! the counts of a rollout.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -21,16 +23,16 @@ use super::until_ended::{MAX_WAIT, until_ended};
 use super::{Answer, Api, access, answer, target};
 use crate::config::TypePolicy;
 use crate::contract::{
-    self, AbortRollout, FreedHold, PickTargets, ProblemCode, ProblemItem, RerunRollout, ResumeRollout,
-    Rollout, RolloutCommand, RolloutDocument, RolloutEvents, RolloutHoldPage, RolloutPage, RolloutPlan,
-    RolloutTargetPage,
+    self, AbortRollout, EditRollout, FreedHold, NewTargets, PickTargets, ProblemCode, ProblemItem, RerunOnly,
+    RerunRollout, ResumeRollout, Rollout, RolloutCommand, RolloutDocument, RolloutEvents, RolloutHoldPage,
+    RolloutPage, RolloutPlan, RolloutTargetPage,
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
-    Allow, Command, Order, Plan, PlannedDomain, Refusal, RolloutStatus, RolloutTerms, Start, TargetState,
-    WaveTerms, current, plan as plan_of,
+    Allow, Amount, Command, Edit, EditedWave, Order, Part, Plan, PlannedDomain, Refusal, RolloutStatus,
+    RolloutTerms, Start, TargetState, WaveTerms, chosen, current, plan as plan_of,
 };
-use crate::domain::{EndpointName, Json, RolloutName, TokenName, digest, json_check};
+use crate::domain::{EndpointName, Json, RolloutName, TaskType, TokenName, digest, json_check};
 use crate::request_body::Body;
 use crate::store::{
     Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded,
@@ -66,9 +68,15 @@ async fn read(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result
         request,
         [&terms.task_type]
             .into_iter()
-            .chain(terms.settings.rollback.as_ref().map(|rollback| &rollback.task_type)),
+            .chain(terms.settings.rollback.as_ref().map(|rollback| &rollback.task_type))
+            .chain(probe_types(&terms)),
     )?;
     Ok(Sent { terms, body })
+}
+
+/// The types of the probes of a document.
+fn probe_types(terms: &RolloutTerms) -> impl Iterator<Item = &TaskType> {
+    terms.waves.iter().filter_map(|wave| wave.terms.probe.as_ref()).map(|probe| &probe.task_type)
 }
 
 /// Refuses identifiers that are paths of the API.
@@ -109,7 +117,21 @@ fn conflict(name: &RolloutName, id: Uuid) -> Problem {
 }
 
 /// The payload as the type has it, and the waves.
-async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
+async fn planned(api: &Api, terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
+    let terms = resolved(api, terms).await?;
+    let policy = api
+        .state
+        .config
+        .policy(&terms.task_type)
+        .ok_or_else(|| Problem::internal("a type that was there"))?;
+    let plan = plan_of(&terms, &target::members(api, policy).await?);
+    let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
+    let plan = plan.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
+    Ok((terms, plan))
+}
+
+/// The terms with payloads as their types have them, and with the selectors of groups.
+async fn resolved(api: &Api, mut terms: RolloutTerms) -> Result<RolloutTerms, Problem> {
     let policy = api
         .state
         .config
@@ -126,6 +148,17 @@ async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Pl
         rollback.payload =
             admitted(api, &terms.identifier, policy, rollback.payload.clone(), "/rollback/payload")?;
     }
+    for (at, wave) in terms.waves.iter_mut().enumerate() {
+        let Some(probe) = &mut wave.terms.probe else { continue };
+        let policy = api
+            .state
+            .config
+            .policy(&probe.task_type)
+            .ok_or_else(|| Problem::internal("a type that was there"))?;
+        let place =
+            if wave.own.probe { format!("/waves/{at}/probe/payload") } else { "/probe/payload".to_owned() };
+        probe.payload = admitted(api, &terms.identifier, policy, probe.payload.clone(), &place)?;
+    }
     if terms.groups_named().next().is_some() {
         let groups = target::groups(api).await?;
         let unknown = terms.groups_named().filter(|(_, name)| !groups.contains_key(*name));
@@ -138,10 +171,7 @@ async fn planned(api: &Api, mut terms: RolloutTerms) -> Result<(RolloutTerms, Pl
             .with_groups(&groups)
             .map_err(|name| Problem::internal(format!("group {name} that was there")))?;
     }
-    let plan = plan_of(&terms, &target::members(api, policy).await?);
-    let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
-    let plan = plan.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
-    Ok((terms, plan))
+    Ok(terms)
 }
 
 /// A payload as its type has it.
@@ -669,10 +699,7 @@ async fn order(
             return Err(Problem::new(ProblemCode::WrongState, detail));
         }
         Commanded::Refused(Refusal::NotYou(detail)) => return Err(Problem::insufficient_scope(detail)),
-        Commanded::Stale(now) => {
-            let detail = format!("the rollout has revision {now} by now; read it again and decide anew");
-            return Err(Problem::new(ProblemCode::StaleRevision, detail));
-        }
+        Commanded::Stale(now) => return Err(stale(now)),
     }
     api.state.rollouts.wake([&id]);
     let found = find(api, request, &name).await?;
@@ -788,6 +815,120 @@ moves!(retry, "/rollouts/{id}/retry", "retryRolloutTargets", asked: PickTargets 
     /// task may still run are not touched.
 );
 
+/// What changes of a rollout with its document.
+fn edit_of(found: &RolloutRecord, terms: RolloutTerms, document: Json, members: Vec<String>) -> Edit {
+    let changes = |name: &str| members.iter().any(|member| member == name);
+    let total: u32 = found.waves.iter().map(|wave| wave.size).sum();
+    let of = |amount: Option<Amount>, whole: u32| amount.map(|amount| amount.rounded_down(whole));
+    let budget = changes("budget");
+    // A rerun has no waves of named endpoints; of the others those that were left with nothing are the last.
+    let rerun = found.parent.is_some();
+    let parts = terms.waves.iter().filter(|wave| !rerun || matches!(wave.part, Part::Size(_) | Part::Rest));
+    let wave =
+        |(wave, of_document): (&crate::domain::rollout::WaveState, &crate::domain::rollout::WaveOf)| {
+            let (before, after) = (&wave.terms, &of_document.terms);
+            // What cannot be changed stays, whatever the configuration of the type says by now.
+            let terms = WaveTerms {
+                receive_within: before.receive_within,
+                finish_within: before.finish_within,
+                healthy: before.healthy.clone(),
+                failed: if budget { after.failed } else { before.failed },
+                unreachable: if budget { after.unreachable } else { before.unreachable },
+                ..after.clone()
+            };
+            EditedWave {
+                window: terms.window.rounded_down(wave.size).clamp(1, wave.size.max(1)),
+                // Without a new budget it stays as it was raised.
+                allowed_failed: if budget { of(terms.failed, wave.size) } else { wave.allowed_failed },
+                allowed_unreachable: if budget {
+                    of(terms.unreachable, wave.size)
+                } else {
+                    wave.allowed_unreachable
+                },
+                terms,
+            }
+        };
+    Edit {
+        waves: found.waves.iter().zip(parts).map(wave).collect(),
+        allowed_failed: if budget { of(terms.failed, total) } else { found.allowed_failed },
+        allowed_unreachable: if budget { of(terms.unreachable, total) } else { found.allowed_unreachable },
+        expires_at: if changes(rollout_document::EXPIRES) {
+            found.created.after(terms.expires_after)
+        } else {
+            found.expires_at
+        },
+        settings: terms.settings,
+        document,
+        members,
+    }
+}
+
+/// Changes the document of a rollout while it goes on.
+///
+/// The change takes effect at once, for all waves that have not passed. Type, payload, targets and waves stay
+/// as they were submitted. `revision` must be that of the rollout.
+#[utoipa::path(
+    patch, path = "/rollouts/{id}", operation_id = "editRollout", tag = "rollouts",
+    params(("id" = String, Path, description = "The identifier of the rollout")),
+    request_body(content = EditRollout, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The rollout as it stands now", body = Rollout),
+        (status = 404, description = "`unknown_rollout`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`wrong_state`, `stale_revision`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`, with every problem", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let name = name(&request)?;
+    let found = find(&api, &request, &name).await?;
+    if access::blind(&request).is_some_and(|own| found.created_by.as_ref() != Some(&own)) {
+        return Err(unknown_rollout(&name));
+    }
+    let body = api.body(&request, payload, Limit { bytes: LONGEST_COMMAND, setting: None }).await?;
+    let wrong = |error: serde_json::Error| invalid(vec![ProblemItem::new("", json_check::in_words(&error))]);
+    let mut changes: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(body::json(&body)?).map_err(wrong)?;
+    let revision = changes.remove("revision").and_then(|value| serde_json::from_str::<u32>(value.get()).ok());
+    let Some(revision) = revision else {
+        return Err(invalid(vec![ProblemItem::new(
+            "/revision",
+            "must be the revision of the rollout that was read",
+        )]));
+    };
+    if changes.is_empty() {
+        return Err(invalid(vec![ProblemItem::new(
+            "",
+            "changes nothing: name a member of the document with its new value",
+        )]));
+    }
+    if revision != found.revision {
+        return Err(stale(found.revision));
+    }
+    let text = rollout_document::edited(document(&api, found.id).await?.get(), &changes).map_err(invalid)?;
+    let terms = rollout_document::parse(&text, &api.state.config).map_err(invalid)?;
+    access::check_types(
+        &request,
+        terms
+            .settings
+            .rollback
+            .as_ref()
+            .map(|rollback| &rollback.task_type)
+            .into_iter()
+            .chain(probe_types(&terms)),
+    )?;
+    let document = rollout_document::kept(&text)
+        .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
+    let terms = resolved(&api, terms).await?;
+    let edit = edit_of(&found, terms, document, changes.into_keys().collect());
+    order(&api, &request, Command::Edit(Arc::new(edit)), RolloutPick::Nobody, Some(revision)).await
+}
+
+fn stale(now: u32) -> Problem {
+    let detail = format!("the rollout has revision {now} by now; read it again and decide anew");
+    Problem::new(ProblemCode::StaleRevision, detail)
+}
+
 /// Makes a new rollout of the same document, for endpoints of the old one that did not succeed.
 #[utoipa::path(
     post, path = "/rollouts/{id}/rerun", operation_id = "rerunRollout", tag = "rollouts",
@@ -813,19 +954,23 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     check_identifier(&asked.identifier)?;
     let old = find(&api, &request, &name).await?;
     let usual = TargetState::ALL.into_iter().filter(|state| *state != TargetState::Ok);
-    let only: Vec<TargetState> = if asked.only.is_empty() { usual.collect() } else { asked.only };
+    let state = |only: &RerunOnly| match only {
+        RerunOnly::State(state) => Some(*state),
+        RerunOnly::New(_) => None,
+    };
+    let with_new = asked.only.contains(&RerunOnly::New(NewTargets::New));
+    let only: Vec<TargetState> =
+        if asked.only.is_empty() { usual.collect() } else { asked.only.iter().filter_map(state).collect() };
     let mut hash = Sha256::new_with_prefix(old.id.as_bytes());
     only.iter().for_each(|state| hash.update([state.code()]));
+    if with_new {
+        hash.update([NEW]);
+    }
     let digest: [u8; 32] = hash.finalize().into();
     if let Some(answered) = repeated(&api, &request, &asked.identifier, digest).await? {
         return Ok(answered);
     }
-    let endpoints = endpoints_of(&api, old.id, &only).await?;
-    if endpoints.is_empty() {
-        let words = only.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
-        let detail = format!("no endpoint of the rollout is {words}");
-        return Err(Problem::new(ProblemCode::NothingFailed, detail));
-    }
+    let mut endpoints = if only.is_empty() { Vec::new() } else { endpoints_of(&api, old.id, &only).await? };
     let document = document(&api, old.id).await?;
     let mut terms = rollout_document::parse(document.get(), &api.state.config).map_err(|problems| {
         let text = |item: ProblemItem| {
@@ -836,6 +981,22 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
         };
         invalid(problems.into_iter().map(text).collect())
     })?;
+    if with_new {
+        endpoints.extend(new_endpoints(&api, old.id, &terms).await?);
+    }
+    if endpoints.is_empty() {
+        let states = only.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(", ");
+        let detail = match (states.is_empty(), with_new) {
+            (false, false) => format!("no endpoint of the rollout is {states}"),
+            (false, true) => format!(
+                "no endpoint of the rollout is {states}, and its targets choose no other endpoint now"
+            ),
+            (true, _) => {
+                "the targets of the rollout choose no other endpoint now than they did then".to_owned()
+            }
+        };
+        return Err(Problem::new(ProblemCode::NothingFailed, detail));
+    }
     terms.identifier = asked.identifier;
     terms.start = Start::Now;
     // The endpoints decide: neither a part of them nor the names of the old waves.
@@ -848,6 +1009,28 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     terms.own_waves = false;
     let (terms, plan) = planned(&api, terms).await?;
     record(&api, &request, New { terms, plan, document, digest, parent: Some(old.id) }).await
+}
+
+/// Behind the codes of all states.
+const NEW: u8 = u8::MAX;
+
+/// The endpoints that the targets of a document choose now and that a rollout does not have.
+async fn new_endpoints(api: &Api, id: Uuid, terms: &RolloutTerms) -> Result<Vec<EndpointName>, Problem> {
+    let policy = api
+        .state
+        .config
+        .policy(&terms.task_type)
+        .ok_or_else(|| Problem::internal("a type that was there"))?;
+    let had: HashSet<EndpointName> = endpoints_of(api, id, &[]).await?.into_iter().collect();
+    let groups = target::groups(api).await?;
+    let now = terms.clone().with_groups(&groups).map_err(|name| {
+        invalid(vec![ProblemItem::new(
+            "/only",
+            format!("needs the targets of its document, whose {}", target::unknown_group(&name, &groups)),
+        )])
+    })?;
+    let chosen = chosen(&now, &target::members(api, policy).await?);
+    Ok(chosen.into_iter().filter(|name| !had.contains(name)).collect())
 }
 
 /// The endpoints of a rollout in some states, as far as they are still known.
@@ -873,6 +1056,7 @@ fn gates(terms: &WaveTerms) -> Vec<String> {
     if !terms.soak.is_zero() {
         gates.push(format!("soak {}", crate::config::span::format(terms.soak)));
     }
+    gates.extend(terms.probe.as_ref().map(|probe| format!("probe {}", probe.task_type)));
     gates
 }
 

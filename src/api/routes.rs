@@ -40,6 +40,9 @@ macro_rules! taking {
     (PUT) => {
         web::put()
     };
+    (PATCH) => {
+        web::patch()
+    };
     (DELETE) => {
         web::delete()
     };
@@ -266,7 +269,7 @@ pub const ROUTES: Routes = Routes(&[
     Route {
         pattern: "/rollouts/{id}",
         about: About::CoveredTypes,
-        operations: &[operation!(GET, READ, rollouts::show)],
+        operations: &[operation!(GET, READ, rollouts::show), operation!(PATCH, SUBMIT, rollouts::edit)],
     },
     Route {
         pattern: "/rollouts/{id}/targets",

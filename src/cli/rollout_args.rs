@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::page::Page;
 use crate::config::span;
+use crate::contract::{NewTargets, RerunOnly};
 use crate::domain::rollout::{RolloutStatus, TargetState};
 use crate::domain::{EndpointName, RolloutName};
 
@@ -107,9 +108,19 @@ Examples:
   tasker rollout retry kernel-6.9
   tasker rollout retry kernel-6.9 --endpoints web17")]
     Retry(RetryTargets),
+    /// Change the document of a rollout while it goes on
+    #[command(after_help = "\
+Examples:
+  tasker rollout edit kernel-6.9 --set window=20 --set soak=1h
+  tasker rollout edit kernel-6.9 --set 'budget={wave: {failed: 2}}'
+  tasker rollout edit kernel-6.9 changes.yaml
+
+What can be changed: window, budget, soak, probe, approval, windows, catch_up, catch_up_for, on_breach, in_flight, rollback, expires_after.
+`none` takes a member away.")]
+    Edit(EditRollout),
     /// Make a new rollout of the same document, for the endpoints that did not succeed
     #[command(
-        after_help = "Example:\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-again --only FAILED,UNREACHABLE"
+        after_help = "Examples:\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-again --only FAILED,UNREACHABLE\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-newcomers --only new"
     )]
     Rerun(RerunRollout),
 }
@@ -290,6 +301,24 @@ pub struct Picked {
     pub wave: Option<u32>,
 }
 
+/// `tasker rollout edit`.
+#[derive(Debug, Clone, Args)]
+pub struct EditRollout {
+    /// Identifier of the rollout
+    #[arg(value_name = "ROLLOUT")]
+    pub name: RolloutName,
+    /// File with members of the document and their new values, YAML or JSON; - reads standard input
+    #[arg(value_name = "FILE", required_unless_present = "set")]
+    pub file: Option<PathBuf>,
+    /// A member and its new value, in YAML or JSON; may be repeated
+    #[arg(long, value_name = "MEMBER=VALUE", value_parser = member)]
+    pub set: Vec<(String, String)>,
+    /// The revision that was read, as `show --json` has it: with another one nothing is changed [default:
+    /// that of now]
+    #[arg(long, value_name = "N")]
+    pub revision: Option<u32>,
+}
+
 /// `tasker rollout rerun`.
 #[derive(Debug, Clone, Args)]
 pub struct RerunRollout {
@@ -299,9 +328,10 @@ pub struct RerunRollout {
     /// Identifier of the new rollout
     #[arg(long, value_name = "NAME")]
     pub identifier: RolloutName,
-    /// Only endpoints in these states, separated by commas [default: all that did not succeed]
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = target_state)]
-    pub only: Vec<TargetState>,
+    /// Only endpoints in these states, separated by commas; `new` for those that its targets choose now and
+    /// did not choose then [default: all that did not succeed]
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = rerun_only)]
+    pub only: Vec<RerunOnly>,
 }
 
 fn rollout_status(text: &str) -> Result<RolloutStatus, String> {
@@ -314,6 +344,18 @@ fn target_state(text: &str) -> Result<TargetState, String> {
     let words = TargetState::ALL.map(TargetState::as_str).join(", ");
     let found = TargetState::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(text));
     found.ok_or_else(|| format!("expected one of {words}"))
+}
+
+fn member(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected MEMBER=VALUE such as `window=20`")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn rerun_only(text: &str) -> Result<RerunOnly, String> {
+    if text.eq_ignore_ascii_case("new") {
+        return Ok(RerunOnly::New(NewTargets::New));
+    }
+    target_state(text).map(RerunOnly::State).map_err(|error| format!("{error}, new"))
 }
 
 fn held(text: &str) -> Result<(String, EndpointName), String> {

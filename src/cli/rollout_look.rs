@@ -19,8 +19,13 @@ pub(super) fn document(file: &Path) -> Result<Json, Failure> {
     let name = input::name(file);
     let text =
         input::read(file, LONGEST).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    parsed(&text, &name)
+}
+
+/// YAML or JSON in a text.
+pub(super) fn parsed(text: &str, name: &str) -> Result<Json, Failure> {
     // JSON goes as it is: YAML has other numbers.
-    if let Ok(document) = serde_json::from_str(&text) {
+    if let Ok(document) = serde_json::from_str(text) {
         return Ok(document);
     }
     let options = serde_saphyr::options! {
@@ -28,7 +33,7 @@ pub(super) fn document(file: &Path) -> Result<Json, Failure> {
         strict_booleans: true,
         budget: serde_saphyr::budget! { max_depth: 32, max_nodes: 200_000, max_aliases: 100 },
     };
-    let value: serde_json::Value = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
+    let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map_or_else(String::new, |at| format!(":{}", at.line()));
         Failure::Usage(format!("{name}{line}: not a document in YAML or JSON: {}", error.without_snippet()))
     })?;

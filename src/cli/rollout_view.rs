@@ -176,6 +176,10 @@ fn next(rollout: &Rollout) -> Option<String> {
     let gate = gate.and_then(|wave| wave.gates.iter().find(|gate| gate.starts_with("approval")));
     match rollout.status {
         RolloutStatus::Created if rollout.start_at.is_none() => Some("rollout start | abort".to_owned()),
+        RolloutStatus::Halted if waits.is_some_and(|wave| wave.phase == WavePhase::Probing) => {
+            let rollback = if rollout.rollback.is_some() { " [--rollback]" } else { "" };
+            Some(format!("rollout resume | skip --gate | abort{rollback}"))
+        }
         RolloutStatus::Halted => {
             let counts = waits.map(|wave| wave.counts).unwrap_or_default();
             let failed =

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::exit::{Code, verdict_on_rollout};
 use super::global::Global;
 use super::output::{self, Failure, note, note_json, print, print_json, show};
 use super::rollout_args::{
-    ListRollouts, Picked, PlanRollout, RerunRollout, RolloutCommand, RolloutEvents, RolloutHolds,
-    RolloutTargets, RunRollout,
+    EditRollout, ListRollouts, Picked, PlanRollout, RerunRollout, RolloutCommand, RolloutEvents,
+    RolloutHolds, RolloutTargets, RunRollout,
 };
-use super::rollout_look::{bad, document};
+use super::rollout_look::{bad, document, parsed};
 use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
 use super::{access, rehearsal, rollout_view};
@@ -73,6 +74,7 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
             let usual = [TargetState::Failed, TargetState::Unreachable];
             ask(global, &name, RolloutAction::Retry(picked(args.picked, &usual))).await
         }
+        RolloutCommand::Edit(args) => edit(global, args).await,
         RolloutCommand::Rerun(args) => rerun(global, args).await,
     }
 }
@@ -218,6 +220,32 @@ async fn ask(global: &Global, name: &RolloutName, action: RolloutAction) -> Resu
     show(global.json, &rollout, |screen| {
         rollout_view::heading(&rollout, screen) + "\n" + &rollout_view::summary(&rollout) + "\n"
     })?;
+    Ok(Code::Ok)
+}
+
+async fn edit(global: &Global, args: EditRollout) -> Result<Code, Failure> {
+    let EditRollout { name, file, set, revision } = args;
+    let no_object = || {
+        Failure::Usage(
+            "the changes must be an object: members of the document with their new values".to_owned(),
+        )
+    };
+    let mut changes: Map<String, Value> = match &file {
+        Some(file) => serde_json::from_str(document(file)?.get()).map_err(|_| no_object())?,
+        None => Map::new(),
+    };
+    for (member, value) in set {
+        let value = parsed(&value, &format!("--set {member}"))?;
+        changes.insert(member, serde_json::from_str(value.get()).map_err(|_| no_object())?);
+    }
+    let client = access::client(global)?;
+    let revision = match revision {
+        Some(revision) => revision,
+        None => client.rollout(&name, None, false).await?.revision,
+    };
+    changes.insert("revision".to_owned(), revision.into());
+    let rollout = client.edit_rollout(&name, &changes).await?;
+    show(global.json, &rollout, |screen| rollout_view::rollout(&rollout, &[], screen))?;
     Ok(Code::Ok)
 }
 

@@ -195,6 +195,19 @@ impl Client {
         }
     }
 
+    /// Changes members of the document of a rollout; `changes` has them and its revision.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn edit_rollout(
+        &self,
+        name: &RolloutName,
+        changes: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Rollout, ClientError> {
+        let request = self.request(Method::PATCH, &["rollouts", name.as_str()])?.json(changes);
+        Ok(self.answer(request, LONG).await?.1)
+    }
+
     async fn tell_rollout(
         &self,
         name: &RolloutName,

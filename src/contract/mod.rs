@@ -61,10 +61,10 @@ pub use request::{Job, Request, RequestPage, RequestPoll, RequestStep, RequestSu
 pub use rerun::Rerun;
 pub use response::{ResponseId, ResponsePage, TaskResponse};
 pub use rollout::{
-    AbortRollout, FreedHold, PickTargets, RerunRollout, ResumeRollout, Rollout, RolloutAllow, RolloutCommand,
-    RolloutCounts, RolloutDocument, RolloutEvent, RolloutEvents, RolloutHold, RolloutHoldPage, RolloutPage,
-    RolloutPlan, RolloutPlanDomain, RolloutPlanWave, RolloutRollback, RolloutTarget, RolloutTargetPage,
-    RolloutWave,
+    AbortRollout, EditRollout, FreedHold, NewTargets, PickTargets, RerunOnly, RerunRollout, ResumeRollout,
+    Rollout, RolloutAllow, RolloutCommand, RolloutCounts, RolloutDocument, RolloutEvent, RolloutEvents,
+    RolloutHold, RolloutHoldPage, RolloutPage, RolloutPlan, RolloutPlanDomain, RolloutPlanWave,
+    RolloutRollback, RolloutTarget, RolloutTargetPage, RolloutWave,
 };
 pub use schedule::{Schedule, ScheduleList};
 pub use session::{Session, SessionStart};

@@ -51,6 +51,10 @@ pub struct RolloutDocument {
     /// How long to wait after a wave. By default not at all.
     #[schema(required = false, example = "30m")]
     pub soak: Option<String>,
+    /// What is tried after a wave and its soak time: `type`, `payload`, `on`, `ok`, `expect`, `passes`,
+    /// `tries`, `every`. By default nothing.
+    #[schema(value_type = serde_json::Value, required = false)]
+    pub probe: Option<Value>,
     /// Who must agree before a wave begins: `before`, `count`, `from`, `not_creator`, `within`, `else`.
     #[schema(value_type = serde_json::Value, required = false)]
     pub approval: Option<Value>,
@@ -510,14 +514,89 @@ pub struct PickTargets {
     pub revision: Option<u32>,
 }
 
+/// Members of the document of a rollout that are changed. Each takes the place of what was there; `none`
+/// takes it away.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct EditRollout {
+    /// The revision that was read: with another one the change is refused.
+    pub revision: u32,
+    /// Endpoints of a wave in flight at the same time.
+    #[schema(value_type = serde_json::Value, required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Value>,
+    /// Endpoints that may fail or be unreachable.
+    #[schema(value_type = serde_json::Value, required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Value>,
+    /// How long to wait after a wave.
+    #[schema(required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak: Option<String>,
+    /// What is tried after a wave and its soak time.
+    #[schema(value_type = serde_json::Value, required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Value>,
+    /// Who must agree before a wave begins.
+    #[schema(value_type = serde_json::Value, required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Value>,
+    /// When endpoints may be started.
+    #[schema(value_type = serde_json::Value, required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Value>,
+    /// What becomes of endpoints that come back late.
+    #[schema(required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<String>,
+    /// For how long they are waited for.
+    #[schema(required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up_for: Option<String>,
+    /// What a breach does.
+    #[schema(required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_breach: Option<String>,
+    /// What becomes of what has started when the rollout stops.
+    #[schema(required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<String>,
+    /// How endpoints are rolled back.
+    #[schema(value_type = serde_json::Value, required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Value>,
+    /// After how long, from its submission on, it is given up.
+    #[schema(required = false)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after: Option<String>,
+}
+
 /// A rollout once more, for some of its endpoints.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RerunRollout {
     /// Your name for the new one.
     pub identifier: RolloutName,
-    /// The states of the endpoints that it is for. By default all that did not succeed.
+    /// The states of the endpoints that it is for, and `new` for those that the targets choose now and did
+    /// not choose then. By default all that did not succeed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
-    pub only: Vec<TargetState>,
+    pub only: Vec<RerunOnly>,
+}
+
+/// Endpoints of a rollout that a rerun is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum RerunOnly {
+    /// Those in a state.
+    State(TargetState),
+    /// Those that were not among its endpoints.
+    New(NewTargets),
+}
+
+/// Endpoints that the targets of a rollout choose now and did not choose when it was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum NewTargets {
+    /// All of them.
+    #[serde(rename = "new")]
+    New,
 }

@@ -156,6 +156,7 @@ impl Controller {
             breach,
             targets,
             tasks,
+            probe,
             withdrawn,
             stopped,
             next_wave_after,
@@ -174,6 +175,12 @@ impl Controller {
             crate::failpoint::ROLLOUT_PUBLISHED.reach();
             if let Some(answered) = next_wave_after {
                 self.metrics.rollout_advance_seconds.observe(self.clock.now().since(answered).as_secs_f64());
+            }
+        }
+        if let Some(probe) = probe {
+            let outgoing = [Outgoing::from(probe)];
+            if let Err(error) = self.publisher.publish_frozen(&outgoing).await {
+                tracing::warn!(rollout = %identifier, %error, "could not publish a probe; the reconciler takes over");
             }
         }
         let stop = |(task_id, endpoints)| Stop { task_type: task_type.clone(), task_id, endpoints };

@@ -569,7 +569,7 @@ impl MemberCells<'_> {
 
 /// Along the keys of both tables, which have the same order: a fleet is read from one end to the other,
 /// whatever part of it performs the type.
-async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>, Fault> {
+pub(super) async fn members(conn: &mut Conn<'_>, task_type: TaskType) -> Result<Vec<Member>, Fault> {
     let (in_order, then) = (conn.dialect().in_order(), conn.dialect().then());
     // Put together by hand: labels are JSON already, and would be wrapped as a text and unwrapped again.
     let member = conn.dialect().gathered(

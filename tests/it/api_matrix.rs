@@ -111,6 +111,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("DELETE", "/rollouts/holds/{lane}/{endpoint}", "1111 333. 33 33."),
     ("GET",    "/rollouts/{id}",           "1111 3.3. .. 33."),
     ("HEAD",   "/rollouts/{id}",           "1111 3.3. .. 33."),
+    ("PATCH",  "/rollouts/{id}",           "1111 .33. .. 33."),
     ("GET",    "/rollouts/{id}/targets",   "1111 3.3. .. 33."),
     ("HEAD",   "/rollouts/{id}/targets",   "1111 3.3. .. 33."),
     ("GET",    "/rollouts/{id}/events",    "1111 3.3. .. 33."),

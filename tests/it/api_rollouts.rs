@@ -171,6 +171,15 @@ async fn the_same_document_is_one_rollout() {
     assert_eq!((again.status, &again.json()["identifier"]), (200, &json!("again")), "{again:?}");
     let taken = act(&rig, "strict/rerun", &json!({"identifier": "holds"})).await;
     assert_eq!((taken.status, taken.pointers()), (422, vec!["/identifier".to_owned()]), "{taken:?}");
+    // Endpoints that have come since then.
+    let newcomers = act(&rig, "r/rerun", &json!({"identifier": "newcomers", "only": ["new"]})).await;
+    assert_eq!((newcomers.status, &newcomers.json()["size"]), (201, &json!(1)), "{newcomers:?}");
+    assert_eq!(rig.get("/rollouts/newcomers/targets").await.json()["targets"][0]["endpoint"], "web4");
+    let both = act(&rig, "r/rerun", &json!({"identifier": "both", "only": ["PENDING", "new"]})).await;
+    assert_eq!((both.status, &both.json()["size"]), (201, &json!(4)), "{both:?}");
+    let none = act(&rig, "both/rerun", &json!({"identifier": "none", "only": ["new"]})).await;
+    assert_eq!((none.status, none.code()), (409, "nothing_failed".to_owned()), "{none:?}");
+    assert_eq!(act(&rig, "r/rerun", &json!({"identifier": "x", "only": ["newest"]})).await.status, 422);
     // What a batch is called is not for others.
     let taken = rig.post("/worker", r#"{"identifier": "rollout-r-w1-b1"}"#).await;
     assert_eq!((taken.status, taken.pointers()), (422, vec!["/identifier".to_owned()]), "{taken:?}");
@@ -193,7 +202,7 @@ async fn what_cannot_be_done_is_refused_with_its_place() {
         (with("targets", json!({"groups": ["web"]})), "/targets/groups/0", "unknown group \"web\""),
         (with("identifier", json!("plan")), "/identifier", "is a path of the API"),
         (with("spread", json!({"by": ["rack"]})), "/spread/by/0", "a label that none of the 3 targets has"),
-        (with("probe", json!({"type": "worker"})), "/probe", "not supported yet"),
+        (with("probe", json!({"type": "builds"})), "/probe/type", "which has a work queue"),
     ] {
         for path in ["/rollouts", "/rollouts/plan"] {
             let answer = rig.post(path, document.to_string()).await;
@@ -248,6 +257,79 @@ async fn a_rollback_is_asked_for_where_the_document_has_one() {
         (&events["events"][0]["kind"], &events["events"][0]["text"]),
         (&json!("aborting"), &json!("with a rollback"))
     );
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_changes_while_its_rollout_goes_on() {
+    let rig = rig(10).await;
+    let mut wanted = document("r");
+    wanted["budget"] = json!({"wave": {"failed": "20%"}});
+    assert_eq!(submit(&rig, &wanted).await.status, 201);
+    let patch = async |body: Value| {
+        let request = rig
+            .request("PATCH", "/rollouts/r")
+            .header("Content-Type", "application/json")
+            .body(body.to_string());
+        rig.send(request).await
+    };
+    for (body, pointer, word) in [
+        (json!({"window": 2}), "/revision", "must be the revision"),
+        (json!({"revision": 1}), "", "changes nothing"),
+        (
+            json!({"revision": 1, "payload": {}}),
+            "/payload",
+            "cannot be changed any more; what can be: window, budget,",
+        ),
+        (json!({"revision": 1, "waves": [1]}), "/waves", "cannot be changed"),
+        (json!({"revision": 1, "soak": "31d"}), "/soak", "must be a span"),
+        (json!({"revision": 1, "on_breach": "rollback"}), "/on_breach", "needs the member `rollback`"),
+        (json!({"revision": 1, "probe": {"type": "builds"}}), "/probe/type", "which has a work queue"),
+    ] {
+        let answer = patch(body.clone()).await;
+        let errors = answer.json()["errors"].clone();
+        let text = errors[0]["message"].as_str().unwrap_or_default();
+        assert!(
+            answer.status == 422 && errors[0]["pointer"] == pointer && text.contains(word),
+            "{body}: {errors}"
+        );
+    }
+    let stale = patch(json!({"revision": 7, "window": 2})).await;
+    assert_eq!((stale.status, stale.code()), (409, "stale_revision".to_owned()), "{stale:?}");
+    let changes = json!({"revision": 1, "window": 2, "soak": "5m", "probe": {"type": "worker"}, "budget": {"wave": {"failed": "40%"}, "total": {"failed": 3}}});
+    let edited = patch(changes).await;
+    assert_eq!(edited.status, 200, "{edited:?}");
+    let shown = edited.json();
+    assert_eq!(
+        (&shown["revision"], &shown["allowed_failed"], &shown["waves"][1]["allowed_failed"]),
+        (&json!(2), &json!(3), &json!(2))
+    );
+    assert_eq!(
+        (&shown["waves"][1]["window"], &shown["waves"][1]["gates"]),
+        (&json!(2), &json!(["soak 5m", "probe worker"]))
+    );
+    assert_eq!(
+        (&shown["document"]["window"], &shown["document"]["payload"]),
+        (&json!(2), &json!({"v": 2})),
+        "{shown}"
+    );
+    let again = patch(json!({"revision": 2, "probe": "none", "approval": {"before": [2]}})).await.json();
+    assert_eq!(
+        (&again["waves"][1]["gates"], &again["waves"][1]["allowed_failed"]),
+        (&json!(["approval (1)", "soak 5m"]), &json!(2)),
+        "{again}"
+    );
+    assert_eq!(again["document"].get("probe"), None);
+    // The document that was submitted is still that of this rollout.
+    assert_eq!(submit(&rig, &wanted).await.status, 200);
+    let events = rig.get("/rollouts/r/events?after=1").await.json();
+    assert_eq!(
+        (&events["events"][0]["kind"], &events["events"][0]["text"]),
+        (&json!("edited"), &json!("budget, probe, soak, window"))
+    );
+    act(&rig, "r/abort", &json!({})).await;
+    let late = patch(json!({"revision": 4, "window": 3})).await;
+    assert_eq!((late.status, late.code()), (409, "wrong_state".to_owned()), "{late:?}");
     rig.stop().await;
 }
 

@@ -92,6 +92,7 @@ conformance! {
         takes_back_what_was_not_received,
         stops_what_is_in_flight_where_that_is_asked_for,
         starts_so_many_of_a_failure_domain,
+        probes_a_wave_before_the_next,
         adds_rollouts_up,
         forgets_rollouts_that_ended_long_ago,
         tells_how_long_rollouts_wait,

@@ -1,12 +1,16 @@
 //! What somebody asks of a rollout, and what comes of it. No I/O, no clock.
 
+use std::sync::Arc;
+
 use super::decide::over_budget;
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
-use super::view::{Change, EventKind, NewEvent, Returned, TargetMove, View, WaveChange, current};
+use super::view::{
+    Change, Edit, EventKind, NewEvent, ProbeState, Returned, TargetMove, View, WaveChange, current,
+};
 use crate::domain::{Timestamp, TokenName};
 
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Command {
     /// To begin.
     Start,
@@ -29,6 +33,8 @@ pub enum Command {
     SkipGate,
     /// To try the targets again that are picked.
     Retry,
+    /// To go by another document from now on.
+    Edit(Arc<Edit>),
 }
 
 /// Budgets that are raised to go on after a halt.
@@ -47,6 +53,8 @@ pub enum Gate {
     Approval,
     /// The soak time.
     Soak,
+    /// A probe.
+    Probe,
 }
 
 /// Why what was asked for is not done.
@@ -69,6 +77,7 @@ impl View {
                 Some(Gate::Approval)
             }
             WavePhase::Soaking => Some(Gate::Soak),
+            WavePhase::Probing => Some(Gate::Probe),
             _ => None,
         }
     }
@@ -97,6 +106,7 @@ pub fn command(
         Command::Skip => pick(view, &mut change, picked, TargetEvent::Skip, EventKind::TargetsSkipped)?,
         Command::Retry => pick(view, &mut change, picked, TargetEvent::Retry, EventKind::TargetsRetried)?,
         Command::SkipGate => skip_gate(view, &mut change, now)?,
+        Command::Edit(edit) => edited(view, &mut change, edit)?,
     }
     Ok((!change.events.is_empty()).then_some(change))
 }
@@ -203,7 +213,13 @@ fn resume(view: &View, change: &mut Change, allow: Allow, now: Timestamp) -> Res
         if waits {
             (changed.since, changed.approvals) = (Some(now), Some(Vec::new()));
         }
-        if waits || changed.allowed_failed.is_some() || changed.allowed_unreachable.is_some() {
+        let probes = Some(place) == current(&view.waves)
+            && wave.phase == WavePhase::Probing
+            && view.status == RolloutStatus::Halted;
+        if probes {
+            changed.probe = Some(ProbeState::default());
+        }
+        if waits || probes || changed.allowed_failed.is_some() || changed.allowed_unreachable.is_some() {
             change.waves.push(changed);
         }
     }
@@ -339,6 +355,15 @@ fn pick(
     Ok(())
 }
 
+fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>) -> Result<(), Refusal> {
+    if !view.status.can_be_given_up() {
+        return Err(wrong(view, "its document does not change any more"));
+    }
+    change.events.push(NewEvent::new(EventKind::Edited, Some(edit.members.join(", "))));
+    change.edit = Some(edit.clone());
+    Ok(())
+}
+
 fn skip_gate(view: &View, change: &mut Change, now: Timestamp) -> Result<(), Refusal> {
     let gate = view
         .gate()
@@ -347,7 +372,12 @@ fn skip_gate(view: &View, change: &mut Change, now: Timestamp) -> Result<(), Ref
     let Some(place) = current(&view.waves) else { return Err(wrong(view, "it waits at no gate")) };
     let (phase, word) = match gate {
         Gate::Approval => (WavePhase::Admitting, "approval"),
+        // What comes after it is not passed over.
+        Gate::Soak if view.waves.get(place).is_some_and(|wave| wave.terms.probe.is_some()) => {
+            (WavePhase::Probing, "soak")
+        }
         Gate::Soak => (WavePhase::Passed, "soak"),
+        Gate::Probe => (WavePhase::Passed, "probe"),
     };
     change.waves.push(WaveChange::of(number(place), phase, Some(now)));
     if phase == WavePhase::Passed

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 use super::terms::{CatchUp, InFlightOnStop, OnBreach};
 use super::view::{
-    Admission, Answered, Breach, Change, EventKind, Fact, InFlight, NewEvent, Next, TargetMove, View,
-    WaveChange, WaveState, current,
+    Admission, Answered, Breach, Change, EventKind, Fact, InFlight, NewEvent, Next, ProbeResult, ProbeState,
+    TargetMove, View, WaveChange, WaveState, current,
 };
 use crate::domain::{Timestamp, errnr};
 
@@ -385,7 +385,7 @@ impl<'a> Pass<'a> {
                     return false;
                 }
                 match wave.terms.soak.is_zero() {
-                    true => self.pass_wave(place),
+                    true => self.probe_or_pass(place),
                     false => self.turn_wave(place, WavePhase::Soaking, EventKind::WaveSoaks),
                 }
                 true
@@ -395,11 +395,74 @@ impl<'a> Pass<'a> {
                 if !over || counts.in_flight() > 0 {
                     return false;
                 }
-                self.pass_wave(place);
+                self.probe_or_pass(place);
                 true
             }
+            WavePhase::Probing => self.probe(place),
             WavePhase::Passed => false,
         }
+    }
+
+    /// What comes after the soak time.
+    fn probe_or_pass(&mut self, place: usize) {
+        match self.waves[place].terms.probe.is_some() {
+            true => self.turn_wave(place, WavePhase::Probing, EventKind::WaveProbes),
+            false => self.pass_wave(place),
+        }
+    }
+
+    /// Goes on with the probe of a wave. Answers whether the wave has passed.
+    fn probe(&mut self, place: usize) -> bool {
+        let wave = &self.waves[place];
+        // What is read of the probe is of the wave as it was read.
+        let same = self.view.waves.get(place).is_some_and(|read| read.phase == WavePhase::Probing);
+        if wave.terms.probe.is_none() {
+            // Somebody changed the document.
+            self.pass_wave(place);
+            return true;
+        }
+        let Some(probe) = wave.terms.probe.clone().filter(|_| same) else { return false };
+        let (number, mut state) = (u32::try_from(place).unwrap_or(u32::MAX), wave.probe.clone());
+        let (ok, of, fault) = match (&state.task, &self.view.probe) {
+            (Some(_), Some(ProbeResult::Ended { ok, of, fault })) => (*ok, *of, fault.clone()),
+            (Some(_), _) => return false,
+            (None, _) if state.next_at.is_some_and(|at| at > self.now) => return false,
+            (None, _) if self.view.probed.is_empty() => {
+                (0, 0, Some("there is no endpoint to perform it".to_owned()))
+            }
+            (None, _) => {
+                self.change.probe = Some((number, self.view.probed.clone()));
+                return false;
+            }
+        };
+        let needed = probe.ok.rounded_up(of).max(1);
+        let succeeded = ok >= needed;
+        let (passes, failures) =
+            if succeeded { (state.passes + 1, state.failures) } else { (0, state.failures + 1) };
+        let told = match succeeded {
+            true => format!("{ok} of {of} ok: {passes} of {} passes", probe.passes),
+            false => {
+                let fault = fault.map_or_else(String::new, |fault| format!(": {fault}"));
+                format!("{ok} of {of} ok, needed {needed}: failure {failures} of {}{fault}", probe.tries)
+            }
+        };
+        self.change.events.push(NewEvent::of_wave(EventKind::Probed, number, Some(told.clone())));
+        if passes >= probe.passes {
+            self.pass_wave(place);
+            return true;
+        }
+        state = ProbeState { task: None, passes, failures, next_at: Some(self.now.after(probe.every)) };
+        self.waves[place].probe = state.clone();
+        self.change.waves.push(WaveChange {
+            probe: Some(state),
+            ..WaveChange::of(number, WavePhase::Probing, self.waves[place].since)
+        });
+        if failures >= probe.tries {
+            let (text, how) =
+                (format!("wave {} did not pass its probe: {told}", number + 1), self.view.settings.on_breach);
+            self.stop(Breach::Probe, Some(number), text, how);
+        }
+        false
     }
 
     fn pass_wave(&mut self, place: usize) {
@@ -536,6 +599,13 @@ impl<'a> Pass<'a> {
                             at_latest(since.after(approval.within));
                         }
                     }
+                    Some(wave) if wave.phase == WavePhase::Probing => match wave.probe.next_at {
+                        // A try that was just begun has no task yet.
+                        Some(next_at) if wave.probe.task.is_none() && self.change.probe.is_none() => {
+                            at_latest(next_at)
+                        }
+                        _ => at_latest(now.after(LOOK)),
+                    },
                     Some(wave) => {
                         let soaked = wave.since.unwrap_or(now).after(wave.terms.soak);
                         // Afterwards it waits for what is in flight.
@@ -560,7 +630,15 @@ impl<'a> Pass<'a> {
 impl WaveChange {
     /// A change of the phase alone.
     pub const fn of(wave: u32, phase: WavePhase, since: Option<Timestamp>) -> Self {
-        Self { wave, phase, since, approvals: None, allowed_failed: None, allowed_unreachable: None }
+        Self {
+            wave,
+            phase,
+            since,
+            approvals: None,
+            probe: None,
+            allowed_failed: None,
+            allowed_unreachable: None,
+        }
     }
 }
 

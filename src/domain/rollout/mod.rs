@@ -17,13 +17,15 @@ mod simulation;
 
 pub use command::{Allow, Command, Gate, Refusal, command};
 pub use decide::{ADMITTED, decide};
-pub use plan::{Plan, PlanFault, PlannedDomain, PlannedWave, plan};
+pub use plan::{Plan, PlanFault, PlannedDomain, PlannedWave, chosen, plan};
 pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 pub use terms::{
-    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part,
-    Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf, WaveTerms,
+    Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Probe,
+    ProbeOn, Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf,
+    WaveTerms,
 };
 pub use view::{
-    Admission, Answered, Breach, Change, EventKind, Fact, InFlight, NewEvent, Next, Presence, Returned, Slot,
-    TargetMove, View, WaveChange, WaveCounts, WaveState, Windows, current,
+    Admission, Answered, Breach, Change, Edit, EditedWave, EventKind, Fact, InFlight, NewEvent, Next,
+    Presence, ProbeResult, ProbeState, Returned, Slot, TargetMove, View, WaveChange, WaveCounts, WaveState,
+    Windows, current,
 };

@@ -176,7 +176,7 @@ fn spread(
 }
 
 /// The targets in the order of their turns.
-fn chosen(terms: &RolloutTerms, members: &[Member]) -> Vec<EndpointName> {
+pub fn chosen(terms: &RolloutTerms, members: &[Member]) -> Vec<EndpointName> {
     let targets = &terms.targets;
     let named: HashMap<&EndpointName, usize> =
         targets.endpoints.iter().enumerate().map(|(at, name)| (name, at)).collect();
@@ -355,6 +355,7 @@ mod tests {
             failed: Some(Amount::Count(0)),
             unreachable: Some(Amount::Percent(1000)),
             soak: Duration::ZERO,
+            probe: None,
             approval: None,
         }
     }

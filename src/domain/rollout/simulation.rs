@@ -75,6 +75,9 @@ struct Fleet {
     executions_before_rollback: Option<u32>,
     /// Targets of one failure domain that may be in flight.
     places: Option<u32>,
+    /// When the open try of a probe ends, and how many tries fail from now on.
+    probe_ends: Option<Timestamp>,
+    probe_faults: u32,
     ended: bool,
     rolls_back: bool,
     /// When the rollout that undoes it ends, and how.
@@ -154,12 +157,22 @@ impl Fleet {
             returned: self.targets.iter().filter(back).map(returned).collect(),
             waited: self.targets.iter().filter(waits).map(returned).collect(),
             next: self.targets.iter().filter(|one| one.state == TargetState::Pending).map(next).collect(),
+            probe: self.probe_ends.map(|ends| self.probe_result(ends)),
+            probed: vec!["prober".parse().expect("a name")],
             windows: Windows::ALWAYS,
             rolls_back: self.rolls_back,
             changed: self.targets.iter().any(One::has_received),
             rollback: self
                 .rollback
                 .map(|(ends, how)| if ends <= self.now { how } else { RolloutStatus::Running }),
+        }
+    }
+
+    /// What has come of the open try of a probe.
+    fn probe_result(&self, ends: Timestamp) -> ProbeResult {
+        match ends <= self.now {
+            true => ProbeResult::Ended { ok: u32::from(self.probe_faults == 0), of: 1, fault: None },
+            false => ProbeResult::Open,
         }
     }
 
@@ -171,8 +184,20 @@ impl Fleet {
     /// One pass, with all that a pass promises.
     fn pass(&mut self) -> Result<(), TestCaseError> {
         let before = self.clone();
+        let probed = matches!(self.view().probe, Some(ProbeResult::Ended { .. }));
         let change = decide(&self.view(), self.now);
         self.apply(&change)?;
+        if change.events.iter().any(|event| event.kind == EventKind::Probed) {
+            prop_assert!(probed, "only what is over is judged");
+            self.probe_faults = self.probe_faults.saturating_sub(1);
+        }
+        for changed in change.waves.iter().filter(|changed| changed.phase == WavePhase::Passed) {
+            let wave = &before.waves[changed.wave as usize];
+            prop_assert!(
+                wave.terms.probe.is_none() || wave.phase == WavePhase::Probing && probed,
+                "a wave passes without its probe"
+            );
+        }
         let slots: u32 = self.waves.iter().map(|wave| wave.counts.in_flight()).sum();
         if !change.admit.is_empty() {
             prop_assert!(
@@ -312,8 +337,19 @@ impl Fleet {
         for changed in &change.waves {
             let wave = &mut self.waves[changed.wave as usize];
             (wave.phase, wave.since) = (changed.phase, changed.since);
+            wave.probe = changed.probe.clone().unwrap_or_else(|| wave.probe.clone());
+            if changed.phase == WavePhase::Passed
+                || changed.probe.as_ref().is_some_and(|probe| probe.task.is_none())
+            {
+                self.probe_ends = None;
+            }
             wave.allowed_failed = changed.allowed_failed.or(wave.allowed_failed);
             wave.allowed_unreachable = changed.allowed_unreachable.or(wave.allowed_unreachable);
+        }
+        if let Some((wave, endpoints)) = &change.probe {
+            prop_assert!(self.status.admits() && !endpoints.is_empty() && self.probe_ends.is_none());
+            self.waves[*wave as usize].probe.task = Some(crate::domain::TaskId::new());
+            self.probe_ends = Some(self.now.after(Duration::from_secs(3)));
         }
         self.rolls_back |= change.rolls_back;
         if change.roll_back {
@@ -459,10 +495,23 @@ prop_compose! {
         healthy in prop::option::of(0..5u64),
         (latency, queue) in (1..7u32, 1..4u32),
         places in prop::option::of(1..4u32),
+        (probe, probe_faults) in (prop::option::of(1..3u32), 0..3u32),
         in_flight in prop::sample::select(InFlightOnStop::ALL.to_vec()),
         skip in any::<bool>(),
     ) -> Fleet {
         let allowed = if budgets { allowed } else { (None, None) };
+        let probe = probe.map(|passes| Probe {
+            task_type: "probe".parse().expect("a type"),
+            payload: crate::domain::json(&()),
+            on: ProbeOn::Wave,
+            ok: Amount::Percent(10_000),
+            expect: std::collections::BTreeMap::new(),
+            passes,
+            tries: 3,
+            every: Duration::from_secs(2),
+            receive_within: Duration::from_secs(5),
+            finish_within: Duration::from_secs(5),
+        });
         let healthy = healthy.map(|stays| Healthy {
             stays: Duration::from_secs(stays), within: Duration::from_secs(20), selectors: Vec::new(),
         });
@@ -474,6 +523,7 @@ prop_compose! {
             failed: None,
             unreachable: None,
             soak: Duration::from_secs(soak),
+            probe: probe.clone(),
             approval: None,
         };
         let wave = |size: &u32| WaveState {
@@ -486,6 +536,7 @@ prop_compose! {
             allowed_unreachable: allowed.1,
             terms: terms.clone(),
             approvals: Vec::new(),
+            probe: ProbeState::default(),
             counts: WaveCounts::all_in(TargetState::Pending, *size),
         };
         let waves: Vec<WaveState> = sizes.iter().map(wave).collect();
@@ -529,6 +580,8 @@ prop_compose! {
             queue,
             executions_before_rollback: None,
             places,
+            probe_ends: None,
+            probe_faults,
             ended: false,
             rolls_back: false,
             rollback: None,
@@ -652,6 +705,38 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// A probe that fails stops the rollout at the wave; then it is tried anew, or passed over.
+    #[test]
+    fn a_probe_that_fails_stops_it(mut fleet in fleet(false), skip in any::<bool>()) {
+        prop_assume!(fleet.waves[0].terms.probe.is_some());
+        for wave in &mut fleet.waves {
+            (wave.allowed_failed, wave.allowed_unreachable) = (None, None);
+        }
+        fleet.probe_faults = 3;
+        fleet.settle(2_000)?;
+        if fleet.ended {
+            // Nothing of it has succeeded by the time its endpoints were waited for no more.
+            return Ok(());
+        }
+        prop_assert_eq!(fleet.status, RolloutStatus::Halted);
+        prop_assert!(fleet.waves[1..].iter().all(|wave| wave.phase == WavePhase::Waiting));
+        prop_assert_eq!(fleet.waves[0].probe.failures, 3);
+        if skip {
+            let view = fleet.view();
+            prop_assert_eq!(view.gate(), Some(Gate::Probe));
+            fleet.people(&Command::SkipGate, &[])?;
+            prop_assert_eq!(fleet.waves[0].phase, WavePhase::Passed);
+        }
+        fleet.people(&Command::Resume(Allow::default()), &[])?;
+        prop_assert!(fleet.status.admits());
+        fleet.settle(8_000)?;
+        prop_assert!(fleet.ended, "{:?}", fleet.status);
+    }
+}
+
 #[test]
 fn an_approval_is_waited_for_and_counts_people() {
     let ask = |count| Approval {
@@ -669,6 +754,7 @@ fn an_approval_is_waited_for_and_counts_people() {
         failed: Some(Amount::Count(0)),
         unreachable: None,
         soak: Duration::ZERO,
+        probe: None,
         approval: Some(ask(2)),
     };
     let wave = WaveState {
@@ -681,6 +767,7 @@ fn an_approval_is_waited_for_and_counts_people() {
         allowed_unreachable: None,
         terms,
         approvals: Vec::new(),
+        probe: ProbeState::default(),
         counts: WaveCounts::all_in(TargetState::Pending, 1),
     };
     let fact = Fact { wave: 0, position: 0, endpoint: "web1".parse().expect("a name") };
@@ -702,6 +789,8 @@ fn an_approval_is_waited_for_and_counts_people() {
         returned: Vec::new(),
         waited: Vec::new(),
         next: vec![Next { fact, there: true, slot: None }],
+        probe: None,
+        probed: Vec::new(),
         windows: Windows::ALWAYS,
         rolls_back: false,
         changed: false,

@@ -37,7 +37,7 @@ states! {
 states! {
     /// Where a wave stands.
     #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-    WavePhase 4 {
+    WavePhase 5 {
         /// Its turn has not come, or it waits for an approval.
         Waiting = 0, "WAITING";
         /// Its targets are started, as many at a time as its window says.
@@ -46,6 +46,8 @@ states! {
         Soaking = 2, "SOAKING";
         /// The next wave may begin. Final.
         Passed = 3, "PASSED";
+        /// Its soak time is over; its probe is tried.
+        Probing = 4, "PROBING";
     }
 }
 

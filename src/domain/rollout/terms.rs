@@ -1,8 +1,10 @@
 //! What a document of a rollout asks for, with all defaults filled in.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::{
     EndpointName, GroupName, Groups, Json, RolloutName, Selector, TaskType, Timestamp, TokenName,
@@ -98,6 +100,15 @@ impl RolloutTerms {
                 selectors.push((format!("/waves/{at}/match"), of_wave));
             }
         }
+        let mut whole = false;
+        for (at, wave) in self.waves.iter().enumerate() {
+            let Some(Probe { on: ProbeOn::Match(of_probe), .. }) = &wave.terms.probe else { continue };
+            if wave.own.probe {
+                selectors.push((format!("/waves/{at}/probe/on/match"), of_probe));
+            } else if !std::mem::replace(&mut whole, true) {
+                selectors.push(("/probe/on/match".to_owned(), of_probe));
+            }
+        }
         // Waves without a `healthy` of their own all have that of the whole.
         let mut whole = false;
         for (at, wave) in self.waves.iter().enumerate() {
@@ -142,6 +153,9 @@ impl RolloutTerms {
             }
             if let Some(healthy) = &mut wave.terms.healthy {
                 all(&mut healthy.selectors)?;
+            }
+            if let Some(Probe { on: ProbeOn::Match(selectors), .. }) = &mut wave.terms.probe {
+                all(selectors)?;
             }
         }
         if let Some(healthy) = self.settings.rollback.as_mut().and_then(|rollback| rollback.healthy.as_mut())
@@ -301,6 +315,8 @@ pub struct Own {
     pub healthy: bool,
     /// Its `approval`.
     pub approval: bool,
+    /// Its `probe`.
+    pub probe: bool,
 }
 
 /// Which targets are in a wave.
@@ -334,6 +350,9 @@ pub struct WaveTerms {
     pub unreachable: Option<Amount>,
     /// How long to wait after the wave.
     pub soak: Duration,
+    /// What is tried after that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
     /// Who must agree before it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
@@ -349,6 +368,68 @@ pub struct Healthy {
     /// What must hold for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<Selector>,
+}
+
+/// A check of what a wave has done: a task of its own that must succeed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Probe {
+    /// The type of its tasks.
+    pub task_type: TaskType,
+    /// What each of them carries.
+    pub payload: Json,
+    /// Who performs them.
+    pub on: ProbeOn,
+    /// How many of these must succeed, rounded up.
+    pub ok: Amount,
+    /// What an answer must have, by place (RFC 6901).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expect: BTreeMap<String, Value>,
+    /// Tries that must succeed one after the other.
+    pub passes: u32,
+    /// The gate fails with so many tries that did not.
+    pub tries: u32,
+    /// The time between two tries.
+    pub every: Duration,
+    /// The time in which an endpoint must receive the task of a try.
+    pub receive_within: Duration,
+    /// The time in which it must finish then.
+    pub finish_within: Duration,
+}
+
+impl PartialEq for Probe {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |probe: &Self| {
+            let Self {
+                task_type,
+                payload,
+                on,
+                ok,
+                expect,
+                passes,
+                tries,
+                every,
+                receive_within,
+                finish_within,
+            } = probe.clone();
+            let payload = payload.get().to_owned();
+            ((task_type, payload, on, ok, expect), (passes, tries, every, receive_within, finish_within))
+        };
+        parts(self) == parts(other)
+    }
+}
+
+impl Eq for Probe {}
+
+/// Who performs the tasks of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeOn {
+    /// The targets of the wave that have succeeded.
+    Wave,
+    /// The targets of this wave and those before it that have succeeded.
+    Done,
+    /// The endpoints that are there and for whom each of these holds.
+    Match(Vec<Selector>),
 }
 
 /// Who must agree before a wave begins.

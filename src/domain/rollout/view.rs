@@ -1,11 +1,13 @@
 //! What is read of a rollout while its row is locked, and what is written then.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::state::{RolloutStatus, TargetState, WavePhase};
 use super::terms::{RolloutSettings, WaveTerms};
-use crate::domain::{EndpointName, Timestamp, TokenName};
+use crate::domain::{EndpointName, Json, TaskId, Timestamp, TokenName};
 
 /// What is known of a rollout while its row is locked. What is in flight is there whole; of the rest as much
 /// as one pass can use.
@@ -45,6 +47,11 @@ pub struct View {
     pub waited: Vec<Returned>,
     /// The next targets, in the order of their turns, without those that another rollout holds.
     pub next: Vec<Next>,
+    /// What has come of the try of a probe that was begun.
+    pub probe: Option<ProbeResult>,
+    /// Who performs the next try of the probe of the wave; known only while that is probed and no try is
+    /// open.
+    pub probed: Vec<EndpointName>,
     /// Whether targets may be started now.
     pub windows: Windows,
     /// Whether what it has changed is to be undone once nothing is in flight.
@@ -76,8 +83,41 @@ pub struct WaveState {
     pub terms: WaveTerms,
     /// Who has agreed to it.
     pub approvals: Vec<TokenName>,
+    /// How far its probe is.
+    pub probe: ProbeState,
     /// How many of its targets are in each state.
     pub counts: WaveCounts,
+}
+
+/// How far the probe of a wave is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeState {
+    /// The task of the try that is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// Tries that have succeeded one after the other.
+    pub passes: u32,
+    /// Tries that have not.
+    pub failures: u32,
+    /// When the next try begins; at once when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Timestamp>,
+}
+
+/// What has come of a try of a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// It is not over.
+    Open,
+    /// It is over.
+    Ended {
+        /// Endpoints that have succeeded, with the answer that was expected.
+        ok: u32,
+        /// Endpoints that it was for.
+        of: u32,
+        /// What one of the others has answered.
+        fault: Option<String>,
+    },
 }
 
 /// The place of the wave whose turn it is; none when all have passed.
@@ -282,10 +322,14 @@ pub struct Change {
     pub withdraw: Vec<Fact>,
     /// Targets that are to stop what they have begun.
     pub stop: Vec<Fact>,
+    /// The place of the wave whose probe is tried now, and who performs that.
+    pub probe: Option<(u32, Vec<EndpointName>)>,
     /// Whether what it has changed is to be undone once nothing is in flight.
     pub rolls_back: bool,
     /// Whether the rollout that undoes it is made now.
     pub roll_back: bool,
+    /// What holds from now on, where somebody changed that.
+    pub edit: Option<Arc<Edit>>,
     /// What is to be remembered of it.
     pub events: Vec<NewEvent>,
     /// What stopped it, where a budget was exceeded or a gate has failed.
@@ -307,6 +351,38 @@ impl Change {
     }
 }
 
+/// What holds of a rollout once its document was changed, all numbers resolved.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    /// The members that were changed, for people.
+    pub members: Vec<String>,
+    /// The document.
+    pub document: Json,
+    /// What holds for the whole of it.
+    pub settings: RolloutSettings,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+    /// Targets that may fail in all.
+    pub allowed_failed: Option<u32>,
+    /// Targets that may be unreachable in all.
+    pub allowed_unreachable: Option<u32>,
+    /// Its waves, in their order. Those that have passed stay as they are.
+    pub waves: Vec<EditedWave>,
+}
+
+/// How a wave runs once the document was changed.
+#[derive(Debug, Clone)]
+pub struct EditedWave {
+    /// Targets in flight at the same time at most.
+    pub window: u32,
+    /// Targets that may fail.
+    pub allowed_failed: Option<u32>,
+    /// Targets that may be unreachable.
+    pub allowed_unreachable: Option<u32>,
+    /// How it runs.
+    pub terms: WaveTerms,
+}
+
 /// What stops a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Breach {
@@ -316,6 +392,8 @@ pub enum Breach {
     Unreachable,
     /// Nobody agreed to a wave in time.
     Approval,
+    /// A wave did not pass its probe.
+    Probe,
 }
 
 impl Breach {
@@ -325,6 +403,7 @@ impl Breach {
             Self::Failed => "failed",
             Self::Unreachable => "unreachable",
             Self::Approval => "approval",
+            Self::Probe => "probe",
         }
     }
 }
@@ -360,6 +439,8 @@ pub struct WaveChange {
     pub since: Option<Timestamp>,
     /// Who has agreed, where that changes.
     pub approvals: Option<Vec<TokenName>>,
+    /// How far its probe is, where that changes.
+    pub probe: Option<ProbeState>,
     /// Targets that may fail, where that changes.
     pub allowed_failed: Option<u32>,
     /// Targets that may be unreachable, where that changes.
@@ -417,7 +498,7 @@ impl NewEvent {
 states! {
     /// What happened to a rollout.
     #[serde(rename_all = "snake_case")]
-    EventKind 23 {
+    EventKind 26 {
         /// It was recorded.
         Created = 0, "created";
         /// It began.
@@ -464,5 +545,11 @@ states! {
         Withdrawn = 21, "withdrawn";
         /// Targets were told to stop what they had begun.
         Stopped = 22, "stopped";
+        /// The soak time of a wave is over, and its probe begins.
+        WaveProbes = 23, "wave_probes";
+        /// A try of a probe is over.
+        Probed = 24, "probed";
+        /// Somebody changed its document.
+        Edited = 25, "edited";
     }
 }

@@ -100,7 +100,7 @@ async fn apply(
     if revision.is_some_and(|revision| revision != rollout.revision) {
         return Ok(Some(Commanded::Stale(rollout.revision)));
     }
-    let view = look::without_targets(conn, &rollout, *asked == Command::Start).await?;
+    let view = look::without_targets(conn, &rollout, matches!(asked, Command::Start)).await?;
     let picked = look::picked(conn, &rollout, pick).await?;
     Ok(Some(match command(&view, asked, &picked, by.as_ref(), now) {
         Err(refusal) => Commanded::Refused(refusal),

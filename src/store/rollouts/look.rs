@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::records::{RolloutPick, RolloutRecord};
-use super::rollback;
 use super::rows::{rollout_status, target_state};
+use super::{probe, rollback};
 use crate::domain::rollout::{
     ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState,
     View, WavePhase, WaveState, Windows, current,
@@ -55,6 +55,18 @@ pub(super) async fn view(
     view.waited = waited(conn, rollout, view.newer, now).await?;
     view.returned = returned(conn, rollout).await?;
     let current = current(&view.waves).unwrap_or(view.waves.len().saturating_sub(1));
+    if let Some((wave, terms)) =
+        rollout.waves.get(current).and_then(|wave| probe::tried(wave).map(|terms| (wave, terms)))
+    {
+        match wave.probe.task {
+            Some(task) => view.probe = Some(probe::result(conn, terms, task).await?),
+            None if wave.probe.next_at.is_none_or(|at| at <= now) => {
+                let place = u32::try_from(current).unwrap_or(u32::MAX);
+                view.probed = probe::performers(conn, rollout, place, terms).await?;
+            }
+            None => {}
+        }
+    }
     if let Some(wave) = view.waves.get(current)
         && (wave.phase != WavePhase::Waiting || wave.terms.approval.is_none())
     {
@@ -70,7 +82,10 @@ pub(super) async fn view(
 /// Whether nothing of a wave is left to be waited for once what is in flight has its outcomes.
 fn may_pass(wave: &WaveState, in_flight: &[InFlight]) -> bool {
     let open = |target: &InFlight| matches!(target.answered, Answered::Nothing | Answered::Received { .. });
-    wave.counts.get(TargetState::Pending) == 0 && wave.terms.soak.is_zero() && !in_flight.iter().any(open)
+    wave.counts.get(TargetState::Pending) == 0
+        && wave.terms.soak.is_zero()
+        && wave.terms.probe.is_none()
+        && !in_flight.iter().any(open)
 }
 
 /// What is known of a rollout apart from its targets.
@@ -97,6 +112,8 @@ pub(super) async fn without_targets(
         returned: Vec::new(),
         waited: Vec::new(),
         next: Vec::new(),
+        probe: None,
+        probed: Vec::new(),
         windows: Windows::ALWAYS,
         rolls_back: rollout.rolls_back,
         changed: false,

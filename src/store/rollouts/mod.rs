@@ -1,7 +1,7 @@
 //! Rollouts: their waves, targets, events and holds. `records` has what is read and written, `rows` reads it,
 //! `create` records a rollout with its waves and targets, `read` serves clients, `look` reads what a pass
-//! needs, `advance` moves rollouts on, `write` writes a change, `rollback` records the rollout that undoes
-//! one, `census` adds up, `forget` forgets.
+//! needs, `probe` what it needs of probes, `advance` moves rollouts on, `write` writes a change, `rollback`
+//! records the rollout that undoes one, `census` adds up, `forget` forgets.
 //!
 //! Only the holder of a rollout's row lock changes its rows in the other tables. It inserts tasks and locks
 //! none that is there: so the order of locks is rows of rollouts first, then those of holds.
@@ -11,6 +11,7 @@ mod census;
 mod create;
 mod forget;
 mod look;
+mod probe;
 mod read;
 mod records;
 mod rollback;

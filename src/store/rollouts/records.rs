@@ -162,6 +162,8 @@ pub struct AdvancedRollout {
     pub targets: Vec<(TargetState, u64)>,
     /// Tasks that were recorded, whose expected endpoints are frozen.
     pub tasks: Vec<NewTask>,
+    /// The task of a try of a probe that was recorded, likewise.
+    pub probe: Option<NewTask>,
     /// Tasks that were taken back, each with the endpoints that are to be told.
     pub withdrawn: Vec<(TaskId, Vec<EndpointName>)>,
     /// Tasks that are to be stopped, each with the endpoints that are to be told.

@@ -153,6 +153,7 @@ fn terms(rollback: &Rollback) -> WaveTerms {
         failed: None,
         unreachable: None,
         soak: Duration::ZERO,
+        probe: None,
         approval: None,
     }
 }

@@ -95,6 +95,7 @@ selected! {
         allowed_unreachable: Option<u32> = "w.allowed_unreachable",
         settings: &'r str = "w.settings",
         approvals: Option<&'r str> = "w.approvals",
+        probe: Option<&'r str> = "w.probe",
     }
 }
 
@@ -124,6 +125,8 @@ pub(super) fn wave(row: &Row) -> Result<(Uuid, WaveState), Fault> {
         .map(serde_json::from_str)
         .transpose()
         .map_err(|error| corrupt(at("approvals"), error))?;
+    let probe =
+        columns.probe.map(serde_json::from_str).transpose().map_err(|error| corrupt(at("probe"), error))?;
     let phase = WavePhase::from_code(columns.phase)
         .ok_or_else(|| corrupt(at("phase"), format!("{} is no phase", columns.phase)))?;
     let wave = WaveState {
@@ -136,6 +139,7 @@ pub(super) fn wave(row: &Row) -> Result<(Uuid, WaveState), Fault> {
         allowed_unreachable: columns.allowed_unreachable,
         terms: serde_json::from_str(columns.settings).map_err(|error| corrupt(at("settings"), error))?,
         approvals: approvals.unwrap_or_default(),
+        probe: probe.unwrap_or_default(),
         counts: WaveCounts::of(counts),
     };
     Ok((rollout, wave))

@@ -1,7 +1,6 @@
 //! Writes a change of a rollout whose row is locked.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -10,7 +9,8 @@ use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
 use super::rollback;
 use super::rows::COUNTS;
 use crate::domain::rollout::{
-    Admission, Change, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WaveState,
+    Admission, Change, Edit, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WavePhase,
+    WaveState,
 };
 use crate::domain::{EndpointName, NewTask, ResponseStatus, TaskId, Timestamp, TokenName, digest, json};
 use crate::store::fault::Fault;
@@ -30,7 +30,7 @@ pub(super) async fn write(
     batches: Option<RolloutBatches>,
     now: Timestamp,
 ) -> Result<AdvancedRollout, Fault> {
-    let (waves, targets) = counted(rollout, &change);
+    let (mut waves, targets) = counted(rollout, &change);
     write_moves(conn, rollout, &change.moves, now).await?;
     write_holds(conn, rollout, &change.moves, now).await?;
     let tasks = match batches {
@@ -39,12 +39,22 @@ pub(super) async fn write(
         }
         _ => Vec::new(),
     };
+    let probe = match (batches, &change.probe) {
+        (Some(batches), Some((wave, endpoints))) => {
+            let number = rollout.batches + u32::try_from(tasks.len()).unwrap_or(u32::MAX) + 1;
+            probe(conn, rollout, &mut waves, *wave, endpoints, number, batches, now).await?
+        }
+        _ => None,
+    };
     let withdrawn = take_back(conn, rollout, &change.withdraw, ResponseStatus::Expected, now).await?;
     let stopped = stop(conn, rollout, &change.stop, now).await?;
     write_waves(conn, rollout, &waves, &change).await?;
     let revision = rollout.revision + u32::from(!change.events.is_empty());
     write_events(conn, rollout, &change.events, by, revision, now).await?;
-    write_rollout(conn, rollout, &change, revision, tasks.len(), now).await?;
+    write_rollout(conn, rollout, &change, revision, tasks.len() + usize::from(probe.is_some()), now).await?;
+    if let Some(edit) = &change.edit {
+        write_edit(conn, rollout, edit).await?;
+    }
     if change.roll_back {
         let undone_by = rollback::record(conn, rollout, now).await?;
         let mut update = conn.sql("UPDATE rollout SET undone_by = ? WHERE id = ? AND undone_by IS NULL");
@@ -59,6 +69,7 @@ pub(super) async fn write(
         breach: change.breach,
         targets: targets.into_iter().collect(),
         tasks,
+        probe,
         withdrawn,
         stopped,
         next_wave_after: None,
@@ -245,9 +256,20 @@ async fn start(
         }
     }
     tasks.sort_unstable_by_key(|task| task.id);
-    let recorded: Arc<[NewTask]> = tasks.clone().into();
+    record(conn, rollout, &tasks, batches, now).await?;
+    Ok(tasks)
+}
+
+/// Records tasks with their frozen endpoints.
+async fn record(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    tasks: &[NewTask],
+    batches: RolloutBatches,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let accepted =
-        submit::accept(conn, recorded, Vec::new().into(), batches.lease_until, batches.retention).await?;
+        submit::accept(conn, tasks.into(), Vec::new().into(), batches.lease_until, batches.retention).await?;
     if accepted.iter().any(|accepted| !matches!(accepted, Accepted::New)) {
         return Err(Fault::Again(
             Retry::Conflict,
@@ -257,7 +279,48 @@ async fn start(
     let sets: Vec<Freeze> =
         tasks.iter().map(|task| Freeze { id: task.id, expected: task.endpoints.clone() }).collect();
     submit::freeze(conn, sets.into(), now).await?;
-    Ok(tasks)
+    Ok(())
+}
+
+/// Records the task of a try of a probe, and notes it in its wave.
+#[expect(clippy::too_many_arguments, reason = "called once, with what a pass has")]
+async fn probe(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    waves: &mut [WaveState],
+    place: u32,
+    endpoints: &[EndpointName],
+    number: u32,
+    batches: RolloutBatches,
+    now: Timestamp,
+) -> Result<Option<NewTask>, Fault> {
+    let wave = waves.get_mut(usize::try_from(place).unwrap_or(usize::MAX));
+    let Some((wave, terms)) = wave.and_then(|wave| wave.terms.probe.clone().map(|terms| (wave, terms)))
+    else {
+        return Ok(None);
+    };
+    let identifier = format!("rollout-{}-w{}-p{number}", rollout.identifier, place + 1);
+    let receive_by = now.after(terms.receive_within);
+    let task = NewTask {
+        id: TaskId::new(),
+        task_type: terms.task_type,
+        identifier: crate::store::columns::name(&identifier, || "the identifier of a probe".to_owned())?,
+        digest: digest(terms.payload.get(), endpoints),
+        payload: terms.payload,
+        endpoints: endpoints.to_vec(),
+        target: None,
+        place: None,
+        start_time: now,
+        receive_by,
+        expires_at: receive_by.after(terms.finish_within),
+        submitted_by: rollout.created_by.clone(),
+        rerun_of: None,
+        followed: false,
+        rollout: Some(rollout.id),
+    };
+    record(conn, rollout, std::slice::from_ref(&task), batches, now).await?;
+    wave.probe.task = Some(task.id);
+    Ok(Some(task))
 }
 
 /// Notes that tasks are taken back from endpoints whose responses have this status, in the order of the keys
@@ -319,29 +382,56 @@ async fn write_waves(
     for (number, (before, after)) in (0u32..).zip(rollout.waves.iter().zip(waves)) {
         let of_wave: Vec<&WaveChange> =
             change.waves.iter().filter(|changed| changed.wave == number).collect();
-        if before.counts == after.counts && of_wave.is_empty() {
+        if before.counts == after.counts && before.probe == after.probe && of_wave.is_empty() {
             continue;
         }
         let mut update = conn.sql("UPDATE rollout_wave SET ");
         for (column, state) in COUNTS.into_iter().zip(TargetState::ALL) {
             update.push(column).push(" = ?, ").bind(after.counts.get(state));
         }
-        let (mut phase, mut since, mut approvals) = (before.phase, before.since, None);
+        let (mut phase, mut since, mut approvals, mut probe) = (before.phase, before.since, None, None);
         let (mut failed, mut unreachable) = (before.allowed_failed, before.allowed_unreachable);
         for changed in of_wave {
             (phase, since) = (changed.phase, changed.since);
             approvals = changed.approvals.as_ref().or(approvals);
+            probe = changed.probe.as_ref().or(probe);
             (failed, unreachable) =
                 (changed.allowed_failed.or(failed), changed.allowed_unreachable.or(unreachable));
         }
-        update.push("phase = ?, since = ?, allowed_failed = ?, allowed_unreachable = ?, approvals = ? WHERE rollout = ? AND wave = ?");
+        update.push(
+            "phase = ?, since = ?, allowed_failed = ?, allowed_unreachable = ?, approvals = ?, probe = ? WHERE rollout = ? AND wave = ?",
+        );
         update.bind(phase.code()).bind(since).bind(failed).bind(unreachable);
+        update.bind(json(approvals.unwrap_or(&before.approvals)).get());
         update
-            .bind(json(approvals.unwrap_or(&before.approvals)).get())
+            .bind(json(probe.unwrap_or(&after.probe)).get())
             .bind(rollout.id)
             .bind(number)
             .execute()
             .await?;
+    }
+    Ok(())
+}
+
+/// Writes what somebody changed of the document. Waves that have passed stay as they were.
+async fn write_edit(conn: &mut Conn<'_>, rollout: &RolloutRecord, edit: &Edit) -> Result<(), Fault> {
+    let mut update =
+        conn.sql("UPDATE rollout SET document = ?, settings = ?, expires_at = ?, allowed_failed = ?, allowed_unreachable = ? WHERE id = ?");
+    update.bind(edit.document.get()).bind(json(&edit.settings).get()).bind(edit.expires_at);
+    update.bind(edit.allowed_failed).bind(edit.allowed_unreachable).bind(rollout.id).execute().await?;
+    for (number, (before, wave)) in (0u32..).zip(rollout.waves.iter().zip(&edit.waves)) {
+        if before.phase == WavePhase::Passed {
+            continue;
+        }
+        let mut update = conn.sql(
+            "UPDATE rollout_wave SET places = ?, allowed_failed = ?, allowed_unreachable = ?, settings = ? WHERE rollout = ? AND wave = ?",
+        );
+        update
+            .bind(wave.window)
+            .bind(wave.allowed_failed)
+            .bind(wave.allowed_unreachable)
+            .bind(json(&wave.terms).get());
+        update.bind(rollout.id).bind(number).execute().await?;
     }
     Ok(())
 }

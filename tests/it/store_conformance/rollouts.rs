@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
     Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach, PlannedDomain,
-    PlannedWave, Refusal, Rollback, RollbackOn, RolloutSettings, RolloutStatus, TargetState, View, WavePhase,
-    WaveTerms, decide,
+    PlannedWave, Probe, ProbeOn, Refusal, Rollback, RollbackOn, RolloutSettings, RolloutStatus, TargetState,
+    View, WavePhase, WaveTerms, decide,
 };
 use tasker::domain::{
     EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskId, TaskStatus, Timestamp,
@@ -32,6 +32,7 @@ fn terms() -> WaveTerms {
         failed: Some(Amount::Count(0)),
         unreachable: None,
         soak: Duration::ZERO,
+        probe: None,
         approval: None,
     }
 }
@@ -576,6 +577,86 @@ pub async fn starts_so_many_of_a_failure_domain(ledger: &Ledger) -> Result<()> {
     assert_eq!(started(&next), endpoints[1..2], "in the pass that sees the answer");
     let query = RolloutTargetQuery { limit: 1, after: Some((0, 297)), ..RolloutTargetQuery::default() };
     assert_eq!(ledger.store.rollout_targets(id, &query).await?[0].domain.as_deref(), Some("rack=2"));
+    counts_are_right(ledger).await
+}
+
+pub async fn probes_a_wave_before_the_next(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(3);
+    there(ledger, &endpoints, noon()).await?;
+    let mut new = rollout("r", &[&endpoints[..2], &endpoints[2..]]);
+    let minute = Duration::from_secs(60);
+    new.plan.waves[0].terms.probe = Some(Probe {
+        task_type: worker(),
+        payload: json(&"probe"),
+        on: ProbeOn::Wave,
+        ok: Amount::Percent(10_000),
+        expect: [("".to_owned(), serde_json::json!(0))].into(),
+        passes: 1,
+        tries: 2,
+        every: Duration::from_secs(10),
+        receive_within: minute,
+        finish_within: minute,
+    });
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    let tasks = passes(&ledger.store, id, noon()).await?;
+    for endpoint in &endpoints[..2] {
+        answer(ledger, &tasks[0], endpoint, 0, at(1)).await?;
+    }
+    let try_at = |second| async move {
+        for _ in 0..5 {
+            let advanced = pass(&ledger.store, id, at(second)).await?.context("it is open")?;
+            ensure!(advanced.tasks.is_empty(), "the next wave waits: {advanced:?}");
+            if let Some(probe) = advanced.probe {
+                return Ok(probe);
+            }
+        }
+        anyhow::bail!("it is not tried")
+    };
+    let first = try_at(1).await?;
+    assert_eq!(
+        (first.identifier.as_str(), first.payload.get(), &first.endpoints[..]),
+        ("rollout-r-w1-p2", "\"probe\"", &endpoints[..2])
+    );
+    assert!(pass(&ledger.store, id, at(2)).await?.context("it is open")?.probe.is_none(), "one at a time");
+    answer(ledger, &first, &endpoints[0], 0, at(3)).await?;
+    answer(ledger, &first, &endpoints[1], 9, at(3)).await?;
+    assert!(passes(&ledger.store, id, at(3)).await?.is_empty());
+    let second = try_at(13).await?;
+    answer(ledger, &second, &endpoints[0], 0, at(14)).await?;
+    let last = finished(second.id, endpoints[1].as_str(), 0);
+    let ReportEvent::Finished { errnr, errmsg, attempt, attempts, log, run, .. } = last.event else {
+        anyhow::bail!("not an end")
+    };
+    let other = ReportEvent::Finished { payload: Some(json(&7)), errnr, errmsg, attempt, attempts, log, run };
+    ledger.store.apply(&[report(second.id, "ep1", other)], &Default::default(), at(14), RETENTION).await?;
+    passes(&ledger.store, id, at(14)).await?;
+    let record = found(ledger, "r").await?;
+    let reason = "wave 1 did not pass its probe: 1 of 2 ok, needed 2: failure 2 of 2: ep1:  is 7, expected 0";
+    assert_eq!(
+        (record.status, record.reason.as_deref(), record.waves[0].phase),
+        (RolloutStatus::Halted, Some(reason), WavePhase::Probing)
+    );
+    // It is tried anew once somebody lets it go on.
+    let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(20)).await?;
+    assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
+    let third = try_at(20).await?;
+    for endpoint in &endpoints[..2] {
+        answer(ledger, &third, endpoint, 0, at(21)).await?;
+    }
+    let tasks = passes(&ledger.store, id, at(21)).await?;
+    assert_eq!(
+        tasks.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(),
+        [endpoints[2..].to_vec()]
+    );
+    let events = ledger.store.rollout_events(id, 0, 100).await?;
+    let told: Vec<_> = events
+        .into_iter()
+        .filter(|event| event.kind == EventKind::Probed)
+        .filter_map(|event| event.text)
+        .collect();
+    assert_eq!(told[0], "1 of 2 ok, needed 2: failure 1 of 2: ep1: errnr 9 could not: 9");
+    assert_eq!((told.len(), told[2].as_str()), (3, "2 of 2 ok: 1 of 1 passes"));
     counts_are_right(ledger).await
 }
 

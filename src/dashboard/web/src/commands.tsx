@@ -40,7 +40,7 @@ export function Commands({ rollout, again }: Props): JSX.Element {
           <Action needs="approve" run={() => run("refuse", "Refused.")}>Refuse</Action>
         </>
       )}
-      {held && !givenUp && <Action needs="submit" run={() => ask("gate")}>{held === "soak" ? "End the soak time …" : "Pass over the approval …"}</Action>}
+      {held && !givenUp && <Action needs="submit" run={() => ask("gate")}>{GATES[held].act} …</Action>}
       {status === "CREATED" && <Action needs="submit" kind="primary" run={() => run("start", "The rollout starts.")}>Start</Action>}
       {status === "PAUSED" || status === "HALTED"
         ? <Action needs="submit" kind="primary" run={() => (exceeded ? ask("resume") : run("resume", "The rollout goes on."))}>{exceeded ? "Go on …" : "Go on"}</Action>
@@ -70,18 +70,25 @@ export function Commands({ rollout, again }: Props): JSX.Element {
       )}
       {asking === "gate" && held && (
         <Confirm
-          title={held === "soak" ? "End the soak time?" : "Pass over the approval?"}
-          act={held === "soak" ? "End the soak time" : "Pass over the approval"}
-          run={() => run("skip", held === "soak" ? "The soak time is over." : "The wave begins without an approval.", { gate: true })}
+          title={`${GATES[held].act}?`}
+          act={GATES[held].act}
+          run={() => run("skip", GATES[held].said, { gate: true })}
           close={close}
         >
-          <p>{held === "soak" ? "The next wave begins at once." : "The wave begins although nobody has agreed to it."} The events of the rollout name you.</p>
+          <p>{GATES[held].means} The events of the rollout name you.</p>
         </Confirm>
       )}
       {asking === "rerun" && <Rerun rollout={rollout} close={close} />}
     </>
   );
 }
+
+/** What passing over a gate is called, what is said afterwards, and what it means. */
+const GATES = {
+  approval: { act: "Pass over the approval", said: "The wave begins without an approval.", means: "The wave begins although nobody has agreed to it." },
+  soak: { act: "End the soak time", said: "The soak time is over.", means: "Its probe follows, or the next wave begins at once." },
+  probe: { act: "Pass over the probe", said: "The wave has passed without its probe.", means: "The next wave begins although the probe has not succeeded." },
+};
 
 const words = (number: number): string => `${count(number)} ${number === 1 ? "endpoint is" : "endpoints are"}`;
 

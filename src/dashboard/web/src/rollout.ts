@@ -11,10 +11,11 @@ const current = (rollout: Rollout): RolloutWave | undefined => rollout.waves.fin
 
 const needsApproval = (wave: RolloutWave): boolean => wave.gates.some((gate) => gate.startsWith("approval"));
 
-/** What it waits at: somebody who agrees, or the end of a soak time. */
-export function gate(rollout: Rollout): "approval" | "soak" | undefined {
+/** What it waits at: somebody who agrees, the end of a soak time, or a probe. */
+export function gate(rollout: Rollout): "approval" | "soak" | "probe" | undefined {
   const wave = current(rollout);
   if (wave?.phase === "WAITING" && wave.since !== null && needsApproval(wave)) return "approval";
+  if (wave?.phase === "PROBING") return "probe";
   return wave?.phase === "SOAKING" ? "soak" : undefined;
 }
 

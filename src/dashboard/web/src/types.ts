@@ -334,7 +334,7 @@ export interface RolloutCounts {
 export interface RolloutWave {
   wave: number;
   name: string | null;
-  phase: "WAITING" | "ADMITTING" | "SOAKING" | "PASSED";
+  phase: "WAITING" | "ADMITTING" | "SOAKING" | "PROBING" | "PASSED";
   since: string | null;
   size: number;
   /** Endpoints in flight at the same time. */

@@ -22,6 +22,7 @@ describe("the gate of a rollout", () => {
     expect(gate(rollout([held]))).toBe("approval");
     expect(gate(rollout([{ ...held, since: null }]))).toBeUndefined();
     expect(gate(rollout([{ ...held, phase: "SOAKING" }]))).toBe("soak");
+    expect(gate(rollout([{ ...held, phase: "PROBING" }]))).toBe("probe");
     expect(gate(rollout([{ ...held, phase: "ADMITTING" }]))).toBeUndefined();
     expect(gate(rollout([held], { wave: null }))).toBeUndefined();
   });

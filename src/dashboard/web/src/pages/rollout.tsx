@@ -124,7 +124,7 @@ function Undone({ name, id }: { name: string; id: string }): JSX.Element | null 
 
 const WORDS = { endpoints: "Endpoints", events: "Events", document: "Document" };
 
-const PHASES = { WAITING: "waiting", ADMITTING: "under way", SOAKING: "soaking", PASSED: "passed" };
+const PHASES = { WAITING: "waiting", ADMITTING: "under way", SOAKING: "soaking", PROBING: "probed", PASSED: "passed" };
 
 function Budget({ number, allowed }: { number: number; allowed: number | null }): JSX.Element {
   const text = `${count(number)}${allowed === null ? "" : ` of ${count(allowed)}`}`;

@@ -1,0 +1,1 @@
+ALTER TABLE rollout_wave DROP COLUMN probe;
