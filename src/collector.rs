@@ -1,11 +1,12 @@
 //! Takes in what endpoints report and writes it to the ledger, in batches.
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any
-//! order give the same ledger; an endpoint that reports a canceled task as received is told to stop it; one
-//! report that cannot be read or written goes alone to the dead exchange. While the database is away the
+//! order give the same ledger; an endpoint that reports a canceled task as received is told to stop it, and
+//! one whose receipt crosses a withdrawal is told of that again, also after the process that wrote the receipt
+//! ended before it could; one report that cannot be read or written goes alone to the dead exchange. While the database is away the
 //! broker keeps them, for a process that reaches it: at most `PREFETCH` messages lie here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -182,6 +183,33 @@ impl Sink for Collector {
         Ok(())
     }
 
+    /// The receipt of a task that was taken back: written once, it says nothing new, but its endpoint may not
+    /// have been told. Only what is delivered again is answered so: who has begun sends another receipt for
+    /// each withdrawal.
+    async fn make_up(&self, reports: &[Report]) -> Result<(), StoreError> {
+        let receipts: HashMap<(TaskId, &EndpointName), &Report> = reports
+            .iter()
+            .filter(|report| matches!(report.event, ReportEvent::Received))
+            .map(|report| ((report.task_id, &report.endpoint), report))
+            .collect();
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<TaskId> = receipts.keys().map(|(id, _)| *id).collect();
+        let mut untold = Vec::new();
+        for (id, rows) in self.store.open_rows(&ids).await? {
+            for row in rows.into_iter().filter(|row| row.withdrawn && row.home.is_some()) {
+                if let Some(receipt) = receipts.get(&(id, &row.endpoint)) {
+                    untold.push((receipt.task_type.clone(), id, row.endpoint));
+                }
+            }
+        }
+        if !untold.is_empty() {
+            self.publisher.withdraw(by_task(untold)).await;
+        }
+        Ok(())
+    }
+
     /// The work was done, so its response ends, if not with the answer.
     fn reduced(&self, report: &Report, error: &StoreError) -> Option<Report> {
         let ReportEvent::Finished { errnr, attempt, run, .. } = report.event else { return None };
@@ -203,11 +231,16 @@ impl Sink for Collector {
 #[async_trait]
 pub(crate) trait Sink: Sync {
     /// The message as a value.
-    type Item: Send + Sync;
+    type Item: Clone + Send + Sync;
     /// Reads one body.
     fn decode(&self, body: &[u8]) -> Result<Self::Item, wire::WireError>;
     /// Writes a batch, all or nothing.
     async fn write(&self, items: &[Self::Item]) -> Result<(), StoreError>;
+    /// Does what follows from items that are written and were delivered before: a process may have written
+    /// them and ended before it did.
+    async fn make_up(&self, _items: &[Self::Item]) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// What is to be kept of an item that the store does not take, if anything can be.
     fn reduced(&self, _item: &Self::Item, _error: &StoreError) -> Option<Self::Item> {
         None
@@ -278,10 +311,16 @@ impl Batches {
     /// `None` when told to stop, or left by the store, before all was written.
     async fn take<S: Sink>(&self, sink: &S, batch: &[Delivery], stop: &CancellationToken) -> Option<()> {
         let mut items = Vec::with_capacity(batch.len());
-        let (mut unreadable, mut unwritable) = (Vec::new(), Vec::new());
-        for body in batch.iter().flat_map(|delivery| envelope::items(&delivery.body)) {
+        let (mut unreadable, mut unwritable, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        let bodies = batch.iter().flat_map(|delivery| {
+            envelope::items(&delivery.body).into_iter().map(|body| (body, delivery.redelivered))
+        });
+        for (body, redelivered) in bodies {
             match sink.decode(&body) {
-                Ok(item) => items.push((item, body)),
+                Ok(item) => {
+                    again.extend(redelivered.then(|| item.clone()));
+                    items.push((item, body));
+                }
                 Err(error) => unreadable.push(DeadLetter::new(body, error.to_string())),
             }
         }
@@ -301,6 +340,12 @@ impl Batches {
         let (buried, written) = tokio::join!(self.bury(unreadable, stop), write);
         buried?;
         written?;
+        if !again.is_empty()
+            && let Err(error) = sink.make_up(&again).await
+        {
+            tracing::warn!(source = self.dead.source(), %error, "cannot read; the broker keeps the messages");
+            return None;
+        }
         self.bury(unwritable, stop).await?;
         if let Some(delivery) = batch.last() {
             delivery.acker.ack_through().await;

@@ -53,10 +53,24 @@ impl Site {
 
     async fn with_types(task_types: &str) -> Self {
         let directory = TempDir::new().expect("a directory");
-        let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
-        let store = store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address");
+        let store = Self::open(&directory);
         store.migrate().await.expect("migrates");
         let broker = MemoryBroker::new();
+        let (api, address) = Self::start(task_types, &store, &broker);
+        let link = broker.connect();
+        Self { store, broker, link, api, address, directory }
+    }
+
+    fn open(directory: &TempDir) -> SharedStore {
+        let uri = Secret::new(format!("sqlite://{}", directory.path().join("ledger.db").display()));
+        store::open(&Database { verbose: false, uri, max_connections: 4 }).expect("an address")
+    }
+
+    fn start(
+        task_types: &str,
+        store: &SharedStore,
+        broker: &MemoryBroker,
+    ) -> (ApiProcess, std::net::SocketAddr) {
         let rest = "api: {port: 0, wait_for_endpoints_timeout: 20s}\nendpoint: {presence_interval: 1s}";
         let config =
             Config::from_yaml(&format!("task_types: {task_types}\n{rest}")).expect("a configuration");
@@ -64,8 +78,7 @@ impl Site {
         let address = listener.local_addr().expect("an address");
         let api =
             ApiProcess::start(Arc::new(config), store.clone(), broker.connect(), listener).expect("starts");
-        let link = broker.connect();
-        Self { store, broker, link, api, address, directory }
+        (api, address)
     }
 
     /// Records a task as if a process had died between accepting and publishing it: due now.
@@ -454,6 +467,64 @@ async fn a_rollout_that_stops_takes_back_what_was_not_received() {
     )
     .await;
     assert!(matches!(order(&mut old).await, Command::Cancel { .. }));
+    site.api.stop().await;
+}
+
+/// A process writes the receipt of a task that was taken back, and ends before it tells the endpoint so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_received_after_it_was_taken_back_is_taken_back_by_another_process() {
+    let site = Site::new().await;
+    let mut gone = site.subscribe("gone").await;
+    let said = Presence {
+        reads: WireVersion::NEWEST,
+        interval: Duration::from_secs(60),
+        ..presence("gone", home("gone"))
+    };
+    site.say_so(&said).await;
+    site.is_known_as("gone").await;
+    let post = async |address, path: &str, body: serde_json::Value| {
+        let client = https::client().build().expect("a client");
+        let answer = client.post(format!("http://{address}/rollouts{path}")).json(&body).send().await;
+        assert!(answer.expect("answers").status().is_success(), "{path}");
+    };
+    let document = serde_json::json!({
+        "identifier": "r", "type": "worker", "targets": {"endpoints": ["gone"]}, "receive_within": "1h",
+    });
+    post(site.address, "", document).await;
+    let Command::Task(task) = order(&mut gone).await else { panic!("not a task") };
+    let id = task.work.id;
+    post(site.address, "/r/pause", serde_json::json!({})).await;
+    assert!(matches!(order(&mut gone).await, Command::Withdraw { task_id } if task_id == id));
+    site.api.stop().await;
+
+    let report = Report {
+        task_id: id,
+        task_type: worker(),
+        endpoint: endpoint("gone"),
+        home: home("gone"),
+        event: ReportEvent::Received,
+    };
+    let message = Message::new(Address::Responses, wire::encode_report(&report));
+    assert!(site.link.publish(vec![message]).await.iter().all(Result::is_ok));
+    let mut died = site.link.consume(Source::Responses, 1).await.expect("consumes");
+    let delivery = died.deliveries.recv().await.expect("the receipt");
+    // The process has closed its own.
+    let store = Site::open(&site.directory);
+    let now = store.now().await.expect("the store answers");
+    let applied = store.apply(&[report], &Arc::default(), now, Duration::from_secs(60)).await;
+    assert_eq!(applied.expect("writes").to_withdraw.len(), 1);
+    drop((delivery, died));
+
+    let (api, address) = Site::start("[worker]", &store, &site.broker);
+    let site = Site { store, api, address, ..site };
+    assert!(matches!(order(&mut gone).await, Command::Withdraw { task_id } if task_id == id));
+    // It had begun: it says so, and is not told again and again.
+    site.say(id, "gone", ReportEvent::Received).await;
+    site.finish(id, "gone").await;
+    site.until_status(id, TaskStatus::Done).await;
+    let mark = wire::encode_command(&Command::Cancel { task_id: TaskId::new() }, WireVersion::One);
+    site.publish(Address::Control(worker(), vec![endpoint("gone")]), mark).await;
+    assert!(matches!(order(&mut gone).await, Command::Cancel { .. }));
     site.api.stop().await;
 }
 
