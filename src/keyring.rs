@@ -179,6 +179,7 @@ mod tests {
             expires_at: None,
             worker: None,
             parent: parent.map(Uuid::from_u128),
+            quota: crate::domain::Quota::default(),
         }
     }
 

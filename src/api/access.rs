@@ -3,6 +3,7 @@
 //! Runs after `request` has begun (so that refusals are counted, logged and have an id) and before a handler
 //! or a byte of the body. Whether a task type exists is not told to those who may not know.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -34,6 +35,8 @@ enum Need {
     Token,
     /// A token with this scope.
     Scope(Scope, About),
+    /// A token with this scope, or with that for its own tasks.
+    Own(Scope, About),
 }
 
 fn need(route: Option<&Route>, method: &Method) -> Need {
@@ -42,6 +45,7 @@ fn need(route: Option<&Route>, method: &Method) -> Need {
         None | Some(For::Token) => Need::Token,
         Some(For::Everybody) => Need::Nothing,
         Some(For::Scope(scope)) => Need::Scope(scope, route.about),
+        Some(For::Own(scope)) => Need::Own(scope, route.about),
     }
 }
 
@@ -96,14 +100,20 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
         // checked too.
         return if matches!(api.keyring.look(None), Found::NoneNeeded) { check_meant(meant) } else { Ok(()) };
     }
-    let Some(token) = token(api, &shown).await? else { return check_meant(meant) };
+    let peer = request.peer_addr().map(|peer| peer.ip());
+    let Some(token) = token(api, &shown, peer).await? else { return check_meant(meant) };
     if matches!(shown, Shown::Session(_)) && !matches!(*request.method(), Method::GET | Method::HEAD) {
         cookie::check_write(request.headers())?;
     }
     tracing::Span::current().record("token", token.name.as_str());
     request.extensions_mut().insert(token.clone());
-    let Need::Scope(scope, about) = need else { return Ok(()) };
-    if !token.permits(scope) {
+    api.quotas.enter(&token, announced(request.headers()))?;
+    let (scope, own, about) = match need {
+        Need::Scope(scope, about) => (scope, None, about),
+        Need::Own(scope, about) => (scope, scope.own(), about),
+        Need::Nothing | Need::Token => return Ok(()),
+    };
+    if !token.permits(scope) && !own.is_some_and(|own| token.permits(own)) {
         return Err(Problem::insufficient_scope(format!("this needs a token with the scope `{scope}`")));
     }
     match about {
@@ -140,6 +150,11 @@ fn check_form(request: &ServiceRequest) -> Result<(), Problem> {
         Method::PUT | Method::PATCH | Method::DELETE if has_body() => body::check_type(headers),
         _ => Ok(()),
     }
+}
+
+/// How long a body says that it is.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether a token is good for the type of a schedule. Of a name that no schedule has nothing is told to a
@@ -197,6 +212,15 @@ pub(super) fn blind(request: &HttpRequest) -> Option<TokenName> {
         .filter(|_| request.extensions().get::<Arc<Token>>().is_some_and(|token| !token.permits(Scope::Read)))
 }
 
+/// The name of a request's token if the request is about nothing but what was submitted with that.
+pub(super) fn only_own(request: &HttpRequest) -> Option<TokenName> {
+    let limited = |token: &Token| match *request.method() {
+        Method::DELETE => token.cancels_own(),
+        _ => token.reads_own(),
+    };
+    token_of(request).filter(|token| limited(token)).map(|token| token.name.clone())
+}
+
 /// Whether the token of a request is good for all of these types.
 pub(super) fn check_types<'a>(
     request: &HttpRequest,
@@ -221,22 +245,29 @@ pub(super) fn covers_all(request: &HttpRequest) -> bool {
 }
 
 /// The token that a request shows; none where none is needed.
-async fn token(api: &Api, shown: &Shown) -> Result<Option<Arc<Token>>, Problem> {
+async fn token(api: &Api, shown: &Shown, peer: Option<IpAddr>) -> Result<Option<Arc<Token>>, Problem> {
     let secret = match shown {
         Shown::Secret(secret) | Shown::Session(secret) => Some(secret),
         Shown::Nothing | Shown::Unreadable => None,
     };
-    known(api, secret).await.map_err(|problem| match (problem.code(), shown) {
+    known(api, secret, peer).await.map_err(|problem| match (problem.code(), shown) {
         (ProblemCode::InvalidToken, Shown::Nothing) => Problem::token_needed(),
         _ => problem,
     })
 }
 
 /// The token of a secret; none where none is needed.
-pub(super) async fn known(api: &Api, secret: Option<&SecretHash>) -> Result<Option<Arc<Token>>, Problem> {
+pub(super) async fn known(
+    api: &Api,
+    secret: Option<&SecretHash>,
+    peer: Option<IpAddr>,
+) -> Result<Option<Arc<Token>>, Problem> {
     let asked = Instant::now();
     let mut found = api.keyring.look(secret);
     if matches!(found, Found::Unread) || secret.is_some() && !matches!(found, Found::Known(_)) {
+        if matches!(found, Found::Nobody) {
+            api.quotas.may_be_wrong(peer)?;
+        }
         // It may have been created since the last look. What cannot be read now leaves everything as it was.
         let keyring = api.keyring.clone();
         let refreshed = async move {
@@ -255,7 +286,12 @@ pub(super) async fn known(api: &Api, secret: Option<&SecretHash>) -> Result<Opti
             Err(Problem::invalid_token())
         }
         Found::Known(token) => Ok(Some(token)),
-        Found::Nobody => Err(Problem::invalid_token()),
+        Found::Nobody => {
+            if secret.is_some() {
+                api.quotas.was_wrong(peer);
+            }
+            Err(Problem::invalid_token())
+        }
     }
 }
 

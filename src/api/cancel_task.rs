@@ -1,7 +1,5 @@
 //! `DELETE /{type}/{id}`: withdraws a task.
 
-use std::sync::Arc;
-
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 
@@ -17,7 +15,8 @@ use crate::store::{CancelOutcome, StoreError};
 ///
 /// The task is CANCELED at once: endpoints that have not started it never will, those that run it are told to
 /// stop. What an endpoint finished before stays in the responses. A repeat answers the same. A token that may
-/// not read cancels what was submitted with it alone, and gets no payload.
+/// not read, or has the scope `cancel:own`, cancels what was submitted with it alone; without `read` it gets
+/// no payload.
 #[utoipa::path(
     delete, path = "/{type}/{id}", operation_id = "cancelTask", tag = "tasks",
     params(
@@ -32,14 +31,7 @@ use crate::store::{CancelOutcome, StoreError};
 )]
 pub async fn cancel_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = named::task_type(&api, &request)?;
-    let task = named::task(&api, policy, &TaskName::of(&request)?).await?;
-    if let Some(token) = access::blind(&request) {
-        let (store, id) = (Arc::clone(&api.state.store), task.id);
-        let submitter = api.run(async move { store.submitter(id).await }).await?;
-        if submitter.as_deref() != Some(token.as_str()) {
-            return Err(Problem::unknown_task(&task.task_type, &segment(&request, 1)?));
-        }
-    }
+    let task = named::task(&api, &request, policy, &TaskName::of(&request)?).await?;
     answer_with(&api, &request, task).await
 }
 

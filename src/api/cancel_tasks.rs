@@ -39,9 +39,9 @@ const AT_ONCE: usize = 16;
     )
 )]
 pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    if access::blind(&request).is_some() {
+    if access::token_of(&request).is_some_and(|token| token.cancels_own()) {
         return Err(Problem::insufficient_scope(
-            "this tells which tasks there are: it needs a token with the scopes `submit` and `read`",
+            "this means tasks of others too: it needs a token with the scopes `submit` and `read`, and without `cancel:own`",
         ));
     }
     Query::new(request.query_string()).finish()?;

@@ -49,7 +49,7 @@ pub(super) struct ExplainQuery {
 pub async fn explain_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = named::task_type(&api, &request)?;
     let endpoint = endpoint(&request)?;
-    let task = named::task(&api, policy, &TaskName::of(&request)?).await?;
+    let task = named::task(&api, &request, policy, &TaskName::of(&request)?).await?;
     answer_with(&api, task, endpoint).await
 }
 

@@ -41,6 +41,8 @@ pub struct Limits {
     pub streams: usize,
     /// Those of them with the same token.
     pub streams_per_token: usize,
+    /// Wrong tokens that are looked up for one address in a minute.
+    pub wrong_tokens: u32,
     /// How long a request waits for room for its answer.
     pub room_timeout: Duration,
 }
@@ -63,6 +65,7 @@ impl Default for Limits {
             waits_per_worker: 4,
             streams: 2000,
             streams_per_token: 1500,
+            wrong_tokens: 20,
             room_timeout: Duration::from_secs(5),
         }
     }

@@ -47,7 +47,7 @@ pub async fn list_answers(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let limit = query.take("limit", limit).unwrap_or(DEFAULT_LIMIT);
     query.finish()?;
 
-    let task = named::task(&api, policy, &name).await?;
+    let task = named::task(&api, &request, policy, &name).await?;
     let expected = usize::try_from(limit.min(task.counts.finished)).unwrap_or_default();
     api.room(&request, expected * ROOM_EACH).await?;
     let (store, id) = (Arc::clone(&api.state.store), task.id);

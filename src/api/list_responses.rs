@@ -46,7 +46,7 @@ pub async fn list_responses(api: web::Data<Api>, request: HttpRequest) -> Answer
         limit: query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT),
     };
     query.finish()?;
-    let task = named::task(&api, policy, &name).await?;
+    let task = named::task(&api, &request, policy, &name).await?;
     api.room(&request, list_tasks::ROOM).await?;
     let store = Arc::clone(&api.state.store);
     let (responses, more) = api.run(async move { store.response_page(task.id, &wanted).await }).await?;

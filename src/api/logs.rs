@@ -56,7 +56,7 @@ pub async fn read(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let wait = query.take("wait", |text| query::span(text, MAX_WAIT)).unwrap_or_default();
     query.finish()?;
 
-    let id = named::task(&api, policy, &name).await?.id;
+    let id = named::task(&api, &request, policy, &name).await?.id;
     let until = Instant::now() + wait;
     let mut place = None;
     loop {
@@ -77,7 +77,7 @@ pub async fn read(api: web::Data<Api>, request: HttpRequest) -> Answer {
         drop(page);
         Api::leave_room(&request);
         if place.is_none() {
-            place = Some(api.waits.read(access::token_id(&request))?);
+            place = Some(api.waits.read(access::token_of(&request).as_deref())?);
         }
         tokio::select! {
             () = sleep(LOOK.min(left)) => {}

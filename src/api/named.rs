@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
+use super::access;
 use super::problem::Problem;
 use super::segment::segment;
 use super::state::Api;
@@ -18,11 +19,25 @@ pub fn task_type<'a>(api: &'a Api, request: &HttpRequest) -> Result<&'a TypePoli
     api.policy(&name).ok_or_else(|| unknown::task_type(api, request, &name))
 }
 
-/// The task of a type that a path names.
-pub async fn task(api: &Api, policy: &TypePolicy, name: &TaskName) -> Result<Task, Problem> {
+/// The task of a type that a path names. One of others is unknown to a token that is limited to its own.
+pub async fn task(
+    api: &Api,
+    request: &HttpRequest,
+    policy: &TypePolicy,
+    name: &TaskName,
+) -> Result<Task, Problem> {
     let (store, task_type, wanted) = (Arc::clone(&api.state.store), policy.name.clone(), name.clone());
-    let found = api.run(async move { wanted.find(&store, &task_type).await }).await?;
-    found.ok_or_else(|| Problem::unknown_task(&policy.name, &name.text))
+    let own = access::only_own(request);
+    let found = api.run(async move {
+        match (wanted.find(&store, &task_type).await?, own) {
+            (Some(task), Some(own)) => {
+                let is_own = store.submitter(task.id).await?.as_deref() == Some(own.as_str());
+                Ok::<_, StoreError>(Some(task).filter(|_| is_own))
+            }
+            (found, _) => Ok(found),
+        }
+    });
+    found.await?.ok_or_else(|| Problem::unknown_task(&policy.name, &name.text))
 }
 
 /// The ways a path may name a task.

@@ -48,7 +48,10 @@ impl ProblemCode {
             Self::InvalidSubmission | Self::InvalidGroup | Self::InvalidMessage | Self::InvalidQuery => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            Self::TooManySubmissions | Self::TooManyWaits => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManySubmissions
+            | Self::TooManyWaits
+            | Self::QuotaExceeded
+            | Self::TooManyWrongTokens => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -106,6 +109,8 @@ impl ProblemCode {
             Self::InvalidQuery => "The query has problems",
             Self::TooManySubmissions => "Too many submissions",
             Self::TooManyWaits => "Too many waiting requests",
+            Self::QuotaExceeded => "The token is used too much",
+            Self::TooManyWrongTokens => "Too many wrong tokens",
             Self::Internal => "Internal error",
             Self::DatabaseUnavailable => "The database is not available",
             Self::BrokerUnavailable => "The broker is not available",

@@ -52,12 +52,18 @@ impl Refusals {
                 | ProblemCode::InsufficientScope
                 | ProblemCode::Misdirected
                 | ProblemCode::CrossSite
+                | ProblemCode::QuotaExceeded
+                | ProblemCode::TooManyWrongTokens
         ) {
             return;
         }
         metrics.refused.with_label_values(&[code.as_str()]).inc();
-        // Whoever shows nothing learns nothing, and every browser that comes by does it.
-        if code == ProblemCode::TokenNeeded {
+        // Whoever shows nothing learns nothing, and every browser that comes by does it. What a token uses is
+        // told by `quotas`, and that tokens are wrong was told before there were too many.
+        if matches!(
+            code,
+            ProblemCode::TokenNeeded | ProblemCode::QuotaExceeded | ProblemCode::TooManyWrongTokens
+        ) {
             return;
         }
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_canonical().to_string());

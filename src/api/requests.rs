@@ -15,7 +15,7 @@ use super::query::{self, Query};
 use super::request_submission::{self, RequestSubmission};
 use super::segment::segment;
 use super::until_ended::{MAX_WAIT, until_ended};
-use super::{Answer, Api, ApiState, access, answer, cancel_task};
+use super::{Answer, Api, ApiState, access, answer, cancel_task, quotas};
 use crate::contract::{self, ProblemCode, ProblemItem, Request, RequestPage, RequestPoll, RequestToken};
 use crate::domain::likeness::{quoted, unknown};
 use crate::domain::{self, NewRequest, RequestFault, RequestStatus, Step, json};
@@ -50,6 +50,8 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     let submission = request_submission::parse(body::json(&body)?).map_err(invalid)?;
     drop(body);
     let new = new_request(&api, submission)?.map_err(invalid)?;
+    quotas::check_unbounded(&request, "requests")?;
+    quotas::check_open(&api, &request, 1).await?;
     let new = NewRequest { submitted_by: access::token_name(&request), ..new };
     let (ledger, recorded) = (api.state.ledger.clone(), new.clone());
     let status = match api.run(async move { ledger.record_request(&recorded).await }).await? {
@@ -234,14 +236,14 @@ fn unknown_request(token: &domain::RequestToken) -> Problem {
     Problem::new(ProblemCode::UnknownRequest, detail).about(token.as_str(), None)
 }
 
-/// A token that may not read changes the requests alone that were submitted with it; of others it is told
-/// nothing.
+/// A token that may not read, or is limited to its own, changes the requests alone that were submitted with
+/// it; of others it is told nothing.
 async fn check_submitter(
     api: &Api,
     request: &HttpRequest,
     token: &domain::RequestToken,
 ) -> Result<(), Problem> {
-    let Some(own) = access::blind(request) else { return Ok(()) };
+    let Some(own) = access::blind(request).or_else(|| access::only_own(request)) else { return Ok(()) };
     let (store, of) = (Arc::clone(&api.state.store), token.clone());
     let submitter = api.run(async move { store.request_submitter(&of).await }).await?;
     if submitter.as_deref() == Some(own.as_str()) { Ok(()) } else { Err(unknown_request(token)) }

@@ -14,7 +14,7 @@ use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::record_all;
-use super::{Answer, Api, access, answer, rerun_task, segment, unknown};
+use super::{Answer, Api, access, answer, quotas, rerun_task, segment, unknown};
 use crate::admission::of_requeue;
 use crate::config::TypePolicy;
 use crate::contract::{self, BulkAnswer, DeadFilter, ProblemCode, Requeue};
@@ -75,6 +75,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         let ids = found.ids.iter().copied();
         let batch: Vec<TaskId> =
             if newest_first { ids.rev().take(BATCH).collect() } else { ids.take(BATCH).collect() };
+        quotas::check_open(&api, &request, batch.len()).await?;
         for some in batch.chunks(AT_ONCE) {
             let (store, some) = (Arc::clone(&api.state.store), some.to_vec());
             let tasks = async move {

@@ -9,7 +9,7 @@ use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::{record, respond};
-use super::{Answer, Api, access};
+use super::{Answer, Api, access, quotas};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, ProblemCode, ProblemItem, Rerun};
@@ -54,7 +54,7 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
         Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(pointer, message)])
     };
     let asked: Rerun = api.read(&request, payload, LONGEST_BODY, |error| invalid("", error)).await?;
-    let task = named::task(&api, policy, &TaskName::of(&request)?).await?;
+    let task = named::task(&api, &request, policy, &TaskName::of(&request)?).await?;
     if let Some(reason) = reserved(&api.state.config, &policy.name, &asked.identifier) {
         return Err(invalid("/identifier", reason));
     }
@@ -71,6 +71,8 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
     let (new, asked) = again(&api, &request, policy, &task, identifier, endpoints)?;
+    quotas::check_reach(&api, &request, policy, &new).await?;
+    quotas::check_open(&api, &request, 1).await?;
     let recorded = record(&api, new, &asked).await?;
     respond(&api, Body::Envelope, recorded).await
 }

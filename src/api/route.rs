@@ -37,6 +37,9 @@ pub enum For {
     Token,
     /// Those with a token that has this scope.
     Scope(Scope),
+    /// The same, and those whose token has that for its own tasks alone ([`Scope::own`]): the handler leaves
+    /// out all others.
+    Own(Scope),
 }
 
 /// What a request is about, for tokens that are limited to some task types.

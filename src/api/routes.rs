@@ -25,6 +25,8 @@ use crate::domain::Scope;
 
 const READ: For = For::Scope(Scope::Read);
 const SUBMIT: For = For::Scope(Scope::Submit);
+const READ_OWN: For = For::Own(Scope::Read);
+const CANCEL: For = For::Own(Scope::Submit);
 const WORK: For = For::Scope(Scope::Work);
 const APPROVE: For = For::Scope(Scope::Approve);
 const ADMIN: For = For::Scope(Scope::Admin);
@@ -224,12 +226,12 @@ pub const ROUTES: Routes = Routes(&[
     Route {
         pattern: "/tasks/{id}",
         about: About::CoveredTypes,
-        operations: &[operation!(GET, READ, tasks::show), operation!(DELETE, SUBMIT, tasks::cancel)],
+        operations: &[operation!(GET, READ_OWN, tasks::show), operation!(DELETE, CANCEL, tasks::cancel)],
     },
     Route {
         pattern: "/tasks/{id}/explain",
         about: About::CoveredTypes,
-        operations: &[operation!(GET, READ, tasks::explain)],
+        operations: &[operation!(GET, READ_OWN, tasks::explain)],
     },
     Route {
         pattern: "/requests",
@@ -239,7 +241,7 @@ pub const ROUTES: Routes = Routes(&[
     Route {
         pattern: "/requests/{token}",
         about: About::AllTypes,
-        operations: &[operation!(GET, READ, requests::show), operation!(DELETE, SUBMIT, requests::cancel)],
+        operations: &[operation!(GET, READ, requests::show), operation!(DELETE, CANCEL, requests::cancel)],
     },
     Route {
         pattern: "/requests/{token}/retry",
@@ -358,39 +360,39 @@ pub const ROUTES: Routes = Routes(&[
         pattern: "/{type}/{id}",
         about: About::TypeInPath,
         operations: &[
-            operation!(GET, READ, show_task::show_task),
-            operation!(DELETE, SUBMIT, cancel_task::cancel_task),
+            operation!(GET, READ_OWN, show_task::show_task),
+            operation!(DELETE, CANCEL, cancel_task::cancel_task),
         ],
     },
     Route {
         pattern: "/{type}/{id}/states",
         about: About::TypeInPath,
-        operations: &[operation!(GET, READ, states::of_task)],
+        operations: &[operation!(GET, READ_OWN, states::of_task)],
     },
     Route {
         pattern: "/{type}/{id}/names",
         about: About::TypeInPath,
-        operations: &[operation!(GET, READ, states::names_of_task)],
+        operations: &[operation!(GET, READ_OWN, states::names_of_task)],
     },
     Route {
         pattern: "/{type}/{id}/explain",
         about: About::TypeInPath,
-        operations: &[operation!(GET, READ, explain_task::explain_task)],
+        operations: &[operation!(GET, READ_OWN, explain_task::explain_task)],
     },
     Route {
         pattern: "/{type}/{id}/answers",
         about: About::TypeInPath,
-        operations: &[operation!(GET, READ, list_answers::list_answers)],
+        operations: &[operation!(GET, READ_OWN, list_answers::list_answers)],
     },
     Route {
         pattern: "/{type}/{id}/responses",
         about: About::TypeInPath,
-        operations: &[operation!(GET, READ, list_responses::list_responses)],
+        operations: &[operation!(GET, READ_OWN, list_responses::list_responses)],
     },
     Route {
         pattern: "/{type}/{id}/logs",
         about: About::TypeInPath,
-        operations: &[operation!(GET, READ, logs::read)],
+        operations: &[operation!(GET, READ_OWN, logs::read)],
     },
     Route {
         pattern: "/{type}/{id}/rerun",

@@ -20,6 +20,7 @@ use super::guard::Hosts;
 use super::heard::Heard;
 use super::outgoing::Room;
 use super::probe::Probe;
+use super::quotas::Quotas;
 use super::refusals::Refusals;
 use super::state::{Api, ApiState};
 use super::waits::Waits;
@@ -54,6 +55,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
     let (heard, probe, refusals) =
         (Heard::new(state.store.clone(), backstage.clone()), Probe::default(), Refusals::default());
+    let quotas = Quotas::new(limits.wrong_tokens);
     let hsts = state.config.api.hsts.filter(|_| door.tls.is_some());
     let hsts = hsts.and_then(|span| HeaderValue::from_str(&format!("max-age={}", span.as_secs())).ok());
     let (stopping, routes) = (stop.clone(), routes::ROUTES);
@@ -69,6 +71,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
         hosts,
         heard,
         probe,
+        quotas,
         refusals,
         hsts,
         routes,

@@ -59,7 +59,8 @@ pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
         )
     };
     let SessionStart { token } = api.read(&request, payload, LONGEST_BODY, invalid).await?;
-    let Some(parent) = access::known(&api, Some(&SecretHash::of(token.trim().as_bytes()))).await? else {
+    let (secret, peer) = (SecretHash::of(token.trim().as_bytes()), request.peer_addr().map(|peer| peer.ip()));
+    let Some(parent) = access::known(&api, Some(&secret), peer).await? else {
         return answer(StatusCode::OK, &session(&api, None)?, 256);
     };
     if parent.is_session() {
@@ -125,12 +126,17 @@ fn session(api: &Api, token: Option<&Token>) -> Result<Session, Problem> {
     Ok(Session {
         name: token.map(|token| token.name.to_string()),
         session: token.is_some_and(Token::is_session),
-        scopes: token.map_or_else(|| Scope::ALL.to_vec(), |token| token.scopes.iter().copied().collect()),
+        scopes: token.map_or_else(all_scopes, |token| token.scopes.iter().copied().collect()),
         task_types: token.map(|token| token.task_types.clone()).unwrap_or_default(),
         expires_at: token.and_then(|token| token.expires_at),
         now: api.now()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// What somebody is good for who needs no token: all, of which some say less than others.
+fn all_scopes() -> Vec<Scope> {
+    Scope::ALL.into_iter().filter(|scope| !matches!(scope, Scope::ReadOwn | Scope::CancelOwn)).collect()
 }
 
 fn random() -> Result<Secret, Problem> {

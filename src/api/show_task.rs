@@ -102,7 +102,7 @@ pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let policy = named::task_type(&api, &request)?;
     let name = TaskName::of(&request)?;
     let wanted = Wanted::of(&request)?;
-    let task = named::task(&api, policy, &name).await?;
+    let task = named::task(&api, &request, policy, &name).await?;
     answer_with(api, &request, task, wanted).await
 }
 

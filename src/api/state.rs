@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, web};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::access;
 use super::backstage::Backstage;
 use super::body::{self, Limit};
 use super::guard::Hosts;
@@ -17,6 +18,7 @@ use super::limits::Limits;
 use super::outgoing::{self, Room, Share};
 use super::probe::Probe;
 use super::problem::Problem;
+use super::quotas::Quotas;
 use super::refusals::Refusals;
 use super::route::Routes;
 use super::waits::Waits;
@@ -96,6 +98,8 @@ pub struct Api {
     pub heard: Heard,
     /// How the database was last.
     pub probe: Probe,
+    /// What tokens have used.
+    pub quotas: Quotas,
     /// What was refused.
     pub refusals: Refusals,
     /// `Strict-Transport-Security`, where there is TLS.
@@ -152,7 +156,14 @@ impl Api {
         payload: web::Payload,
         limit: Limit,
     ) -> Result<Body, Problem> {
-        body::read(request.headers(), payload, limit, self.state.limits.body_timeout, &self.bodies).await
+        let headers = request.headers();
+        let body = body::read(headers, payload, limit, self.state.limits.body_timeout, &self.bodies).await?;
+        if !headers.contains_key(header::CONTENT_LENGTH)
+            && let Some(token) = access::token_of(request)
+        {
+            self.quotas.owe(&token, body.bytes.len());
+        }
+        Ok(body)
     }
 
     /// A body of JSON that has this form and no more bytes than these. `invalid` makes the problem of what is

@@ -108,7 +108,7 @@ async fn read_task(api: &Api, request: &HttpRequest) -> Result<(Vec<EndpointName
     let policy = named::task_type(api, request)?;
     let name = TaskName::of(request)?;
     Query::new(request.query_string()).finish()?;
-    let task = named::task(api, policy, &name).await?;
+    let task = named::task(api, request, policy, &name).await?;
     api.room(request, task.counts.expected as usize * ROOM_EACH).await?;
     let (store, id) = (Arc::clone(&api.state.store), task.id);
     let parts = api.run(async move {

@@ -13,7 +13,7 @@ use super::matching::brief;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::submission::{self, Submission};
-use super::{Answer, Api, access, answer, named, percent, target};
+use super::{Answer, Api, access, answer, named, percent, quotas, target};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem, TaskBrief};
@@ -42,7 +42,7 @@ use crate::store::Accepted;
         (status = 409, description = "`identifier_conflict`: other content under the same identifier", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`, with every problem", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 429, description = "`too_many_submissions`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
+        (status = 429, description = "`too_many_submissions`, `quota_exceeded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
         (status = 503, description = "`database_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
@@ -86,6 +86,8 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
             Err(nobody) => return repeated(before(&api, &task).await?.ok_or(nobody)?),
         }
     }
+    quotas::check_reach(&api, &request, policy, &task).await?;
+    quotas::check_open(&api, &request, 1).await?;
     let recorded = record(&api, task, &asked).await?;
     respond(&api, form, recorded).await
 }

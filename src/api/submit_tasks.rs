@@ -12,7 +12,7 @@ use super::members::{Members, pointer};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::{admit, before, record_all};
-use super::{Answer, Api, access, answer, submission, target, unknown};
+use super::{Answer, Api, access, answer, quotas, submission, target, unknown};
 use crate::admission::Asked;
 use crate::contract::{self, BatchAnswer, BatchVerdict, ProblemCode, ProblemItem, TaskBrief};
 use crate::domain::json_check::kind;
@@ -51,7 +51,7 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     let (mut tasks, mut places, mut targets) = (Vec::new(), Vec::new(), Targets::default());
     for (place, element) in elements.into_iter().enumerate() {
         let task = match admitted(&api, &request, element) {
-            Ok((task, asked)) => targets.choose(&api, task, asked).await?,
+            Ok((task, asked)) => reached(&api, &request, targets.choose(&api, task, asked).await?).await?,
             Err(problem) => Err(problem),
         };
         results.push(match task {
@@ -67,6 +67,7 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
         });
     }
     drop(body);
+    quotas::check_open(&api, &request, tasks.len()).await?;
     let mut endpoints: Vec<EndpointName> =
         tasks.iter().flat_map(|(task, _)| task.endpoints.iter().cloned()).collect();
     endpoints.sort_unstable();
@@ -82,6 +83,20 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     let capacity = 1024 + results.len() * 320;
     api.room(&request, capacity).await?;
     answer(StatusCode::OK, &BatchAnswer { results, warnings }, capacity)
+}
+
+/// What of it the token may reach.
+async fn reached(
+    api: &Api,
+    request: &HttpRequest,
+    chosen: Result<Chosen, Problem>,
+) -> Result<Result<Chosen, Problem>, Problem> {
+    let Ok(Chosen::Now(task, _)) = &chosen else { return Ok(chosen) };
+    let Some(policy) = api.state.config.policy(&task.task_type) else { return Ok(chosen) };
+    match quotas::check_reach(api, request, policy, task).await {
+        Err(problem) if problem.code() == ProblemCode::InvalidSubmission => Ok(Err(problem)),
+        verdict => verdict.map(|()| chosen),
+    }
 }
 
 fn refused(problem: &Problem) -> BatchVerdict {

@@ -82,6 +82,15 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
     })
 }
 
+/// How many endpoints a task without a list is for, as it stands.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn everybody(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<usize, Problem> {
+    let members = members(api, policy).await?;
+    Ok(chosen(api, policy, &Target::default(), &members, &task.identifier).await?.chosen.len())
+}
+
 /// The choice of a target, with those that it leaves out.
 ///
 /// # Errors

@@ -108,9 +108,9 @@ pub(super) fn covered(api: &Api, request: &HttpRequest) -> Vec<TaskType> {
     types.filter(|name| access::covers(request, name.as_str())).cloned().collect()
 }
 
-/// The one task that the path names. A token that may not read finds those alone that were submitted with it.
+/// The one task that the path names. A token that is limited to its own finds those alone.
 async fn find(api: &Api, request: &HttpRequest) -> Result<Task, Problem> {
-    let (name, types, submitter) = (TaskName::of(request)?, covered(api, request), access::blind(request));
+    let (name, types, submitter) = (TaskName::of(request)?, covered(api, request), access::only_own(request));
     let store = Arc::clone(&api.state.store);
     let found = api.run(async move {
         let mut found: Vec<Task> = Vec::new();

@@ -25,7 +25,7 @@ pub async fn until_ended<K: Eq + Hash + Clone, T>(
     look: impl AsyncFn() -> Result<T, Problem>,
     has_ended: impl Fn(&T) -> bool,
 ) -> Result<T, Problem> {
-    let _place = api.waits.read(access::token_id(request))?;
+    let _place = api.waits.read(access::token_of(request).as_deref())?;
     let deadline = Instant::now() + wait;
     loop {
         // Arm, then look, then wait: an end between the look and the wait is not missed.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Limits;
 use super::problem::Problem;
 use crate::contract::ProblemCode;
-use crate::domain::EndpointName;
+use crate::domain::{EndpointName, Token};
 
 /// How soon to come again.
 const AGAIN_SECS: u32 = 1;
@@ -55,8 +55,12 @@ impl Waits {
     ///
     /// # Errors
     /// When there is none.
-    pub fn read(&self, token: Option<Uuid>) -> Result<Place, Problem> {
-        let own = token.map(|token| (Of::ReadsWith(token), self.limits.waits_per_token));
+    pub fn read(&self, token: Option<&Token>) -> Result<Place, Problem> {
+        let own = token.map(|token| match token.quota.waits {
+            // Its sessions share what it may have.
+            Some(most) => (Of::ReadsWith(token.given()), most as usize),
+            None => (Of::ReadsWith(token.id), self.limits.waits_per_token),
+        });
         self.take(own.into_iter().chain([(Of::Reads, self.limits.waits)]))
     }
 
@@ -160,6 +164,8 @@ mod tests {
     use super::*;
     use actix_web::ResponseError;
 
+    use crate::domain::{Quota, Scope, SecretHash, Timestamp};
+
     fn waits() -> Waits {
         Waits::new(&Limits {
             waits: 3,
@@ -170,13 +176,29 @@ mod tests {
         })
     }
 
+    fn token(id: u128, waits: Option<u32>) -> Token {
+        Token {
+            id: Uuid::from_u128(id),
+            name: "ci".parse().expect("a name"),
+            hash: SecretHash::of(b"secret"),
+            scopes: [Scope::Read].into(),
+            task_types: Vec::new(),
+            created_at: Timestamp::from_micros(0),
+            expires_at: None,
+            worker: None,
+            parent: None,
+            quota: Quota { waits, ..Quota::default() },
+        }
+    }
+
     fn status<T>(place: &Result<T, Problem>) -> u16 {
         place.as_ref().map_or_else(|problem| problem.status_code().as_u16(), |_| 200)
     }
 
     #[test]
     fn a_token_cannot_take_the_places_of_others() {
-        let (waits, one, other) = (waits(), Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+        let (waits, one, other) = (waits(), token(1, None), token(2, None));
+        let (one, other) = (Some(&one), Some(&other));
         let first = [waits.read(one), waits.read(one)];
         assert_eq!(first.each_ref().map(status), [200, 200]);
         assert_eq!(status(&waits.read(one)), 429, "a token has two");
@@ -188,6 +210,17 @@ mod tests {
         assert_eq!(status(&waits.read(None)), 200, "what was refused has taken no place");
         drop(first);
         assert!(waits.held.lock().expect("no panic").is_empty());
+    }
+
+    #[test]
+    fn a_token_and_its_sessions_share_its_quota() {
+        let waits = waits();
+        let tight = |id, parent| Token { parent, ..token(id, Some(1)) };
+        let (own, session) = (tight(1, None), tight(2, Some(Uuid::from_u128(1))));
+        let first = waits.read(Some(&own));
+        assert_eq!((status(&first), status(&waits.read(Some(&session)))), (200, 429));
+        drop(first);
+        assert_eq!(status(&waits.read(Some(&session))), 200);
     }
 
     #[test]

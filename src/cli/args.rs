@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::builder::{ArgPredicate, PossibleValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Delivery, span};
+use crate::config::{Delivery, size, span};
 use crate::contract::Responses;
 use crate::domain::{
-    EndpointName, Expect, Fared, GroupName, Identifier, Scope, Selector, TaskStatus, TaskType, Timestamp,
-    TokenName,
+    EndpointName, Expect, Fared, GroupName, Identifier, Rate, Scope, Selector, TaskStatus, TaskType,
+    Timestamp, TokenName,
 };
 use crate::farm::ObjectId;
 
@@ -378,13 +378,17 @@ pub enum TokenCommand {
 Examples:
   tasker token create --name admin --scope admin --out admin.token
   tasker token create --name nightly --scope submit,read --type backup --expires 90d -m production
+  tasker token create --name shop --scope submit,read:own --rate 50/s --burst 200 --open 10000 --endpoints 100
   tasker token create --name thunder --scope submit,read --secret-file /etc/thunder/token
 
 Scopes:
-  submit  submit and cancel tasks
-  read    read tasks and what became of them
-  work    fetch tasks over HTTP
-  admin   everything
+  submit      submit tasks; cancel them, without `read` only those submitted with the token
+  read        read tasks and what became of them
+  read:own    the same of tasks submitted with the token; no lists
+  cancel:own  cancel tasks submitted with the token; beside `submit` and `read` no others
+  work        fetch tasks over HTTP
+  approve     let a wave of a rollout begin
+  admin       everything
 
 Only the SHA-256 of the secret is kept.
 Pass the secret to the command line with --token-file or TASKER_TOKEN_FILE.")]
@@ -405,7 +409,7 @@ pub struct NewToken {
     /// What to call it
     #[arg(long, value_name = "NAME")]
     pub name: TokenName,
-    /// Scopes, separated by commas: submit, read, work, approve, admin
+    /// Scopes, separated by commas: submit, read, read:own, cancel:own, work, approve, admin
     #[arg(long = "scope", value_name = "SCOPES", value_delimiter = ',', required = true)]
     pub scopes: Vec<Scope>,
     /// Task type that it is limited to (repeatable) [default: all]
@@ -415,6 +419,26 @@ pub struct NewToken {
     /// worker without such a token]
     #[arg(long, value_name = "NAME")]
     pub worker: Option<EndpointName>,
+    /// Requests that may be sent with it, such as 50/s, 600/min or 1000/h; each API process counts for itself
+    /// [default: any number]
+    #[arg(long, value_name = "RATE", help_heading = "Quota")]
+    pub rate: Option<Rate>,
+    /// Requests that may come at once after a pause [default: those of a second]
+    #[arg(long, value_name = "N", requires = "rate", help_heading = "Quota", value_parser = clap::value_parser!(u32).range(1..))]
+    pub burst: Option<u32>,
+    /// Tasks submitted with it that may be open at the same time [default: any number]
+    #[arg(long, value_name = "N", help_heading = "Quota", value_parser = clap::value_parser!(u32).range(1..))]
+    pub open: Option<u32>,
+    /// Endpoints that one task may be for; such a token submits no rollouts and no requests [default: any
+    /// number]
+    #[arg(long, value_name = "N", help_heading = "Quota", value_parser = clap::value_parser!(u32).range(1..))]
+    pub endpoints: Option<u32>,
+    /// Requests with `?wait` that may wait at the same time [default: 500]
+    #[arg(long, value_name = "N", help_heading = "Quota")]
+    pub waits: Option<u32>,
+    /// Bytes of bodies that may be sent in a second, such as 10MiB/s [default: any number]
+    #[arg(long, value_name = "SIZE/s", help_heading = "Quota", value_parser = bytes_per_second)]
+    pub bytes: Option<u64>,
     /// Validity, such as 90d [default: until it is revoked]
     #[arg(long, value_name = "DURATION", value_parser = span::parse)]
     pub expires: Option<Duration>,
@@ -431,6 +455,11 @@ pub struct NewToken {
     /// Directory of `tasker up` [default: ./tasker-data unless a configuration is named]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+fn bytes_per_second(text: &str) -> Result<u64, String> {
+    let bytes = text.strip_suffix("/s").and_then(size::parse).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "expected a size above 0 in a second, such as 10MiB/s".to_owned())
 }
 
 /// `tasker token list`.

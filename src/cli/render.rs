@@ -11,8 +11,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::client::Submitted;
+use crate::config::size;
 use crate::contract::{Endpoint, Task, TaskResponse};
-use crate::domain::{BUILT_IN, Counts, EndpointName, ResponseStatus, TaskStatus, Timestamp, Token};
+use crate::domain::{BUILT_IN, Counts, EndpointName, Quota, ResponseStatus, TaskStatus, Timestamp, Token};
 use crate::shell;
 
 use super::exit::{Code, verdict};
@@ -264,6 +265,7 @@ pub(super) fn tokens(tokens: &[Token], now: Timestamp, screen: Screen) -> String
         ("SCOPES", Keep),
         ("TYPES", Cut),
         ("WORKER", Keep),
+        ("QUOTA", Cut),
         ("CREATED", Drop),
         ("EXPIRES", Keep),
     ]);
@@ -285,11 +287,27 @@ pub(super) fn tokens(tokens: &[Token], now: Timestamp, screen: Screen) -> String
             scopes.into(),
             types.into(),
             worker.into(),
+            quota(&token.quota).into(),
             clock(token.created_at).into(),
             expires,
         ]);
     }
     table.text(screen)
+}
+
+fn quota(quota: &Quota) -> String {
+    let Quota { rate, burst, open, endpoints, waits, bytes } = quota;
+    let number = |name: &str, number: &Option<u32>| number.map(|number| format!("{name} {number}"));
+    let limits = [
+        rate.map(|rate| rate.to_string()),
+        number("burst", burst),
+        number("open", open),
+        number("endpoints", endpoints),
+        number("waits", waits),
+        bytes.map(|bytes| format!("{}/s", size::format(bytes))),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    if limits.is_empty() { "-".to_owned() } else { limits.join(", ") }
 }
 
 /// Tasks, one a line; with their ids if it may be `wide`.

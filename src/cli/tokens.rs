@@ -16,7 +16,7 @@ use super::output::{self, Failure, note, print, print_json};
 use super::{input, render};
 use crate::config::Secret;
 use crate::domain::likeness;
-use crate::domain::{EndpointName, Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
+use crate::domain::{EndpointName, Quota, Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
 use crate::shell;
 use crate::store::TokenCreated;
 
@@ -46,6 +46,8 @@ struct Shown<'a> {
     expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<&'a EndpointName>,
+    #[serde(skip_serializing_if = "Quota::is_none")]
+    quota: &'a Quota,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
 }
@@ -59,6 +61,7 @@ impl<'a> Shown<'a> {
             created_at: token.created_at,
             expires_at: token.expires_at,
             worker: token.worker.as_ref(),
+            quota: &token.quota,
             secret: secret.map(Secret::reveal),
         }
     }
@@ -70,6 +73,14 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             "--worker is for a token with the scope `work` and without `admin`: pass --scope work".to_owned(),
         ));
     }
+    let quota = Quota {
+        rate: args.rate,
+        burst: args.burst,
+        open: args.open,
+        endpoints: args.endpoints,
+        waits: args.waits,
+        bytes: args.bytes,
+    };
     let (secret, made) = match &args.secret_file {
         Some(path) => (import(path, if args.weak { 1 } else { SHORTEST })?, false),
         None => (fresh()?, true),
@@ -100,6 +111,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             expires_at: args.expires.map(|span| now.after(span)),
             worker: args.worker,
             parent: None,
+            quota,
         };
         Ok::<_, Failure>((store.create_token(&token).await?, token))
     };

@@ -166,6 +166,10 @@ pub enum ProblemCode {
     TooManySubmissions,
     /// Too many requests with this token, or of this worker, wait.
     TooManyWaits,
+    /// The token has used what it may; `Retry-After` says when it may go on.
+    QuotaExceeded,
+    /// The address has shown too many tokens that are none.
+    TooManyWrongTokens,
     /// A defect; the log has more under the request id.
     Internal,
     /// The database does not answer.
@@ -218,6 +222,8 @@ impl ProblemCode {
             Self::InvalidQuery => "invalid_query",
             Self::TooManySubmissions => "too_many_submissions",
             Self::TooManyWaits => "too_many_waits",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::TooManyWrongTokens => "too_many_wrong_tokens",
             Self::Internal => "internal",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::BrokerUnavailable => "broker_unavailable",

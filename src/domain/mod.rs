@@ -6,8 +6,8 @@
 //! task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes ·
 //! `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the
-//! same, with `own_name` and `difference` what sets them apart · `token` who may use the API · `authority`
-//! how hosts are named · `labels` what endpoints say of themselves and `selector` with `target` whom such
+//! same, with `own_name` and `difference` what sets them apart · `token` who may use the API and `quota` how
+//! much of it · `authority` how hosts are named · `labels` what endpoints say of themselves and `selector` with `target` whom such
 //! facts select · `likeness` what to say of a misspelt name · `json_check` which bytes are JSON that every
 //! reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
@@ -28,6 +28,7 @@ mod outcome;
 mod own_name;
 mod payload;
 mod queue;
+mod quota;
 mod reason;
 mod request;
 mod rerun;
@@ -61,6 +62,7 @@ pub use names::{
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;
 pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
+pub use quota::{Bucket, Flow, InvalidRate, Quota, Rate};
 pub use reason::{Evidence, Next, Reason, ReasonCode};
 pub use request::{
     Job, JobStatus, NewRequest, Request, RequestFault, RequestStatus, Step, When, answered_extras,

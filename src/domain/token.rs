@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::{EndpointName, TaskType, Timestamp, TokenName};
+use super::{EndpointName, Quota, TaskType, Timestamp, TokenName};
 
 /// What a token is good for.
 #[derive(
@@ -24,6 +24,12 @@ pub enum Scope {
     Submit,
     /// Read what became of them.
     Read,
+    /// Read what became of the tasks that were submitted with the token.
+    #[serde(rename = "read:own")]
+    ReadOwn,
+    /// Cancel what was submitted with the token, and nothing else.
+    #[serde(rename = "cancel:own")]
+    CancelOwn,
     /// Fetch tasks over HTTP and report what became of them.
     Work,
     /// Let a wave of a rollout begin, or not.
@@ -34,16 +40,28 @@ pub enum Scope {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Submit, Self::Read, Self::Work, Self::Approve, Self::Admin];
+    pub const ALL: [Self; 7] =
+        [Self::Submit, Self::Read, Self::ReadOwn, Self::CancelOwn, Self::Work, Self::Approve, Self::Admin];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "submit",
             Self::Read => "read",
+            Self::ReadOwn => "read:own",
+            Self::CancelOwn => "cancel:own",
             Self::Work => "work",
             Self::Approve => "approve",
             Self::Admin => "admin",
+        }
+    }
+
+    /// What is good for the same where it concerns what was submitted with the token.
+    pub const fn own(self) -> Option<Self> {
+        match self {
+            Self::Read => Some(Self::ReadOwn),
+            Self::Submit => Some(Self::CancelOwn),
+            Self::ReadOwn | Self::CancelOwn | Self::Work | Self::Approve | Self::Admin => None,
         }
     }
 }
@@ -56,7 +74,7 @@ impl fmt::Display for Scope {
 
 /// A text is no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected one of submit, read, work, approve, admin")]
+#[error("expected one of submit, read, read:own, cancel:own, work, approve, admin")]
 pub struct InvalidScope;
 
 impl FromStr for Scope {
@@ -121,6 +139,8 @@ pub struct Token {
     pub worker: Option<EndpointName>,
     /// The token that this one was derived from for a session in a browser; it ends with that one.
     pub parent: Option<Uuid>,
+    /// How much it may use; its sessions share it.
+    pub quota: Quota,
 }
 
 impl Token {
@@ -137,6 +157,22 @@ impl Token {
     /// Whether it is good for tasks of the type of this name.
     pub fn covers(&self, task_type: &str) -> bool {
         self.is_unlimited() || self.task_types.iter().any(|covered| covered.as_str() == task_type)
+    }
+
+    /// The token that somebody was given: itself, or the one that a session was made with.
+    pub fn given(&self) -> Uuid {
+        self.parent.unwrap_or(self.id)
+    }
+
+    /// Whether it is limited to what was submitted with it where it cancels.
+    pub fn cancels_own(&self) -> bool {
+        let everything = self.permits(Scope::Read) && !self.scopes.contains(&Scope::CancelOwn);
+        !everything && !self.scopes.contains(&Scope::Admin)
+    }
+
+    /// Whether it is limited to what was submitted with it where it reads.
+    pub fn reads_own(&self) -> bool {
+        self.scopes.contains(&Scope::ReadOwn) && !self.permits(Scope::Read)
     }
 
     /// Whether it is a session in a browser.
@@ -165,6 +201,7 @@ mod tests {
             expires_at: Some(Timestamp::from_micros(10)),
             worker: None,
             parent: None,
+            quota: Quota::default(),
         }
     }
 
@@ -172,7 +209,10 @@ mod tests {
     fn an_admin_may_do_everything_and_others_what_they_are_for() {
         assert!(Scope::ALL.into_iter().all(|scope| token(&[Scope::Admin], &[]).permits(scope)));
         let reader = token(&[Scope::Read], &["worker"]);
-        assert_eq!(Scope::ALL.map(|scope| reader.permits(scope)), [false, true, false, false, false]);
+        assert_eq!(
+            Scope::ALL.map(|scope| reader.permits(scope)),
+            [false, true, false, false, false, false, false]
+        );
         assert!(
             reader.covers("worker")
                 && !reader.covers("backup")
@@ -183,6 +223,24 @@ mod tests {
         assert!(
             reader.is_expired(Timestamp::from_micros(10)) && !reader.is_expired(Timestamp::from_micros(9))
         );
+    }
+
+    #[test]
+    fn what_is_its_own_is_what_it_was_given_for() {
+        use Scope::{Admin, CancelOwn, Read, ReadOwn, Submit};
+        let table: [(&[Scope], bool, bool); 7] = [
+            (&[Submit], false, true),
+            (&[Submit, Read], false, false),
+            (&[Submit, ReadOwn], true, true),
+            (&[Submit, Read, CancelOwn], false, true),
+            (&[Read, ReadOwn], false, false),
+            (&[CancelOwn], false, true),
+            (&[Admin, ReadOwn, CancelOwn], false, false),
+        ];
+        for (scopes, reads, cancels) in table {
+            let token = token(scopes, &[]);
+            assert_eq!((token.reads_own(), token.cancels_own()), (reads, cancels), "{scopes:?}");
+        }
     }
 
     #[test]
@@ -201,7 +259,7 @@ mod tests {
         assert!(Scope::ALL.into_iter().all(|scope| scope.as_str().parse() == Ok(scope)));
         assert_eq!(
             "ADMIN".parse::<Scope>().map_err(|error| error.to_string()),
-            Err("expected one of submit, read, work, approve, admin".to_owned())
+            Err("expected one of submit, read, read:own, cancel:own, work, approve, admin".to_owned())
         );
     }
 }

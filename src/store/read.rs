@@ -17,7 +17,7 @@ use super::window::{ids_from, ids_until, newest, prefix_end};
 use super::{Result, Store};
 use crate::domain::{
     AnswerDigest, EndpointName, Fared, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus,
-    TaskType, Timestamp,
+    TaskType, Timestamp, TokenName,
 };
 
 /// A task that an endpoint has to answer.
@@ -254,6 +254,12 @@ impl Store {
     pub async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>> {
         let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
         self.run(move |conn| list(conn, task_type.clone(), query.clone()).boxed()).await
+    }
+
+    /// Open tasks that were submitted with the token of this name. Looks at each open task.
+    pub async fn open_tasks_of(&self, token: &TokenName) -> Result<u64> {
+        let token = token.clone();
+        self.run(move |conn| open_tasks_of(conn, token.clone()).boxed()).await
     }
 
     /// Open tasks by type and status; bounded cost however much history there is.
@@ -551,15 +557,25 @@ async fn list_one(
     Ok((tasks, bytes >= LIST_BYTES))
 }
 
+async fn open_tasks_of(conn: &mut Conn<'_>, token: TokenName) -> Result<u64, Fault> {
+    let index = conn.dialect().index("task_state");
+    let mut select =
+        conn.sql(format!("SELECT COUNT(*) FROM task {index} WHERE submitted_by = ? AND status IN "));
+    select.bind(token.as_str()).keys(&open_statuses()).fetch_one().await?.count(0)
+}
+
+fn open_statuses() -> Vec<TaskStatus> {
+    TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect()
+}
+
 async fn open_tasks(conn: &mut Conn<'_>) -> Result<Vec<OpenTasks>, Fault> {
     let index = conn.dialect().index("task_state");
-    let open: Vec<TaskStatus> = TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
     // From the key alone; ids sort by time, so the least is the oldest.
     let mut select = conn.sql(format!(
         "SELECT g.task_type, g.status, g.number, t.start_time FROM (SELECT task_type, status, COUNT(*) AS number, MIN(id) AS oldest \
          FROM task {index} WHERE status IN "
     ));
-    select.keys(&open).push(
+    select.keys(&open_statuses()).push(
         " GROUP BY status, task_type) AS g JOIN task AS t ON t.id = g.oldest ORDER BY g.task_type, g.status",
     );
     let rows = select.fetch_all().await?;

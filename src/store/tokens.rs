@@ -10,7 +10,7 @@ use super::columns::{self, corrupt, name, optional_name, sha256};
 use super::fault::Fault;
 use super::sql::{Conn, selected};
 use super::{Result, Store};
-use crate::domain::{EndpointName, Scope, SecretHash, Timestamp, Token, TokenName};
+use crate::domain::{EndpointName, Quota, Scope, SecretHash, Timestamp, Token, TokenName};
 
 /// Sessions of one token at most: one that is used by a script in a loop must not fill the table.
 const MOST_SESSIONS: usize = 50;
@@ -69,6 +69,7 @@ selected! {
         expires_at: Option<Timestamp> = "expires_at",
         worker: Option<&'r str> = "worker",
         parent: Option<Uuid> = "parent",
+        quota: Option<&'r str> = "quota",
     }
 }
 
@@ -90,6 +91,10 @@ impl TokenColumns<'_> {
             expires_at: self.expires_at,
             worker: optional_name(self.worker, || at("worker"))?,
             parent: self.parent,
+            quota: match self.quota {
+                Some(quota) => serde_json::from_str(quota).map_err(|error| corrupt(at("quota"), error))?,
+                None => Quota::default(),
+            },
         })
     }
 }
@@ -106,7 +111,11 @@ async fn create(conn: &mut Conn<'_>, token: Arc<Token>) -> Result<TokenCreated, 
         .set("created_at", token.created_at)
         .set("expires_at", token.expires_at)
         .set("worker", token.worker.as_ref().map(EndpointName::as_str))
-        .set("parent", token.parent);
+        .set("parent", token.parent)
+        .set(
+            "quota",
+            Some(&token.quota).filter(|quota| !quota.is_none()).map(columns::json_text).transpose()?,
+        );
     insert.or_keep("id").await?;
     // Not by the number of rows: what it counts for a row that was there depends on the server and the
     // driver.

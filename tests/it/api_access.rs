@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use tasker::api::{Door, DoorError, Limits, check_guarded, serve};
-use tasker::domain::{Scope, SecretHash, Token};
+use tasker::domain::{Quota, Scope, SecretHash, Token};
 use tasker::store::TokenCreated;
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ pub async fn create(rig: &Rig, secret: &str, scopes: &[Scope], types: &[&str]) -
         expires_at: None,
         worker: None,
         parent: None,
+        quota: Quota::default(),
     };
     assert_eq!(rig.store.create_token(&token).await.expect("the store works"), TokenCreated::New);
     token

@@ -234,3 +234,31 @@ fn certificates_come_with_their_keys() -> anyhow::Result<()> {
     ensure!(said.code == Some(1) && said.err.contains("cannot read a.pem"), "{said:?}");
     Ok(())
 }
+
+#[test]
+fn a_quota_is_shown_as_it_was_given() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    place.good(
+        "token create --name shop --scope submit,read:own --rate 50/s --burst 200 --open 10000 --endpoints 100 --waits 64 --bytes 10MiB/s",
+    )?;
+    let listed = place.good("token list")?;
+    for word in ["submit,read:own", "50/s, burst 200, open 10000, endpoints 100, waits 64, 10MiB/s"] {
+        ensure!(listed.out.contains(word), "{word} in {listed:?}");
+    }
+    let listed: serde_json::Value = serde_json::from_str(&place.good("token list --json")?.out)?;
+    let quota = serde_json::json!({
+        "rate": "50/s", "burst": 200, "open": 10000, "endpoints": 100, "waits": 64, "bytes": 10_485_760,
+    });
+    ensure!(listed[0]["quota"] == quota, "{listed}");
+    for (bad, expected) in [
+        ("--rate 50", "50/s, 600/min or 1000/h"),
+        ("--rate 0/s", "50/s, 600/min or 1000/h"),
+        ("--bytes 10MiB", "such as 10MiB/s"),
+        ("--burst 5", "--rate"),
+        ("--open 0", "--open"),
+    ] {
+        let said = place.any(&format!("token create --name bad --scope read {bad}"))?;
+        ensure!(said.code == Some(1) && said.err.contains(expected), "{bad}: {said:?}");
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{Scope, SecretHash, Timestamp, Token};
+use tasker::domain::{Quota, Scope, SecretHash, Timestamp, Token};
 use tasker::store::TokenCreated;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ fn token(name: &str, secret: &str) -> Token {
         expires_at: None,
         worker: None,
         parent: None,
+        quota: Quota::default(),
     }
 }
 
@@ -31,6 +32,7 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
         task_types: vec!["worker".parse()?, "backup".parse()?],
         expires_at: Some(Timestamp::from_micros(1_700_000_000_123_456).after(Duration::from_secs(5))),
         worker: Some("rack-1.example".parse()?),
+        quota: Quota { rate: "50/s".parse().ok(), bytes: Some(1 << 33), ..Quota::default() },
         ..token("alpha", "b")
     };
     assert_eq!(ledger.store.create_token(&plain).await?, TokenCreated::New);
@@ -45,6 +47,7 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
             (kept.created_at, kept.expires_at, &kept.worker),
             (made.created_at, made.expires_at, &made.worker)
         );
+        assert_eq!(kept.quota, made.quota);
         assert!(kept.hash.matches(&made.hash));
     }
     assert_eq!(kept.len(), 2);
