@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use tasker_services::Port;
 use tempfile::TempDir;
 
@@ -26,11 +27,28 @@ fn packages_hold_what_they_promise() -> anyhow::Result<()> {
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<anyhow::Result<Vec<_>>>()?;
     names.sort_unstable();
-    let [sums, archive, deb] = &names[..] else { anyhow::bail!("three files, not {names:?}") };
+    let [sums, libraries, archive, deb] = &names[..] else { anyhow::bail!("four files, not {names:?}") };
     ensure!(sums == "SHA256SUMS" && archive.ends_with(".tar.gz") && deb.ends_with(".deb"), "{names:?}");
     run(Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(&out))?;
+    the_list_of_libraries(&out.join(libraries))?;
     the_debian_package(&out.join(deb), folder.path())?;
     the_archive(&out.join(archive), folder.path())
+}
+
+fn the_list_of_libraries(list: &Path) -> anyhow::Result<()> {
+    ensure!(list.display().to_string().ends_with(".cdx.json"), "{}", list.display());
+    let list: Value = serde_json::from_str(&fs::read_to_string(list)?)?;
+    ensure!(list["bomFormat"] == "CycloneDX" && list["metadata"]["component"]["name"] == "tasker", "{list}");
+    let libraries = list["components"].as_array().context("no components")?;
+    for library in libraries {
+        let hash = library["hashes"][0]["content"].as_str().unwrap_or_default();
+        let licence = library["licenses"][0]["expression"].as_str().unwrap_or_default();
+        ensure!(hash.len() == 64 && !licence.is_empty(), "{library}");
+    }
+    let has = |name: &str| libraries.iter().any(|library| library["name"] == name);
+    ensure!(has("rustls") && has("lapin") && has("sqlx"), "what it is built of");
+    ensure!(!has("proptest") && !has("tasker"), "what tests it, and itself");
+    Ok(())
 }
 
 fn the_debian_package(deb: &Path, folder: &Path) -> anyhow::Result<()> {

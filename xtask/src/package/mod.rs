@@ -1,10 +1,11 @@
-//! `cargo xtask package`: what is given to those who run tasker - a Debian package, an archive, and their
-//! checksums.
+//! `cargo xtask package`: what is given to those who run tasker - a Debian package, an archive, the list
+//! of libraries, and their checksums.
 //!
-//! Both hold the same files, which [`content`] lists once. They are put together by dpkg-deb and tar from a
+//! The first two hold the same files, which [`content`] lists once. They are put together by dpkg-deb and tar from a
 //! folder, with the time of the last commit on all files, so that the same commit gives the same bytes.
 
 mod archive;
+mod bom;
 mod content;
 mod deb;
 mod trial;
@@ -66,7 +67,7 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
     fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     let source = Source::new(checkout, &binary, out.canonicalize()?)?;
 
-    let made = [deb::make(&source)?, archive::make(&source)?];
+    let made = [deb::make(&source)?, archive::make(&source)?, bom::make(&source)?];
     let names = made.each_ref().map(|path| path.file_name().unwrap_or_default());
     let sums = output(Command::new("sha256sum").arg("--").args(names).current_dir(&source.out))?;
     fs::write(source.out.join("SHA256SUMS"), &sums).context("writing SHA256SUMS")?;
