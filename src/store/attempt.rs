@@ -9,15 +9,15 @@ use sqlx::{Connection, Database, Transaction};
 use super::fault::{Fault, Verdict};
 
 /// Runs it on a connection, which is given up when it breaks, or nothing comes of it within this time.
-pub(super) async fn attempt<DB, T, F>(
+pub(super) async fn attempt<DB, F>(
     mut conn: PoolConnection<DB>,
     patience: Duration,
     verdict: fn(&sqlx::Error) -> Verdict,
     work: F,
-) -> Result<T, Fault>
+) -> Result<(), Fault>
 where
     DB: Database,
-    F: for<'c> FnOnce(&'c mut DB::Connection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+    F: for<'c> FnOnce(&'c mut DB::Connection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync,
 {
     match tokio::time::timeout(patience, work(&mut conn)).await {
         Ok(done) => {
@@ -37,15 +37,12 @@ where
 }
 
 /// Ends a transaction: after any error it is rolled back and never used again.
-pub(super) async fn ended<DB: Database, T>(
+pub(super) async fn ended<DB: Database>(
     transaction: Transaction<'_, DB>,
-    done: Result<T, Fault>,
-) -> Result<T, Fault> {
+    done: Result<(), Fault>,
+) -> Result<(), Fault> {
     match done {
-        Ok(value) => {
-            transaction.commit().await?;
-            Ok(value)
-        }
+        Ok(()) => Ok(transaction.commit().await?),
         Err(fault) => {
             // At once, since locks are held until then. Its own failure adds nothing: the connection is
             // looked at afterwards.

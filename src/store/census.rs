@@ -241,8 +241,18 @@ fn audit(row: &Row) -> Result<Audit, Fault> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// That a flaw was found of which the text has this part, or none.
+    pub fn assert_flaw(found: Option<&str>, part: Option<&str>, what: &str) {
+        match part {
+            None => assert_eq!(found, None, "{what}"),
+            Some(part) => {
+                assert!(found.is_some_and(|text| text.contains(part)), "{found:?} for {what}");
+            }
+        }
+    }
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_micros(secs * 1_000_000)
@@ -317,14 +327,7 @@ mod tests {
             (row(audit(S::Sent, counts(2, 1)), counts(3, 1)), 50, Some("its counts say 2 expected")),
         ];
         for (audit, now, flaw) in table {
-            let found = audit.flaw(at(now));
-            match flaw {
-                None => assert_eq!(found, None, "{audit:?} at {now}"),
-                Some(part) => assert!(
-                    found.as_deref().is_some_and(|text| text.contains(part)),
-                    "{found:?} for {audit:?} at {now}"
-                ),
-            }
+            assert_flaw(audit.flaw(at(now)).as_deref(), flaw, &format!("{audit:?} at {now}"));
         }
     }
 

@@ -88,9 +88,11 @@ pub use tokens::TokenCreated;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use migrations::Change;
 use sql::Work;
 
+use crate::clock::Clock;
 use crate::domain::Timestamp;
 
 /// The ledger.
@@ -169,8 +171,17 @@ impl Store {
     /// The database's time of day; also proves that it answers.
     pub async fn now(&self) -> Result<Timestamp> {
         match &self.session {
-            Session::MySql(session) => session.now().await,
-            Session::Sqlite(session) => session.now().await,
+            Session::MySql(_) => {
+                self.run(|conn| {
+                    async { conn.sql("SELECT UTC_TIMESTAMP(6)").fetch_one().await?.get(0) }.boxed()
+                })
+                .await
+            }
+            // The file is on this machine, and so is its clock.
+            Session::Sqlite(_) => {
+                self.run(|conn| async { conn.sql("SELECT 1").fetch_one().await }.boxed()).await?;
+                Ok(Clock::system().now())
+            }
         }
     }
 
@@ -215,17 +226,21 @@ impl Store {
 
     /// Runs statements that only read.
     async fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
+        let (deed, outcome) = sql::deed(work);
         match &self.session {
-            Session::MySql(session) => session.run(work).await,
-            Session::Sqlite(session) => session.run(work).await,
-        }
+            Session::MySql(session) => session.run(deed).await,
+            Session::Sqlite(session) => session.run(deed).await,
+        }?;
+        outcome.take()
     }
 
     /// Runs statements in a transaction, from the top as often as others are in the way.
     async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
+        let (deed, outcome) = sql::deed(work);
         match &self.session {
-            Session::MySql(session) => session.transact(work).await,
-            Session::Sqlite(session) => session.transact(work).await,
-        }
+            Session::MySql(session) => session.transact(deed).await,
+            Session::Sqlite(session) => session.transact(deed).await,
+        }?;
+        outcome.take()
     }
 }

@@ -16,12 +16,11 @@ use super::trouble::{self, Lookout};
 use super::verdict::verdict;
 use super::{claim, schema};
 use crate::config;
-use crate::domain::Timestamp;
 use crate::store::attempt::{attempt, ended};
 use crate::store::claim::{Claim, Held};
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Way, retried};
 use crate::store::migrations::Change;
-use crate::store::sql::{Conn, Work};
+use crate::store::sql::{Conn, Deed};
 use crate::store::{Result, StoreError, Tally, batch};
 
 /// Said to every new connection. sqlx itself sets UTC and utf8mb4. Strict: a value that does not fit is an
@@ -129,23 +128,20 @@ impl Session {
     }
 
     /// Runs statements that need no transaction around them.
-    pub async fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
-        let work = Arc::new(work);
-        self.run_within(PATIENCE, move |conn| alone(conn, work.clone()).boxed()).await
+    pub async fn run(&self, deed: Deed) -> Result<()> {
+        self.run_within(PATIENCE, move |conn| alone(conn, deed.clone()).boxed()).await
     }
 
     /// Runs statements in a transaction. After any error it is rolled back and never used again: after a
     /// deadlock the server has rolled back already, and a further statement would commit on its own.
-    pub async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
-        let work = Arc::new(work);
-        self.run_within(PATIENCE, move |conn| enclosed(conn, work.clone()).boxed()).await
+    pub async fn transact(&self, deed: Deed) -> Result<()> {
+        self.run_within(PATIENCE, move |conn| enclosed(conn, deed.clone()).boxed()).await
     }
 
     /// Runs statements, which may take longer than any of ours, as migrations do.
-    async fn run_within<T, F>(&self, patience: Duration, work: F) -> Result<T>
+    async fn run_within<F>(&self, patience: Duration, work: F) -> Result<()>
     where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,
     {
         let (pool, work) = (self.pool.clone(), Arc::new(work));
         let (site, lookout) = (self.site.clone(), self.lookout.clone());
@@ -160,11 +156,6 @@ impl Session {
             }
         };
         retried(self.site.clone(), again).await
-    }
-
-    /// The server's time of day.
-    pub async fn now(&self) -> Result<Timestamp> {
-        self.run(|conn| async { conn.sql("SELECT UTC_TIMESTAMP(6)").fetch_one().await?.get(0) }.boxed()).await
     }
 
     /// Creates the database if the server has none of this name and the user may.
@@ -221,13 +212,13 @@ impl Session {
     }
 }
 
-async fn alone<T>(conn: &mut MySqlConnection, work: Arc<impl Work<T>>) -> Result<T, Fault> {
-    work(&mut Conn::MySql(conn)).await
+async fn alone(conn: &mut MySqlConnection, deed: Deed) -> Result<(), Fault> {
+    deed(&mut Conn::MySql(conn)).await
 }
 
-async fn enclosed<T>(conn: &mut MySqlConnection, work: Arc<impl Work<T>>) -> Result<T, Fault> {
+async fn enclosed(conn: &mut MySqlConnection, deed: Deed) -> Result<(), Fault> {
     let mut transaction = conn.begin().await?;
-    let done = work(&mut Conn::MySql(&mut transaction)).await;
+    let done = deed(&mut Conn::MySql(&mut transaction)).await;
     ended(transaction, done).await
 }
 

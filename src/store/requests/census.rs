@@ -400,6 +400,7 @@ fn audit(row: &Row) -> Result<(Audit, Option<Job>), Fault> {
 mod tests {
     use super::*;
     use crate::domain::When;
+    use crate::store::census::tests::assert_flaw;
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_micros(secs * 1_000_000)
@@ -553,14 +554,7 @@ mod tests {
             (with(|it| it.status = None, request(S::Failed, 0, vec![])), 1, Some("status is none of")),
         ];
         for (audit, now, flaw) in table {
-            let found = audit.flaw(at(now));
-            match flaw {
-                None => assert_eq!(found, None, "{audit:?} at {now}"),
-                Some(part) => assert!(
-                    found.as_deref().is_some_and(|text| text.contains(part)),
-                    "{found:?} for {audit:?} at {now}"
-                ),
-            }
+            assert_flaw(audit.flaw(at(now)).as_deref(), flaw, &format!("{audit:?} at {now}"));
         }
     }
 

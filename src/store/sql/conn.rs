@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use futures::future::BoxFuture;
 use sqlx::mysql::MySqlArguments;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{MySqlConnection, SqliteConnection};
@@ -11,7 +10,6 @@ use super::dialect::Dialect;
 use super::insert::Insert;
 use super::statement::Statement;
 use super::target::Target;
-use crate::store::fault::Fault;
 
 /// A connection to one of the two databases, for the time of an operation.
 pub(in crate::store) enum Conn<'c> {
@@ -44,15 +42,4 @@ impl Conn<'_> {
     pub fn insert(&mut self, table: &'static str) -> Insert<'_> {
         Insert::new(self.sql(""), table)
     }
-}
-
-/// What an operation does on a connection; called again from the top when others were in the way.
-pub(in crate::store) trait Work<T>:
-    for<'c> Fn(&'c mut Conn<'c>) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static
-{
-}
-
-impl<T, F> Work<T> for F where
-    F: for<'c> Fn(&'c mut Conn<'c>) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static
-{
 }

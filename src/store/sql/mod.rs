@@ -11,8 +11,10 @@ mod insert;
 mod row;
 mod statement;
 mod target;
+mod work;
 
-pub(super) use conn::{Conn, Work};
+pub(super) use conn::Conn;
 pub(super) use dialect::Dialect;
 pub(super) use row::{Cells, Row, selected};
 pub(super) use statement::Statement;
+pub(super) use work::{Deed, Work, deed};

@@ -16,14 +16,12 @@ use tokio::sync::RwLock;
 use super::schema;
 use super::verdict::verdict;
 use super::writer::{Writer, enclosed};
-use crate::clock::Clock;
 use crate::config;
-use crate::domain::Timestamp;
 use crate::store::attempt::attempt;
 use crate::store::claim::{self, Claim};
 use crate::store::fault::{ACQUIRE, Fault, MIGRATION_PATIENCE, PATIENCE, Site, Way, retried};
 use crate::store::migrations::Change;
-use crate::store::sql::{Conn, Work};
+use crate::store::sql::{Conn, Deed};
 use crate::store::{Refusal, Result, StoreError, Tally};
 
 /// Connections that read. They never wait for the one that writes, nor it for them.
@@ -111,22 +109,14 @@ impl Session {
         claim::lock(Path::new(&format!("{}.lock", self.site.way.database)))
     }
 
-    /// The time of day. The file is on this machine, and so is its clock.
-    pub async fn now(&self) -> Result<Timestamp> {
-        self.run(|conn| async { conn.sql("SELECT 1").fetch_one().await }.boxed()).await?;
-        Ok(Clock::system().now())
-    }
-
     /// Runs statements that only read.
-    pub async fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
-        let work = Arc::new(work);
-        self.run_on(&self.readers, PATIENCE, move |conn| alone(conn, work.clone()).boxed()).await
+    pub async fn run(&self, deed: Deed) -> Result<()> {
+        self.run_on(&self.readers, PATIENCE, move |conn| alone(conn, deed.clone()).boxed()).await
     }
 
-    async fn run_on<T, F>(&self, pool: &SqlitePool, patience: Duration, work: F) -> Result<T>
+    async fn run_on<F>(&self, pool: &SqlitePool, patience: Duration, work: F) -> Result<()>
     where
-        T: Send + 'static,
-        F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,
     {
         let (pool, renewed, work, since) =
             (pool.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
@@ -143,14 +133,13 @@ impl Session {
     }
 
     /// Runs statements in a transaction, one operation after the other.
-    pub async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
-        let (writer, renewed, work, since) =
-            (self.writer.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
+    pub async fn transact(&self, deed: Deed) -> Result<()> {
+        let (writer, renewed, since) = (self.writer.clone(), self.renewed.clone(), Instant::now());
         let again = move || {
-            let (writer, renewed, work) = (writer.clone(), renewed.clone(), work.clone());
+            let (writer, renewed, deed) = (writer.clone(), renewed.clone(), deed.clone());
             async move {
                 let _held = renewed.read().await;
-                writer.write(move |conn| work(conn)).await
+                writer.write(deed).await
             }
         };
         let done = retried(self.site.clone(), again).await;
@@ -162,7 +151,7 @@ impl Session {
     /// Those of one process share the file's shared memory as the first of them has opened it. If that was
     /// while nothing could be written, a new connection beside an old one could not write either, although
     /// everybody else can by now.
-    async fn renew_after<T>(&self, done: &Result<T>, since: Instant) {
+    async fn renew_after(&self, done: &Result<()>, since: Instant) {
         if !matches!(done, Err(StoreError::Unavailable { cause: Refusal::ReadOnly, .. })) {
             return;
         }
@@ -206,8 +195,8 @@ impl Session {
     }
 }
 
-async fn alone<T>(conn: &mut SqliteConnection, work: Arc<impl Work<T>>) -> Result<T, Fault> {
-    work(&mut Conn::Sqlite(conn)).await
+async fn alone(conn: &mut SqliteConnection, deed: Deed) -> Result<(), Fault> {
+    deed(&mut Conn::Sqlite(conn)).await
 }
 
 /// Where the file is. One that is removed or replaced stays as it is for whoever has it open: what is written

@@ -10,7 +10,7 @@
 //! locked and everybody waiting.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,13 +22,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::verdict::verdict;
 use crate::store::attempt::{attempt, ended};
 use crate::store::fault::{Fault, PATIENCE, panicked};
-use crate::store::sql::{Conn, Work};
+use crate::store::sql::{Conn, Deed};
 
 /// Operations in one transaction at most: each may be as long as a transaction should be.
 const TOGETHER: usize = 16;
-
-/// What an operation does; what comes of it is kept by its caller.
-type Deed = Arc<dyn Work<()>>;
 
 struct Operation {
     deed: Deed,
@@ -55,23 +52,10 @@ impl Writer {
     }
 
     /// Does something in a transaction.
-    pub async fn write<T: Send + 'static>(self, work: impl Work<T>) -> Result<T, Fault> {
-        let (work, done) = (Arc::new(work), Arc::new(Mutex::new(None)));
-        let place = done.clone();
-        let deed: Deed = Arc::new(move |conn: &mut Conn<'_>| {
-            let (work, place) = (work.clone(), place.clone());
-            async move {
-                let value = work(conn).await?;
-                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
-                Ok(())
-            }
-            .boxed()
-        });
+    pub async fn write(self, deed: Deed) -> Result<(), Fault> {
         let (answer, answered) = oneshot::channel();
         let _ = self.0.send(Operation { deed, since: Instant::now(), answer });
-        answered.await.unwrap_or(Err(Fault::Sql(sqlx::Error::WorkerCrashed)))?;
-        let value = done.lock().unwrap_or_else(PoisonError::into_inner).take();
-        value.ok_or(Fault::Sql(sqlx::Error::WorkerCrashed))
+        answered.await.unwrap_or(Err(Fault::Sql(sqlx::Error::WorkerCrashed)))
     }
 }
 
@@ -104,9 +88,9 @@ async fn transaction(pool: &SqlitePool, deeds: Arc<[Deed]>) -> Result<(), Fault>
 
 /// Runs it in a transaction. `IMMEDIATE`, because one that begins by reading is refused at its first write,
 /// without any wait, when another process has written meanwhile.
-pub(super) async fn enclosed<T, F>(conn: &mut SqliteConnection, work: F) -> Result<T, Fault>
+pub(super) async fn enclosed<F>(conn: &mut SqliteConnection, work: F) -> Result<(), Fault>
 where
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Fault>> + Send + Sync,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync,
 {
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
     let done = work(&mut transaction).await;
@@ -140,12 +124,12 @@ mod tests {
         (pool, writer)
     }
 
-    async fn insert(conn: &mut Conn<'_>, number: i64) -> Result<i64, Fault> {
+    async fn insert(conn: &mut Conn<'_>, number: i64) -> Result<(), Fault> {
         conn.sql("INSERT INTO done VALUES (?)").bind(number).execute().await?;
         match number {
             7 => Err(Fault::Again(Retry::Conflict, "seven".into())),
             13 => panic!("thirteen"),
-            _ => Ok(number),
+            _ => Ok(()),
         }
     }
 
@@ -155,7 +139,7 @@ mod tests {
         let (pool, writer) = started(directory.path()).await;
         let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let gate = (begun.clone(), go.clone());
-        let first = writer.clone().write(move |_| {
+        let first = writer.clone().write(Arc::new(move |_: &mut Conn<'_>| {
             let (begun, go) = gate.clone();
             async move {
                 begun.notify_one();
@@ -163,22 +147,22 @@ mod tests {
                 Ok(())
             }
             .boxed()
-        });
+        }));
         let first = tokio::spawn(first);
         begun.notified().await;
         // These wait together, and are tried together.
         let others = [1, 7, 2, 13, 3].map(|number| {
             let writer = writer.clone();
-            tokio::spawn(async move { writer.write(move |conn| insert(conn, number).boxed()).await })
+            tokio::spawn(writer.write(Arc::new(move |conn: &mut Conn<'_>| insert(conn, number).boxed())))
         });
         tokio::task::yield_now().await;
         go.notify_one();
         assert!(first.await.expect("no panic here").is_ok());
         let mut answers = Vec::new();
         for other in others {
-            answers.push(other.await.expect("no panic here").ok());
+            answers.push(other.await.expect("no panic here").is_ok());
         }
-        assert_eq!(answers, [Some(1), None, Some(2), None, Some(3)]);
+        assert_eq!(answers, [true, false, true, false, true]);
         let done: Vec<i64> = sqlx::query_scalar("SELECT number FROM done ORDER BY number")
             .fetch_all(&pool)
             .await
