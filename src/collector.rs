@@ -7,8 +7,8 @@
 //! broker keeps them, for a process that reaches it: at most `PREFETCH` messages lie here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::broker::dead::{Buried, DeadLetter, DeadLetters};
-use crate::broker::{BrokerError, Consumer, Delivery, Link, SharedBroker, Source, envelope, wire};
+use crate::broker::{BrokerError, Consumer, Delivery, Link, Sender, SharedBroker, Source, envelope, wire};
+use crate::config::Proof;
 use crate::domain::{EndpointName, Report, ReportEvent, TaskId, TaskType};
 use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
@@ -32,6 +33,9 @@ const BATCH: usize = 500;
 /// packet.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 
+/// How often the log tells of messages that are refused at most.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
 /// Pieces of logs that are kept of one transaction at most, and their bytes: each is read and written with up
 /// to 64 KiB that came before.
 const PIECES: usize = 64;
@@ -45,6 +49,7 @@ pub struct Collector {
     broker: SharedBroker,
     publisher: Arc<Publisher>,
     metrics: SharedMetrics,
+    unproven: Proof,
 }
 
 impl Collector {
@@ -55,8 +60,9 @@ impl Collector {
         broker: SharedBroker,
         publisher: Arc<Publisher>,
         metrics: SharedMetrics,
+        unproven: Proof,
     ) -> Self {
-        Self { store, ledger, broker, publisher, metrics }
+        Self { store, ledger, broker, publisher, metrics, unproven }
     }
 
     /// Collects until told to stop; the batch in hand is finished.
@@ -66,7 +72,8 @@ impl Collector {
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
         let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
         let dead = DeadLetters::new(broker.clone(), "responses");
-        Batches { broker, store, metrics, from: Source::Responses, dead }.run(&self, &stop).await
+        let unproven = Unproven::new(self.unproven);
+        Batches { broker, store, metrics, from: Source::Responses, dead, unproven }.run(&self, &stop).await
     }
 
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {
@@ -173,8 +180,12 @@ fn by_task(to_stop: Vec<(TaskType, TaskId, EndpointName)>) -> Vec<Stop> {
 impl Sink for Collector {
     type Item = Report;
 
-    fn decode(&self, body: &[u8]) -> Result<Report, wire::WireError> {
+    fn decode(&self, body: &[u8], _sender: &Sender) -> Result<Report, wire::WireError> {
         wire::decode_report(body)
+    }
+
+    fn speaker<'a>(&self, report: &'a Report) -> Option<&'a EndpointName> {
+        Some(&report.endpoint)
     }
 
     async fn write(&self, reports: &[Report]) -> Result<(), StoreError> {
@@ -232,8 +243,10 @@ impl Sink for Collector {
 pub(crate) trait Sink: Sync {
     /// The message as a value.
     type Item: Clone + Send + Sync;
-    /// Reads one body.
-    fn decode(&self, body: &[u8]) -> Result<Self::Item, wire::WireError>;
+    /// Reads one body that came from a sender.
+    fn decode(&self, body: &[u8], sender: &Sender) -> Result<Self::Item, wire::WireError>;
+    /// The endpoint that an item speaks for.
+    fn speaker<'a>(&self, item: &'a Self::Item) -> Option<&'a EndpointName>;
     /// Writes a batch, all or nothing.
     async fn write(&self, items: &[Self::Item]) -> Result<(), StoreError>;
     /// Does what follows from items that are written and were delivered before: a process may have written
@@ -257,6 +270,43 @@ pub(crate) struct Batches {
     pub(crate) from: Source,
     /// Where those go that cannot be read or written, by the name of their source.
     pub(crate) dead: DeadLetters,
+    /// What becomes of those whose sender is not the endpoint that they speak for.
+    pub(crate) unproven: Unproven,
+}
+
+/// Messages whose sender is not the endpoint that they speak for.
+pub(crate) struct Unproven {
+    proof: Proof,
+    /// When the log told of them last.
+    told: Mutex<Option<Instant>>,
+}
+
+impl Unproven {
+    /// None so far.
+    pub(crate) const fn new(proof: Proof) -> Self {
+        Self { proof, told: Mutex::new(None) }
+    }
+
+    /// Counts some. Whoever has stolen a user can send any number, so the log tells of them now and then.
+    fn count(&self, count: u64, source: &str, metrics: &SharedMetrics) {
+        if count == 0 {
+            return;
+        }
+        let result = match self.proof {
+            Proof::Warn => "taken",
+            Proof::Enforce => "refused",
+        };
+        metrics.unproven.with_label_values(&[source, result]).inc_by(count);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.proof == Proof::Enforce && told.is_none_or(|told| told.elapsed() >= LINE_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(
+                source,
+                messages = count,
+                "refused messages that came from another broker user than that of the endpoint that they speak for; tasker_unproven_total counts all"
+            );
+        }
+    }
 }
 
 impl Batches {
@@ -312,18 +362,25 @@ impl Batches {
     async fn take<S: Sink>(&self, sink: &S, batch: &[Delivery], stop: &CancellationToken) -> Option<()> {
         let mut items = Vec::with_capacity(batch.len());
         let (mut unreadable, mut unwritable, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        let bodies = batch.iter().flat_map(|delivery| {
-            envelope::items(&delivery.body).into_iter().map(|body| (body, delivery.redelivered))
-        });
-        for (body, redelivered) in bodies {
-            match sink.decode(&body) {
-                Ok(item) => {
+        let mut unproven = 0;
+        for Delivery { sender, body, redelivered, .. } in batch {
+            for body in envelope::items(body) {
+                let item = match sink.decode(&body, sender) {
+                    Ok(item) => item,
+                    Err(error) => {
+                        unreadable.push(DeadLetter::new(body, error.to_string()));
+                        continue;
+                    }
+                };
+                let proven = sink.speaker(&item).is_none_or(|endpoint| sender.vouches_for(endpoint));
+                unproven += u64::from(!proven);
+                if proven || self.unproven.proof == Proof::Warn {
                     again.extend(redelivered.then(|| item.clone()));
                     items.push((item, body));
                 }
-                Err(error) => unreadable.push(DeadLetter::new(body, error.to_string())),
             }
         }
+        self.unproven.count(unproven, self.dead.source(), &self.metrics);
         let write = async {
             let (mut some, mut bytes) = (Vec::new(), 0);
             for (item, body) in items {

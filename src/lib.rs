@@ -37,8 +37,9 @@
 //! [`app`] puts the parts of a process together; [`cli`] is the command line; [`mod@bench`] measures the
 //! whole; [`simulated`] endpoints are what it and `tasker up --simulate` are driven with. [`domain`] holds
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`],
-//! [`https`], [`request_body`] and [`observer`] are what every process needs; [`shell`] quotes words of
-//! commands that are shown; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons;
+//! [`https`], [`request_body`] and [`observer`] are what every process needs; [`enrolment`] seals the broker
+//! users of endpoints on their way; [`shell`] quotes words of commands that are shown; [`failpoint`] is where
+//! tests end it. `docs/architecture.md` gives the reasons;
 //! `tests/it/layering.rs` holds the table of who may know whom.
 
 pub mod acceptor;
@@ -58,6 +59,7 @@ pub mod contract;
 pub mod dashboard;
 pub mod domain;
 pub mod endpoint;
+pub mod enrolment;
 pub mod failpoint;
 pub mod farm;
 pub mod flamenco;

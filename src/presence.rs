@@ -19,9 +19,9 @@ use uuid::Uuid;
 
 use crate::broker::dead::DeadLetters;
 use crate::broker::wire::{self, Heard};
-use crate::broker::{Address, BrokerError, Link, Message, SharedBroker, Source};
+use crate::broker::{Address, BrokerError, Link, Message, Sender, SharedBroker, Source};
 use crate::clock::{self, Clock};
-use crate::collector::{Batches, Sink};
+use crate::collector::{Batches, Sink, Unproven};
 use crate::config::Config;
 use crate::domain::likeness::listed;
 use crate::domain::{
@@ -87,7 +87,8 @@ impl PresenceWatch {
     pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
         let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
         let dead = DeadLetters::new(broker.clone(), "presence");
-        Batches { broker, store, metrics, from: Source::Presence, dead }.run(&self, &stop).await
+        let unproven = Unproven::new(self.config.security.reports);
+        Batches { broker, store, metrics, from: Source::Presence, dead, unproven }.run(&self, &stop).await
     }
 
     /// Marks subscriptions as gone, when this process can know it:
@@ -261,8 +262,19 @@ fn is_broken(link: &mut watch::Receiver<Link>) -> bool {
 impl Sink for PresenceWatch {
     type Item = Heard;
 
-    fn decode(&self, body: &[u8]) -> Result<Heard, wire::WireError> {
-        wire::decode_heard(body)
+    fn decode(&self, body: &[u8], sender: &Sender) -> Result<Heard, wire::WireError> {
+        let mut heard = wire::decode_heard(body)?;
+        if let Heard::Presence(presence) = &mut heard {
+            presence.proven = sender.vouches_for(&presence.endpoint);
+        }
+        Ok(heard)
+    }
+
+    fn speaker<'a>(&self, heard: &'a Heard) -> Option<&'a EndpointName> {
+        match heard {
+            Heard::Presence(presence) => Some(&presence.endpoint),
+            Heard::Probe(_) => None,
+        }
     }
 
     async fn accompany(&self, link: watch::Receiver<Link>, deaf: &CancellationToken) {

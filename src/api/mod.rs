@@ -21,6 +21,7 @@ mod cookie;
 mod count_tasks;
 mod dashboard;
 mod door;
+mod enrol;
 mod events;
 mod explain_task;
 mod forget_endpoint;

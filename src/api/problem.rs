@@ -19,7 +19,10 @@ impl ProblemCode {
     const fn status(self) -> StatusCode {
         match self {
             Self::TokenNeeded | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::InsufficientScope | Self::CrossSite | Self::InsecureConnection => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::CrossSite | Self::InsecureConnection | Self::OtherEndpoint => {
+                StatusCode::FORBIDDEN
+            }
+            Self::InvitationOver => StatusCode::GONE,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BadPath | Self::InvalidJson | Self::IncompleteBody => StatusCode::BAD_REQUEST,
             Self::UnknownTaskType
@@ -88,6 +91,8 @@ impl ProblemCode {
             Self::UnknownSchedule => "Unknown schedule",
             Self::UnknownRequest => "Unknown request",
             Self::UnknownRollout => "Unknown rollout",
+            Self::InvitationOver => "The invitation is over",
+            Self::OtherEndpoint => "The invitation is for another endpoint",
             Self::EndpointPresent => "The endpoint is there",
             Self::NotFound => "Nothing here",
             Self::MethodNotAllowed => "Method not allowed",

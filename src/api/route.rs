@@ -82,7 +82,12 @@ impl Route {
         let first = of_kind.next()?;
         let exact =
             std::iter::once(first).chain(of_kind).find(|operation| operation.method == method.as_str());
-        Some(exact.unwrap_or(first).needs)
+        // What everybody may do says nothing to everybody about what else there is.
+        Some(match (exact, first.needs) {
+            (Some(operation), _) => operation.needs,
+            (None, For::Everybody) if !reads => For::Token,
+            (None, needs) => needs,
+        })
     }
 
     /// The methods it takes.

@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
-    Answer, Api, cancel_task, cancel_tasks, events, explain_task, forget_endpoint, groups, health,
+    Answer, Api, cancel_task, cancel_tasks, enrol, events, explain_task, forget_endpoint, groups, health,
     list_answers, list_endpoints, list_tasks, logs, named, openapi, queues, requests,
 };
 use super::{
@@ -149,6 +149,11 @@ pub const ROUTES: Routes = Routes(&[
         pattern: "/endpoints/{name}/tasks",
         about: About::AllTypes,
         operations: &[operation!(GET, READ, list_owed::list_owed)],
+    },
+    Route {
+        pattern: "/endpoints/{name}/enrolment",
+        about: About::Nothing,
+        operations: &[operation!(POST, For::Everybody, enrol::enrol)],
     },
     Route {
         pattern: "/session",

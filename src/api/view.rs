@@ -59,7 +59,7 @@ pub fn schedule(schedule: &config::Schedule, record: Option<ScheduleRecord>, now
 
 impl From<EndpointRecord> for Endpoint {
     fn from(record: EndpointRecord) -> Self {
-        let EndpointRecord { name, subscriptions, version, last_seen, clock_offset_ms, labels } = record;
+        let EndpointRecord { name, subscriptions, version, last_seen, clock_offset_ms, labels, .. } = record;
         let clock = clock_offset_ms.and_then(clock_trouble);
         let types = subscriptions.into_iter().map(|record| subscription(record, clock.as_deref())).collect();
         Self { name, last_seen, version, clock_offset_ms, labels: labels.into(), types }

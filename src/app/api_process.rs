@@ -139,8 +139,14 @@ impl ApiProcess {
         };
         let observer =
             Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
-        let collector =
-            Collector::new(store.clone(), ledger.clone(), broker.clone(), publisher.clone(), metrics.clone());
+        let collector = Collector::new(
+            store.clone(),
+            ledger.clone(),
+            broker.clone(),
+            publisher.clone(),
+            metrics.clone(),
+            config.security.reports,
+        );
         let presence = PresenceWatch::new(
             config.clone(),
             store.clone(),

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, Source, wire,
+    Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusals, Sender, Source,
+    wire,
 };
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientError};
@@ -182,6 +183,7 @@ impl Shared {
                 for origin in origins {
                     let delivery = Delivery {
                         origin,
+                        sender: Sender::Api,
                         body: body.clone(),
                         redelivered: false,
                         acker: Box::new(Unneeded),

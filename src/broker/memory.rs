@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::parcels::{self, Parcels};
 use super::{
     Acker, Address, Broker, BrokerError, Consumer, Delivery, Link, Message, Origin, Refusal, Refusals,
-    SharedBroker, Source,
+    Sender, SharedBroker, Source,
 };
 use crate::domain::{EndpointName, TaskType};
 
@@ -473,6 +473,7 @@ impl Connection {
                     });
                     permit.send(Delivery {
                         origin,
+                        sender: Sender::Api,
                         body: message.body,
                         redelivered: message.redelivered,
                         acker,

@@ -120,11 +120,36 @@ pub enum Origin {
     Presence,
 }
 
+/// Who has published a message, as far as the broker vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sender {
+    /// The API, for a worker that reaches nothing else and whose token it has looked at; or anybody, where one
+    /// process is the whole platform.
+    Api,
+    /// The broker user of this endpoint.
+    Endpoint(EndpointName),
+    /// A user that is not one endpoint's, or one that does not say which it is.
+    Unproven,
+}
+
+impl Sender {
+    /// Whether it may speak for an endpoint.
+    pub fn vouches_for(&self, endpoint: &EndpointName) -> bool {
+        match self {
+            Self::Api => true,
+            Self::Endpoint(name) => name == endpoint,
+            Self::Unproven => false,
+        }
+    }
+}
+
 /// A message that has arrived and waits to be acknowledged.
 #[derive(Debug)]
 pub struct Delivery {
     /// How it came.
     pub origin: Origin,
+    /// Who has published it.
+    pub sender: Sender,
     /// One item or many, see [`envelope`].
     pub body: Bytes,
     /// Whether it may have been delivered before.

@@ -1,5 +1,5 @@
-//! The virtual host, the user and its permissions, made over RabbitMQ's management interface
-//! (`tasker initialize -r`).
+//! The virtual host, the users and their permissions, made over RabbitMQ's management interface
+//! (`tasker initialize -r`, `tasker endpoint invite`).
 //!
 //! Makes what is missing and leaves what is there; only when told to reset does it delete first. The user may
 //! do anything in the virtual host and nothing outside of it: the virtual host is the boundary between
@@ -7,11 +7,15 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::{Client, Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::config::{Management, MessageQueue};
+use super::account::Permissions;
+use crate::config::{Management, MessageQueue, Secret};
 use crate::https;
 
 /// For one answer of the management interface.
@@ -145,6 +149,53 @@ pub async fn provision(
     api.put(&what, &["permissions", virtual_host, username], &everything).await?;
     done.push(format!("gave `{username}` all permissions in `{virtual_host}`"));
     Ok(done)
+}
+
+/// Connections of an endpoint's user at most, and channels of all of them: what a handful of processes need.
+const ENDPOINT_LIMITS: [(&str, u32); 2] = [("max-connections", 16), ("max-channels", 512)];
+
+/// Makes the user of an endpoint, or gives it another password, and lets it do in a virtual host what is its
+/// own. The broker is told the hash of the password.
+///
+/// # Errors
+/// See [`ProvisionError`].
+pub async fn make_user(
+    management: &Management,
+    virtual_host: &str,
+    username: &str,
+    password: &Secret,
+    permissions: &Permissions,
+) -> Result<(), ProvisionError> {
+    let api = Api::new(management)?;
+    let body = json!({
+        "password_hash": password_hash(password),
+        "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "tags": "",
+    });
+    api.put(&format!("setting up the user `{username}`"), &["users", username], &body).await?;
+    let what = format!("giving `{username}` its permissions in `{virtual_host}`");
+    api.put(&what, &["permissions", virtual_host, username], &json!(permissions)).await?;
+    for (limit, value) in ENDPOINT_LIMITS {
+        let what = format!("giving `{username}` the limit {limit}");
+        api.put(&what, &["user-limits", username, limit], &json!({ "value": value })).await?;
+    }
+    Ok(())
+}
+
+/// Deletes a user; the broker closes its connections. Whether there was one.
+///
+/// # Errors
+/// See [`ProvisionError`].
+pub async fn delete_user(management: &Management, username: &str) -> Result<bool, ProvisionError> {
+    Api::new(management)?.delete(&format!("deleting the user `{username}`"), &["users", username]).await
+}
+
+/// As the broker keeps passwords: four bytes of salt, and the SHA-256 of both.
+fn password_hash(password: &Secret) -> String {
+    let mut bytes = fastrand::u32(..).to_be_bytes().to_vec();
+    let hash = Sha256::new().chain_update(&bytes).chain_update(password.reveal()).finalize();
+    bytes.extend_from_slice(&hash);
+    BASE64_STANDARD.encode(bytes)
 }
 
 #[derive(Deserialize)]

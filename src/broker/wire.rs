@@ -416,6 +416,7 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         reads,
         labels,
         restricted,
+        proven: _,
     } = presence;
     let labels = labels.into();
     let refused = refused
@@ -516,6 +517,7 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         reads,
         labels,
         restricted,
+        proven: false,
     })
 }
 
@@ -642,6 +644,7 @@ mod tests {
             reads: WireVersion::Two,
             labels: Labels::of([("site".to_owned(), "berlin".to_owned())]).expect("a label"),
             restricted: true,
+            proven: false,
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
     }
@@ -932,6 +935,7 @@ mod tests {
                     reads: WireVersion::up_to(slots.unwrap_or(1)),
                     labels: Labels::default(),
                     restricted: false,
+                    proven: false,
                 }
             },
         )

@@ -495,10 +495,14 @@ pub struct Api {
 
 /// `tasker endpoint`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Endpoint {
+    /// What else to do.
+    #[command(subcommand)]
+    pub action: Option<EndpointAction>,
     /// Name of the endpoint, usually the server's
-    #[arg(short, long, value_name = "NAME")]
-    pub endpoint: EndpointName,
+    #[arg(short, long, value_name = "NAME", required = true)]
+    pub endpoint: Option<EndpointName>,
     /// Task type to run (repeatable) [default: all configured types]
     #[arg(short, long = "tasktype", visible_alias = "type", value_name = "TYPE")]
     pub tasktypes: Vec<TaskType>,
@@ -508,6 +512,94 @@ pub struct Endpoint {
     /// Where executables named after task types are looked for, instead of endpoint.handlers_dir
     #[arg(long, value_name = "DIR")]
     pub handlers_dir: Option<PathBuf>,
+    /// Broker user of the endpoint, as `tasker endpoint enroll` has fetched it, instead of that in
+    /// manager.message_queue
+    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY")]
+    pub identity: Option<PathBuf>,
+}
+
+/// What `tasker endpoint` does besides running one.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EndpointAction {
+    /// Make a broker user for an endpoint, and an invitation with which its server fetches it
+    ///
+    /// The user may consume the endpoint's own queues and report, and nothing else. Inviting an endpoint that has a user makes
+    /// another one; the old one works until it is deleted with `tasker endpoint revoke --old`.
+    #[command(after_help = "\
+Examples:
+  tasker endpoint invite web1 -t worker -m production > web1.invitation
+  tasker endpoint invite --all --out-dir invitations -m production")]
+    Invite(Invite),
+    /// Fetch the broker user that this endpoint was invited to
+    #[command(
+        after_help = "Example:\n  tasker endpoint enroll web1 --api https://tasker.example.net --invitation web1.invitation"
+    )]
+    Enroll(Enroll),
+    /// List endpoints and the users they come in as
+    #[command(after_help = "Example:\n  tasker endpoint list --unproven -m production")]
+    List(ListEnrolments),
+    /// Delete the broker users of an endpoint and forget it: it is cut off at once
+    #[command(
+        after_help = "Examples:\n  tasker endpoint revoke web1 -m production\n  tasker endpoint revoke web1 --old -m production"
+    )]
+    Revoke(Revoke),
+}
+
+/// `tasker endpoint invite`.
+#[derive(Debug, Clone, Args)]
+pub struct Invite {
+    /// Endpoint (repeatable)
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub names: Vec<EndpointName>,
+    /// All endpoints that are known and were never invited
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// Task type that it may perform (repeatable) [default: all configured types without a work queue]
+    #[arg(short, long = "type", value_name = "TYPE")]
+    pub task_types: Vec<TaskType>,
+    /// How long the invitation may be used
+    #[arg(long, value_name = "DURATION", value_parser = span::parse, default_value = "1h")]
+    pub expires: Duration,
+    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone [default: standard
+    /// output]
+    #[arg(long, value_name = "DIR")]
+    pub out_dir: Option<PathBuf>,
+}
+
+/// `tasker endpoint enroll`.
+#[derive(Debug, Clone, Args)]
+pub struct Enroll {
+    /// Endpoint
+    #[arg(value_name = "NAME")]
+    pub endpoint: EndpointName,
+    /// File with the invitation; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub invitation: PathBuf,
+    /// File that the user goes to, in the place of an older one
+    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY", default_value = "/etc/tasker/identity.json")]
+    pub identity: PathBuf,
+    /// Ask an API on another machine without TLS
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// `tasker endpoint list`.
+#[derive(Debug, Clone, Args)]
+pub struct ListEnrolments {
+    /// Only those whose presence has come from another user than their own
+    #[arg(long)]
+    pub unproven: bool,
+}
+
+/// `tasker endpoint revoke`.
+#[derive(Debug, Clone, Args)]
+pub struct Revoke {
+    /// Endpoint
+    #[arg(value_name = "NAME")]
+    pub name: EndpointName,
+    /// Only the users before the newest
+    #[arg(long)]
+    pub old: bool,
 }
 
 /// `tasker worker`.
@@ -531,6 +623,10 @@ pub struct Worker {
     /// Where executables named after task types are looked for, instead of endpoint.handlers_dir
     #[arg(long, value_name = "DIR")]
     pub handlers_dir: Option<PathBuf>,
+    /// Broker user of the worker, as `tasker endpoint enroll` has fetched it, instead of that in
+    /// manager.message_queue
+    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY")]
+    pub identity: Option<PathBuf>,
 }
 
 /// `tasker http-worker`.

@@ -22,6 +22,7 @@ mod complete;
 mod configuration;
 mod database;
 mod endpoints;
+mod enrolment;
 mod exit;
 mod explain;
 mod flamenco;

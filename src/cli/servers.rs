@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::access;
 use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up, Worker};
+use super::enrolment;
 use super::exit::Code;
 use super::listen::Listen;
 use super::output::{Failure, print};
@@ -130,15 +131,23 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
 
 /// `tasker endpoint`.
 pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Failure> {
+    let name = match (args.action, args.endpoint) {
+        (Some(action), _) => return enrolment::run(global, action).await,
+        (None, Some(name)) => name,
+        (None, None) => return Err(Failure::Usage("which endpoint? Name it with -e".to_owned())),
+    };
     let signals = begin()?;
     let shown = |path: PathBuf| path.display().to_string();
     let data_dir = flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown));
     let flags = [data_dir, flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown))];
-    let config = load(global.file(), flags.into_iter().flatten().collect())?;
+    let mut flags: Vec<Flag> = flags.into_iter().flatten().collect();
+    if let Some(path) = &args.identity {
+        flags.extend(enrolment::flags(path, &name)?);
+    }
+    let config = load(global.file(), flags)?;
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
     let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
-    let endpoint =
-        EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, None, broker, builtin)?;
+    let endpoint = EndpointProcess::start(Arc::new(config), name, &args.tasktypes, None, broker, builtin)?;
     until_told(&signals, endpoint, stop_timeout).await
 }
 
@@ -164,7 +173,7 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
         flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown)),
         flag("endpoint.stop_timeout", "--stop-timeout", args.stop_timeout.map(span::format)),
     ];
-    let flags = flags.into_iter().flatten().collect();
+    let mut flags: Vec<Flag> = flags.into_iter().flatten().collect();
     let (config, broker): (Config, SharedBroker) = match &global.api {
         // Whoever reaches nothing but the API may have no file either: the types that it names are treated as
         // usual.
@@ -183,6 +192,9 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
             (config, ApiBroker::start(access::client(global)?, args.endpoint.clone()))
         }
         None => {
+            if let Some(path) = &args.identity {
+                flags.extend(enrolment::flags(path, &args.endpoint)?);
+            }
             let config = load(global.file(), flags)?;
             let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
             (config, broker)

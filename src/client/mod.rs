@@ -18,11 +18,12 @@ use serde_json::value::RawValue;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage, Explanation,
-    ForgottenEndpoint, ForgottenEndpoints, Group, GroupChange, GroupList, Index, LogPage, NameList, Preview,
-    Queue, QueueList, Readiness, Request, RequestCensus, RequestPage, RequestSubmission, RequestToken,
-    Requeue, Rerun, ResponsePage, Responses, RolloutCensus, Schedule, ScheduleList, Statistics, Submission,
-    Task, TaskPage, TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
+    Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage,
+    EnrolmentTicket, Explanation, ForgottenEndpoint, ForgottenEndpoints, Group, GroupChange, GroupList,
+    Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage,
+    RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, RolloutCensus, Schedule,
+    ScheduleList, SealedIdentity, Statistics, Submission, Task, TaskPage, TaskWithResponses, TasksGiven,
+    TasksWanted, WorkerReports,
 };
 use crate::domain::{
     AnswerDigest, EndpointName, Grain, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType,
@@ -178,7 +179,21 @@ impl Client {
 
     /// Whether others on the way can read its token.
     pub fn exposes_token(&self) -> bool {
-        self.token.is_some() && self.base.scheme() == "http" && !self.base.host_str().is_some_and(is_loopback)
+        self.token.is_some() && self.is_in_the_clear()
+    }
+
+    /// Whether others on the way can read what is said.
+    pub fn is_in_the_clear(&self) -> bool {
+        self.base.scheme() == "http" && !self.base.host_str().is_some_and(is_loopback)
+    }
+
+    /// Fetches the broker user of an endpoint, sealed.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn enrol(&self, name: &EndpointName, ticket: String) -> Result<SealedIdentity, ClientError> {
+        let request = self.post(&["endpoints", name.as_str(), "enrolment"])?;
+        Ok(self.answer(request.json(&EnrolmentTicket { ticket }), ANSWER).await?.1)
     }
 
     /// Submits a task; submitting the same again answers the task that is there.

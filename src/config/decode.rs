@@ -17,7 +17,7 @@ use super::queue::Pointer;
 use super::reader::{Findings, Table};
 use super::settings::{
     Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager,
-    MessageQueue, OnStop, Output, Part, Tasks, TlsFiles, TypePolicy,
+    MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
 };
 use super::yaml::DEFAULT_ORIGIN;
 use super::{queue, requests, rules, schedules};
@@ -54,6 +54,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let rabbitmq = management(root.table("rabbitmq"));
     let endpoint = endpoint(&findings, root.table("endpoint"), &task_types);
     let http_worker = http_worker(&findings, root.table("http_worker"));
+    let security = security(root.table("security"));
     let log = log(root.table("log"));
     root.finish();
 
@@ -67,6 +68,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
         endpoint,
         http_worker,
         tasks,
+        security,
         log,
     };
     let mut findings = findings.into_inner();
@@ -367,6 +369,13 @@ fn http(findings: &RefCell<Findings>, mut table: Table<'_>) -> Http {
     };
     table.finish_needed();
     http
+}
+
+fn security(mut table: Table<'_>) -> Security {
+    let proof = Choice(&[("warn", Proof::Warn), ("enforce", Proof::Enforce)]);
+    let security = Security { reports: table.value("reports", &proof) };
+    table.finish_needed();
+    security
 }
 
 fn log(mut table: Table<'_>) -> Log {

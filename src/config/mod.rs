@@ -40,7 +40,7 @@ pub use schedule::{Missed, Schedule, next_time};
 pub use secret::Secret;
 pub use settings::{
     Api, Body, Config, Database, Endpoint, Http, HttpWorker, Loaded, Log, LogFormat, Management, Manager,
-    MessageQueue, OnStop, Output, Part, Tasks, TlsFiles, TypePolicy,
+    MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
 };
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub struct Config {
     pub http_worker: HttpWorker,
     /// How long tasks live.
     pub tasks: Tasks,
+    /// Who is believed.
+    pub security: Security,
     /// What is logged and how.
     pub log: Log,
 }
@@ -457,6 +459,24 @@ pub struct Tasks {
     pub expires_after: Duration,
     /// How long an ended task is kept. Default 30 d.
     pub retention: Duration,
+}
+
+/// Who is believed.
+#[derive(Debug, Clone)]
+pub struct Security {
+    /// What becomes of reports and presence that do not come from the broker user of their endpoint. Default
+    /// warn.
+    pub reports: Proof,
+}
+
+/// What becomes of a message that nobody vouches for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Proof {
+    /// It is taken and counted: while endpoints get users of their own.
+    #[default]
+    Warn,
+    /// It is refused and counted.
+    Enforce,
 }
 
 /// What is logged and how.

@@ -2,7 +2,7 @@
 //! schema.
 //!
 //! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a
-//! customer asks for · `endpoint` who performs tasks · `queue` and `schedule` how these stand · `request`
+//! customer asks for · `endpoint` who performs tasks · `enrolment` how a server gets its broker user · `queue` and `schedule` how these stand · `request`
 //! steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a
 //! task does not run · `census` sums of tasks · `statistics` throughput · `problem` why a request is refused
 //! · `session` who one is · `process` what an API process says of itself · `live` what goes on now · `log`
@@ -19,6 +19,7 @@ mod answer;
 mod bulk;
 mod census;
 mod endpoint;
+mod enrolment;
 mod explain;
 mod group;
 mod live;
@@ -49,6 +50,7 @@ pub use census::{Census, Flaw, RequestCensus, RequestFlaw, RolloutCensus, Rollou
 pub use endpoint::{
     Endpoint, EndpointPage, ForgottenEndpoint, ForgottenEndpoints, OwedTask, OwedTasks, Standby, Subscription,
 };
+pub use enrolment::{EnrolmentTicket, SealedIdentity};
 pub use explain::{Explanation, ReasonGroup};
 pub use group::{Group, GroupChange, GroupList};
 pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};

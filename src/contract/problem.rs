@@ -124,6 +124,10 @@ pub enum ProblemCode {
     UnknownRequest,
     /// No rollout has the identifier.
     UnknownRollout,
+    /// The invitation that was shown was used, or its time is over, or there never was one.
+    InvitationOver,
+    /// The invitation that was shown is for another endpoint.
+    OtherEndpoint,
     /// The endpoint is there, so it is not forgotten.
     EndpointPresent,
     /// There is nothing at this path.
@@ -201,6 +205,8 @@ impl ProblemCode {
             Self::UnknownSchedule => "unknown_schedule",
             Self::UnknownRequest => "unknown_request",
             Self::UnknownRollout => "unknown_rollout",
+            Self::InvitationOver => "invitation_over",
+            Self::OtherEndpoint => "other_endpoint",
             Self::EndpointPresent => "endpoint_present",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",

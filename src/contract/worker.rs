@@ -324,6 +324,7 @@ mod tests {
             reads: WireVersion::NEWEST,
             labels: Labels::default().with_platform(),
             restricted: false,
+            proven: false,
         };
         let bare = Presence {
             labels: Labels::default(),

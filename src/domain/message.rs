@@ -338,6 +338,8 @@ pub struct Presence {
     pub labels: Labels,
     /// Whether its broker user may declare nothing: the API makes its queues, those of refused types as well.
     pub restricted: bool,
+    /// Whether the broker vouches for its sender. Not in the message itself.
+    pub proven: bool,
 }
 
 impl Presence {

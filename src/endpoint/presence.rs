@@ -246,6 +246,7 @@ async fn say(
         reads: WireVersion::NEWEST,
         labels: core.labels.current().await,
         restricted: session.restricted,
+        proven: false,
     };
     let messages = words.into_iter().map(|(state, types)| {
         let presence = Presence { state, task_types: types.into_iter().collect(), ..presence.clone() };

@@ -559,6 +559,7 @@ pub fn presence(endpoint: &EndpointName, instance: Uuid, session: Uuid, state: P
         reads: WireVersion::NEWEST,
         labels: labels_of(endpoint),
         restricted: false,
+        proven: false,
     }
 }
 

@@ -12,8 +12,8 @@ use super::batch::{self, padded_rows};
 use super::clock_offset::ClockOffset;
 use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
-use super::subscription::{self, Heard, Seen, Standby, Subscription, SubscriptionState};
-use super::{ClockOffsets, Result, Store, columns};
+use super::subscription::{self, Heard, Noted, Seen, Standby, Subscription, SubscriptionState};
+use super::{ClockOffsets, Result, Store, columns, enrolment};
 use crate::domain::{
     Attendance, EndpointName, Expect, Labels, Member, Presence, TaskType, Timestamp, WireVersion,
 };
@@ -54,6 +54,8 @@ pub struct EndpointRecord {
     pub last_seen: Timestamp,
     /// Milliseconds that its clock is ahead of the ledger's; none while that is not known.
     pub clock_offset_ms: Option<i64>,
+    /// When its presence last came from another broker user than its own.
+    pub unproven_at: Option<Timestamp>,
     /// What it says of itself.
     pub labels: Labels,
 }
@@ -109,7 +111,7 @@ impl Store {
     /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that
     /// one has left, or has been silent for three of its intervals: both could hold the same task. It stands
     /// by meanwhile, and so does a process that says that its queue is held; when the first leaves, tasks are
-    /// expected of the one that stands by, without a gap.
+    /// expected of the one that stands by, without a gap. Nothing that was revoked is there.
     pub async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen> {
         if presences.is_empty() {
             return Ok(Seen::default());
@@ -282,18 +284,21 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
     let names: BTreeSet<&EndpointName> = presences.iter().map(|presence| &presence.endpoint).collect();
     let names: Vec<&EndpointName> = names.into_iter().collect();
     let lock = conn.dialect().locked();
-    let (mut known, mut clocks) = (HashMap::new(), HashMap::new());
+    let (mut known, mut noted) = (HashMap::new(), HashMap::new());
     for names in names.chunks(batch::KEYS) {
         known.extend(subscriptions(conn, names, lock).await?);
         let mut select = conn
-            .sql("SELECT name, clock_offset_ms, clock_lower_ms, clock_readings FROM endpoint WHERE name IN ");
+            .sql("SELECT name, clock_offset_ms, clock_lower_ms, clock_readings, unproven_at FROM endpoint WHERE name IN ");
         select.keys(names).push(" ORDER BY name ").push(lock);
         for row in select.fetch_all().await? {
             let clock = ClockOffset { ms: row.get(1)?, lower_ms: row.get(2)?, readings: row.get(3)? };
-            clocks.insert(row.get(0)?, clock);
+            noted.insert(row.get(0)?, Noted { clock, unproven_at: row.get(4)? });
         }
     }
-    let changes = subscription::see(&known, &clocks, &presences, now);
+    let revoked = enrolment::revoked(conn, &names).await?;
+    let presences: Vec<Presence> =
+        presences.iter().filter(|presence| !revoked.contains(&presence.endpoint)).cloned().collect();
+    let changes = subscription::see(&known, &noted, &presences, now);
     let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {
         let mut insert = conn.insert("subscription");
@@ -323,7 +328,7 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
     let endpoints: Vec<_> = changes.endpoints.iter().collect();
     for run in endpoints.chunks(batch::WIDE_ROWS) {
         let mut insert = conn.insert("endpoint");
-        for (name, Heard { version, clock, labels }) in padded_rows(run, |_| 0) {
+        for (name, Heard { version, clock, unproven_at, labels }) in padded_rows(run, |_| 0) {
             insert
                 .row()
                 .set("name", *name)
@@ -332,6 +337,7 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
                 .set("clock_offset_ms", clock.ms)
                 .set("clock_lower_ms", clock.lower_ms)
                 .set("clock_readings", clock.readings)
+                .set("unproven_at", *unproven_at)
                 .set("labels", columns::labels(labels)?);
         }
         insert.or_update(&["name"]).await?;
@@ -515,7 +521,7 @@ async fn endpoint(conn: &mut Conn<'_>, name: EndpointName) -> Result<Option<Endp
 }
 
 /// What to select for [`with_subscriptions`].
-const ENDPOINT: &str = "SELECT name, version, last_seen, clock_offset_ms, labels FROM endpoint";
+const ENDPOINT: &str = "SELECT name, version, last_seen, clock_offset_ms, labels, unproven_at FROM endpoint";
 
 /// The endpoints of these rows, with what they are subscribed to.
 async fn with_subscriptions(conn: &mut Conn<'_>, rows: &[Row]) -> Result<Vec<EndpointRecord>, Fault> {
@@ -528,6 +534,7 @@ async fn with_subscriptions(conn: &mut Conn<'_>, rows: &[Row]) -> Result<Vec<End
             last_seen: row.get(2)?,
             clock_offset_ms: row.get(3)?,
             labels: columns::labels_of(row.get(4)?)?,
+            unproven_at: row.get(5)?,
         });
     }
     let names: Vec<EndpointName> = endpoints.iter().map(|record| record.name.clone()).collect();

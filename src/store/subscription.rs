@@ -193,13 +193,22 @@ pub(super) struct Changes {
 pub(super) struct Heard {
     pub version: String,
     pub clock: ClockOffset,
+    pub unproven_at: Option<Timestamp>,
     pub labels: Labels,
 }
 
-/// What presence messages do to the subscriptions and clocks as they were read.
+/// What was noted of an endpoint before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Noted {
+    pub clock: ClockOffset,
+    /// When its presence last came from another broker user than its own.
+    pub unproven_at: Option<Timestamp>,
+}
+
+/// What presence messages do to the subscriptions and endpoints as they were read.
 pub(super) fn see(
     known: &HashMap<(EndpointName, TaskType), Subscription>,
-    clocks: &HashMap<EndpointName, ClockOffset>,
+    noted: &HashMap<EndpointName, Noted>,
     presences: &[Presence],
     now: Timestamp,
 ) -> Changes {
@@ -227,13 +236,17 @@ pub(super) fn see(
             let after = refuse(before(&changes, &refused.task_type), presence, refused, now);
             changes.subscriptions.insert(key(&refused.task_type), after);
         }
-        let heard = changes.endpoints.get(&presence.endpoint).map(|heard| heard.clock);
-        let clock = heard.or_else(|| clocks.get(&presence.endpoint).copied()).unwrap_or_default();
+        let heard = changes.endpoints.get(&presence.endpoint);
+        let heard = heard.map(|heard| Noted { clock: heard.clock, unproven_at: heard.unproven_at });
+        let Noted { clock, unproven_at } =
+            heard.or_else(|| noted.get(&presence.endpoint).copied()).unwrap_or_default();
         // One that only stands by says nothing about the endpoint, unless nobody else does.
         let stands_by = presence.task_types.is_empty() && presence.refused.iter().all(|refused| refused.held);
         if !stands_by || !known.keys().any(|(endpoint, _)| *endpoint == presence.endpoint) {
             let clock = clock.read(presence.sent_at, now);
-            let heard = Heard { version: presence.version.clone(), clock, labels: presence.labels.clone() };
+            let unproven_at = if presence.proven { unproven_at } else { Some(now) };
+            let (version, labels) = (presence.version.clone(), presence.labels.clone());
+            let heard = Heard { version, clock, unproven_at, labels };
             changes.endpoints.insert(presence.endpoint.clone(), heard);
         }
         let mut new = false;

@@ -99,6 +99,9 @@ pub struct Metrics {
     pub rollout_advance_seconds: Histogram,
     /// Time to move a rollout on.
     pub rollout_pass_seconds: Histogram,
+    /// Messages whose sender the broker does not vouch for, by `source` (responses, presence) and `result`:
+    /// taken, refused.
+    pub unproven: IntCounterVec,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Messages that were to go to the dead exchange, which did not take them, by `source`.
@@ -295,6 +298,11 @@ impl Metrics {
                 "tasker_rollout_pass_seconds",
                 "Time to move a rollout on",
                 SECONDS,
+            )?,
+            unproven: counter(
+                "tasker_unproven_total",
+                "Messages that came from another broker user than that of the endpoint that they speak for",
+                &["source", "result"],
             )?,
             undecodable: counter(
                 "tasker_undecodable_total",

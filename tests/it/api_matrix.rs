@@ -65,6 +65,7 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("DELETE", "/groups/{name}",           "1111 333. 33 33. 33"),
     ("GET",    "/endpoints/{name}/tasks",  "1111 3.3. 33 33. 33"),
     ("HEAD",   "/endpoints/{name}/tasks",  "1111 3.3. 33 33. 33"),
+    ("POST",   "/endpoints/{name}/enrolment", ".... .... .. ... .."),
     ("GET",    "/session",                 "1111 .... .. ... .."),
     ("HEAD",   "/session",                 "1111 .... .. ... .."),
     ("DELETE", "/session",                 "1111 .... .. ... .."),

@@ -309,6 +309,7 @@ impl Rig {
             reads: WireVersion::NEWEST,
             labels: Labels::default(),
             restricted: false,
+            proven: false,
         }
     }
 

@@ -7,6 +7,7 @@ use tasker::cli::args::{Bench, Configuration, Role};
 use tasker::cli::{Cli, Code, Command, parse};
 use tasker::config::ConfigFile;
 use tasker::contract::Responses;
+use tasker::domain::EndpointName;
 
 fn read(line: &str) -> Result<Cli, Code> {
     parse(std::iter::once("tasker").chain(line.split_whitespace()).map(OsString::from))
@@ -75,7 +76,8 @@ fn servers_have_their_defaults() {
     let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else {
         panic!("another command")
     };
-    assert_eq!((endpoint.endpoint.as_str(), endpoint.tasktypes.len(), endpoint.data_dir), ("web1", 2, None));
+    let name = endpoint.endpoint.as_ref().map(EndpointName::as_str);
+    assert_eq!((name, endpoint.tasktypes.len(), endpoint.data_dir), (Some("web1"), 2, None));
     let Command::Bench(Bench::Tasks(bench)) = command("bench tasks --count 5") else {
         panic!("another command")
     };

@@ -43,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["domain", "contract", "config", "https"]),
     ("broker", &["domain", "contract", "client", "backoff", "config", "https", "telemetry"]),
     ("http_remote", &["http_tasks", "backoff", "config", "broker"]),
+    ("enrolment", &["domain", "config"]),
     // The loops of an API process.
     ("keyring", &["domain", "store"]),
     ("throughput", &["domain", "store", "clock"]),
@@ -62,7 +63,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "watch", "publisher",
         ],
     ),
-    ("collector", &["domain", "failpoint", "store", "ledger", "broker", "backoff", "telemetry", "publisher"]),
+    (
+        "collector",
+        &["domain", "failpoint", "store", "ledger", "broker", "backoff", "config", "telemetry", "publisher"],
+    ),
     ("acceptor", &["domain", "failpoint", "store", "ledger", "clock", "telemetry", "publisher"]),
     ("scheduler", &["domain", "failpoint", "admission", "store", "clock", "config", "telemetry", "acceptor"]),
     (
@@ -126,8 +130,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "domain", "shell", "contract", "client", "backoff", "clock", "config", "telemetry", "admission",
-            "store", "broker", "endpoint", "handlers", "simulated", "farm", "flamenco", "api", "app",
-            "bench",
+            "store", "broker", "enrolment", "endpoint", "handlers", "simulated", "farm", "flamenco", "api",
+            "app", "bench",
         ],
     ),
 ];

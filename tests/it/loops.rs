@@ -229,6 +229,7 @@ fn presence(name: &str, home: Uuid) -> Presence {
         reads: WireVersion::One,
         labels: Labels::default(),
         restricted: false,
+        proven: false,
     }
 }
 

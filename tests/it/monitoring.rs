@@ -136,9 +136,10 @@ fn documented() -> anyhow::Result<Known> {
 /// Gauges of tasks show themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
-    let vectors: [&dyn Collector; 12] = [
+    let vectors: [&dyn Collector; 13] = [
         &metrics.unsubmitted,
         &metrics.undecodable,
+        &metrics.unproven,
         &metrics.dead_dropped,
         &metrics.asks,
         &metrics.refused,

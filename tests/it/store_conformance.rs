@@ -1,6 +1,7 @@
 //! One suite over both databases: what the `Store` promises, case by case, each with a database of its own.
 
 mod answers;
+mod enrolment;
 mod explain;
 mod farm;
 pub(crate) mod ledger;
@@ -162,6 +163,10 @@ conformance! {
         tells_times_within_four_digits,
         adds_up_what_was_accepted,
         reads_by_key_however_much_history_there_is;
+    enrolment:
+        gives_an_invitation_out_once,
+        takes_nothing_of_what_was_revoked,
+        notes_who_comes_in_as_another;
     token:
         keeps_tokens_by_name,
         ends_sessions_with_their_token,

@@ -29,10 +29,12 @@ use super::aside::{Aside, Blamed, Subscription};
 use super::connection::{Session, Sessions, next_session};
 use super::feed::{self, Feed, Item, Opened, QUEUES, Refused};
 use super::link_error::{LinkError, Scope, within};
-use super::parts::control_keys;
+use super::options::AmqpOptions;
+use super::parts::{control_keys, sender};
 use super::topology::{self, Names, control_key};
 use crate::backoff::Backoff;
-use crate::broker::{Acker, Delivery, Link, Origin, Refusal, Refusals, Source};
+use crate::broker::{Acker, Delivery, Link, Origin, Refusal, Refusals, Sender, Source};
+use crate::config::MessageQueue;
 use crate::domain::{EndpointName, TaskType};
 
 /// Channels that are set up at the same time.
@@ -49,6 +51,7 @@ pub(super) type RefusedQueues = Arc<Mutex<BTreeSet<String>>>;
 /// The task behind one consumer.
 pub(super) struct Subscriber {
     pub(super) names: Names,
+    pub(super) options: Arc<AmqpOptions>,
     pub(super) source: Source,
     pub(super) prefetch: u16,
     pub(super) sessions: Sessions,
@@ -312,7 +315,7 @@ impl Subscriber {
                     }
                 }
                 Some((feed, item)) = items.next(), if hungry && !items.is_empty() => {
-                    if let Err(error) = line.arrived(feed, item) {
+                    if let Err(error) = line.arrived(feed, item, &self.options.message_queue) {
                         if error.scope() == Scope::Connection || !session.lives() || !matches!(self.source, Source::Tasks(_)) {
                             return Err(error);
                         }
@@ -515,16 +518,26 @@ impl Line {
             .collect()
     }
 
-    fn arrived(&mut self, feed: usize, (place, item): Item) -> Result<(), LinkError> {
+    fn arrived(
+        &mut self,
+        feed: usize,
+        (place, item): Item,
+        message_queue: &MessageQueue,
+    ) -> Result<(), LinkError> {
         let Some(open) = &mut self.feeds[feed] else { return Ok(()) };
         let delivery = delivered(item)?;
         for (place, delivery) in open.arrived(place, delivery) {
             self.number += 1;
             open.pass(self.number, delivery.delivery_tag);
             let origin = self.whose[feed][place].origin(&delivery.exchange);
+            let sender = match origin {
+                Origin::Responses | Origin::Presence => sender(&delivery.properties, message_queue),
+                // That a task comes from the API, nobody can tell by the user.
+                Origin::All(..) | Origin::Named(..) | Origin::Control(..) => Sender::Unproven,
+            };
             let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
             let (body, redelivered) = (delivery.data.into(), delivery.redelivered);
-            self.outbox.push_back(Delivery { origin, body, redelivered, acker });
+            self.outbox.push_back(Delivery { origin, sender, body, redelivered, acker });
         }
         Ok(())
     }
@@ -545,6 +558,7 @@ impl Line {
             let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
             self.outbox.push_back(Delivery {
                 origin,
+                sender: Sender::Unproven,
                 body: body.clone(),
                 redelivered: delivery.redelivered,
                 acker,

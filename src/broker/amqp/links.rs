@@ -16,7 +16,7 @@ use super::options::AmqpOptions;
 const CLOSE_TIME: Duration = Duration::from_secs(10);
 
 pub(super) struct Links {
-    options: Arc<AmqpOptions>,
+    pub(super) options: Arc<AmqpOptions>,
     pub(super) safe_url: String,
     /// Ends those who publish and consume, once they have finished what is on its way.
     pub(super) closing: CancellationToken,

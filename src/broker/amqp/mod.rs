@@ -34,6 +34,7 @@ use self::consumer::{NamedOnly, RefusedQueues, Subscriber};
 use self::link_error::{LinkError, within};
 use self::links::Links;
 pub use self::options::{AmqpOptions, Role};
+use self::parts::Author;
 pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{PublishCall, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
@@ -65,6 +66,7 @@ impl AmqpBroker {
     pub fn start(options: AmqpOptions) -> SharedBroker {
         let of_endpoint = options.role == Role::Endpoint;
         let names = Names::new(&options.message_queue.exchange);
+        let author = Author::of(&options);
         let links = Links::new(options);
         // Endpoints have one connection, because there are thousands of them.
         let (publish, consuming) = if of_endpoint {
@@ -78,8 +80,16 @@ impl AmqpBroker {
             let (calls, queue) = mpsc::channel(CALLS);
             let (safe_url, closing, refused) =
                 (links.safe_url.clone(), links.closing.clone(), HashMap::new());
-            let publisher =
-                Publisher { names: names.clone(), safe_url, sessions, calls: queue, link, closing, refused };
+            let publisher = Publisher {
+                names: names.clone(),
+                author: author.clone(),
+                safe_url,
+                sessions,
+                calls: queue,
+                link,
+                closing,
+                refused,
+            };
             links.workers.spawn(publisher.run());
             (publishing, calls)
         };
@@ -127,6 +137,27 @@ impl AmqpBroker {
         removal.await.map_err(|error: LinkError| BrokerError::Refused { reason: error.to_string() })
     }
 
+    /// Deletes the queues of an endpoint, with what is in them.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached, or refuses.
+    pub async fn remove_queues(
+        options: &AmqpOptions,
+        subscriptions: &[(TaskType, EndpointName)],
+    ) -> Result<(), BrokerError> {
+        let removal = async {
+            let session = connection::establish(options, Purpose::All).await?;
+            let names = Names::new(&options.message_queue.exchange);
+            let removed = match session.channel().await {
+                Ok(channel) => topology::remove_task_queues(&channel, &names, subscriptions).await,
+                Err(error) => Err(error),
+            };
+            session.end().await;
+            removed
+        };
+        removal.await.map_err(|error: LinkError| BrokerError::Refused { reason: error.to_string() })
+    }
+
     fn named_only(&self) -> std::sync::MutexGuard<'_, HashSet<(TaskType, EndpointName)>> {
         self.named_only.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,6 +192,10 @@ impl Broker for AmqpBroker {
             return all(disconnected(&self.links.safe_url));
         }
         let dead = messages.iter().all(|message| matches!(message.to, Address::Dead { .. }));
+        if dead && self.consuming.borrow().as_ref().is_some_and(|session| session.is_restricted()) {
+            let reason = "the broker user of an endpoint may not publish dead letters".to_owned();
+            return all(BrokerError::Refused { reason });
+        }
         let calls = if dead { &self.dead_calls } else { &self.calls };
         let (reply, answer) = oneshot::channel();
         if calls.send(PublishCall { messages, reply }).await.is_err() {
@@ -194,6 +229,7 @@ impl Broker for AmqpBroker {
         let (refused, refusals) = watch::channel(Refusals::new());
         let subscriber = Subscriber {
             names: self.names.clone(),
+            options: Arc::clone(&self.links.options),
             source,
             prefetch,
             sessions: self.consuming.clone(),

@@ -10,8 +10,10 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
 use super::link_error::LinkError;
+use super::options::{AmqpOptions, Role};
 use super::topology::{Names, control_key, short};
-use crate::broker::{About, Address, Message, envelope};
+use crate::broker::{About, Address, Message, Sender, account, envelope};
+use crate::config::MessageQueue;
 use crate::domain::{TaskId, TaskType};
 
 /// Bytes of names in one header. Headers must fit into one frame, or the connection dies.
@@ -31,8 +33,38 @@ const ATTEMPT: &str = "x-attempt";
 const TRACE: &str = "traceparent";
 /// The header of a message with several items.
 const ITEMS: &str = "x-items";
+/// The header of what the API publishes for a worker. Without it, nobody could tell that from what an endpoint
+/// publishes that still has the API's user.
+const VIA: &str = "x-via";
 /// The header with the further routing keys of a control message.
 const CC: &str = "CC";
+
+/// As whom a process publishes. The broker compares the user of a message with that of the connection, so it
+/// proves who has sent it.
+#[derive(Debug, Clone)]
+pub(super) struct Author {
+    user: Option<ShortString>,
+    /// Whether it publishes what workers over HTTP have handed to it.
+    is_api: bool,
+}
+
+impl Author {
+    pub(super) fn of(options: &AmqpOptions) -> Self {
+        let user = ShortString::try_new(options.message_queue.username.as_str()).ok();
+        Self { user, is_api: matches!(options.role, Role::Api { .. }) }
+    }
+}
+
+/// Who has published a message.
+pub(super) fn sender(properties: &BasicProperties, message_queue: &MessageQueue) -> Sender {
+    let Some(user) = properties.user_id() else { return Sender::Unproven };
+    let via_api = properties.headers().as_ref().is_some_and(|headers| headers.inner().contains_key(VIA));
+    if via_api && user.as_str() == message_queue.username {
+        return Sender::Api;
+    }
+    account::owner(message_queue, user.as_str())
+        .map_or(Sender::Unproven, |(endpoint, _)| Sender::Endpoint(endpoint))
+}
 
 /// One `basic.publish`.
 #[derive(Debug, Clone)]
@@ -54,8 +86,16 @@ pub(super) fn needed_type(message: &Message) -> Option<&TaskType> {
 }
 
 /// Splits a message into publishes; none if it names nobody.
-pub(super) fn parts(names: &Names, message: &Message, frame_max: usize) -> Result<Vec<Part>, LinkError> {
-    let (properties, headers) = (properties(message), headers(&message.about));
+pub(super) fn parts(
+    names: &Names,
+    author: &Author,
+    message: &Message,
+    frame_max: usize,
+) -> Result<Vec<Part>, LinkError> {
+    let (properties, mut headers) = (properties(author, message), headers(&message.about));
+    if author.is_api && matches!(message.to, Address::Responses | Address::Presence) {
+        headers.insert(VIA.into(), AMQPValue::LongString("api".into()));
+    }
     let mandatory = matches!(message.to, Address::Responses | Address::Dead { .. });
     let part = |exchange, routing_key, headers: FieldTable| {
         let bare = headers.inner().is_empty();
@@ -143,12 +183,16 @@ fn trace_of(id: TaskId) -> String {
     format!("00-{trace}-{}-00", &trace[16..])
 }
 
-fn properties(message: &Message) -> BasicProperties {
+fn properties(author: &Author, message: &Message) -> BasicProperties {
     let content_type =
         if envelope::is_list(&message.body) { "application/json-seq" } else { "application/json" };
     let properties = BasicProperties::default()
         .with_content_type(ShortString::from(content_type))
         .with_delivery_mode(if message.persistent { 2 } else { 1 });
+    let properties = match &author.user {
+        Some(user) => properties.with_user_id(user.clone()),
+        None => properties,
+    };
     match message.expires_in {
         Some(span) => {
             // In milliseconds. The broker closes the channel on a number beyond 32 bits.
@@ -186,10 +230,51 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Secret;
 
     fn message(to: Address) -> Message {
         let expires_in = Some(Duration::from_secs(u64::MAX / 1000));
         Message { persistent: true, expires_in, ..Message::new(to, Bytes::from_static(b"{}")) }
+    }
+
+    fn message_queue(username: &str) -> MessageQueue {
+        MessageQueue {
+            host: "localhost".to_owned(),
+            port: 5672,
+            username: username.to_owned(),
+            password: Secret::new("secret"),
+            virtual_host: "/".to_owned(),
+            exchange: "ex".to_owned(),
+            queue: None,
+            routing_key: None,
+            tls: false,
+        }
+    }
+
+    fn author() -> Author {
+        Author::of(&AmqpOptions::new(message_queue("/:ex:a:1"), Role::Endpoint))
+    }
+
+    #[test]
+    fn a_message_tells_who_has_sent_it() {
+        let api = Role::Api { types: Vec::new() };
+        let a = Sender::Endpoint("a".parse().expect("a name"));
+        for (user, role, to, wanted) in [
+            ("/:ex:a:1", Role::Endpoint, Address::Responses, a.clone()),
+            ("/:ex:a:2", Role::Endpoint, Address::Presence, a),
+            ("/:other:a:1", Role::Endpoint, Address::Responses, Sender::Unproven),
+            // An endpoint that still has the user of the API.
+            ("tasker", Role::Endpoint, Address::Responses, Sender::Unproven),
+            ("tasker", api.clone(), Address::Responses, Sender::Api),
+            ("tasker", api.clone(), Address::Presence, Sender::Api),
+            ("other", api, Address::Presence, Sender::Unproven),
+        ] {
+            let author = Author::of(&AmqpOptions::new(message_queue(user), role));
+            let parts = parts(&Names::new("ex"), &author, &message(to), 131_072).expect("names are short");
+            let [part] = &parts[..] else { panic!("{user} makes {} parts", parts.len()) };
+            assert_eq!(sender(&part.properties, &message_queue("tasker")), wanted, "{user}");
+        }
+        assert_eq!(sender(&BasicProperties::default(), &message_queue("tasker")), Sender::Unproven);
     }
 
     fn task_type() -> TaskType {
@@ -209,13 +294,13 @@ mod tests {
             (Address::Dead { reason: "ä".repeat(1000) }, "ex.dead", ""),
         ];
         for (to, exchange, key) in table {
-            let parts = parts(&names, &message(to.clone()), 131_072).expect("names are short");
+            let parts = parts(&names, &author(), &message(to.clone()), 131_072).expect("names are short");
             let [part] = &parts[..] else { panic!("{to:?} makes {} parts", parts.len()) };
             assert_eq!((part.exchange.as_str(), part.routing_key.as_str()), (exchange, key), "{to:?}");
             assert_eq!(part.properties.expiration().as_ref().map(ShortString::as_str), Some("4294967295"));
         }
         assert!(
-            parts(&names, &message(Address::Named(task_type(), vec![])), 131_072)
+            parts(&names, &author(), &message(Address::Named(task_type(), vec![])), 131_072)
                 .expect("names are short")
                 .is_empty()
         );
@@ -224,9 +309,13 @@ mod tests {
     #[test]
     fn control_names_everyone_it_is_for() {
         let endpoints: Vec<_> = (0..200).map(|n| format!("e{n}").parse().expect("a name")).collect();
-        let parts =
-            parts(&Names::new("ex"), &message(Address::Control(task_type(), endpoints.clone())), 131_072)
-                .expect("names are short");
+        let parts = parts(
+            &Names::new("ex"),
+            &author(),
+            &message(Address::Control(task_type(), endpoints.clone())),
+            131_072,
+        )
+        .expect("names are short");
         assert_eq!(parts.len(), 4);
         let keys: Vec<_> = parts
             .iter()
@@ -272,7 +361,7 @@ mod tests {
                 "application/json-seq",
             ),
         ] {
-            let parts = parts(&Names::new("ex"), &message, 131_072).expect("names are short");
+            let parts = parts(&Names::new("ex"), &author(), &message, 131_072).expect("names are short");
             let [Part { properties, .. }] = &parts[..] else { panic!("{message:?}") };
             let table = properties.headers().as_ref().expect("headers");
             assert_eq!(table.inner().keys().map(ShortString::as_str).collect::<Vec<_>>(), headers);

@@ -22,7 +22,7 @@ use tracing::warn;
 
 use super::connection::{Session, Sessions, next_session};
 use super::link_error::{LinkError, Scope, within};
-use super::parts::{Part, needed_type, parts};
+use super::parts::{Author, Part, needed_type, parts};
 use super::topology::{Names, Unit, short};
 use crate::backoff::Backoff;
 use crate::broker::{BrokerError, Link, Message};
@@ -48,6 +48,7 @@ pub(super) struct PublishCall {
 /// The task that publishes.
 pub(super) struct Publisher {
     pub(super) names: Names,
+    pub(super) author: Author,
     pub(super) safe_url: String,
     pub(super) sessions: Sessions,
     pub(super) calls: mpsc::Receiver<PublishCall>,
@@ -160,7 +161,7 @@ impl Publisher {
                             self.refuse(call);
                             return Err(error);
                         }
-                        flight.accept(call, &self.names, session.frame_max(), &self.refused);
+                        flight.accept(call, &self.names, &self.author, session.frame_max(), &self.refused);
                     }
                     None => return Ok(()),
                 },
@@ -288,6 +289,7 @@ impl Flight {
         &mut self,
         call: PublishCall,
         names: &Names,
+        author: &Author,
         frame_max: usize,
         refused: &HashMap<ShortString, (String, Instant)>,
     ) {
@@ -302,7 +304,7 @@ impl Flight {
         for (index, message) in call.messages.iter().enumerate() {
             let mut progress = Progress::default();
             let made = match message.body.len() {
-                0..=BODY_BYTES => parts(names, message, frame_max).map_err(|error| error.to_string()),
+                0..=BODY_BYTES => parts(names, author, message, frame_max).map_err(|error| error.to_string()),
                 length => Err(format!("a body of {length} bytes is over the limit of {BODY_BYTES}")),
             };
             let made =

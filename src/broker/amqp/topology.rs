@@ -524,16 +524,27 @@ pub(super) async fn remove(
     types: &[TaskType],
     subscriptions: &[(TaskType, EndpointName)],
 ) -> Result<(), LinkError> {
-    let mut queues = vec![names.responses()?, names.presence()?, names.dead()?];
+    remove_task_queues(channel, names, subscriptions).await?;
+    let queues = vec![names.responses()?, names.presence()?, names.dead()?];
     let mut exchanges = queues.clone();
     exchanges.push(names.control()?);
     for task_type in types {
         exchanges.extend([names.fanout(task_type)?, names.direct(task_type)?]);
     }
+    delete(channel, queues, exchanges).await
+}
+
+/// Deletes the queues of subscriptions, whatever is in them.
+pub(super) async fn remove_task_queues(
+    channel: &Channel,
+    names: &Names,
+    subscriptions: &[(TaskType, EndpointName)],
+) -> Result<(), LinkError> {
+    let mut queues = Vec::with_capacity(2 * subscriptions.len());
     for (task_type, endpoint) in subscriptions {
         queues.extend([names.task_queue(task_type, endpoint)?, names.control_queue(task_type, endpoint)?]);
     }
-    delete(channel, queues, exchanges).await
+    delete(channel, queues, Vec::new()).await
 }
 
 /// Deletes what HTTP tasks of a pool need, for all pools of the installation.

@@ -3,20 +3,19 @@
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use super::rig::{User, message_queue};
+use super::rig::{Server, TYPES, message_queue};
 use crate::support::management;
 use crate::support::platform::{PATIENCE, Platform, response_of};
 use crate::support::queues::Queues;
-
-const TYPES: [&str; 2] = ["worker", "steered"];
 
 #[test]
 fn a_restricted_endpoint_works_beside_one_that_is_not() -> anyhow::Result<()> {
     let mut platform = Platform::idle()?;
     platform.start_api()?;
-    let user = User::of(&platform, "console1", &TYPES)?;
-    let mut restricted = user.start(&platform, "console1", &TYPES)?;
     platform.start_endpoint("console2", &TYPES)?;
+    let platform = &platform;
+    let server = Server::enrolled(platform, "console1")?;
+    let mut restricted = server.start()?;
     for name in ["console1", "console2"] {
         platform.subscribed(name, &TYPES).with_context(|| restricted.log())?;
     }
@@ -39,7 +38,7 @@ fn a_restricted_endpoint_works_beside_one_that_is_not() -> anyhow::Result<()> {
     }
 
     // Deleted behind its back, it is made again.
-    let virtual_host = message_queue(&platform)?.virtual_host;
+    let virtual_host = message_queue(platform)?.virtual_host;
     for queue in ["it.worker.console1", "it.control.worker.console1"] {
         platform.block_on(management::delete(&["queues", &virtual_host, queue]));
     }
@@ -57,10 +56,9 @@ fn a_restricted_endpoint_works_beside_one_that_is_not() -> anyhow::Result<()> {
     let body = platform.task("worker", &alone, "DONE")?;
     ensure!(response_of(&body, "console1").is_none(), "{body}");
     let waiting =
-        platform.block_on(async { Queues::of(&platform).await?.ready("it.worker.console1").await })?;
+        platform.block_on(async { Queues::of(platform).await?.ready("it.worker.console1").await })?;
     ensure!(waiting == 0, "{waiting} copies wait for an endpoint that has left");
-    let restricted = user.start(&platform, "console1", &TYPES)?;
-    platform.subscribed("console1", &TYPES).with_context(|| restricted.log())?;
+    let _restricted = server.start()?;
     let both = platform.submit("worker", json!({"n": 3}), &[])?;
     let body = platform.task("worker", &both, "DONE")?;
     ensure!(response_of(&body, "console1").is_some(), "{body}");

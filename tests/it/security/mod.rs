@@ -5,4 +5,7 @@
 mod rig;
 
 mod admission;
+mod enrolment;
+mod proof;
 mod quotas;
+mod rights;

@@ -1,29 +1,32 @@
-//! A platform some of whose endpoints have broker users of their own.
+//! A platform whose endpoints have broker users of their own, as an administrator sets it up.
 
-use anyhow::Context;
+use std::cell::Cell;
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use lapin::{Connection, ConnectionProperties};
 use reqwest::Url;
-use serde_json::json;
-use tasker::broker::account::{Permissions, user_name};
+use tasker::broker::account::user_name;
 use tasker::config::{MessageQueue, Secret};
-use tasker::domain::{EndpointName, TaskType};
+use tasker::domain::EndpointName;
+use tasker::enrolment::Identity;
 use tasker_services::Process;
 
 use crate::support::management;
 use crate::support::platform::Platform;
 
-/// The password of all users that tests make.
-pub const PASSWORD: &str = "its-own-secret";
+/// The types of all endpoints here.
+pub const TYPES: [&str; 2] = ["worker", "steered"];
 
 /// The broker of a platform as its configuration names it.
 pub fn message_queue(platform: &Platform) -> anyhow::Result<MessageQueue> {
     let amqp = Url::parse(&platform.amqp())?;
-    let virtual_host = amqp.path().trim_start_matches('/').to_owned();
     Ok(MessageQueue {
         host: "127.0.0.1".to_owned(),
         port: amqp.port().context("a port")?,
         username: amqp.username().to_owned(),
         password: Secret::new(amqp.password().context("a password")?),
-        virtual_host,
+        virtual_host: amqp.path().trim_start_matches('/').to_owned(),
         exchange: "it".to_owned(),
         queue: None,
         routing_key: None,
@@ -35,46 +38,111 @@ pub fn endpoint(name: &str) -> EndpointName {
     name.parse().expect("an endpoint name")
 }
 
-pub fn task_types(names: &[&str]) -> Vec<TaskType> {
-    names.iter().map(|name| name.parse().expect("a task type")).collect()
+/// An API process that says so of reports which nobody vouches for.
+pub fn start_api(platform: &Platform, reports: &str) -> anyhow::Result<Process> {
+    let environment = [("TASKER_SECURITY__REPORTS".to_owned(), reports.to_owned())];
+    let api = platform.launch("api", &["api".to_owned()], &environment)?;
+    platform.until("the API is ready", |platform| {
+        let (status, body) = platform.get("/ready")?;
+        ensure!(status == 200, "{status}: {body}");
+        Ok(())
+    })?;
+    Ok(api)
 }
 
-/// A broker user of an endpoint, which goes when this is dropped.
-pub struct User {
-    pub name: String,
-    runtime: tokio::runtime::Handle,
+/// A server whose endpoint has a broker user of its own.
+pub struct Server<'a> {
+    pub platform: &'a Platform,
+    pub name: &'a str,
+    invitations: Cell<u32>,
 }
 
-impl User {
-    /// Makes the first user of an endpoint for these types.
-    pub fn of(platform: &Platform, name: &str, types: &[&str]) -> anyhow::Result<Self> {
-        let queue = message_queue(platform)?;
-        let user = user_name(&queue, &endpoint(name), 1);
-        let permissions = Permissions::of_endpoint(&queue.exchange, &endpoint(name), &task_types(types));
-        platform.block_on(async {
-            management::put(&["users", &user], &json!({ "password": PASSWORD, "tags": "" })).await;
-            management::put(&["permissions", &queue.virtual_host, &user], &json!(permissions)).await;
-        });
-        Ok(Self { name: user, runtime: platform.block_on(async { tokio::runtime::Handle::current() }) })
+impl<'a> Server<'a> {
+    /// Invites and enrolls an endpoint.
+    pub fn enrolled(platform: &'a Platform, name: &'a str) -> anyhow::Result<Self> {
+        let server = Self { platform, name, invitations: Cell::default() };
+        server.invite()?;
+        server.enroll()?;
+        Ok(server)
     }
 
-    /// What an endpoint's process finds in its environment to come in as this user.
-    pub fn environment(&self) -> [(String, String); 2] {
-        [("USERNAME", self.name.as_str()), ("PASSWORD", PASSWORD)]
-            .map(|(key, value)| (format!("TASKER_MANAGER__MESSAGE_QUEUE__{key}"), value.to_owned()))
+    /// Invites the endpoint, once more if it was before.
+    pub fn invite(&self) -> anyhow::Result<String> {
+        self.count_invitation();
+        let mut arguments = vec!["endpoint", "invite", self.name];
+        TYPES.iter().for_each(|task_type| arguments.extend(["-t", task_type]));
+        let printed = self.platform.tasker(&arguments)?;
+        let invitation = String::from_utf8(printed.stdout)?;
+        self.platform.home().write(&self.invitation(), &invitation)?;
+        Ok(invitation)
     }
 
-    /// Starts an endpoint as this user.
-    pub fn start(&self, platform: &Platform, name: &str, types: &[&str]) -> anyhow::Result<Process> {
-        let mut arguments = vec!["endpoint".to_owned(), "-e".to_owned(), name.to_owned()];
-        types.iter().for_each(|task_type| arguments.extend(["-t".to_owned(), (*task_type).to_owned()]));
-        platform.launch(&format!("{name}-{}", types[0]), &arguments, &self.environment())
+    /// Notes that the endpoint was invited behind this one's back.
+    pub fn count_invitation(&self) {
+        self.invitations.set(self.invitations.get() + 1);
+    }
+
+    /// Fetches what the endpoint was invited to.
+    pub fn enroll(&self) -> anyhow::Result<()> {
+        let (invitation, identity) = (self.path(&self.invitation()), self.path(&self.identity()));
+        self.platform
+            .tasker(&["endpoint", "enroll", self.name, "--invitation", &invitation, "--identity", &identity])
+            .map(drop)
+    }
+
+    /// Starts the endpoint on its identity.
+    pub fn start(&self) -> anyhow::Result<Process> {
+        let identity = self.path(&self.identity());
+        let mut arguments = vec!["endpoint", "-e", self.name, "--identity", &identity];
+        TYPES.iter().for_each(|task_type| arguments.extend(["-t", task_type]));
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        let process = self.platform.launch(self.name, &arguments, &[])?;
+        self.platform.subscribed(self.name, &TYPES).with_context(|| process.log())?;
+        Ok(process)
+    }
+
+    /// What its server keeps.
+    pub fn kept(&self) -> anyhow::Result<Identity> {
+        Ok(serde_json::from_slice(&std::fs::read(self.path(&self.identity()))?)?)
+    }
+
+    /// A connection of whoever has stolen that.
+    pub async fn steal(&self) -> anyhow::Result<Connection> {
+        let (queue, kept) = (message_queue(self.platform)?, self.kept()?);
+        let mut url = Url::parse(&format!("amqp://127.0.0.1:{}", queue.port))?;
+        let part = |text: &str| text.replace(':', "%3A");
+        url.set_path(&format!("/{}", kept.virtual_host));
+        url.set_username(&part(&kept.username)).ok().context("a user")?;
+        url.set_password(Some(&kept.password)).ok().context("a password")?;
+        Ok(Connection::connect(url.as_str(), ConnectionProperties::default()).await?)
+    }
+
+    pub fn invitation(&self) -> String {
+        format!("{}.invitation", self.name)
+    }
+
+    pub fn identity(&self) -> String {
+        format!("{}.json", self.name)
+    }
+
+    /// Where a file of the platform is.
+    pub fn path(&self, file: &str) -> String {
+        let path: PathBuf = self.platform.home().join(file);
+        path.display().to_string()
     }
 }
 
-impl Drop for User {
+impl Drop for Server<'_> {
+    /// Users belong to no virtual host, so they would outlive the platform.
     fn drop(&mut self) {
-        let path = ["users", self.name.as_str()];
-        self.runtime.block_on(management::delete(&path));
+        let Ok(queue) = message_queue(self.platform) else { return };
+        for generation in 1..=self.invitations.get() {
+            let user = user_name(&queue, &endpoint(self.name), generation);
+            self.platform.block_on(async {
+                if management::exists(&["users", &user]).await {
+                    management::delete(&["users", &user]).await;
+                }
+            });
+        }
     }
 }

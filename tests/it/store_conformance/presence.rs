@@ -32,6 +32,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         reads: WireVersion::One,
         labels: Labels::default(),
         restricted: false,
+        proven: false,
     }
 }
 

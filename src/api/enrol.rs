@@ -1,0 +1,66 @@
+//! `POST /endpoints/{name}/enrolment`: hands a server the broker user of its endpoint, which it alone can read.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::problem::Problem;
+use super::{Answer, Api, answer, segment};
+use crate::contract::{self, EnrolmentTicket, ProblemCode, ProblemItem, SealedIdentity};
+use crate::domain::{EndpointName, SecretHash};
+use crate::store::Redeemed;
+
+/// Bytes that the body may have: a ticket.
+const LONGEST_BODY: usize = 4 << 10;
+
+/// Gives out the identity that an endpoint was invited to, once.
+///
+/// For everybody: who has an invitation has no token yet. The answer is sealed with a key that is derived from
+/// the invitation, so neither this API nor anybody on the way can read it.
+#[utoipa::path(
+    post, path = "/endpoints/{name}/enrolment", operation_id = "enrolEndpoint", tag = "endpoints",
+    params(("name" = String, Path, description = "The endpoint")),
+    request_body(content = EnrolmentTicket, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The identity; the ticket is used", body = SealedIdentity),
+        (status = 403, description = "`other_endpoint`, `cross_site`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "`invitation_over`: there is no such ticket, it was used, or its time is over", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    // The text of the error is left out: it may repeat the ticket.
+    let invalid = |_| {
+        let item = ProblemItem::new("", "expected {\"ticket\": \"TICKET\"}");
+        Problem::invalid(ProblemCode::InvalidMessage, vec![item])
+    };
+    let EnrolmentTicket { ticket } = api.read(&request, payload, LONGEST_BODY, invalid).await?;
+    let text = segment(&request, 1)?;
+    let over = || {
+        Problem::new(
+            ProblemCode::InvitationOver,
+            "there is no such invitation: it was used, or its time is over; `tasker endpoint invite` makes another",
+        )
+    };
+    let Ok(name) = text.parse::<EndpointName>() else { return Err(over()) };
+    let (store, endpoint, now) = (Arc::clone(&api.state.store), name.clone(), api.now()?);
+    let hash = SecretHash::of(ticket.as_bytes());
+    match api.run(async move { store.redeem(&endpoint, hash, now).await }).await? {
+        Redeemed::Sealed(sealed) => {
+            tracing::info!(endpoint = %name, "an endpoint has fetched its broker user");
+            answer(StatusCode::OK, &SealedIdentity { sealed: BASE64_STANDARD.encode(sealed) }, 1024)
+        }
+        Redeemed::OfAnother => {
+            tracing::warn!(endpoint = %name, "the invitation of another endpoint was shown");
+            let detail = format!("the invitation is not for {name}: enroll the endpoint that was invited");
+            Err(Problem::new(ProblemCode::OtherEndpoint, detail))
+        }
+        Redeemed::Gone => {
+            tracing::warn!(endpoint = %name, "an invitation was shown that is used, over or unknown");
+            Err(over())
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! `tasker endpoint invite | enroll | list | revoke`: a broker user for each endpoint.
+//!
+//! Invitations are made where the configuration has the broker's management interface and the database; the
+//! server of the endpoint needs no more than the invitation and the address of an API.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+
+use super::args::{EndpointAction, Enroll, Global, Invite, ListEnrolments, Revoke};
+use super::exit::Code;
+use super::output::{self, Failure, note, print};
+use super::render::clock;
+use super::table::{Cell, Colour, Narrow, Screen, Table};
+use super::{access, configuration, input};
+use crate::broker::account::{self, Permissions};
+use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
+use crate::broker::provision;
+use crate::config::{Config, Environment, Flag, Management, MessageQueue, Secret, Sources};
+use crate::domain::likeness::{self, listed};
+use crate::domain::{EndpointName, SecretHash, TaskType, Timestamp};
+use crate::enrolment::{Identity, Invitation};
+use crate::store::{self, Enrolment, Invited, SharedStore};
+
+/// Bytes of an invitation, or of an identity, that are read at most.
+const LONGEST: u64 = 64 << 10;
+
+/// Endpoints read at a time.
+const PAGE: u32 = 1000;
+
+/// A name that the topology has for itself: `<exchange>.<type>.to` is an exchange.
+const RESERVED: &str = "to";
+
+pub(super) async fn run(global: &Global, action: EndpointAction) -> Result<Code, Failure> {
+    match action {
+        EndpointAction::Invite(args) => invite(global, args).await,
+        EndpointAction::Enroll(args) => enroll(global, args).await,
+        EndpointAction::List(args) => list(global, args).await,
+        EndpointAction::Revoke(args) => revoke(global, args).await,
+    }
+}
+
+/// The places that an administrator works on.
+struct Place {
+    config: Config,
+    store: SharedStore,
+}
+
+impl Place {
+    fn open(global: &Global) -> Result<Self, Failure> {
+        let sources =
+            Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
+        let config = configuration::read(&sources, &["manager.db", "rabbitmq"])?;
+        let store = store::open(config.database()?)?;
+        Ok(Self { config, store })
+    }
+
+    fn broker(&self) -> Result<(&MessageQueue, &Management), Failure> {
+        Ok(self.config.for_provisioning()?)
+    }
+
+    /// Does something with the place, and leaves it.
+    async fn leave<T>(self, done: Result<T, Failure>) -> Result<T, Failure> {
+        self.store.close().await;
+        done
+    }
+}
+
+async fn invite(global: &Global, args: Invite) -> Result<Code, Failure> {
+    let place = Place::open(global)?;
+    let done = invite_all(&place, args).await;
+    place.leave(done).await
+}
+
+async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
+    let names = if args.all { uninvited(&place.store).await? } else { args.names };
+    if names.is_empty() {
+        note("every endpoint that is known has been invited");
+        return Ok(Code::Ok);
+    }
+    if names.len() > 1 && args.out_dir.is_none() {
+        return Err(Failure::Usage(format!(
+            "{} endpoints are invited: name a directory for their invitations with --out-dir DIR",
+            names.len()
+        )));
+    }
+    if let Some(name) = names.iter().find(|name| name.as_str() == RESERVED) {
+        return Err(Failure::Usage(format!(
+            "`{name}` cannot have a user of its own: the broker's exchanges have that name; call the endpoint otherwise"
+        )));
+    }
+    let types = types(&place.config, args.task_types)?;
+    for name in names {
+        // First: an invitation that cannot be handed over is of no use to anybody.
+        let out = args.out_dir.as_deref().map(|dir| Out::create(&dir.join(name.as_str()))).transpose()?;
+        let text = invite_one(place, &name, &types, args.expires).await?;
+        match out {
+            Some(out) => {
+                let path = out.path.display().to_string();
+                out.keep(format!("{}\n", text.reveal()).as_bytes())?;
+                note(&format!("the invitation of {name} is in {path}"));
+            }
+            None => print(&format!("{}\n", text.reveal()))?,
+        }
+    }
+    Ok(Code::Ok)
+}
+
+/// Makes the next user of an endpoint, and notes it sealed.
+async fn invite_one(
+    place: &Place,
+    endpoint: &EndpointName,
+    types: &[TaskType],
+    expires: Duration,
+) -> Result<Secret, Failure> {
+    let (queue, management) = place.broker()?;
+    let before = place.store.enrolment(endpoint).await?;
+    let generation = before.map_or(0, |before| before.generation) + 1;
+    let username = account::user_name(queue, endpoint, generation);
+    let password = Secret::random("").ok_or_else(no_random_numbers)?;
+    let permissions = Permissions::of_endpoint(&queue.exchange, endpoint, types);
+    provision::make_user(management, &queue.virtual_host, &username, &password, &permissions)
+        .await
+        .map_err(setup)?;
+    let (invitation, text) = Invitation::new().map_err(setup)?;
+    let sealed = invitation
+        .seal(&Identity {
+            endpoint: endpoint.clone(),
+            task_types: types.to_vec(),
+            virtual_host: queue.virtual_host.clone(),
+            exchange: queue.exchange.clone(),
+            username,
+            password: password.reveal().to_owned(),
+        })
+        .map_err(setup)?;
+    let at = place.store.now().await?;
+    let invited = Invited {
+        endpoint: endpoint.clone(),
+        task_types: types.to_vec(),
+        generation,
+        ticket: SecretHash::of(invitation.ticket().map_err(setup)?.as_bytes()),
+        sealed,
+        at,
+        expires_at: at.after(expires),
+    };
+    if !place.store.invite(invited).await? {
+        return Err(Failure::Setup(format!(
+            "somebody else has invited {endpoint} at the same time: run this again if that invitation is not meant"
+        )));
+    }
+    Ok(text)
+}
+
+/// The types that are to be performed: those that are named, or all that every endpoint performs.
+fn types(config: &Config, named: Vec<TaskType>) -> Result<Vec<TaskType>, Failure> {
+    if let Some(unknown) = named.iter().find(|name| config.policy(name).is_none()) {
+        let known = config.task_types.iter().map(|policy| policy.name.as_str());
+        let text = likeness::unknown("task type", unknown.as_str(), "configured", known).text;
+        return Err(Failure::Usage(format!("--type: {text}")));
+    }
+    let types: BTreeSet<TaskType> = match named.is_empty() {
+        true => config.of_delivery(false).map(|policy| policy.name.clone()).collect(),
+        false => named.into_iter().collect(),
+    };
+    match types.is_empty() {
+        true => {
+            Err(Failure::Usage("no configured type is performed by endpoints: name some with -t".to_owned()))
+        }
+        false => Ok(types.into_iter().collect()),
+    }
+}
+
+/// Endpoints that are known and were never invited.
+async fn uninvited(store: &SharedStore) -> Result<Vec<EndpointName>, Failure> {
+    let invited: BTreeSet<_> = store.enrolments().await?.into_iter().map(|one| one.endpoint).collect();
+    let mut names = store.endpoint_names().await?;
+    names.retain(|name| !invited.contains(name));
+    Ok(names)
+}
+
+async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failure> {
+    let text = input::read(&args.invitation, LONGEST)
+        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", input::name(&args.invitation))))?;
+    let invitation = Invitation::parse(&text)
+        .map_err(|error| Failure::Usage(format!("{}: {error}", input::name(&args.invitation))))?;
+    let client = access::quiet_client(global)?;
+    if client.is_in_the_clear() && !args.plain {
+        return Err(Failure::Usage(
+            "the API is asked over http://, where whoever is on the way can use the invitation up: name an https:// address with --api, or pass --plain on a network that you trust".to_owned(),
+        ));
+    }
+    // Before the invitation is used up.
+    let out = Out::replacing(&args.identity)?;
+    let answer = client.enrol(&args.endpoint, invitation.ticket().map_err(setup)?).await?;
+    let sealed = BASE64_STANDARD.decode(answer.sealed).map_err(setup)?;
+    let identity = invitation.open(&args.endpoint, sealed).map_err(setup)?;
+    out.keep(&serde_json::to_vec_pretty(&identity).map_err(setup)?)?;
+    let types: Vec<&str> = identity.task_types.iter().map(TaskType::as_str).collect();
+    note(&format!(
+        "{} may perform {}; start it with --identity {}",
+        identity.endpoint,
+        listed(&types),
+        args.identity.display()
+    ));
+    Ok(Code::Ok)
+}
+
+/// What an endpoint's process is told by its identity, over what its configuration says.
+pub(super) fn flags(path: &Path, endpoint: &EndpointName) -> Result<Vec<Flag>, Failure> {
+    let wrong = |reason: String| Failure::Usage(format!("--identity {}: {reason}", path.display()));
+    let file = File::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let mode = file.metadata().map_err(|error| wrong(error.to_string()))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(wrong(format!(
+            "others on this machine may read it (mode {:04o}); expected 0600: revoke and invite the endpoint again if they could",
+            mode & 0o7777
+        )));
+    }
+    let identity: Identity =
+        serde_json::from_reader(file).map_err(|error| wrong(format!("is not an identity: {error}")))?;
+    if identity.endpoint != *endpoint {
+        return Err(wrong(format!("is that of {}, and {endpoint} is started", identity.endpoint)));
+    }
+    let Identity { virtual_host, exchange, username, password, .. } = identity;
+    let flag = |key, value| Flag { key, name: "--identity", value };
+    Ok(vec![
+        flag("manager.message_queue.username", username),
+        flag("manager.message_queue.password", password),
+        flag("manager.message_queue.virtual_host", virtual_host),
+        flag("manager.message_queue.exchange", exchange),
+    ])
+}
+
+/// An endpoint, as far as it proves who it is.
+#[derive(Debug, Serialize)]
+struct Standing {
+    /// The endpoint.
+    name: EndpointName,
+    /// What its user may perform.
+    task_types: Vec<TaskType>,
+    /// The number of its newest user; none without one.
+    generation: Option<u32>,
+    /// When it last fetched a user.
+    enrolled_at: Option<Timestamp>,
+    /// Until when it may fetch its newest user.
+    invited_until: Option<Timestamp>,
+    /// When its users were deleted.
+    revoked_at: Option<Timestamp>,
+    /// When its presence last came from another user.
+    unproven_at: Option<Timestamp>,
+}
+
+async fn list(global: &Global, args: ListEnrolments) -> Result<Code, Failure> {
+    let place = Place::open(global)?;
+    let done = async { Ok::<_, Failure>((standings(&place.store).await?, place.store.now().await?)) }.await;
+    let (mut standings, now) = place.leave(done).await?;
+    if args.unproven {
+        standings.retain(|one| one.unproven_at.is_some());
+    }
+    output::show(global.json, &standings, |screen| table(&standings, now, screen))?;
+    Ok(Code::Ok)
+}
+
+/// All endpoints that are known or were invited, by name.
+async fn standings(store: &SharedStore) -> Result<Vec<Standing>, Failure> {
+    let mut standings = BTreeMap::new();
+    for one in store.enrolments().await? {
+        let Enrolment { endpoint: name, task_types, generation, expires_at, enrolled_at, revoked_at, .. } =
+            one;
+        let standing = Standing {
+            name: name.clone(),
+            task_types,
+            generation: Some(generation),
+            enrolled_at,
+            invited_until: expires_at,
+            revoked_at,
+            unproven_at: None,
+        };
+        standings.insert(name, standing);
+    }
+    let mut after = None;
+    loop {
+        let page = store.endpoints(after.as_ref(), PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.name.clone());
+        for record in page {
+            let standing = standings.entry(record.name.clone()).or_insert_with(|| Standing {
+                name: record.name,
+                task_types: Vec::new(),
+                generation: None,
+                enrolled_at: None,
+                invited_until: None,
+                revoked_at: None,
+                unproven_at: None,
+            });
+            standing.unproven_at = record.unproven_at;
+        }
+    }
+    Ok(standings.into_values().collect())
+}
+
+/// Endpoints and the broker users they come in as.
+fn table(standings: &[Standing], now: Timestamp, screen: Screen) -> String {
+    use Narrow::{Cut, Drop, Keep};
+    let columns = [("NAME", Keep), ("USER", Keep), ("TYPES", Cut), ("ENROLLED", Drop), ("UNPROVEN", Keep)];
+    let mut table = Table::new(columns);
+    let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), clock);
+    for one in standings {
+        let number = one.generation.unwrap_or_default();
+        let user = match (one.generation, one.revoked_at, one.invited_until) {
+            (None, ..) => Cell::new("shared".to_owned(), Colour::Bad),
+            (_, Some(at), _) => format!("revoked {}", clock(at)).into(),
+            (_, _, Some(until)) if until <= now => {
+                Cell::new(format!("{number}, invitation is over"), Colour::Bad)
+            }
+            (_, _, Some(until)) => format!("{number}, invited until {}", clock(until)).into(),
+            _ => number.to_string().into(),
+        };
+        let types: Vec<_> = one.task_types.iter().map(ToString::to_string).collect();
+        table.push([
+            one.name.to_string().into(),
+            user,
+            if types.is_empty() { "-".to_owned() } else { types.join(",") }.into(),
+            time(one.enrolled_at).into(),
+            time(one.unproven_at).into(),
+        ]);
+    }
+    table.text(screen)
+}
+
+async fn revoke(global: &Global, args: Revoke) -> Result<Code, Failure> {
+    let place = Place::open(global)?;
+    let done = revoke_one(&place, &args).await;
+    place.leave(done).await
+}
+
+async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code, Failure> {
+    let (queue, management) = place.broker()?;
+    let Some(Enrolment { generation, task_types, expires_at, .. }) = place.store.enrolment(name).await?
+    else {
+        return Err(Failure::Setup(format!(
+            "{name} has no user of its own: `tasker endpoint list` shows who has one"
+        )));
+    };
+    if *old && expires_at.is_some() {
+        return Err(Failure::Setup(format!(
+            "{name} has not fetched its newest user yet, and needs the one before until then: `tasker endpoint enroll` fetches it"
+        )));
+    }
+    // The user first: the broker closes its connections with it, so nothing new comes after this.
+    let last = if *old { generation.saturating_sub(1) } else { generation };
+    let mut deleted = 0;
+    for number in 1..=last {
+        let user = account::user_name(queue, name, number);
+        deleted += u32::from(provision::delete_user(management, &user).await.map_err(setup)?);
+    }
+    if *old {
+        note(&format!("deleted {deleted} older users of {name}"));
+        return Ok(Code::Ok);
+    }
+    place.store.revoke_enrolment(name, place.store.now().await?).await?;
+    place.store.forget_endpoint(name, true).await?;
+    let queues: Vec<_> = task_types.into_iter().map(|task_type| (task_type, name.clone())).collect();
+    AmqpBroker::remove_queues(&AmqpOptions::new(queue.clone(), Role::Api { types: Vec::new() }), &queues)
+        .await
+        .map_err(|error| {
+            Failure::Setup(format!(
+                "{name} is revoked, but its queues are still there: {error}; run this again to delete them"
+            ))
+        })?;
+    note(&format!(
+        "{name} is revoked: {deleted} users and its queues are deleted, and no task expects it; what it owes stays open until the tasks end"
+    ));
+    Ok(Code::Ok)
+}
+
+/// A file with a secret, for its owner alone; it is there once it is whole.
+struct Out {
+    path: PathBuf,
+    /// Where it is written; the same for a file that nobody had.
+    written: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl Out {
+    /// One that is not there yet.
+    fn create(path: &Path) -> Result<Self, Failure> {
+        Self::open(path, path.to_owned())
+    }
+
+    /// One that takes the place of what is there.
+    fn replacing(path: &Path) -> Result<Self, Failure> {
+        let mut written = path.as_os_str().to_owned();
+        written.push(".new");
+        let written = PathBuf::from(written);
+        // What a run left behind that was killed.
+        let _ = fs::remove_file(&written);
+        Self::open(path, written)
+    }
+
+    fn open(path: &Path, written: PathBuf) -> Result<Self, Failure> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
+        let file = file.map_err(|error| {
+            Failure::Usage(format!("cannot make the file {}: {error}", written.display()))
+        })?;
+        Ok(Self { path: path.to_owned(), written, file, kept: false })
+    }
+
+    fn keep(mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let done = self.file.write_all(bytes).and_then(|()| self.file.sync_all());
+        let done = done.and_then(|()| match self.written == self.path {
+            true => Ok(()),
+            false => fs::rename(&self.written, &self.path),
+        });
+        done.map_err(|error| Failure::Setup(format!("cannot write {}: {error}", self.path.display())))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.written);
+        }
+    }
+}
+
+fn no_random_numbers() -> Failure {
+    Failure::Setup("the system gives no random numbers".to_owned())
+}
+
+fn setup(error: impl std::fmt::Display) -> Failure {
+    Failure::Setup(error.to_string())
+}

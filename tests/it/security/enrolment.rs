@@ -1,0 +1,158 @@
+//! How a server gets its user, gets another one, and loses it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+
+use super::rig::{Server, endpoint, message_queue, start_api};
+use crate::support::management;
+use crate::support::platform::{PATIENCE, Platform, response_of};
+use tasker::broker::account::user_name;
+use tasker::enrolment::Invitation;
+
+/// Runs a command of the program that must fail, and say so.
+fn refused(platform: &Platform, arguments: &[&str], says: &str) -> anyhow::Result<()> {
+    let output = platform.tasker_any(arguments)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1) && said.contains(says), "{}: {said}", output.status);
+    Ok(())
+}
+
+#[test]
+fn an_invitation_is_for_one_endpoint_once() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let _api = start_api(&platform, "enforce")?;
+    let server = Server::enrolled(&platform, "ep1")?;
+    let identity = server.path(&server.identity());
+    ensure!(
+        std::fs::metadata(&identity)?.permissions().mode() & 0o7777 == 0o600,
+        "others can read {identity}"
+    );
+
+    // A second use, and an invitation that never was.
+    let used = server.path(&server.invitation());
+    let enroll = |name: &str, invitation: &str, says: &str| {
+        let elsewhere = server.path("elsewhere.json");
+        refused(
+            &platform,
+            &["endpoint", "enroll", name, "--invitation", invitation, "--identity", &elsewhere],
+            says,
+        )?;
+        ensure!(!std::path::Path::new(&elsewhere).exists(), "something was written");
+        anyhow::Ok(())
+    };
+    enroll("ep1", &used, "there is no such invitation")?;
+    let (_, unknown) = Invitation::new()?;
+    platform.home().write("unknown.invitation", unknown.reveal())?;
+    enroll("ep1", &server.path("unknown.invitation"), "there is no such invitation")?;
+    platform.home().write("nonsense.invitation", "nonsense")?;
+    refused(
+        &platform,
+        &[
+            "endpoint",
+            "enroll",
+            "ep1",
+            "--invitation",
+            &server.path("nonsense.invitation"),
+            "--identity",
+            "x.json",
+        ],
+        "expected an invitation",
+    )?;
+
+    // Another name; its own then still has it.
+    server.invite()?;
+    enroll("ep2", &used, "the invitation is not for ep2")?;
+    server.enroll()?;
+
+    // What the ledger and the API see of it does not open it.
+    let ticket = Invitation::parse(&server.invite()?)?.ticket()?;
+    let (status, answer) = platform.post("/endpoints/ep1/enrolment", &json!({ "ticket": ticket }))?;
+    ensure!(status == 200 && !answer.to_string().contains("password"), "{status}: {answer}");
+    let (status, answer) = platform.post("/endpoints/ep1/enrolment", &json!({ "ticket": ticket }))?;
+    ensure!(status == 410 && answer["code"] == "invitation_over", "{status}: {answer}");
+
+    // Its time is over.
+    let printed = platform.tasker(&["endpoint", "invite", "ep1", "-t", "worker", "--expires", "1ms"])?;
+    platform.home().write("late.invitation", &String::from_utf8(printed.stdout)?)?;
+    server.count_invitation();
+    enroll("ep1", &server.path("late.invitation"), "there is no such invitation")?;
+
+    // Not where others can use it up on the way.
+    refused(
+        &platform,
+        &[
+            "endpoint", "enroll", "ep1", "--api", "http://192.0.2.1:8888", "--invitation", &used,
+            "--identity", "x.json",
+        ],
+        "https://",
+    )
+}
+
+#[test]
+fn an_endpoint_changes_its_user_without_an_outage_and_is_cut_off_when_revoked() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let _api = start_api(&platform, "enforce")?;
+    let server = Server::enrolled(&platform, "ep1")?;
+    let other = Server::enrolled(&platform, "ep2")?;
+    let (mut process, _other) = (server.start()?, other.start()?);
+    let queue = message_queue(&platform)?;
+    let exists = |generation| {
+        let user = user_name(&queue, &endpoint("ep1"), generation);
+        platform.block_on(management::exists(&["users", &user]))
+    };
+
+    // Rotation: the running process keeps its user, and the new one takes over with a restart.
+    server.invite()?;
+    refused(&platform, &["endpoint", "revoke", "ep1", "--old"], "has not fetched its newest user yet")?;
+    let before = platform.submit("worker", json!({"n": 1}), &[])?;
+    platform.task("worker", &before, "DONE")?;
+    server.enroll()?;
+    process.stop(PATIENCE)?;
+    let process = server.start()?;
+    ensure!(exists(1) && exists(2), "both users are there until the old one is deleted");
+    platform.tasker(&["endpoint", "revoke", "ep1", "--old"])?;
+    ensure!(!exists(1) && exists(2), "the old user is deleted");
+    let after = platform.submit("worker", json!({"n": 2}), &[])?;
+    let body = platform.task("worker", &after, "DONE")?;
+    ensure!(response_of(&body, "ep1").is_some(), "{body}");
+
+    // The list tells who comes in as whom.
+    let listed = platform.tasker(&["endpoint", "list", "--json"])?;
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout)?;
+    let generations: Vec<_> =
+        listed.as_array().context("a list")?.iter().map(|one| &one["generation"]).collect();
+    ensure!(generations == [&json!(2), &json!(1)], "{listed}");
+    let unproven = platform.tasker(&["endpoint", "list", "--unproven", "--json"])?;
+    ensure!(unproven.stdout.starts_with(b"[]"), "{}", String::from_utf8_lossy(&unproven.stdout));
+
+    // Revoked, it is cut off at once, whoever holds its user.
+    let stolen = platform.block_on(server.steal())?;
+    platform.tasker(&["endpoint", "revoke", "ep1"])?;
+    platform.until("the stolen connection is closed", |_| {
+        ensure!(!stolen.status().connected(), "it is open");
+        Ok(())
+    })?;
+    ensure!(platform.block_on(server.steal()).is_err(), "the user is still let in");
+    for queue_name in ["it.worker.ep1", "it.control.worker.ep1"] {
+        let path = ["queues", &queue.virtual_host, queue_name];
+        ensure!(!platform.block_on(management::exists(&path)), "{queue_name} is there");
+    }
+    let alone = platform.submit("worker", json!({"n": 3}), &[])?;
+    let body = platform.task("worker", &alone, "DONE").with_context(|| process.log())?;
+    ensure!(response_of(&body, "ep1").is_none() && response_of(&body, "ep2").is_some(), "{body}");
+    Ok(())
+}
+
+#[test]
+fn an_identity_that_others_can_read_is_not_used() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let _api = start_api(&platform, "warn")?;
+    let server = Server::enrolled(&platform, "ep1")?;
+    let identity = server.path(&server.identity());
+    let start = ["endpoint", "-e", "ep1", "-t", "worker", "--identity", &identity];
+    refused(&platform, &[&start[..2], &["ep2"], &start[3..]].concat(), "is that of ep1, and ep2 is started")?;
+    std::fs::set_permissions(&identity, std::fs::Permissions::from_mode(0o640))?;
+    refused(&platform, &start, "others on this machine may read it (mode 0640)")
+}
