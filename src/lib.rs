@@ -41,22 +41,27 @@
 //! users of endpoints on their way; [`shell`] quotes words of commands that are shown; [`failpoint`] is where
 //! tests end it. `docs/architecture.md` gives the reasons;
 //! `tests/it/layering.rs` holds the table of who may know whom.
+//!
+//! Public is what others use: the executables, handlers written in Rust, the tests and the fuzz targets.
+
+// The map leads to every room, also to those that only we enter.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod acceptor;
 pub mod admission;
 pub mod api;
 pub mod app;
 pub mod backoff;
-pub mod bell;
-pub mod bench;
+pub(crate) mod bell;
+pub(crate) mod bench;
 pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
-pub mod collector;
+pub(crate) mod collector;
 pub mod config;
 pub mod contract;
-pub mod dashboard;
+pub(crate) mod dashboard;
 pub mod domain;
 pub mod endpoint;
 pub mod enrolment;
@@ -68,25 +73,25 @@ pub mod handlers;
 pub mod http_remote;
 pub mod http_tasks;
 pub mod https;
-pub mod keyring;
+pub(crate) mod keyring;
 pub mod ledger;
-pub mod live;
-pub mod observer;
-pub mod presence;
+pub(crate) mod live;
+pub(crate) mod observer;
+pub(crate) mod presence;
 pub mod publisher;
 pub mod queue;
-pub mod reconciler;
-pub mod request_body;
+pub(crate) mod reconciler;
+pub(crate) mod request_body;
 pub mod requests;
-pub mod rollouts;
-pub mod scheduler;
-pub mod service;
-pub mod shell;
+pub(crate) mod rollouts;
+pub(crate) mod scheduler;
+pub(crate) mod service;
+pub(crate) mod shell;
 pub mod simulated;
 pub mod store;
 pub mod telemetry;
-pub mod throughput;
-pub mod touched;
+pub(crate) mod throughput;
+pub(crate) mod touched;
 pub mod watch;
 
 /// The examples of the README, compiled with the tests.
