@@ -50,7 +50,7 @@ pub enum By {
     /// This process.
     Here,
     /// So many processes, over this broker.
-    Workers(usize, MessageQueue),
+    Workers(usize, Box<MessageQueue>),
 }
 
 /// Worker processes, until they are dropped.
@@ -78,7 +78,7 @@ pub async fn run(calls: Calls, by: By) -> anyhow::Result<String> {
     }
     let workers = match by {
         By::Here => None,
-        By::Workers(count, queue) => Some(Workers::start(count, calls.count, queue)?),
+        By::Workers(count, queue) => Some(Workers::start(count, calls.count, *queue)?),
     };
     let measured = measure(calls, &targets, workers.as_ref()).await;
     if let Some(workers) = workers {
@@ -195,6 +195,8 @@ impl Workers {
                 "allow_plaintext_broker": true,
                 "http": {"allow": ["127.0.0.0/8"], "max_sockets": 1_000_000},
             },
+            // Who measures it has been warned of it.
+            "insecure_transport": true,
             "log": {"filter": "warn"},
         });
         // JSON is YAML.

@@ -19,7 +19,7 @@ use crate::app::ApiProcess;
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::memory::MemoryBroker;
-use crate::config::{Config, Database, Delivery, JobPolicy, MessageQueue, Secret, TypePolicy};
+use crate::config::{BrokerTls, Config, Database, Delivery, JobPolicy, MessageQueue, Secret, TypePolicy};
 use crate::domain::{EndpointName, TaskType};
 use crate::store::{self, SharedStore};
 
@@ -322,6 +322,8 @@ fn file_of(
             "db": {"uri": db.uri.reveal(), "max_connections": db.max_connections},
             "message_queue": broker_of(queue),
         },
+        // Who measures it has been warned of it.
+        "insecure_transport": config.insecure_transport,
         "log": {"filter": LOG_FILTER},
     })
     .to_string()
@@ -329,8 +331,16 @@ fn file_of(
 
 /// A broker, as a child finds it in its configuration file.
 pub(super) fn broker_of(queue: &MessageQueue) -> serde_json::Value {
+    let tls = match &queue.tls_files {
+        files if *files == BrokerTls::default() => json!(queue.tls),
+        BrokerTls { ca, identity } => {
+            let (certificate, key) = identity.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
+            let given = [("ca", ca.as_ref()), ("certificate", certificate), ("key", key)];
+            given.into_iter().filter_map(|(name, path)| Some((name, path?.display().to_string()))).collect()
+        }
+    };
     json!({
         "host": queue.host, "port": queue.port, "username": queue.username, "password": queue.password.reveal(),
-        "virtual_host": queue.virtual_host, "exchange": queue.exchange, "tls": queue.tls,
+        "virtual_host": queue.virtual_host, "exchange": queue.exchange, "tls": tls,
     })
 }

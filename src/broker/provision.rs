@@ -5,11 +5,12 @@
 //! do anything in the virtual host and nothing outside of it: the virtual host is the boundary between
 //! installations.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use reqwest::{Client, Method, StatusCode, Url};
+use reqwest::{Certificate, Client, Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -47,6 +48,9 @@ pub enum ProvisionError {
         /// Who asked.
         username: String,
     },
+    /// The certificates of its CA cannot be used.
+    #[error("rabbitmq.ca: {0}")]
+    Ca(String),
     /// It would not do what was asked.
     #[error("{what} failed with status {status}: {reason}")]
     Refused {
@@ -65,6 +69,19 @@ pub enum ProvisionError {
 /// See [`ProvisionError`].
 pub async fn look(management: &Management) -> Result<(), ProvisionError> {
     Api::new(management)?.get::<Value>("looking for the administering user", &["whoami"]).await.map(drop)
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, ProvisionError> {
+    let read = std::fs::read(path).map_err(|error| error.to_string());
+    let certificates =
+        read.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            Err(ProvisionError::Ca(format!("{} has no certificate in PEM", path.display())))
+        }
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(ProvisionError::Ca(format!("cannot use {}: {error}", path.display()))),
+    }
 }
 
 /// What to do where no answer came.
@@ -86,7 +103,7 @@ fn explain(error: &reqwest::Error) -> String {
     } else if all.contains("corrupt message") || all.contains("InvalidContentType") {
         "it does not speak TLS; write http:// in rabbitmq.apiurl, or take the port for TLS (15671 usually)"
     } else if all.contains("certificate") {
-        "its certificate is not trusted; its CA must be among the system's, and rabbitmq.apiurl name the host as the certificate does"
+        "its certificate is not trusted; its CA must be among the system's or in rabbitmq.ca, and rabbitmq.apiurl name the host as the certificate does"
     } else {
         "it does not answer as HTTP does; correct scheme and port in rabbitmq.apiurl (http on 15672, https on 15671 usually)"
     };
@@ -223,7 +240,15 @@ impl<'a> Api<'a> {
             reason: explain(&source.without_url()),
         };
         // No proxy: this talks to a broker's port of its own network.
-        let client = https::build(|| https::client().timeout(ANSWER_TIME)).map_err(unusable)?;
+        let trusted = match &management.ca {
+            Some(path) => certificates(path)?,
+            None => Vec::new(),
+        };
+        let client = || {
+            let client = https::client().timeout(ANSWER_TIME);
+            if trusted.is_empty() { client } else { client.tls_certs_merge(trusted.iter().cloned()) }
+        };
+        let client = https::build(client).map_err(unusable)?;
         Ok(Self { client, base, management })
     }
 

@@ -280,7 +280,7 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
                 None => By::Here,
                 Some(workers) => {
                     let config = load(global.file(), quiet())?;
-                    By::Workers(workers as usize, config.for_http_worker()?.clone())
+                    By::Workers(workers as usize, Box::new(config.for_http_worker()?.clone()))
                 }
             };
             print(&bench::run_http(calls, by).await?)?;

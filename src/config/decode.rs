@@ -16,11 +16,11 @@ use super::problem::Problem;
 use super::queue::Pointer;
 use super::reader::{Findings, Table};
 use super::settings::{
-    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager,
+    Api, Body, BrokerTls, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager,
     MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
 };
 use super::yaml::DEFAULT_ORIGIN;
-use super::{queue, requests, rules, schedules};
+use super::{Secret, queue, requests, rules, schedules};
 use crate::backoff::Backoff;
 use crate::domain::{Authority, Expect, Ignored};
 use crate::http_tasks::Allowed;
@@ -49,21 +49,23 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let requests = requests::read(&findings, root.table("requests"), &task_types);
     let mut manager = root.table("manager");
     let db = database(manager.table("db"));
-    let message_queue = message_queue(manager.table("message_queue"));
+    let message_queue = message_queue(&findings, manager.table("message_queue"));
     manager.finish();
     let rabbitmq = management(root.table("rabbitmq"));
     let endpoint = endpoint(&findings, root.table("endpoint"), &task_types);
     let http_worker = http_worker(&findings, root.table("http_worker"));
     let security = security(root.table("security"));
     let log = log(root.table("log"));
+    let insecure_transport = root.value("insecure_transport", &Truth);
     root.finish();
 
-    let config = Config {
+    let mut config = Config {
         task_types,
         schedules,
         requests,
         api,
         manager: Manager { db, message_queue },
+        insecure_transport,
         rabbitmq,
         endpoint,
         http_worker,
@@ -72,7 +74,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
         log,
     };
     let mut findings = findings.into_inner();
-    rules::check(&config, &mut findings);
+    rules::check(&mut config, &mut findings);
     findings.problems.sort_by(|a, b| a.key.cmp(&b.key));
     findings.warnings.sort_by(|a, b| a.key.cmp(&b.key));
     (config, findings)
@@ -241,15 +243,22 @@ fn database(mut table: Table<'_>) -> Part<Database> {
     part(value, table)
 }
 
-fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
+fn message_queue(findings: &RefCell<Findings>, mut table: Table<'_>) -> Part<MessageQueue> {
     let host = Text("the name or address of a host", |text| {
         (1..=253).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
     });
     let host = table.required("host", &host);
     let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
-    let password = table.required("password", &Hidden);
-    let tls = table.value("tls", &Truth);
+    // A map says how, and thereby that.
+    let (tls, tls_files) = match table.has_table("tls") {
+        true => (true, broker_tls(findings, table.table("tls"))),
+        false => (table.value("tls", &Truth), BrokerTls::default()),
+    };
+    let password = match tls_files.identity {
+        Some(_) => Some(table.optional("password", &Hidden).unwrap_or_else(|| Secret::new(""))),
+        None => table.required("password", &Hidden),
+    };
     let usual = if tls { 5671 } else { 5672 };
     let port = table.or("port", &Whole(1, u16::MAX), (usual, "follows from manager.message_queue.tls"));
     let virtual_host = table.value(
@@ -279,18 +288,29 @@ fn message_queue(mut table: Table<'_>) -> Part<MessageQueue> {
             queue,
             routing_key,
             tls,
+            tls_files,
         }),
         _ => None,
     };
     part(value, table)
 }
 
+fn broker_tls(findings: &RefCell<Findings>, mut table: Table<'_>) -> BrokerTls {
+    let files = BrokerTls {
+        ca: table.optional("ca", &A_FILE).map(Into::into),
+        identity: pair_of_files(findings, &mut table, ["certificate", "key"]),
+    };
+    table.finish_needed();
+    files
+}
+
 fn management(mut table: Table<'_>) -> Part<Management> {
+    let ca = table.optional("ca", &A_FILE).map(Into::into);
     let apiurl = table.required("apiurl", &HttpUrl);
     let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
     let password = table.required("password", &Hidden);
     let value = match (apiurl, username, password) {
-        (Some(apiurl), Some(username), Some(password)) => Some(Management { apiurl, username, password }),
+        (Some(apiurl), Some(username), Some(password)) => Some(Management { apiurl, ca, username, password }),
         _ => None,
     };
     part(value, table)

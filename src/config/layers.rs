@@ -113,7 +113,7 @@ fn keys_of(variable: &str) -> Option<Vec<String>> {
     let name = variable.strip_prefix("TASKER_")?;
     // No key lies this deep; what is left of a longer name becomes one unknown key.
     const DEEPEST: usize = 8;
-    (name.contains("__") || name == "TASK_TYPES")
+    (name.contains("__") || matches!(name, "TASK_TYPES" | "INSECURE_TRANSPORT"))
         .then(|| name.splitn(DEEPEST, "__").map(str::to_ascii_lowercase).collect())
 }
 

@@ -39,8 +39,8 @@ pub use rules::is_loopback;
 pub use schedule::{Missed, Schedule, next_time};
 pub use secret::Secret;
 pub use settings::{
-    Api, Body, Config, Database, Endpoint, Http, HttpWorker, Loaded, Log, LogFormat, Management, Manager,
-    MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
+    Api, Body, BrokerTls, Config, Database, Endpoint, Http, HttpWorker, Loaded, Log, LogFormat, Management,
+    Manager, MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
 };
 
 #[cfg(test)]

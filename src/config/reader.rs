@@ -83,6 +83,11 @@ impl<'f> Table<'f> {
         self.rest.remove(key)
     }
 
+    /// Whether a map was given for a key.
+    pub(super) fn has_table(&self, key: &str) -> bool {
+        self.rest.get(key).is_some_and(|value| matches!(value.kind, ValueKind::Table(_)))
+    }
+
     /// A table of what was taken out under a key, or of what stands for it.
     pub(super) fn below(&self, key: &str, value: Value) -> Table<'f> {
         Table::new(self.findings, self.path(key), value, Value::default())

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use super::problem::Problem;
 use super::reader::Findings;
-use super::settings::{Config, MARGIN, TypePolicy};
+use super::settings::{Config, MARGIN, Part, TypePolicy};
 use super::{layers, span};
 use crate::domain::likeness;
 
-pub(super) fn check(config: &Config, findings: &mut Findings) {
+pub(super) fn check(config: &mut Config, findings: &mut Findings) {
     for policy in &config.task_types {
         let (receive, life) = (policy.wait_for_endpoints_timeout, policy.expires_after);
         if receive >= life && policy.queue.is_none() {
@@ -70,6 +70,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     successors(config, findings);
     schedules(config, findings);
     network(config, findings);
+    protect(config, findings);
 }
 
 /// What is queued after a success must be a task of a queue.
@@ -117,13 +118,6 @@ fn network(config: &Config, findings: &mut Findings) {
             let message = format!("{} is the port of manager.message_queue on this host", queue.port);
             problem(findings, "api.port".to_owned(), message);
         }
-        if !local && !queue.tls {
-            let message = format!(
-                "passwords and tasks cross the network to {} in the clear: set tls: true",
-                queue.host
-            );
-            warning(findings, "manager.message_queue.tls".to_owned(), message);
-        }
         if let (true, 5672) | (false, 5671) = (queue.tls, queue.port) {
             let message = format!(
                 "{} is the usual port {} TLS",
@@ -133,29 +127,53 @@ fn network(config: &Config, findings: &mut Findings) {
             warning(findings, "manager.message_queue.port".to_owned(), message);
         }
     }
-    if let Some(management) = &config.rabbitmq.value
-        && let Ok(url) = reqwest::Url::parse(&management.apiurl)
-        && url.scheme() == "http"
-        && let Some(host) = url.host_str().filter(|host| !is_loopback(host))
-    {
-        let message =
-            format!("the administrator's password crosses the network to {host} in the clear: use https://");
-        warning(findings, "rabbitmq.apiurl".to_owned(), message);
-    }
-    if let Some(db) = &config.manager.db.value
-        && let Ok(url) = reqwest::Url::parse(db.uri.reveal())
-    {
-        match exposed(&url) {
-            Ok(None) => {}
-            Ok(Some(message)) => warning(findings, "manager.db.uri".to_owned(), message.to_owned()),
-            Err(value) => {
-                let message = format!(
-                    "ssl-mode is one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, not `{}`",
-                    value.escape_debug()
-                );
-                problem(findings, "manager.db.uri".to_owned(), message);
-            }
+}
+
+/// What crosses the network unprotected on its way to broker, database and management interface: these parts
+/// are of no use then, unless `insecure_transport` says that the network is trusted.
+fn protect(config: &mut Config, findings: &mut Findings) {
+    let mut exposures = Exposures { allowed: config.insecure_transport, findings };
+    exposures.check(&mut config.manager.message_queue, "manager.message_queue.tls", |queue| {
+        (!queue.tls && !is_loopback(&queue.host)).then(|| {
+            format!("passwords and tasks cross the network to {} in the clear: set tls: true", queue.host)
+        })
+    });
+    exposures.check(&mut config.rabbitmq, "rabbitmq.apiurl", |management| {
+        let url = reqwest::Url::parse(&management.apiurl).ok()?;
+        let host = url.host_str().filter(|host| url.scheme() == "http" && !is_loopback(host))?;
+        Some(format!("the administrator's password crosses the network to {host} in the clear: use https://"))
+    });
+    let address = config.manager.db.value.as_ref().map(|db| reqwest::Url::parse(db.uri.reveal()));
+    match address.and_then(Result::ok).as_ref().map(exposed) {
+        None | Some(Ok(None)) => {}
+        Some(Ok(Some(message))) => {
+            exposures.check(&mut config.manager.db, "manager.db.uri", |_| Some(message.to_owned()));
         }
+        Some(Err(value)) => {
+            let message = format!(
+                "ssl-mode is one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, not `{}`",
+                value.escape_debug()
+            );
+            problem(exposures.findings, "manager.db.uri".to_owned(), message);
+        }
+    }
+}
+
+struct Exposures<'f> {
+    allowed: bool,
+    findings: &'f mut Findings,
+}
+
+impl Exposures<'_> {
+    fn check<T>(&mut self, part: &mut Part<T>, key: &str, exposed: impl Fn(&T) -> Option<String>) {
+        let Some(message) = part.value.as_ref().and_then(exposed) else { return };
+        if self.allowed {
+            return warning(self.findings, key.to_owned(), message);
+        }
+        let message =
+            format!("{message}; if nobody else can reach that network, set insecure_transport: true");
+        part.lacking.push(with_source(self.findings, key.to_owned(), message));
+        part.value = None;
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Config {
     pub api: Api,
     /// Database and broker, under the name the original gave them.
     pub manager: Manager,
+    /// Whether passwords and tasks may cross the network unprotected.
+    pub insecure_transport: bool,
     /// The broker's management interface, for `tasker initialize -r`.
     pub rabbitmq: Part<Management>,
     /// What runs on the servers.
@@ -372,6 +374,24 @@ pub struct MessageQueue {
     pub routing_key: Option<String>,
     /// Whether to speak TLS.
     pub tls: bool,
+    /// With which files.
+    pub tls_files: BrokerTls,
+}
+
+/// What TLS to the broker has beside the system's certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerTls {
+    /// CA certificates to trust besides the system's.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key to show to the broker.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl MessageQueue {
+    /// Whether the broker knows the user by its certificate alone (SASL EXTERNAL).
+    pub fn is_external(&self) -> bool {
+        self.tls_files.identity.is_some() && self.password.reveal().is_empty()
+    }
 }
 
 /// The broker's management interface.
@@ -379,6 +399,8 @@ pub struct MessageQueue {
 pub struct Management {
     /// Its base address, such as `http://localhost:15672/api`.
     pub apiurl: String,
+    /// CA certificates to trust besides the system's.
+    pub ca: Option<PathBuf>,
     /// A user with the tag `administrator`.
     pub username: String,
     /// Its password.

@@ -229,7 +229,7 @@ fn refuses_with_key_expectation_value_and_source() {
             vec![
                 "api.port: expected a whole number from 0 to 65535, got `65536` (my.yaml:2)".into(),
                 "api.prot: unknown key; did you mean `port`? (my.yaml:2)".into(),
-                "colour: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, log (my.yaml:3)".into(),
+                "colour: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, log, insecure_transport (my.yaml:3)".into(),
                 "log.format: expected `text` or `json`, got `xml` (my.yaml:4)".into(),
             ],
         ),
@@ -316,7 +316,7 @@ fn refuses_bad_variables() {
             &format!(
                 "manager.db.uri: {uri}, got another text (the environment variable TASKER_MANAGER__DB__URI)"
             ),
-            "x: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, log (the environment variable TASKER_X__Y__Z)",
+            "x: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, log, insecure_transport (the environment variable TASKER_X__Y__Z)",
         ]
     );
 }
@@ -325,6 +325,7 @@ fn refuses_bad_variables() {
 fn warns_of_what_is_rarely_meant() {
     let text = "task_types: [{name: worker, time_limit: 2d}]
 api: {host: 0.0.0.0}
+insecure_transport: true
 manager:
   db: {uri: 'mysql://u:hunter2@db.example/tasker'}
   message_queue: {host: mq.example, username: u, password: hunter2, port: 5671}";
@@ -332,8 +333,8 @@ manager:
         warnings(text),
         [
             "api.host: tokens and tasks cross the network to 0.0.0.0 in the clear: set api.tls (my.yaml:2)",
-            "manager.db.uri: the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY` (my.yaml:4)",
-            "manager.message_queue.port: 5671 is the usual port with TLS (my.yaml:5)",
+            "manager.db.uri: the connection falls back to plain text when the server offers no TLS: add `?ssl-mode=VERIFY_IDENTITY` (my.yaml:5)",
+            "manager.message_queue.port: 5671 is the usual port with TLS (my.yaml:6)",
             "manager.message_queue.tls: passwords and tasks cross the network to mq.example in the clear: set tls: true (the default)",
             "task_types[0].time_limit: an attempt may run for 2d, but the task is given up after 1d (my.yaml:1)",
         ]
@@ -346,8 +347,9 @@ manager:
         ("http://127.0.0.1:15672/api", false),
         ("http://[::1]:15672/api", false),
     ] {
-        let text =
-            format!("task_types: [worker]\nrabbitmq: {{apiurl: '{apiurl}', username: u, password: hunter2}}");
+        let text = format!(
+            "task_types: [worker]\ninsecure_transport: true\nrabbitmq: {{apiurl: '{apiurl}', username: u, password: hunter2}}"
+        );
         let told = warnings(&text);
         let expected = |told: &String| {
             told.starts_with("rabbitmq.apiurl: the administrator's password crosses the network to ")

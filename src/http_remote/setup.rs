@@ -98,6 +98,7 @@ mod tests {
             queue: None,
             routing_key: None,
             tls,
+            tls_files: crate::config::BrokerTls::default(),
         }
     }
 

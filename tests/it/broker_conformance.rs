@@ -21,6 +21,7 @@ use crate::support::{management, message_queue};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One broker, and how processes connect to it.
+#[expect(clippy::large_enum_variant, reason = "a test has one or two")]
 enum Site {
     Memory(MemoryBroker),
     Amqp(MessageQueue),

@@ -107,7 +107,7 @@ fn a_database_that_keeps_us_out_says_why() -> anyhow::Result<()> {
             vec![format!("nothing listens at 127.0.0.1:{}", free.number())],
         ),
         (
-            "mysql://u:p@nowhere.invalid/x".to_owned(),
+            "mysql://u:p@nowhere.invalid/x?ssl-mode=VERIFY_IDENTITY".to_owned(),
             vec!["the host name `nowhere.invalid` is not known".to_owned()],
         ),
         (
@@ -230,7 +230,7 @@ fn a_broker_that_keeps_us_out_says_why() -> anyhow::Result<()> {
             vec![format!("127.0.0.1:{amqp} does not speak TLS"), "tls: false".to_owned()],
         ),
         (
-            "{host: nowhere.invalid, username: u, password: p}".to_owned(),
+            "{host: nowhere.invalid, username: u, password: p, tls: true}".to_owned(),
             vec![
                 "the host name `nowhere.invalid` is not known; correct manager.message_queue.host".to_owned(),
             ],

@@ -10,14 +10,15 @@ use std::fmt;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
+use lapin::tcp::{AsyncTcpStream, OwnedIdentity, OwnedTLSConfig};
 use lapin::types::ShortString;
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
@@ -417,6 +418,8 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
     let name = format!("{} ({purpose})", options.name);
     // No `enable_auto_recover`: see the head of this file.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
+    // Read at each attempt: certificates are renewed.
+    let tls = tls(&options.message_queue).map_err(|source| failed(source.into()))?;
     let slot = Slot::default();
     let socket = Socket(slot.clone());
     let opened = Connection::connector(
@@ -432,7 +435,7 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
             }
             match uri.scheme {
                 AMQPScheme::AMQP => Ok(stream),
-                AMQPScheme::AMQPS => Ok(stream.into_tls(host, OwnedTLSConfig::default().as_ref()).await?),
+                AMQPScheme::AMQPS => Ok(stream.into_tls(host, tls.as_ref()).await?),
             }
         },
         properties,
@@ -442,6 +445,23 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => Err(LinkError::Silent { what: WHAT, limit: CONNECT_TIME }),
     }
+}
+
+/// The files of TLS. Few and short, so reading them holds up nobody.
+fn tls(queue: &MessageQueue) -> io::Result<OwnedTLSConfig> {
+    let named = |path: &Path, error: io::Error| {
+        io::Error::new(error.kind(), format!("manager.message_queue.tls: {}: {error}", path.display()))
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| named(path, error));
+    let identity = match &queue.tls_files.identity {
+        Some((certificate, key)) => Some(OwnedIdentity::PKCS8 { pem: read(certificate)?, key: read(key)? }),
+        None => None,
+    };
+    let cert_chain = match &queue.tls_files.ca {
+        Some(ca) => Some(std::fs::read_to_string(ca).map_err(|error| named(ca, error))?),
+        None => None,
+    };
+    Ok(OwnedTLSConfig { identity, cert_chain })
 }
 
 /// Never to be logged: its Debug output shows the password.
@@ -463,6 +483,7 @@ fn address(options: &AmqpOptions) -> AMQPUri {
                 Role::Endpoint => Some(ENDPOINT_FRAME),
                 Role::Api { .. } | Role::HttpCaller { .. } | Role::HttpWorker { .. } => None,
             },
+            auth_mechanism: config.is_external().then_some(SASLMechanism::External),
             heartbeat: Some(u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1)),
             ..AMQPQueryString::default()
         },

@@ -248,6 +248,7 @@ mod tests {
             queue: None,
             routing_key: None,
             tls: false,
+            tls_files: crate::config::BrokerTls::default(),
         }
     }
 

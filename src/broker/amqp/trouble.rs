@@ -98,12 +98,14 @@ async fn misunderstood(error: &str, queue: &MessageQueue) -> Option<String> {
     let MessageQueue { host, port, .. } = queue;
     if queue.tls {
         return Some(match error {
+            // A file of ours that cannot be used says so itself.
+            error if error.contains("manager.message_queue.tls:") => error.to_owned(),
             error if error.contains("corrupt message") || error.contains("InvalidContentType") => format!(
                 "{host}:{port} does not speak TLS; take the port for it (5671 usually), or manager.message_queue.tls: false on a network that \
                  you trust"
             ),
             error if error.contains("certificate") => format!(
-                "the certificate of {host}:{port} is not trusted; its CA must be among the system's, and manager.message_queue.host be the name \
+                "the certificate of {host}:{port} is not trusted; its CA must be among the system's or in manager.message_queue.tls.ca, and manager.message_queue.host be the name \
                  in it"
             ),
             _ => format!(

@@ -31,6 +31,7 @@ pub fn message_queue(platform: &Platform) -> anyhow::Result<MessageQueue> {
         queue: None,
         routing_key: None,
         tls: false,
+        tls_files: tasker::config::BrokerTls::default(),
     })
 }
 

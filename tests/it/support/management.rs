@@ -9,6 +9,7 @@ pub fn configuration() -> Management {
     };
     let amqp: reqwest::Url = variable("TASKER_TEST_AMQP").parse().expect("TASKER_TEST_AMQP is an address");
     Management {
+        ca: None,
         apiurl: variable("TASKER_TEST_RABBITMQ_API"),
         username: amqp.username().to_owned(),
         password: Secret::new(amqp.password().unwrap_or_default()),
@@ -37,7 +38,7 @@ async fn ask(
     path: &[&str],
     body: Option<&serde_json::Value>,
 ) -> reqwest::StatusCode {
-    let Management { apiurl, username, password } = configuration();
+    let Management { apiurl, username, password, .. } = configuration();
     let mut url: reqwest::Url = apiurl.parse().expect("TASKER_TEST_RABBITMQ_API is an address");
     url.path_segments_mut().expect("it has a path").extend(path);
     let client = tasker::https::client().build().expect("an HTTP client");

@@ -44,6 +44,7 @@ pub fn message_queue_at(url: &str) -> MessageQueue {
         queue: None,
         routing_key: None,
         tls: false,
+        tls_files: tasker::config::BrokerTls::default(),
     }
 }
 

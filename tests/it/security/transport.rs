@@ -1,0 +1,222 @@
+//! What crosses the network: verified TLS, or nothing, unless the configuration says that it may.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
+
+use crate::support::place::Place;
+
+const QUEUE: &str = "username: u, password: p";
+
+/// A part of a configuration, for which process it is, and what keeps that from starting: nothing where the
+/// part is safe.
+#[rustfmt::skip]
+const PARTS: &[(&str, &str, &str)] = &[
+    ("manager: {message_queue: {host: mq.example, USER}}",                          "endpoint", "manager.message_queue.tls: "),
+    ("manager: {message_queue: {host: 192.0.2.1, USER, tls: false}}",               "endpoint", "manager.message_queue.tls: "),
+    ("manager: {message_queue: {host: mq.example, USER, tls: true}}",               "endpoint", ""),
+    ("manager: {message_queue: {host: mq.example, USER, tls: {ca: ca.pem}}}",       "endpoint", ""),
+    ("manager: {message_queue: {host: 127.0.0.1, USER}}",                           "endpoint", ""),
+    ("manager: {message_queue: {host: localhost, USER}, db: {uri: 'mysql://u:p@db.example/t'}}",
+     "api", "manager.db.uri: "),
+    ("manager: {message_queue: {host: localhost, USER}, db: {uri: 'mysql://u:p@db.example/t?ssl-mode=DISABLED'}}",
+     "api", "manager.db.uri: "),
+    ("manager: {message_queue: {host: localhost, USER}, db: {uri: 'mysql://u:p@db.example/t?ssl-mode=REQUIRED'}}",
+     "api", "manager.db.uri: "),
+    ("manager: {message_queue: {host: localhost, USER}, db: {uri: 'mysql://u:p@db.example/t?ssl-mode=VERIFY_CA'}}",
+     "api", ""),
+    // An endpoint has no business with the database, and does not mind how others reach it.
+    ("manager: {message_queue: {host: localhost, USER}, db: {uri: 'mysql://u:p@db.example/t'}}", "endpoint", ""),
+    ("manager: {message_queue: {host: localhost, USER}}\nrabbitmq: {apiurl: 'http://mq.example:15672/api', USER}",
+     "initialize", "rabbitmq.apiurl: "),
+    ("manager: {message_queue: {host: localhost, USER}}\nrabbitmq: {apiurl: 'https://mq.example:15671/api', USER}",
+     "initialize", ""),
+];
+
+#[test]
+fn what_would_cross_the_network_in_the_clear_does_not_start() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    for (part, process, refused) in PARTS {
+        let text = format!("task_types: [worker]\n{}\n", part.replace("USER", QUEUE));
+        for allowed in [false, true] {
+            let line = if allowed { "insecure_transport: true\n" } else { "" };
+            place.write("c.yaml", &format!("{line}{text}"))?;
+            let said = place.any(&format!("config check --config c.yaml --for {process}"))?;
+            let told = said.err.contains(refused) || said.out.contains(refused);
+            match (refused.is_empty(), allowed) {
+                (true, _) => ensure!(!said.err.contains("insecure_transport"), "{text}: {said:?}"),
+                (false, false) => ensure!(
+                    said.code == Some(1) && told && said.err.contains("insecure_transport: true"),
+                    "{text}: {said:?}"
+                ),
+                // It is warned of all the same.
+                (false, true) => {
+                    ensure!(told && !said.err.contains("set insecure_transport"), "{text}: {said:?}")
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_process_that_is_refused_says_what_to_do_and_one_that_is_not_warns() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let config =
+        "task_types: [worker]\nmanager: {message_queue: {host: mq.invalid, username: u, password: p}}\n";
+    place.write("c.yaml", config)?;
+    let said = place.any("endpoint --config c.yaml -e console1")?;
+    ensure!(
+        said.code == Some(1)
+            && said.err.contains("manager.message_queue.tls: ")
+            && said.err.contains("set tls: true")
+            && said.err.contains("insecure_transport: true"),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+/// An authority with certificates of a server and of a client.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> anyhow::Result<Self> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { pem, issuer: Issuer::new(params, key) })
+    }
+
+    /// Certificate and key.
+    fn sign(&self, name: &str) -> anyhow::Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
+/// What a broker that demands certificates is told first: the answer to its greeting. Nothing when the client
+/// hangs up before.
+fn greeted(listener: &TcpListener, authority: &Authority) -> anyhow::Result<Option<Vec<u8>>> {
+    let (certificate, key) = authority.sign("127.0.0.1")?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes())?],
+            PrivateKeyDer::from_pem_slice(key.as_bytes())?,
+        )?;
+    let (mut socket, _) = listener.accept()?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut connection = ServerConnection::new(Arc::new(config))?;
+    let mut stream = Stream::new(&mut connection, &mut socket);
+    let mut header = [0; 8];
+    if stream.read_exact(&mut header).is_err() {
+        return Ok(None);
+    }
+    ensure!(header.starts_with(b"AMQP"), "{header:?}");
+    // Connection.Start, version 0-9, without properties.
+    let mut start = vec![0, 10, 0, 10, 0, 9, 0, 0, 0, 0];
+    for text in ["PLAIN EXTERNAL", "en_US"] {
+        start.extend(u32::try_from(text.len())?.to_be_bytes());
+        start.extend(text.as_bytes());
+    }
+    let mut frame = vec![1, 0, 0];
+    frame.extend(u32::try_from(start.len())?.to_be_bytes());
+    frame.extend(start);
+    frame.push(0xce);
+    stream.write_all(&frame)?;
+    stream.flush()?;
+    let mut head = [0; 7];
+    stream.read_exact(&mut head)?;
+    let length = u32::from_be_bytes(head[3..].try_into()?);
+    let mut answer = vec![0; usize::try_from(length)?];
+    stream.read_exact(&mut answer)?;
+    Ok(Some(answer))
+}
+
+/// The files that a client has, whether it gets to the greeting, and how it says who it is.
+#[rustfmt::skip]
+const CLIENTS: &[(&str, Option<&str>)] = &[
+    ("username: ep1, tls: {ca: ca.pem, certificate: client.pem, key: client.key}",              Some("EXTERNAL")),
+    ("username: ep1, password: p, tls: {ca: ca.pem, certificate: client.pem, key: client.key}", Some("PLAIN")),
+    ("username: ep1, password: p, tls: {ca: ca.pem}",                                           None),
+    ("username: ep1, password: p, tls: {ca: other.pem, certificate: client.pem, key: client.key}", None),
+    ("username: ep1, password: p, tls: true",                                                   None),
+];
+
+#[test]
+fn a_broker_is_verified_and_knows_a_client_by_its_certificate() -> anyhow::Result<()> {
+    let (authority, other, place) = (Authority::new()?, Authority::new()?, Place::new()?);
+    let (certificate, key) = authority.sign("ep1")?;
+    for (name, text) in [
+        ("ca.pem", &authority.pem),
+        ("other.pem", &other.pem),
+        ("client.pem", &certificate),
+        ("client.key", &key),
+    ] {
+        place.write(name, text)?;
+    }
+    for (client, mechanism) in CLIENTS {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        place.write(
+            "c.yaml",
+            &format!(
+                "task_types: [worker]\nmanager: {{message_queue: {{host: 127.0.0.1, port: {}, {client}}}}}\n",
+                listener.local_addr()?.port()
+            ),
+        )?;
+        let mut check = place.command("config check --connect --for endpoint --config c.yaml");
+        let mut check =
+            check.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn()?;
+        let answer = greeted(&listener, &authority)?;
+        // Nobody goes on with the greeting.
+        drop(listener);
+        check.wait()?;
+        match (mechanism, answer) {
+            (None, None) => {}
+            (Some(mechanism), Some(answer)) => {
+                let mut wanted = vec![u8::try_from(mechanism.len())?];
+                wanted.extend(mechanism.as_bytes());
+                ensure!(answer.windows(wanted.len()).any(|window| window == wanted), "{client}: {answer:?}");
+            }
+            (_, answer) => anyhow::bail!("{client}: {answer:?}"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    place.write("c.yaml", &format!("task_types: [worker]\nmanager: {{message_queue: {{host: 127.0.0.1, port: {port}, username: u, password: p, tls: {{ca: nowhere.pem}}}}}}\n"))?;
+    let said = place.any("config check --connect --for endpoint --config c.yaml")?;
+    ensure!(
+        said.code == Some(1) && said.err.contains("manager.message_queue.tls: nowhere.pem: "),
+        "{said:?}"
+    );
+    place.write("c.yaml", "task_types: [worker]\nmanager: {message_queue: {host: h, username: u, password: p, tls: {certificate: c.pem}}}\n")?;
+    let said = place.any("config check --for endpoint --config c.yaml")?;
+    said.err
+        .contains("manager.message_queue.tls.key: is missing")
+        .then_some(())
+        .with_context(|| format!("{said:?}"))
+}
