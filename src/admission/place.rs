@@ -65,6 +65,7 @@ pub(super) fn new_task(
         place,
         payload,
         submitted_by: None,
+        source: None,
         rerun_of: None,
         followed: false,
         rollout: None,

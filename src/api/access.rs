@@ -21,6 +21,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::request::Unread;
 use super::route::{About, For, Route};
+pub(super) use super::whose::{token_name, token_of};
 use super::{Api, body, page, segment};
 use crate::contract::ProblemCode;
 use crate::domain::{Scope, SecretHash, TaskType, Token, TokenName};
@@ -191,19 +192,9 @@ pub(super) fn check_again(api: &Api, request: &HttpRequest) -> Result<(), Proble
     }
 }
 
-/// The token of a request; none where none is needed.
-pub(super) fn token_of(request: &HttpRequest) -> Option<Arc<Token>> {
-    request.extensions().get::<Arc<Token>>().cloned()
-}
-
 /// The id of a request's token.
 pub(super) fn token_id(request: &HttpRequest) -> Option<Uuid> {
     request.extensions().get::<Arc<Token>>().map(|token| token.id)
-}
-
-/// The name of a request's token.
-pub(super) fn token_name(request: &HttpRequest) -> Option<TokenName> {
-    request.extensions().get::<Arc<Token>>().map(|token| token.name.clone())
 }
 
 /// The name of a request's token if that may not read: what others have submitted is none of its business.

@@ -11,7 +11,7 @@ use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
 use super::query::Query;
 use super::tasks::covered;
-use super::{Answer, Api, access, answer, unknown};
+use super::{Answer, Api, access, answer, deeds, unknown};
 use crate::contract::{self, BulkAnswer, BulkCancel, TaskFilter};
 use crate::domain::{TaskStatus, TaskType};
 use crate::store::{CancelOutcome, Sweep};
@@ -65,6 +65,7 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
         }
         tracing::info!(canceled = came.done, ended = came.gone, "tasks were canceled by a filter");
     }
+    deeds::count(&request, "canceled", came.done);
     answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
 }
 

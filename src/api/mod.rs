@@ -10,7 +10,10 @@
 //! Nothing a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
 
 mod access;
+mod allowance;
 mod answer;
+mod audit;
+mod auditor;
 mod backstage;
 mod body;
 mod cancel_task;
@@ -20,6 +23,7 @@ mod connections;
 mod cookie;
 mod count_tasks;
 mod dashboard;
+mod deeds;
 mod door;
 mod enrol;
 mod events;
@@ -78,6 +82,7 @@ mod unknown;
 mod until_ended;
 mod view;
 mod waits;
+mod whose;
 
 pub use certificate::CertificateError;
 pub use door::{Door, DoorError, check_guarded};

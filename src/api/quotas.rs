@@ -6,18 +6,15 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix_web::HttpRequest;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use super::state::Api;
-use super::{access, target};
-use crate::config::{TypePolicy, size};
-use crate::contract::{ProblemCode, ProblemItem};
-use crate::domain::{Bucket, Flow, NewTask, Token};
+use crate::config::size;
+use crate::contract::ProblemCode;
+use crate::domain::{Bucket, Flow, Token};
 
 /// How long a number of open tasks is believed that was read from the ledger.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -140,7 +137,7 @@ impl Quotas {
 
     /// Adds tasks to the open ones of a token, as far as their number is known well enough. Tells nothing if
     /// it has to be read.
-    fn add_open(&self, token: &Token, most: u32, more: u32) -> Option<Result<(), Problem>> {
+    pub fn add_open(&self, token: &Token, most: u32, more: u32) -> Option<Result<(), Problem>> {
         let now = self.begun.elapsed();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let used = used.entry(token.given()).or_default();
@@ -154,7 +151,8 @@ impl Quotas {
         Some(Err(exceeded(format!("{may}: wait until some have ended, or cancel them"), BELIEVED)))
     }
 
-    fn keep_open(&self, token: &Token, count: u64) {
+    /// Notes how many open tasks a token has, as the ledger says.
+    pub fn keep_open(&self, token: &Token, count: u64) {
         let read_at = self.begun.elapsed();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.entry(token.given()).or_default().open = Some(Opened { read_at, count });
@@ -189,65 +187,6 @@ fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-    }
-}
-
-/// Whether so many more tasks may be submitted with the token of a request.
-///
-/// # Errors
-/// When it has as many open tasks as it may, or the ledger cannot be read.
-pub async fn check_open(api: &Api, request: &HttpRequest, more: usize) -> Result<(), Problem> {
-    let Some(token) = access::token_of(request) else { return Ok(()) };
-    let Some(most) = token.quota.open else { return Ok(()) };
-    let more = u32::try_from(more).unwrap_or(u32::MAX);
-    loop {
-        if let Some(verdict) = api.quotas.add_open(&token, most, more) {
-            return verdict;
-        }
-        let (store, name) = (Arc::clone(&api.state.store), token.name.clone());
-        let count = api.run(async move { store.open_tasks_of(&name).await }).await?;
-        api.quotas.keep_open(&token, count);
-    }
-}
-
-/// Whether a task is for no more endpoints than the token of a request may reach with one.
-///
-/// # Errors
-/// [`ProblemCode::InvalidSubmission`] when it is for more, or the ledger cannot be read.
-pub async fn check_reach(
-    api: &Api,
-    request: &HttpRequest,
-    policy: &TypePolicy,
-    task: &NewTask,
-) -> Result<(), Problem> {
-    let Some(most) = access::token_of(request).and_then(|token| token.quota.endpoints) else { return Ok(()) };
-    let reached = match task.endpoints.len() {
-        0 if task.place.is_some() => 1,
-        0 => target::everybody(api, policy, task).await?,
-        named => named,
-    };
-    match reached <= most as usize {
-        true => Ok(()),
-        false => Err(Problem::invalid(
-            ProblemCode::InvalidSubmission,
-            vec![ProblemItem::new(
-                "/endpoints",
-                format!("the task is for {reached} endpoints, and this token may reach {most} with one"),
-            )],
-        )),
-    }
-}
-
-/// Refuses what tells its endpoints one after the other, where a token may not reach all with one task.
-///
-/// # Errors
-/// When the token of a request has such a limit.
-pub fn check_unbounded(request: &HttpRequest, what: &str) -> Result<(), Problem> {
-    match access::token_of(request).and_then(|token| token.quota.endpoints) {
-        None => Ok(()),
-        Some(most) => Err(Problem::insufficient_scope(format!(
-            "this token may reach {most} endpoints with a task, so it submits no {what}"
-        ))),
     }
 }
 

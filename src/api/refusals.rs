@@ -41,9 +41,9 @@ enum Line {
 }
 
 impl Refusals {
-    /// Counts a problem if it is about who asks, and logs it if there is room. `peer` is who is connected;
-    /// behind a proxy that is the proxy.
-    pub fn note(&self, metrics: &Metrics, problem: &Problem, peer: Option<IpAddr>) {
+    /// Counts a problem if it is about who asks, and logs it if there is room; whether it is one of which more
+    /// should be known. `peer` is who is connected; behind a proxy that is the proxy.
+    pub fn note(&self, metrics: &Metrics, problem: &Problem, peer: Option<IpAddr>) -> bool {
         let code = problem.code();
         if !matches!(
             code,
@@ -55,7 +55,7 @@ impl Refusals {
                 | ProblemCode::QuotaExceeded
                 | ProblemCode::TooManyWrongTokens
         ) {
-            return;
+            return false;
         }
         metrics.refused.with_label_values(&[code.as_str()]).inc();
         // Whoever shows nothing learns nothing, and every browser that comes by does it. What a token uses is
@@ -64,7 +64,7 @@ impl Refusals {
             code,
             ProblemCode::TokenNeeded | ProblemCode::QuotaExceeded | ProblemCode::TooManyWrongTokens
         ) {
-            return;
+            return code != ProblemCode::TokenNeeded;
         }
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_canonical().to_string());
         match self.line(Instant::now()) {
@@ -81,6 +81,7 @@ impl Refusals {
             ),
             Line::Omit => {}
         }
+        true
     }
 
     fn line(&self, now: Instant) -> Line {

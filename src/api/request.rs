@@ -15,11 +15,10 @@ use actix_web::{Error, HttpMessage, web};
 use bytes::Bytes;
 use tracing::Instrument;
 
-use super::Api;
 use super::connections::Connection;
 use super::outgoing::{Endless, Share};
-use super::page;
 use super::problem::Problem;
+use super::{Api, deeds, page, whose};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -34,6 +33,7 @@ pub async fn observe(
     let waits = request.query_string().split('&').any(|pair| pair.starts_with("wait="));
     let route =
         request.app_data::<web::Data<Api>>().and_then(|api| api.routes.of(request.match_info().as_str()));
+    let found = route;
     let route = match route.map(|route| route.pattern) {
         // Waiting is not slowness: long polls would drown the latency of plain reads.
         Some(pattern) if waits => Cow::Owned(format!("{pattern}?wait")),
@@ -44,14 +44,17 @@ pub async fn observe(
     let span = tracing::info_span!("request", request_id = %id, method, route = &*route, token = tracing::field::Empty);
 
     let (request, answer) = next.call(request).instrument(span.clone()).await?.into_parts();
+    let peer = deeds::source(&request);
     let problem = answer.error().and_then(|error| error.as_error::<Problem>());
     let mut answer = match problem {
         Some(problem) => {
             // What is logged of it names the request and its token, which the span has.
             span.in_scope(|| {
                 log(problem, answer.status().as_u16());
-                if let Some(api) = request.app_data::<web::Data<Api>>() {
-                    api.refusals.note(&api.state.metrics, problem, request.peer_addr().map(|peer| peer.ip()));
+                if let Some(api) = request.app_data::<web::Data<Api>>()
+                    && api.refusals.note(&api.state.metrics, problem, peer)
+                {
+                    api.audit.refused(problem.code(), peer, whose::token_name(&request));
                 }
             });
             let refusal = problem.render(&id);
@@ -62,6 +65,11 @@ pub async fn observe(
         }
         None if answer.extensions().contains::<Endless>() => answer.map_into_boxed_body(),
         None => {
+            if answer.status().is_success()
+                && let Some(api) = request.app_data::<web::Data<Api>>()
+            {
+                deeds::record(api, &request, found, &id).instrument(span.clone()).await;
+            }
             let share = request.extensions_mut().remove::<Share>();
             let held = match request.app_data::<web::Data<Api>>() {
                 Some(api) => api.answers.hold(answer.map_into_boxed_body(), share).await,
@@ -74,8 +82,7 @@ pub async fn observe(
             })
         }
     };
-    let address = request.peer_addr().map(|peer| peer.ip());
-    if request.conn_data::<Connection>().is_some_and(|connection| !connection.may_stay(address)) {
+    if request.conn_data::<Connection>().is_some_and(|connection| !connection.may_stay(peer)) {
         answer.head_mut().set_connection_type(ConnectionType::Close);
     }
 

@@ -15,7 +15,7 @@ use super::query::{self, Query};
 use super::request_submission::{self, RequestSubmission};
 use super::segment::segment;
 use super::until_ended::{MAX_WAIT, until_ended};
-use super::{Answer, Api, ApiState, access, answer, cancel_task, quotas};
+use super::{Answer, Api, ApiState, access, allowance, answer, cancel_task};
 use crate::contract::{self, ProblemCode, ProblemItem, Request, RequestPage, RequestPoll, RequestToken};
 use crate::domain::likeness::{quoted, unknown};
 use crate::domain::{self, NewRequest, RequestFault, RequestStatus, Step, json};
@@ -50,8 +50,8 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     let submission = request_submission::parse(body::json(&body)?).map_err(invalid)?;
     drop(body);
     let new = new_request(&api, submission)?.map_err(invalid)?;
-    quotas::check_unbounded(&request, "requests")?;
-    quotas::check_open(&api, &request, 1).await?;
+    allowance::check_unbounded(&request, "requests")?;
+    allowance::check_open(&api, &request, 1).await?;
     let new = NewRequest { submitted_by: access::token_name(&request), ..new };
     let (ledger, recorded) = (api.state.ledger.clone(), new.clone());
     let status = match api.run(async move { ledger.record_request(&recorded).await }).await? {

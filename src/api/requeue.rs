@@ -14,7 +14,7 @@ use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::record_all;
-use super::{Answer, Api, access, answer, quotas, rerun_task, segment, unknown};
+use super::{Answer, Api, access, allowance, answer, deeds, rerun_task, segment, unknown};
 use crate::admission::of_requeue;
 use crate::config::TypePolicy;
 use crate::contract::{self, BulkAnswer, DeadFilter, ProblemCode, Requeue};
@@ -75,7 +75,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         let ids = found.ids.iter().copied();
         let batch: Vec<TaskId> =
             if newest_first { ids.rev().take(BATCH).collect() } else { ids.take(BATCH).collect() };
-        quotas::check_open(&api, &request, batch.len()).await?;
+        allowance::check_open(&api, &request, batch.len()).await?;
         for some in batch.chunks(AT_ONCE) {
             let (store, some) = (Arc::clone(&api.state.store), some.to_vec());
             let tasks = async move {
@@ -109,6 +109,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         }
         tracing::info!(task_type = %policy.name, requeued = came.done, refused = came.refused + came.gone, "tasks of a queue were requeued");
     }
+    deeds::count(&request, "requeued", came.done);
     answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
 }
 

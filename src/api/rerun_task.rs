@@ -9,7 +9,7 @@ use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::{record, respond};
-use super::{Answer, Api, access, quotas};
+use super::{Answer, Api, access, allowance, deeds};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, ProblemCode, ProblemItem, Rerun};
@@ -71,8 +71,8 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
     let (new, asked) = again(&api, &request, policy, &task, identifier, endpoints)?;
-    quotas::check_reach(&api, &request, policy, &new).await?;
-    quotas::check_open(&api, &request, 1).await?;
+    allowance::check_reach(&api, &request, policy, &new).await?;
+    allowance::check_open(&api, &request, 1).await?;
     let recorded = record(&api, new, &asked).await?;
     respond(&api, Body::Envelope, recorded).await
 }
@@ -100,7 +100,8 @@ pub(super) fn again(
     let new = new.map_err(|faults| {
         Problem::invalid(ProblemCode::InvalidSubmission, faults.into_iter().map(item).collect())
     })?;
-    Ok((NewTask { submitted_by: access::token_name(request), rerun_of: Some(task.id), ..new }, asked))
+    let (submitted_by, source) = (access::token_name(request), deeds::source(request));
+    Ok((NewTask { submitted_by, source, rerun_of: Some(task.id), ..new }, asked))
 }
 
 /// Why the task is for no endpoint.

@@ -20,7 +20,7 @@ use super::query::{self, Query};
 use super::rollout_document;
 use super::segment::segment;
 use super::until_ended::{MAX_WAIT, until_ended};
-use super::{Answer, Api, access, answer, quotas, target};
+use super::{Answer, Api, access, allowance, answer, target};
 use crate::config::TypePolicy;
 use crate::contract::{
     self, AbortRollout, EditRollout, FreedHold, NewTargets, PickTargets, ProblemCode, ProblemItem, RerunOnly,
@@ -284,7 +284,7 @@ struct New {
 }
 
 async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
-    quotas::check_unbounded(request, "rollouts")?;
+    allowance::check_unbounded(request, "rollouts")?;
     let New { terms, plan, document, digest, parent } = new;
     let now = api.now()?;
     let new = NewRollout {

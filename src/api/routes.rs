@@ -13,8 +13,8 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
-    Answer, Api, cancel_task, cancel_tasks, enrol, events, explain_task, forget_endpoint, groups, health,
-    list_answers, list_endpoints, list_tasks, logs, named, openapi, queues, requests,
+    Answer, Api, audit, cancel_task, cancel_tasks, enrol, events, explain_task, forget_endpoint, groups,
+    health, list_answers, list_endpoints, list_tasks, logs, named, openapi, queues, requests,
 };
 use super::{
     count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, rollouts, schedules,
@@ -102,6 +102,12 @@ pub const ROUTES: Routes = Routes(&[
         pattern: "/census/rollouts",
         about: About::AllTypes,
         operations: &[operation!(GET, READ, take_census::take_rollout_census)],
+    },
+    Route { pattern: "/audit", about: About::AllTypes, operations: &[operation!(GET, ADMIN, audit::list)] },
+    Route {
+        pattern: "/audit/submissions",
+        about: About::AllTypes,
+        operations: &[operation!(GET, ADMIN, audit::submissions)],
     },
     Route {
         pattern: "/endpoints/states",

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, web};
 use super::problem::Problem;
 use super::submit_task::locate;
 use super::view;
-use super::{Answer, Api, access, answer, segment, unknown};
+use super::{Answer, Api, access, answer, deeds, segment, unknown};
 use crate::admission::{Asked, of_run};
 use crate::config::Schedule;
 use crate::contract::{self, ProblemCode, ProblemItem, ScheduleList};
@@ -65,7 +65,8 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
             Problem::invalid(ProblemCode::InvalidSubmission, items.collect())
         },
     )?;
-    let task = NewTask { submitted_by: access::token_name(&request), ..task };
+    let (submitted_by, source) = (access::token_name(&request), deeds::source(&request));
+    let task = NewTask { submitted_by, source, ..task };
     let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
     match api.run(async move { acceptor.submit(submitted).await }).await? {
         Accepted::New | Accepted::Given(_) => {}

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::auditor::Audit;
 use super::backstage::Backstage;
 use super::connections::{self, Connections};
 use super::door::Door;
@@ -55,6 +56,8 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let _refreshing = AbortOnDropHandle::new(tokio::spawn(keyring.clone().run(stop.clone())));
     let (heard, probe, refusals) =
         (Heard::new(state.store.clone(), backstage.clone()), Probe::default(), Refusals::default());
+    let audit = Audit::new(state.store.clone(), state.clock.clone(), Arc::clone(&state.metrics));
+    let auditing = tokio::spawn(audit.clone().run(door.address(), stop.clone()));
     let quotas = Quotas::new(limits.wrong_tokens);
     let hsts = state.config.api.hsts.filter(|_| door.tls.is_some());
     let hsts = hsts.and_then(|span| HeaderValue::from_str(&format!("max-age={}", span.as_secs())).ok());
@@ -71,6 +74,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
         hosts,
         heard,
         probe,
+        audit,
         quotas,
         refusals,
         hsts,
@@ -122,8 +126,13 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     };
     // The server ends when it has been stopped, and only a defect ends it before.
     let mut server = std::pin::pin!(server);
-    tokio::select! {
+    let ended = tokio::select! {
         ended = &mut server => ended,
         () = stopped => server.await,
+    };
+    // It writes what is added up when it is told to stop, which here everybody has been.
+    if stop.is_cancelled() {
+        _ = auditing.await;
     }
+    ended
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cookie::Way;
+use super::deeds::Particulars;
 use super::problem::Problem;
 use super::{Answer, Api, access, answer};
 use crate::config::Secret;
@@ -61,6 +62,7 @@ pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     let SessionStart { token } = api.read(&request, payload, LONGEST_BODY, invalid).await?;
     let (secret, peer) = (SecretHash::of(token.trim().as_bytes()), request.peer_addr().map(|peer| peer.ip()));
     let Some(parent) = access::known(&api, Some(&secret), peer).await? else {
+        request.extensions_mut().insert(Particulars { nothing: true, ..Particulars::default() });
         return answer(StatusCode::OK, &session(&api, None)?, 256);
     };
     if parent.is_session() {
@@ -68,6 +70,9 @@ pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     }
     let (secret, way) = (random()?, Way::of(request.head(), api.is_tls()));
     let cookie = way.keep(secret.reveal(), LASTS.as_secs()).ok_or_else(insecure)?;
+    request
+        .extensions_mut()
+        .insert(Particulars { actor: Some(parent.name.clone()), ..Particulars::default() });
     let (id, now) = (Uuid::now_v7(), api.now()?);
     let end = now.after(LASTS);
     let token = Token {

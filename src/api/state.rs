@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::access;
+use super::auditor::Audit;
 use super::backstage::Backstage;
 use super::body::{self, Limit};
 use super::guard::Hosts;
@@ -22,6 +22,7 @@ use super::quotas::Quotas;
 use super::refusals::Refusals;
 use super::route::Routes;
 use super::waits::Waits;
+use super::whose;
 use crate::acceptor::Acceptor;
 use crate::admission::Admission;
 use crate::broker::SharedBroker;
@@ -98,6 +99,8 @@ pub struct Api {
     pub heard: Heard,
     /// How the database was last.
     pub probe: Probe,
+    /// Writes down what was done.
+    pub audit: Arc<Audit>,
     /// What tokens have used.
     pub quotas: Quotas,
     /// What was refused.
@@ -159,7 +162,7 @@ impl Api {
         let headers = request.headers();
         let body = body::read(headers, payload, limit, self.state.limits.body_timeout, &self.bodies).await?;
         if !headers.contains_key(header::CONTENT_LENGTH)
-            && let Some(token) = access::token_of(request)
+            && let Some(token) = whose::token_of(request)
         {
             self.quotas.owe(&token, body.bytes.len());
         }

@@ -13,11 +13,11 @@ use super::matching::brief;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::submission::{self, Submission};
-use super::{Answer, Api, access, answer, named, percent, quotas, target};
+use super::{Answer, Api, access, allowance, answer, deeds, named, percent, target};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem, TaskBrief};
-use crate::domain::{NewTask, Task, TaskStatus, TokenName, digest};
+use crate::domain::{NewTask, Task, TaskStatus, digest};
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -68,7 +68,7 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         Body::Envelope => "/payload",
         Body::Payload => "",
     };
-    let (mut task, asked) = admit(&api, policy, submission, root, access::token_name(&request))?;
+    let (mut task, asked) = admit(&api, policy, submission, root, &request)?;
     if strict {
         let unheard = api.heard.refused(&task.endpoints).await?;
         if !unheard.is_empty() {
@@ -86,8 +86,8 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
             Err(nobody) => return repeated(before(&api, &task).await?.ok_or(nobody)?),
         }
     }
-    quotas::check_reach(&api, &request, policy, &task).await?;
-    quotas::check_open(&api, &request, 1).await?;
+    allowance::check_reach(&api, &request, policy, &task).await?;
+    allowance::check_open(&api, &request, 1).await?;
     let recorded = record(&api, task, &asked).await?;
     respond(&api, form, recorded).await
 }
@@ -101,7 +101,7 @@ pub(super) fn admit(
     policy: &TypePolicy,
     submission: Submission,
     root: &str,
-    by: Option<TokenName>,
+    request: &HttpRequest,
 ) -> Result<(NewTask, Asked), Problem> {
     let Submission { identifier, payload, asked } = submission;
     let invalid = |items| Problem::invalid(ProblemCode::InvalidSubmission, items);
@@ -111,7 +111,8 @@ pub(super) fn admit(
     let item = |fault: Fault| ProblemItem::new(format!("{root}{}", fault.pointer), fault.message);
     let task = api.state.admission.task(policy, identifier, payload, asked.clone(), api.now()?);
     let task = task.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
-    Ok((NewTask { submitted_by: by, ..task }, asked))
+    let (submitted_by, source) = (access::token_name(request), deeds::source(request));
+    Ok((NewTask { submitted_by, source, ..task }, asked))
 }
 
 /// The task of a submission whose target chooses nobody now, if it was made before.

@@ -12,7 +12,7 @@ use super::members::{Members, pointer};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::{admit, before, record_all};
-use super::{Answer, Api, access, answer, quotas, submission, target, unknown};
+use super::{Answer, Api, access, allowance, answer, submission, target, unknown};
 use crate::admission::Asked;
 use crate::contract::{self, BatchAnswer, BatchVerdict, ProblemCode, ProblemItem, TaskBrief};
 use crate::domain::json_check::kind;
@@ -67,7 +67,7 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
         });
     }
     drop(body);
-    quotas::check_open(&api, &request, tasks.len()).await?;
+    allowance::check_open(&api, &request, tasks.len()).await?;
     let mut endpoints: Vec<EndpointName> =
         tasks.iter().flat_map(|(task, _)| task.endpoints.iter().cloned()).collect();
     endpoints.sort_unstable();
@@ -93,7 +93,7 @@ async fn reached(
 ) -> Result<Result<Chosen, Problem>, Problem> {
     let Ok(Chosen::Now(task, _)) = &chosen else { return Ok(chosen) };
     let Some(policy) = api.state.config.policy(&task.task_type) else { return Ok(chosen) };
-    match quotas::check_reach(api, request, policy, task).await {
+    match allowance::check_reach(api, request, policy, task).await {
         Err(problem) if problem.code() == ProblemCode::InvalidSubmission => Ok(Err(problem)),
         verdict => verdict.map(|()| chosen),
     }
@@ -161,7 +161,7 @@ fn admitted(api: &Api, request: &HttpRequest, element: &RawValue) -> Result<(New
     let policy = api.policy(&name).ok_or_else(|| unknown::named_type(api, request, &name))?;
     let submission = submission::read(&members, policy)
         .map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?;
-    admit(api, policy, submission, "/payload", access::token_name(request))
+    admit(api, policy, submission, "/payload", request)
 }
 
 /// What is to be done about a submission whose endpoints are chosen.

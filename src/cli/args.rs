@@ -14,6 +14,7 @@ use crate::domain::{
 };
 use crate::farm::ObjectId;
 
+use super::audit::AuditCommand;
 use super::bulk::Sureness;
 use super::explain::Explain;
 pub use super::global::Global;
@@ -278,6 +279,9 @@ DOUBLE     responses of which a second execution is known
 
 The exit code is 0 if nothing is missing or double, else 2.")]
     Verify(Verify),
+    /// Tell what was done, by whom and from where, and check that nothing of it was changed
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Create, list or revoke tokens: who may use the API
     ///
     /// Works on the database of -m or --config, else on that of `tasker up`.

@@ -1,7 +1,7 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
 //! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and
-//! `schedules` ask the API, `verify` adds up, `wait` waits, and `laggards` names those it waits for, `watch`
+//! `schedules` ask the API, `verify` adds up, `audit` checks what was written down, `wait` waits, and `laggards` names those it waits for, `watch`
 //! and `logs` follow what goes on, `render` turns answers into text, `picture` draws a request, `table` makes
 //! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
 //! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
@@ -16,6 +16,7 @@
 mod access;
 mod answers;
 pub mod args;
+mod audit;
 mod batch;
 mod bulk;
 mod complete;
@@ -180,6 +181,7 @@ async fn run(cli: Cli) -> Code {
         Command::Rollout(command) => rollouts::run(&global, command).await,
         Command::Stats(args) => stats::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, args).await,
+        Command::Audit(command) => audit::run(&global, command).await,
         Command::Token(command) => tokens::run(&global, command).await,
         Command::Config(command) => configuration::run(&global, command).await,
         Command::Completions { shell } => complete::script(shell),

@@ -16,7 +16,9 @@ use super::output::{self, Failure, note, print, print_json};
 use super::{input, render};
 use crate::config::Secret;
 use crate::domain::likeness;
-use crate::domain::{EndpointName, Quota, Scope, SecretHash, TaskType, Timestamp, Token, TokenName};
+use crate::domain::{
+    Deed, EndpointName, Quota, Scope, SecretHash, TaskType, Timestamp, Token, TokenName, json,
+};
 use crate::shell;
 use crate::store::TokenCreated;
 
@@ -34,6 +36,14 @@ pub(super) async fn run(global: &Global, command: TokenCommand) -> Result<Code, 
         TokenCommand::List(args) => list(global, args).await,
         TokenCommand::Revoke(args) => revoke(global, args).await,
     }
+}
+
+/// What was done to a token here, where nobody but the system knows who does it.
+fn deed(action: &str, token: &TokenName) -> Deed {
+    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
+    let user = user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Deed::new(&user, action, token.as_str(), &format!("command line on {host}"))
 }
 
 /// A token as programs see it; the secret only when it was made here, and only once.
@@ -113,7 +123,12 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             parent: None,
             quota,
         };
-        Ok::<_, Failure>((store.create_token(&token).await?, token))
+        let created = store.create_token(&token).await?;
+        if created == TokenCreated::New {
+            let detail = json(&Shown::of(&token, None));
+            store.audit(vec![deed("token.create", &token.name).with(detail)], now).await?;
+        }
+        Ok::<_, Failure>((created, token))
     };
     let done = done.await;
     store.close().await;
@@ -189,6 +204,7 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
         let mut revoked = Vec::new();
         for name in wanted {
             if store.delete_token(&name).await? {
+                store.audit(vec![deed("token.revoke", &name)], store.now().await?).await?;
                 revoked.push(name);
             }
         }

@@ -18,12 +18,12 @@ use serde_json::value::RawValue;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    Answers, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census, ENVELOPE, EndpointPage,
-    EnrolmentTicket, Explanation, ForgottenEndpoint, ForgottenEndpoints, Group, GroupChange, GroupList,
-    Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request, RequestCensus, RequestPage,
-    RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses, RolloutCensus, Schedule,
-    ScheduleList, SealedIdentity, Statistics, Submission, Task, TaskPage, TaskWithResponses, TasksGiven,
-    TasksWanted, WorkerReports,
+    Answers, AuditPage, AuditedSubmissions, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census,
+    ENVELOPE, EndpointPage, EnrolmentTicket, Explanation, ForgottenEndpoint, ForgottenEndpoints, Group,
+    GroupChange, GroupList, Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request,
+    RequestCensus, RequestPage, RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses,
+    RolloutCensus, Schedule, ScheduleList, SealedIdentity, Statistics, Submission, Task, TaskPage,
+    TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
 use crate::domain::{
     AnswerDigest, EndpointName, Grain, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType,
@@ -542,6 +542,44 @@ impl Client {
             ("since", Some(since.to_string())),
         ];
         Ok(self.answer(self.request(Method::GET, &["stats"])?.query(&given(parameters)), ANSWER).await?.1)
+    }
+
+    /// The newest entries of the audit log that fit.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn audit(
+        &self,
+        before: Option<u64>,
+        actor: Option<&str>,
+        action: Option<&str>,
+        limit: u32,
+    ) -> Result<AuditPage, ClientError> {
+        let parameters = [
+            ("before", before.map(|before| before.to_string())),
+            ("actor", actor.map(str::to_owned)),
+            ("action", action.map(str::to_owned)),
+            ("limit", Some(limit.to_string())),
+        ];
+        Ok(self.answer(self.request(Method::GET, &["audit"])?.query(&given(parameters)), ANSWER).await?.1)
+    }
+
+    /// The entries of the audit log after one, oldest first.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn audit_after(&self, after: u64, limit: u32) -> Result<AuditPage, ClientError> {
+        let request = self.request(Method::GET, &["audit"])?;
+        Ok(self.answer(request.query(&[("after", after), ("limit", u64::from(limit))]), ANSWER).await?.1)
+    }
+
+    /// The submissions of an hour that are kept now, added up.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn audited_submissions(&self, hour: Timestamp) -> Result<AuditedSubmissions, ClientError> {
+        let request = self.request(Method::GET, &["audit", "submissions"])?;
+        Ok(self.answer(request.query(&[("hour", hour.to_string())]), ANSWER + LONGEST_WAIT).await?.1)
     }
 
     /// The schedules.

@@ -16,6 +16,7 @@
 //! The texts on members are their descriptions in the OpenAPI document.
 
 mod answer;
+mod audit;
 mod bulk;
 mod census;
 mod endpoint;
@@ -42,6 +43,7 @@ mod task_type;
 mod worker;
 
 pub use answer::{AnswerGroup, Answers, Exemplar, MoreAnswers};
+pub use audit::{AuditPage, AuditedSubmissions};
 pub use bulk::{
     Batch, BatchAnswer, BatchList, BatchSubmission, BatchVerdict, BulkAnswer, BulkCancel, DeadFilter,
     Requeue, TaskBrief, TaskFilter,

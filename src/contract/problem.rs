@@ -87,7 +87,7 @@ impl ProblemItem {
 }
 
 /// What went wrong, as a word that programs may branch on. `docs/api.md` lists them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
     /// This needs a token, and none was shown.

@@ -6,14 +6,15 @@
 //! task does not run, with one of the reasons of `reason` · `states` how endpoints stand, in few bytes ·
 //! `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the
-//! same, with `own_name` and `difference` what sets them apart · `token` who may use the API and `quota` how
-//! much of it · `authority` how hosts are named · `labels` what endpoints say of themselves and `selector` with `target` whom such
+//! same, with `own_name` and `difference` what sets them apart · `token` who may use the API, `quota` how
+//! much of it and `audit` what was done with it · `authority` how hosts are named · `labels` what endpoints say of themselves and `selector` with `target` whom such
 //! facts select · `likeness` what to say of a misspelt name · `json_check` which bytes are JSON that every
 //! reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
 #[macro_use]
 mod numbered;
 mod answer;
+mod audit;
 mod authority;
 mod difference;
 mod digest;
@@ -43,6 +44,7 @@ mod timestamp;
 mod token;
 
 pub use answer::{AnswerDigest, FinalAnswer, Ignored, IgnoredByType};
+pub use audit::{AuditEntry, AuditHash, Broken, Chain, Deed, InvalidHash, anchors};
 pub use authority::Authority;
 pub use difference::{AnswerChange, Difference};
 pub use digest::{digest, digest_of_target, payload_key, value_at};

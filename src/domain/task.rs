@@ -1,5 +1,7 @@
 //! A task and the only function that may change its status.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointName, Identifier, Json, Place, Queued, Target, TaskId, TaskType, Timestamp, TokenName};
@@ -173,6 +175,8 @@ pub struct NewTask {
     pub expires_at: Timestamp,
     /// The token it was submitted with; none without one, and for what tasker submits.
     pub submitted_by: Option<TokenName>,
+    /// The address that it came from; none for what tasker submits.
+    pub source: Option<IpAddr>,
     /// The task that it repeats for some of its endpoints.
     pub rerun_of: Option<TaskId>,
     /// Whether something waits for its end. If so, the ledger notes the end for the process that has to go

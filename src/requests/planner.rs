@@ -537,6 +537,7 @@ mod tests {
                 receive_by: now,
                 expires_at: now,
                 submitted_by: None,
+                source: None,
                 followed: true,
                 rollout: None,
             })

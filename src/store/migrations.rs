@@ -23,11 +23,11 @@ pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(files::
 
 /// The tables made by all versions so far, in the order in which they can be dropped, for
 /// [`super::Store::reset`].
-const TABLES: [&str; 27] = [
+const TABLES: [&str; 29] = [
     "enrolment", "rollout_hold", "rollout_event", "rollout_target", "rollout_wave", "rollout",
     "response_log", "jobs", "requests", "ended", "farm_note", "farm_barred", "farm_update", "farm_parent",
     "farm_task", "farm_worker", "schedule", "queue", "queued_task", "response", "task", "subscription",
-    "endpoint", "endpoint_group", "throughput", "token", HISTORY,
+    "endpoint", "endpoint_group", "throughput", "token", "audit", "audit_head", HISTORY,
 ];
 /// The table that remembers which migrations ran.
 const HISTORY: &str = "_sqlx_migrations";

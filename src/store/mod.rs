@@ -11,6 +11,7 @@
 
 mod answers;
 mod attempt;
+mod audit;
 mod batch;
 mod census;
 mod claim;
@@ -51,6 +52,7 @@ mod tokens;
 mod window;
 
 pub use answers::{AnswerGroup, AnswerGroups};
+pub use audit::{AuditQuery, Submissions};
 pub use census::{Census, CensusQuery, Flaw};
 pub use claim::Claim;
 pub use clock_offset::ClockOffsets;

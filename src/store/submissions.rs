@@ -142,6 +142,7 @@ mod tests {
             receive_by: at(90),
             expires_at: at(100),
             submitted_by: None,
+            source: None,
             followed: false,
             rollout: None,
             place: queued.then(|| Place {

@@ -126,6 +126,7 @@ pub(super) async fn accept(
                 .set("frozen_at", entry.given_at)
                 .set("published_at", entry.given_at)
                 .set("submitted_by", task.submitted_by.as_ref().map(TokenName::as_str))
+                .set("source", task.source.map(|source| source.to_string()))
                 .set("followed", task.followed)
                 .set("rollout", task.rollout);
         }

@@ -21,7 +21,8 @@ pub(super) fn ids_until(until: Timestamp) -> Uuid {
     least_id(until.after(SKEW))
 }
 
-fn least_id(time: Timestamp) -> Uuid {
+/// The least id that a process can have made at a time by its own clock.
+pub(super) fn least_id(time: Timestamp) -> Uuid {
     const LAST: u128 = (1 << 48) - 1;
     let millis = u128::try_from(time.as_micros() / 1000).unwrap_or(0).min(LAST);
     Uuid::from_u128(millis << 80)

@@ -32,6 +32,8 @@ pub struct Metrics {
     /// Requests refused for who sends them, by `code`: token_needed, invalid_token, insufficient_scope,
     /// misdirected, cross_site.
     pub refused: IntCounterVec,
+    /// Entries that could not be written into the audit log.
+    pub audit_lost: IntCounter,
     /// Submissions by `task_type` and `result`: new, repeated, conflict, busy, unavailable.
     pub submissions: IntCounterVec,
     /// Tasks that tasker should have submitted itself and could not, by who should have (`by`: schedule,
@@ -189,6 +191,10 @@ impl Metrics {
             registry: registry.clone(),
             http_requests,
             refused: counter("tasker_http_refused_total", "Requests refused for who sends them", &["code"])?,
+            audit_lost: count(
+                "tasker_audit_lost_total",
+                "Entries that could not be written into the audit log",
+            )?,
             submissions: counter(
                 "tasker_submissions_total",
                 "Submissions by what became of them",

@@ -47,6 +47,10 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("HEAD",   "/census/requests",         "1111 3.3. 33 33. 33"),
     ("GET",    "/census/rollouts",         "1111 3.3. 33 33. 33"),
     ("HEAD",   "/census/rollouts",         "1111 3.3. 33 33. 33"),
+    ("GET",    "/audit",                  "1111 333. 33 33. 33"),
+    ("HEAD",   "/audit",                  "1111 333. 33 33. 33"),
+    ("GET",    "/audit/submissions",      "1111 333. 33 33. 33"),
+    ("HEAD",   "/audit/submissions",      "1111 333. 33 33. 33"),
     ("GET",    "/endpoints",               "1111 3.3. 33 33. 33"),
     ("HEAD",   "/endpoints",               "1111 3.3. 33 33. 33"),
     ("GET",    "/endpoints/states",        "1111 3.3. 33 33. 33"),
@@ -213,7 +217,11 @@ fn request(rig: &Rig, method: &str, pattern: &str, worker: &str) -> reqwest::Req
         .replace("{name}", name)
         .replace("{token}", "there");
     let path = path.replace("{lane}", "worker").replace("{endpoint}", "web1");
-    let query = if pattern == "/census" { "?type=worker" } else { "" };
+    let query = match pattern {
+        "/census" => "?type=worker",
+        "/audit/submissions" => "?hour=2026-01-01T00:00:00Z",
+        _ => "",
+    };
     let request = rig.request(method, &format!("{path}{query}"));
     match method {
         "POST" | "PUT" => {

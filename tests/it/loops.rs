@@ -103,6 +103,7 @@ impl Site {
             receive_by: now.after(Duration::from_secs(20)),
             expires_at: now.after(Duration::from_secs(600)),
             submitted_by: None,
+            source: None,
             followed: false,
             rollout: None,
         };

@@ -1,6 +1,7 @@
 //! One suite over both databases: what the `Store` promises, case by case, each with a database of its own.
 
 mod answers;
+mod audit;
 mod enrolment;
 mod explain;
 mod farm;
@@ -167,6 +168,11 @@ conformance! {
         gives_an_invitation_out_once,
         takes_nothing_of_what_was_revoked,
         notes_who_comes_in_as_another;
+    audit:
+        chains_what_was_done,
+        chains_what_several_processes_do_at_once,
+        never_changes_the_audit_log,
+        accounts_for_submissions_once;
     token:
         keeps_tokens_by_name,
         ends_sessions_with_their_token,

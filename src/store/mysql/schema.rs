@@ -1,5 +1,6 @@
 //! Migrating, one process at a time.
 
+use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{AssertSqlSafe, Executor, MySqlConnection};
 
 use crate::store::fault::Fault;
@@ -11,6 +12,8 @@ use crate::store::{Result, StoreError};
 const WAIT: u32 = 600;
 /// Seconds that statements otherwise wait for the lock of a table.
 const PATIENCE: u32 = 5;
+/// The server's number for a trigger that is there already.
+const THERE: u16 = 1359;
 
 pub(super) async fn change(conn: &mut MySqlConnection, change: Change) -> Result<(), Fault> {
     // Whoever works on the tables is waited for: a statement that gives up leaves half a migration.
@@ -26,7 +29,35 @@ async fn locked(conn: &mut MySqlConnection, change: Change) -> Result<(), Fault>
     if matches!(change, Change::Reset) {
         migrations::drop_all(&mut Conn::MySql(conn)).await?;
     }
-    migrations::run(&MYSQL, conn, change).await
+    migrations::run(&MYSQL, conn, change).await?;
+    if !matches!(change, Change::Revert(_)) {
+        guard_audit(conn).await;
+    }
+    Ok(())
+}
+
+/// Has the server refuse changes of the audit log. No migration, since where there is a binary log only
+/// administrators may make triggers; without them a change shows all the same, by its hash.
+async fn guard_audit(conn: &mut MySqlConnection) {
+    for (name, event) in [("audit_no_update", "UPDATE"), ("audit_no_delete", "DELETE")] {
+        let made = conn
+            .execute(AssertSqlSafe(format!(
+                "CREATE TRIGGER {name} BEFORE {event} ON audit FOR EACH ROW \
+                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the audit log is never changed'"
+            )))
+            .await;
+        match made {
+            Err(sqlx::Error::Database(error))
+                if error
+                    .try_downcast_ref::<MySqlDatabaseError>()
+                    .is_some_and(|error| error.number() == THERE) => {}
+            Err(error) => tracing::warn!(
+                %error,
+                "the audit log is kept without the trigger {name}: grant TRIGGER (with a binary log, set log_bin_trust_function_creators) and run `tasker initialize --database` again"
+            ),
+            Ok(_) => {}
+        }
+    }
 }
 
 pub(super) async fn check(conn: &mut MySqlConnection) -> Result<(), Fault> {

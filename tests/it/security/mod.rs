@@ -5,7 +5,9 @@
 mod rig;
 
 mod admission;
+mod audit;
 mod enrolment;
 mod proof;
 mod quotas;
 mod rights;
+mod transport;

@@ -236,6 +236,7 @@ pub fn task(identifier: &str) -> NewTask {
         receive_by: at(30),
         expires_at: at(3600),
         submitted_by: None,
+        source: None,
         followed: false,
         rollout: None,
     }

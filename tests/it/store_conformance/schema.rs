@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, admin, at, config, task, together};
 
-const TABLES: [&str; 27] = [
-    "_sqlx_migrations", "ended", "endpoint", "endpoint_group", "enrolment", "farm_barred", "farm_note",
-    "farm_parent", "farm_task", "farm_update", "farm_worker", "jobs", "queue", "queued_task", "requests",
-    "response", "response_log", "rollout", "rollout_event", "rollout_hold", "rollout_target", "rollout_wave",
-    "schedule", "subscription", "task", "throughput", "token",
+const TABLES: [&str; 29] = [
+    "_sqlx_migrations", "audit", "audit_head", "ended", "endpoint", "endpoint_group", "enrolment",
+    "farm_barred", "farm_note", "farm_parent", "farm_task", "farm_update", "farm_worker", "jobs", "queue",
+    "queued_task", "requests", "response", "response_log", "rollout", "rollout_event", "rollout_hold",
+    "rollout_target", "rollout_wave", "schedule", "subscription", "task", "throughput", "token",
 ];
 
 fn schema_reason(result: Result<(), StoreError>) -> String {

@@ -28,6 +28,7 @@ const PAGES = [
   "/dashboard/rollouts/careful?tab=events",
   "/dashboard/requests",
   "/dashboard/submit?type=deploy",
+  "/dashboard/audit",
   "/dashboard/settings",
   "/dashboard/no/such/page",
 ];

@@ -22,6 +22,7 @@ const PAGES = [
   ["groups-change", "/dashboard/groups", (page) => page.getByRole("button", { name: "Change …" }).last().click()],
   ["queues", "/dashboard/queues"],
   ["schedules", "/dashboard/schedules"],
+  ["audit", "/dashboard/audit"],
   ["rollouts", "/dashboard/rollouts"],
   ["rollout", "/dashboard/rollouts/careful"],
   ["rollout-events", "/dashboard/rollouts/careful?tab=events"],

@@ -15,6 +15,7 @@ export const GO: Record<string, [string, string[]]> = {
   w: ["Rollouts", ["rollouts"]],
   r: ["Requests", ["requests"]],
   n: ["New task", ["submit"]],
+  a: ["Audit", ["audit"]],
   ",": ["Settings", ["settings"]],
 };
 

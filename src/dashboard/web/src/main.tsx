@@ -8,6 +8,7 @@ import { followLinks, parts, to } from "./place";
 import { logIn, logOut, look, session, sessionProblem } from "./session";
 import { paused } from "./settings";
 import { clock, clockIsOff, now, span } from "./time";
+import { AuditPage } from "./pages/audit";
 import { EndpointPage } from "./pages/endpoint";
 import { EndpointsPage } from "./pages/endpoints";
 import { GroupsPage } from "./pages/groups";
@@ -44,6 +45,7 @@ function Shown(): JSX.Element {
       if (first === "queues") return <QueuesPage />;
       if (first === "schedules") return <SchedulesPage />;
       if (first === "submit") return <SubmitPage />;
+      if (first === "audit") return <AuditPage />;
       if (first === "settings") return <SettingsPage />;
     }
   }
@@ -89,6 +91,9 @@ function Navigation(): JSX.Element {
       </ul>
       <Contact />
       <ul class="foot">
+        {session.value?.scopes.includes("admin") && (
+          <li><a href={to(["audit"])} aria-current={first === "audit" ? "page" : undefined} title="g a">Audit</a></li>
+        )}
         <li><a href={to(["settings"])} aria-current={first === "settings" ? "page" : undefined} title="g ,">Settings</a></li>
         {session.value?.session && (
           <li><button type="button" class="link" onClick={() => void logOut()} title={`Logged in with the token ${session.value.name}`}>Log out</button></li>

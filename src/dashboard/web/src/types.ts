@@ -159,6 +159,27 @@ export interface Queue {
   oldest: string | null;
 }
 
+/** What actions of the audit log begin with. */
+export const ACTIONS = ["token", "session", "task", "queue", "schedule", "rollout", "request", "group", "endpoint"] as const;
+
+export interface AuditPage {
+  entries: AuditEntry[];
+  more: boolean;
+  head: { seq: number; hash: string };
+}
+
+export interface AuditEntry {
+  seq: number;
+  at: string;
+  actor: string;
+  action: string;
+  subject: string;
+  detail?: unknown;
+  source: string;
+  request_id?: string | null;
+  hash: string;
+}
+
 export interface ScheduleList {
   schedules: Schedule[];
 }

@@ -1,0 +1,140 @@
+//! Writes the audit log: what others have done, and by itself what was refused and how much was submitted.
+//!
+//! Promise: an entry that cannot be written is an ERROR in the log with all that it would have said, and is
+//! counted.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::contract::ProblemCode;
+use crate::domain::{AuditEntry, Deed, Grain, Timestamp, TokenName, json};
+use crate::store::{SharedStore, StoreError, Submissions};
+use crate::telemetry::Metrics;
+
+/// Who did what no token was needed for.
+pub const ANONYMOUS: &str = "anonymous";
+/// Who does what nobody has asked for.
+const OURSELVES: &str = "tasker";
+
+/// How often refusals are written.
+const FLUSHED: Duration = Duration::from_secs(60);
+/// Senders whose refusals are told one by one in that time; those of others are one entry.
+const SENDERS: usize = 50;
+/// How long a submission may be on its way into the ledger after it got its id.
+const SETTLED: Duration = Duration::from_secs(300);
+
+/// Writes the audit log.
+#[derive(Debug)]
+pub struct Audit {
+    store: SharedStore,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    refused: Mutex<HashMap<Sender, u64>>,
+}
+
+/// Whose requests were refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Sender {
+    peer: Option<IpAddr>,
+    token: Option<TokenName>,
+    code: ProblemCode,
+}
+
+impl Audit {
+    /// Writes into this ledger.
+    pub fn new(store: SharedStore, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { store, clock, metrics, refused: Mutex::default() })
+    }
+
+    /// Adds deeds.
+    pub async fn add(&self, deeds: Vec<Deed>) {
+        match self.store.audit(deeds.clone(), self.clock.now()).await {
+            Ok(entries) => entries.iter().for_each(tell),
+            Err(error) => {
+                self.metrics.audit_lost.inc_by(deeds.len() as u64);
+                tracing::error!(%error, ?deeds, "could not be written into the audit log");
+            }
+        }
+    }
+
+    /// Counts a request that was refused for its sender.
+    pub fn refused(&self, code: ProblemCode, peer: Option<IpAddr>, token: Option<TokenName>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = Sender { peer: peer.map(|peer| peer.to_canonical()), token, code };
+        let others = Sender { peer: None, token: None, code };
+        let known = refused.len() < SENDERS || refused.contains_key(&sender);
+        *refused.entry(if known { sender } else { others }).or_default() += 1;
+    }
+
+    /// Writes what is added up and accounts for submissions until told to stop; then once more.
+    pub async fn run(self: Arc<Self>, address: SocketAddr, stop: CancellationToken) {
+        if stop.run_until_cancelled(self.clock.until_set()).await.is_none() {
+            return;
+        }
+        let version = json(&serde_json::json!({"version": env!("CARGO_PKG_VERSION")}));
+        self.add(vec![Deed::new(OURSELVES, "process.start", &address.to_string(), OURSELVES).with(version)])
+            .await;
+        loop {
+            // Processes that were started together look at different times, and one is enough.
+            let pause = FLUSHED.mul_f64(0.75 + 0.5 * fastrand::f64());
+            let stopped = stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none();
+            self.flush().await;
+            if stopped {
+                return;
+            }
+            if let Err(error) = account(&self.store, self.clock.now()).await {
+                tracing::warn!(%error, "submissions could not be accounted for in the audit log; will try again");
+            }
+        }
+    }
+
+    async fn flush(&self) {
+        let refused = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        let deed = |(Sender { peer, token, code }, count): (Sender, u64)| {
+            let actor = token.as_ref().map_or(ANONYMOUS, TokenName::as_str);
+            let source = peer.map_or_else(|| "several".to_owned(), |peer| peer.to_string());
+            Deed::new(actor, "refused", code.as_str(), &source)
+                .with(json(&serde_json::json!({"count": count})))
+        };
+        self.add(refused.into_iter().map(deed).collect()).await;
+    }
+}
+
+/// The log is where somebody looks who does not trust the ledger any more.
+fn tell(entry: &AuditEntry) {
+    tracing::info!(
+        audit_seq = entry.seq,
+        audit_hash = %entry.hash,
+        actor = entry.actor,
+        action = entry.action,
+        subject = entry.subject,
+        source = entry.source,
+        "audited"
+    );
+}
+
+/// Accounts for the submissions of each hour that is over. The first time it only notes where to begin.
+async fn account(store: &SharedStore, now: Timestamp) -> Result<(), StoreError> {
+    loop {
+        let begin = store.audited_until().await?;
+        let Some(since) = begin else {
+            store.audit_submissions(None, None, Grain::Hour.beginning(now), now).await?;
+            return Ok(());
+        };
+        let until = since.after(Grain::Hour.length());
+        if until.after(SETTLED) > now {
+            return Ok(());
+        }
+        let Submissions { count, sha256 } = store.submissions_between(since, until).await?;
+        let detail = json(&serde_json::json!({"count": count, "sha256": sha256}));
+        let deed = Deed::new(OURSELVES, "submissions", &since.to_string(), OURSELVES).with(detail);
+        if let Some(entry) = store.audit_submissions(Some(deed), begin, until, now).await? {
+            tell(&entry);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What requests have done, for the audit log.
+//!
+//! A request that changes something is recorded once it has succeeded, by the table [`ACTIONS`], which names
+//! every route that changes anything. Submissions and what workers say are too many: a task carries its token
+//! and address itself, and once an hour an entry accounts for all that came.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use actix_web::{HttpMessage, HttpRequest};
+
+use super::auditor::ANONYMOUS;
+use super::problem::Problem;
+use super::route::Route;
+use super::state::Api;
+use super::whose;
+use crate::domain::{Deed, Json, TokenName, json};
+
+/// What changes something, and what it is called in the log; nothing for what is not recorded one by one.
+/// `POST` of a submission comes first: it is looked up most.
+#[rustfmt::skip]
+const ACTIONS: &[(&str, &str, Option<&str>)] = &[
+    ("POST",   "/{type}",                           None),
+    ("POST",   "/workers/{name}/tasks",             None),
+    ("POST",   "/workers/{name}/reports",           None),
+    ("POST",   "/workers/{name}/presence",          None),
+    ("POST",   "/tasks",                            None),
+    ("POST",   "/requests",                         None),
+    ("POST",   "/rollouts/plan",                    None),
+    ("POST",   "/{type}/{id}/rerun",                None),
+    ("DELETE", "/{type}/{id}",                      Some("task.cancel")),
+    ("DELETE", "/tasks/{id}",                       Some("task.cancel")),
+    ("POST",   "/tasks/cancel",                     Some("task.cancel_all")),
+    ("POST",   "/queues/{type}/pause",              Some("queue.pause")),
+    ("POST",   "/queues/{type}/resume",             Some("queue.resume")),
+    ("POST",   "/queues/{type}/requeue",            Some("queue.requeue")),
+    ("POST",   "/schedules/{name}/run",             Some("schedule.run")),
+    ("POST",   "/schedules/{name}/pause",           Some("schedule.pause")),
+    ("POST",   "/schedules/{name}/resume",          Some("schedule.resume")),
+    ("DELETE", "/requests/{token}",                 Some("request.cancel")),
+    ("POST",   "/requests/{token}/retry",           Some("request.retry")),
+    ("POST",   "/rollouts",                         Some("rollout.submit")),
+    ("PATCH",  "/rollouts/{id}",                    Some("rollout.edit")),
+    ("POST",   "/rollouts/{id}/start",              Some("rollout.start")),
+    ("POST",   "/rollouts/{id}/pause",              Some("rollout.pause")),
+    ("POST",   "/rollouts/{id}/resume",             Some("rollout.resume")),
+    ("POST",   "/rollouts/{id}/abort",              Some("rollout.abort")),
+    ("POST",   "/rollouts/{id}/approve",            Some("rollout.approve")),
+    ("POST",   "/rollouts/{id}/refuse",             Some("rollout.refuse")),
+    ("POST",   "/rollouts/{id}/skip",               Some("rollout.skip")),
+    ("POST",   "/rollouts/{id}/retry",              Some("rollout.retry")),
+    ("POST",   "/rollouts/{id}/rerun",              Some("rollout.rerun")),
+    ("DELETE", "/rollouts/holds/{lane}/{endpoint}", Some("rollout.free_hold")),
+    ("POST",   "/endpoints/{name}/enrolment",       Some("endpoint.enroll")),
+    ("DELETE", "/endpoints",                        Some("endpoint.forget_all")),
+    ("DELETE", "/endpoints/{name}",                 Some("endpoint.forget")),
+    ("PUT",    "/groups/{name}",                    Some("group.write")),
+    ("DELETE", "/groups/{name}",                    Some("group.delete")),
+    ("POST",   "/session",                          Some("session.begin")),
+    ("DELETE", "/session",                          Some("session.end")),
+];
+
+/// What a handler knows of its request beyond the route.
+#[derive(Debug, Default)]
+pub struct Particulars {
+    /// Who it is, where the request has shown its token in another way.
+    pub actor: Option<TokenName>,
+    /// What else is to be known.
+    pub detail: Option<Json>,
+    /// Whether nothing was changed, so that there is nothing to record.
+    pub nothing: bool,
+}
+
+/// Tells the audit log to how many tasks a request has done this; to none is nothing.
+pub fn count(request: &HttpRequest, done: &str, number: u32) {
+    let detail = json(&serde_json::json!({ done: number }));
+    let particulars = Particulars { detail: Some(detail), nothing: number == 0, ..Particulars::default() };
+    request.extensions_mut().insert(particulars);
+}
+
+/// Records a request that has succeeded, if it has changed something.
+pub async fn record(api: &Api, request: &HttpRequest, route: Option<&Route>, request_id: &str) {
+    let Some(action) = route.and_then(|route| action(request.method().as_str(), route.pattern)) else {
+        return;
+    };
+    let particulars = request.extensions_mut().remove::<Particulars>().unwrap_or_default();
+    if particulars.nothing {
+        return;
+    }
+    let actor = particulars.actor.or_else(|| whose::token_name(request));
+    let actor = actor.as_ref().map_or(ANONYMOUS, TokenName::as_str);
+    let deed = Deed::new(
+        actor,
+        action,
+        request.match_info().as_str(),
+        &source(request).map_or_else(String::new, |peer| peer.to_string()),
+    );
+    let deed = deed.asked_by(request_id);
+    let deed = match particulars.detail {
+        Some(detail) => deed.with(detail),
+        None => deed,
+    };
+    let audit = Arc::clone(&api.audit);
+    // It has come to an end either way, and `add` has told what went wrong.
+    let _ = api
+        .run(async move {
+            audit.add(vec![deed]).await;
+            Ok::<_, Problem>(())
+        })
+        .await;
+}
+
+/// The address that a request came from.
+pub fn source(request: &HttpRequest) -> Option<IpAddr> {
+    request.peer_addr().map(|peer| peer.ip().to_canonical())
+}
+
+fn action(method: &str, pattern: &str) -> Option<&'static str> {
+    if matches!(method, "GET" | "HEAD") {
+        return None;
+    }
+    ACTIONS.iter().find(|(of, at, _)| *of == method && *at == pattern).and_then(|(_, _, action)| *action)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::api::routes::ROUTES;
+
+    #[test]
+    fn whatever_changes_something_has_a_row() {
+        let changes = ROUTES.iter().flat_map(|route| {
+            let operations = route.operations.iter().filter(|operation| operation.method != "GET");
+            operations.map(|operation| (operation.method, route.pattern))
+        });
+        let rows: BTreeSet<_> = ACTIONS.iter().map(|(method, pattern, _)| (*method, *pattern)).collect();
+        assert_eq!(rows.len(), ACTIONS.len(), "a row is there twice");
+        assert_eq!(rows, changes.collect(), "left: rows, right: routes");
+    }
+}
