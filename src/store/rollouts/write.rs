@@ -20,6 +20,9 @@ use crate::store::{Accepted, Freeze, Retry, batch, submit};
 
 /// Endpoints of one task at most.
 const BATCH: usize = 500;
+/// The key for some hundred targets of one rollout. A planner that is left alone reads, and locks, all of them
+/// instead.
+const BY_NAME: &str = "rollout_target_endpoint";
 
 /// Writes all of it. `batches` is there where targets may be started.
 pub(super) async fn write(
@@ -112,10 +115,12 @@ async fn write_moves(
             .or_default()
             .push(&fact.endpoint);
     }
+    let by_name = conn.dialect().index(BY_NAME);
     for ((from, to, errnr, note, present_since, instance), mut names) in alike {
         names.sort_unstable();
         for names in names.chunks(batch::KEYS) {
-            let mut update = conn.sql("UPDATE rollout_target SET present_since = ?, instance = ?");
+            let mut update =
+                conn.sql(format!("UPDATE rollout_target {by_name} SET present_since = ?, instance = ?"));
             update.bind(present_since).bind(instance);
             if from != to {
                 update
@@ -236,13 +241,14 @@ async fn start(
             });
         }
     }
+    let by_name = conn.dialect().index(BY_NAME);
     for task in &tasks {
         let names: Vec<&EndpointName> = task.endpoints.iter().collect();
         for names in names.chunks(batch::KEYS) {
-            let mut update = conn.sql(
-                "UPDATE rollout_target SET state = ?, since = ?, round = round + 1, task_id = ?, errnr = NULL, note = NULL, \
-                 present_since = NULL, instance = NULL, stopped = 0 WHERE rollout = ? AND state = ? AND endpoint IN ",
-            );
+            let mut update = conn.sql(format!(
+                "UPDATE rollout_target {by_name} SET state = ?, since = ?, round = round + 1, task_id = ?, errnr = NULL, note = NULL, \
+                 present_since = NULL, instance = NULL, stopped = 0 WHERE rollout = ? AND state = ? AND endpoint IN "
+            ));
             update
                 .bind(TargetState::Sent.code())
                 .bind(now)
@@ -338,9 +344,11 @@ async fn take_back(
     let mut names: Vec<&EndpointName> = facts.iter().map(|fact| &fact.endpoint).collect();
     names.sort_unstable();
     let mut tasks: BTreeMap<TaskId, Vec<EndpointName>> = BTreeMap::new();
+    let by_name = conn.dialect().index(BY_NAME);
     for names in names.chunks(batch::KEYS) {
-        let mut select =
-            conn.sql("SELECT task_id, endpoint FROM rollout_target WHERE rollout = ? AND task_id IS NOT NULL AND endpoint IN ");
+        let mut select = conn.sql(format!(
+            "SELECT task_id, endpoint FROM rollout_target {by_name} WHERE rollout = ? AND task_id IS NOT NULL AND endpoint IN "
+        ));
         for row in select.bind(rollout.id).keys(names).push(" ORDER BY endpoint").fetch_all().await? {
             tasks.entry(row.get(0)?).or_default().push(row.get(1)?);
         }
@@ -368,8 +376,11 @@ async fn stop(
 ) -> Result<Vec<(TaskId, Vec<EndpointName>)>, Fault> {
     let mut names: Vec<&EndpointName> = facts.iter().map(|fact| &fact.endpoint).collect();
     names.sort_unstable();
+    let by_name = conn.dialect().index(BY_NAME);
     for names in names.chunks(batch::KEYS) {
-        let mut update = conn.sql("UPDATE rollout_target SET stopped = 1 WHERE rollout = ? AND stopped = 0 AND state = ? AND endpoint IN ");
+        let mut update = conn.sql(format!(
+            "UPDATE rollout_target {by_name} SET stopped = 1 WHERE rollout = ? AND stopped = 0 AND state = ? AND endpoint IN "
+        ));
         update.bind(rollout.id).bind(TargetState::Sent.code()).keys(names).execute().await?;
     }
     take_back(conn, rollout, facts, ResponseStatus::Created, now).await
