@@ -61,6 +61,7 @@ mod queues;
 mod read_only_ledger;
 mod request_example;
 mod request_import;
+mod rolling_update;
 mod schedules;
 mod scripts;
 mod security;
