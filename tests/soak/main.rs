@@ -1,8 +1,8 @@
 //! Breaks a platform at random for as long as one likes: `cargo xtask soak`.
 //!
-//! Two API processes, four endpoints and two workers on private servers, load all the time. In each round one
-//! fault, a few times; then a quiet moment, and the oracle judges the round. At the end it judges the whole
-//! ledger and looks for what is left anywhere.
+//! Two API processes, four endpoints and two workers on private servers, load and rollouts all the time. In
+//! each round one fault, a few times; then a quiet moment, and the oracle judges the round. At the end it
+//! judges the whole ledger and looks for what is left anywhere.
 
 mod nemesis;
 #[path = "../it/support/mod.rs"]
@@ -19,9 +19,12 @@ use support::fleet::Fleet;
 use support::loader::Loader;
 use support::oracle;
 use support::platform::Platform;
+use support::roller::{Pace, Roller};
 
 /// Submissions a second.
 const LOAD: u32 = 20;
+/// Rollouts.
+const ROLLOUTS: Pace = Pace { every: Duration::from_secs(1), most: usize::MAX, lanes: 3 };
 /// After the last fault of a round.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -92,17 +95,25 @@ fn run(options: &Options) -> anyhow::Result<()> {
     while Instant::now() < end {
         round += 1;
         let loader = Loader::start(&fleet, LOAD);
+        let roller = Roller::start(&fleet, ROLLOUTS);
         fleet.pass(Duration::from_secs(1))?;
         let before = fleet.asks();
         let what = nemesis.strike(&mut fleet, &loader)?;
         fleet.pass(QUIET)?;
         let new = loader.finish(&mut fleet).with_context(|| what.clone())?;
+        let rolled = roller.finish(&mut fleet).with_context(|| what.clone())?;
         let verdict = oracle::judge_one(&mut fleet, &new).with_context(|| what.clone())?;
         // A process that was killed began to count anew: this is the least it can have been.
         asks += fleet.asks().saturating_sub(before);
         println!(
-            "round {round}: {what}: {} tasks, {} responses, {} executions began for {} attempts, {} interrupted",
-            verdict.tasks, verdict.responses, verdict.begun, verdict.recorded, verdict.interrupted
+            "round {round}: {what}: {} tasks, {} responses, {} executions began for {} attempts, {} interrupted; {} rollouts: {:?}",
+            verdict.tasks,
+            verdict.responses,
+            verdict.begun,
+            verdict.recorded,
+            verdict.interrupted,
+            rolled.rollouts,
+            rolled.targets
         );
         taken.extend(new);
     }

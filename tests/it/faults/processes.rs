@@ -16,6 +16,7 @@ use super::{all_is_accounted_for, load_for};
 use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet, QUEUE, TYPE};
 use crate::support::loader::{Loader, Taken, marks};
 use crate::support::platform::Platform;
+use crate::support::roller::{Pace, Rolled, Roller};
 
 /// Between which steps an API process can be killed that has work queues and schedules.
 const QUEUE_FAILPOINTS: [Failpoint; 3] =
@@ -335,5 +336,22 @@ fn an_api_process_dies_between_every_two_steps_of_rollouts() -> anyhow::Result<(
         let executions = std::fs::read_to_string(executed.with_extension(n.to_string()))?;
         ensure!(executions.lines().count() == 2, "each endpoint once: {executions}");
     }
+    fleet.stop()
+}
+
+/// A hundred rollouts at once, moved by two processes of which one is killed again and again: the other one
+/// goes on.
+#[test]
+fn an_api_process_dies_in_the_midst_of_a_hundred_rollouts() -> anyhow::Result<()> {
+    let mut fleet = Fleet::usual(Platform::idle()?)?;
+    let roller = Roller::start(&fleet, Pace { every: Duration::ZERO, most: 100, lanes: 100 });
+    for _ in 0..5 {
+        fleet.pass(Duration::from_secs(1))?;
+        fleet.kill("api1")?;
+    }
+    roller.until_submitted(&mut fleet)?;
+    let rolled = roller.finish(&mut fleet)?;
+    let once = Rolled { rollouts: 100, targets: [("OK".to_owned(), 200)].into(), executions: 200 };
+    ensure!(rolled == once, "{rolled:?}");
     fleet.stop()
 }

@@ -10,6 +10,7 @@ pub mod place;
 pub mod platform;
 pub mod proxy;
 pub mod queues;
+pub mod roller;
 pub mod tap;
 
 use tasker::config::{MessageQueue, Secret};

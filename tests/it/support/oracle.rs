@@ -74,6 +74,9 @@ fn judge_those(fleet: &mut Fleet, taken: &BTreeMap<String, Taken>, prefix: &str)
         Ok(())
     })?;
     let mut ledger = ledger(fleet, prefix)?;
+    // `Roller` judges these.
+    ledger
+        .retain(|body| !body["task"]["identifier"].as_str().is_some_and(|name| name.starts_with("rollout-")));
     for queue in fleet.queues() {
         ledger.extend(ledger_of(fleet, queue, prefix)?);
     }
