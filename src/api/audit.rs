@@ -48,7 +48,11 @@ struct AuditLogQuery {
 )]
 pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let place = |text: &str| text.parse::<u64>().map_err(|_| "must be the number of an entry".to_owned());
+    // Numbers of entries fit into the signed ones of a database.
+    let place = |text: &str| {
+        let place = text.parse().ok().filter(|place| i64::try_from(*place).is_ok());
+        place.ok_or_else(|| format!("must be the number of an entry, from 0 to {}", i64::MAX))
+    };
     let wanted = AuditQuery {
         after: query.take("after", place),
         before: query.take("before", place),

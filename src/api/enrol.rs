@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use super::problem::Problem;
 use super::{Answer, Api, answer, segment};
 use crate::contract::{self, EnrolmentTicket, ProblemCode, ProblemItem, SealedIdentity};
+use crate::domain::likeness::quoted;
 use crate::domain::{EndpointName, SecretHash};
 use crate::store::Redeemed;
 
@@ -45,7 +46,9 @@ pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
             "there is no such invitation: it was used, or its time is over; `tasker endpoint invite` makes another",
         )
     };
-    let Ok(name) = text.parse::<EndpointName>() else { return Err(over()) };
+    let name: EndpointName = text.parse().map_err(|error| {
+        Problem::new(ProblemCode::BadPath, format!("{} is no name of an endpoint: {error}", quoted(&text)))
+    })?;
     let (store, endpoint, now) = (Arc::clone(&api.state.store), name.clone(), api.now()?);
     let hash = SecretHash::of(ticket.as_bytes());
     match api.run(async move { store.redeem(&endpoint, hash, now).await }).await? {

@@ -108,7 +108,7 @@ const TOKEN: &str = "token";
 fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
     let RefOr::T(parameter) = parameter else { return };
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else { return };
-    if matches!(parameter.name.as_str(), "since" | "until")
+    if matches!(parameter.name.as_str(), "since" | "until" | "hour")
         && path != "/events"
         && !path.starts_with("/rollouts")
     {

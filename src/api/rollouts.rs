@@ -45,6 +45,8 @@ const DEFAULT_LIMIT: u32 = 100;
 const LONGEST_DOCUMENT: usize = 8 << 20;
 /// Bytes of a command at most.
 const LONGEST_COMMAND: usize = 8 << 20;
+/// Bytes that a rerun may have: an identifier and a few words.
+const LONGEST_RERUN: usize = 64 << 10;
 /// Identifiers that paths use.
 const TAKEN: [&str; 2] = ["plan", "holds"];
 /// What an endpoint or a wave may take while it is read and written.
@@ -951,7 +953,7 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     }
     let name = name(&request)?;
     let wrong = |message| invalid(vec![ProblemItem::new("", message)]);
-    let asked: RerunRollout = api.read(&request, payload, 4 << 10, wrong).await?;
+    let asked: RerunRollout = api.read(&request, payload, LONGEST_RERUN, wrong).await?;
     check_identifier(&asked.identifier)?;
     let old = find(&api, &request, &name).await?;
     let usual = TargetState::ALL.into_iter().filter(|state| *state != TargetState::Ok);
