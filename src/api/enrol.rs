@@ -16,6 +16,8 @@ use crate::store::Redeemed;
 
 /// Bytes that the body may have: a ticket.
 const LONGEST_BODY: usize = 4 << 10;
+/// Characters that a ticket may have, as the description says.
+const LONGEST_TICKET: usize = 1024;
 
 /// Gives out the identity that an endpoint was invited to, once.
 ///
@@ -34,11 +36,14 @@ const LONGEST_BODY: usize = 4 << 10;
 )]
 pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     // The text of the error is left out: it may repeat the ticket.
-    let invalid = |_| {
-        let item = ProblemItem::new("", "expected {\"ticket\": \"TICKET\"}");
-        Problem::invalid(ProblemCode::InvalidMessage, vec![item])
+    let invalid = |pointer: &str, message: &str| {
+        Problem::invalid(ProblemCode::InvalidMessage, vec![ProblemItem::new(pointer, message)])
     };
-    let EnrolmentTicket { ticket } = api.read(&request, payload, LONGEST_BODY, invalid).await?;
+    let form = |_| invalid("", "expected {\"ticket\": \"TICKET\"}");
+    let EnrolmentTicket { ticket } = api.read(&request, payload, LONGEST_BODY, form).await?;
+    if !(1..=LONGEST_TICKET).contains(&ticket.chars().count()) {
+        return Err(invalid("/ticket", "must have 1 to 1024 characters"));
+    }
     let text = segment(&request, 1)?;
     let over = || {
         Problem::new(
