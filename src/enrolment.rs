@@ -1,9 +1,9 @@
-//! Invitations: how a server gets the user of its endpoint without anybody on the way being able to read it.
+//! Invitations: how a server gets the broker user of its endpoint, so that nobody else can read it.
 //!
-//! An invitation is 256 random bits that a person carries to the server. Two things are derived from them: a
-//! ticket, which the server shows to the API, and a key, which never leaves the server. The ledger keeps the
-//! user sealed with the key, and the hash of the ticket. So neither the database nor an API process can read
-//! the user, and a ticket that was overheard opens nothing.
+//! An invitation is 256 random bits that a person carries to the server. Two values are derived from them: a
+//! ticket, which the server sends to the API, and a key, which never leaves the server. The ledger keeps the
+//! hash of the ticket, and the user sealed with the key. So nobody can read the user from the database or in
+//! an API process, and an intercepted ticket does not open it.
 
 use std::fmt;
 
@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::Secret;
 use crate::domain::{EndpointName, TaskType};
 
-/// What an invitation begins with, so that whoever finds one knows what it is.
+/// The prefix of invitations: people and secret scanners recognise one by it.
 const PREFIX: &str = "tasker_invitation_";
 
-/// Separates what is derived here from what anybody else derives.
+/// The salt of the key derivation: no other program derives the same values from the same bits.
 const SALT: &[u8] = b"tasker/enrolment/1";
 
 /// Bytes of an invitation, and of a ticket.
@@ -31,12 +31,12 @@ pub enum EnrolmentError {
     /// The text is not an invitation.
     #[error("expected an invitation such as `tasker endpoint invite` prints: `{PREFIX}` and 43 characters")]
     NotAnInvitation,
-    /// It opens something else, or what it opens was changed.
+    /// The invitation is for another identity, or the sealed identity was changed.
     #[error(
         "the invitation does not open what the API answered: it is for another endpoint, or the answer was changed on its way"
     )]
     Sealed,
-    /// What was sealed is not an identity.
+    /// The sealed bytes are not an identity.
     #[error("the API answered an identity of a version of tasker that this one does not know")]
     Unknown,
     /// The system gives no random numbers, or no key.
@@ -49,11 +49,11 @@ pub enum EnrolmentError {
 pub struct Identity {
     /// The endpoint.
     pub endpoint: EndpointName,
-    /// The types that the user may consume.
+    /// The types whose tasks the user may consume.
     pub task_types: Vec<TaskType>,
-    /// The virtual host that it belongs to.
+    /// The virtual host of the installation.
     pub virtual_host: String,
-    /// The prefix of the installation in it.
+    /// The prefix of the installation's exchanges and queues.
     pub exchange: String,
     /// The user.
     pub username: String,
@@ -91,7 +91,7 @@ impl Invitation {
         Ok(Self(Salt::new(HKDF_SHA256, SALT).extract(&bytes)))
     }
 
-    /// What is shown to the API.
+    /// The ticket, which is sent to the API.
     ///
     /// # Errors
     /// Never in practice: when the length of a ticket is not one that can be derived.
@@ -136,7 +136,7 @@ impl Invitation {
     }
 }
 
-/// Always the same: a key seals one identity.
+/// The same nonce each time, which is safe because a key seals one identity only.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }

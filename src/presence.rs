@@ -266,6 +266,8 @@ impl Sink for PresenceWatch {
         let mut heard = wire::decode_heard(body)?;
         if let Heard::Presence(presence) = &mut heard {
             presence.proven = sender.vouches_for(&presence.endpoint);
+            // A worker over HTTP has no queues at the broker, whatever its presence says.
+            presence.restricted &= *sender != Sender::Api;
         }
         Ok(heard)
     }
@@ -323,11 +325,9 @@ impl PresenceWatch {
         }
         results.into_iter().collect()
     }
-}
 
-impl PresenceWatch {
-    /// Makes the queues of restricted endpoints that join or lack some. Answers the newcomers with those of
-    /// their types that can be welcomed; the others say again that they have joined.
+    /// Makes the queues of restricted endpoints that join, or that report missing queues. Returns the
+    /// newcomers with those of their types that can be welcomed now; for the others the endpoint joins again.
     async fn admit(&self, presences: &[Presence], mut newcomers: Vec<Presence>) -> Vec<Presence> {
         let wanted = self.wanted(presences, &newcomers);
         if wanted.is_empty() {
@@ -351,8 +351,8 @@ impl PresenceWatch {
         newcomers
     }
 
-    /// What is to be made now: of newcomers, and of those that find no queue. Of types that are not configured
-    /// nobody needs any.
+    /// The subscriptions of restricted endpoints that need queues now: those of newcomers, and those that the
+    /// broker refused. Types that are not configured need no queue.
     fn wanted(&self, presences: &[Presence], newcomers: &[Presence]) -> BTreeSet<(TaskType, EndpointName)> {
         let restricted =
             |presence: &&Presence| presence.restricted && presence.state != PresenceState::Leaving;
@@ -368,8 +368,8 @@ impl PresenceWatch {
         lacking.chain(joined).filter(|(task_type, _)| self.config.policy(task_type).is_some()).collect()
     }
 
-    /// Takes restricted endpoints that have left out of the fanout. One that cannot be taken out drops what
-    /// comes when it is back.
+    /// Takes restricted endpoints that have left out of the fanout. After an error, tasks to everybody still
+    /// go to the queue, and the endpoint drops them when it is back.
     async fn dismiss(&self, presences: &[Presence], left: &BTreeSet<(TaskType, EndpointName)>) {
         let restricted: HashSet<&EndpointName> = presences
             .iter()

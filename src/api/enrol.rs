@@ -1,4 +1,5 @@
-//! `POST /endpoints/{name}/enrolment`: hands a server the broker user of its endpoint, which it alone can read.
+//! `POST /endpoints/{name}/enrolment`: gives a server the broker user of its endpoint, sealed for the holder
+//! of the invitation.
 
 use std::sync::Arc;
 
@@ -14,15 +15,15 @@ use crate::domain::likeness::quoted;
 use crate::domain::{EndpointName, SecretHash};
 use crate::store::Redeemed;
 
-/// Bytes that the body may have: a ticket.
+/// Bytes that the body, a ticket, may have.
 const LONGEST_BODY: usize = 4 << 10;
-/// Characters that a ticket may have, as the description says.
+/// Characters that a ticket may have, as in the schema of [`EnrolmentTicket`].
 const LONGEST_TICKET: usize = 1024;
 
-/// Gives out the identity that an endpoint was invited to, once.
+/// Gives an invited endpoint its identity, once.
 ///
-/// For everybody: who has an invitation has no token yet. The answer is sealed with a key that is derived from
-/// the invitation, so neither this API nor anybody on the way can read it.
+/// Needs no token: a server with an invitation has no token yet. The answer is sealed with a key that is
+/// derived from the invitation, so neither this API nor anybody on the network can read it.
 #[utoipa::path(
     post, path = "/endpoints/{name}/enrolment", operation_id = "enrolEndpoint", tag = "endpoints",
     params(("name" = String, Path, description = "The endpoint")),
@@ -30,7 +31,7 @@ const LONGEST_TICKET: usize = 1024;
     responses(
         (status = 200, description = "The identity; the ticket is used", body = SealedIdentity),
         (status = 403, description = "`other_endpoint`, `cross_site`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 410, description = "`invitation_over`: there is no such ticket, it was used, or its time is over", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 410, description = "`invitation_over`: the ticket was used, has expired or never existed", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
@@ -45,14 +46,8 @@ pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
         return Err(invalid("/ticket", "must have 1 to 1024 characters"));
     }
     let text = segment(&request, 1)?;
-    let over = || {
-        Problem::new(
-            ProblemCode::InvitationOver,
-            "there is no such invitation: it was used, or its time is over; `tasker endpoint invite` makes another",
-        )
-    };
     let name: EndpointName = text.parse().map_err(|error| {
-        Problem::new(ProblemCode::BadPath, format!("{} is no name of an endpoint: {error}", quoted(&text)))
+        Problem::new(ProblemCode::BadPath, format!("{} is not an endpoint: {error}", quoted(&text)))
     })?;
     let (store, endpoint, now) = (Arc::clone(&api.state.store), name.clone(), api.now()?);
     let hash = SecretHash::of(ticket.as_bytes());
@@ -62,13 +57,16 @@ pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
             answer(StatusCode::OK, &SealedIdentity { sealed: BASE64_STANDARD.encode(sealed) }, 1024)
         }
         Redeemed::OfAnother => {
-            tracing::warn!(endpoint = %name, "the invitation of another endpoint was shown");
+            tracing::warn!(endpoint = %name, "refused the invitation of another endpoint");
             let detail = format!("the invitation is not for {name}: enroll the endpoint that was invited");
             Err(Problem::new(ProblemCode::OtherEndpoint, detail))
         }
         Redeemed::Gone => {
-            tracing::warn!(endpoint = %name, "an invitation was shown that is used, over or unknown");
-            Err(over())
+            tracing::warn!(endpoint = %name, "refused an invitation that was used, has expired or is unknown");
+            Err(Problem::new(
+                ProblemCode::InvitationOver,
+                "there is no such invitation: it was used, or its time is over; `tasker endpoint invite` makes another",
+            ))
         }
     }
 }

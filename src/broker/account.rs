@@ -1,19 +1,20 @@
-//! The broker users of endpoints: what they are called, and what they may do.
+//! The broker users of endpoints: their names and permissions.
 //!
-//! A user may read its own queues, report and say that it is there, and nothing else: it declares, binds and
-//! publishes no tasks. The name of a user tells whose it is, so whoever reads a message knows its sender
-//! without asking anybody.
+//! The user of an endpoint may consume the queues of the endpoint, and publish reports and presence. It may
+//! not declare, bind or publish tasks. The name of a user contains that of its endpoint, so the reader of a
+//! message knows the sender without a lookup.
 
 use serde::Serialize;
 
 use crate::config::MessageQueue;
 use crate::domain::{EndpointName, TaskType};
 
-/// Between the parts of a name. No exchange prefix and no endpoint has it.
+/// Separates the parts of a user's name. Exchange prefixes and endpoint names cannot contain it.
 const SEPARATOR: char = ':';
 
-/// The user of an endpoint. Users belong to no virtual host, so its name has one. The generations are the
-/// users that an endpoint gets one after the other: an old one lives until the new one is used.
+/// The name of an endpoint's user. The virtual hosts of a broker share its users, so the name contains the
+/// virtual host. An endpoint gets one user after the other, numbered by `generation`; the old user works
+/// until it is deleted.
 pub fn user_name(queue: &MessageQueue, endpoint: &EndpointName, generation: u32) -> String {
     format!("{}{endpoint}{SEPARATOR}{generation}", prefix(queue))
 }
@@ -30,7 +31,7 @@ fn prefix(queue: &MessageQueue) -> String {
     format!("{}{SEPARATOR}{}{SEPARATOR}", queue.virtual_host, queue.exchange)
 }
 
-/// What a user may do in a virtual host: regular expressions of names.
+/// What a user may do in a virtual host, as regular expressions for the names of queues and exchanges.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Permissions {
     /// What it may declare and delete.
@@ -42,7 +43,7 @@ pub struct Permissions {
 }
 
 impl Permissions {
-    /// Those of an endpoint that performs these types.
+    /// The permissions of an endpoint that performs these types.
     pub fn of_endpoint(exchange: &str, endpoint: &EndpointName, types: &[TaskType]) -> Self {
         let (exchange, endpoint) = (literal(exchange), literal(endpoint.as_str()));
         let types: Vec<_> = types.iter().map(|task_type| literal(task_type.as_str())).collect();
@@ -55,7 +56,7 @@ impl Permissions {
     }
 }
 
-/// A regular expression of one name. Of what names are made of, the dot alone means more than itself.
+/// A regular expression for one name. The dot is the only character of a name that needs escaping.
 fn literal(name: &str) -> String {
     name.replace('.', r"\.")
 }

@@ -284,7 +284,7 @@ impl Broker for ApiBroker {
         })
     }
 
-    /// A worker admits nobody.
+    /// Only an API process admits endpoints.
     async fn admit(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Vec<Result<(), BrokerError>> {
         vec![Ok(()); subscriptions.len()]
     }

@@ -564,7 +564,7 @@ impl Broker for Connection {
     }
 
     async fn admit(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Vec<Result<(), BrokerError>> {
-        // Whoever consumes a queue makes it.
+        // Consuming a queue makes it.
         vec![Ok(()); subscriptions.len()]
     }
 

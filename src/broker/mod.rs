@@ -3,8 +3,8 @@
 //! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait,
 //! held together by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up`
 //! and tests). A third, `fetch`, is the link of a worker that reaches nothing but the API. `envelope` and
-//! `wire` are the bytes of messages, `dead` puts aside what cannot be read, `account` knows the users of
-//! endpoints.
+//! `wire` are the bytes of messages, `dead` puts aside what cannot be read, `account` names the broker users
+//! of endpoints.
 //!
 //! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was
 //! not acknowledged comes again. What it does not: that a message arrives. The ledger asks again
@@ -120,15 +120,15 @@ pub enum Origin {
     Presence,
 }
 
-/// Who has published a message, as far as the broker vouches for it.
+/// Who has published a message, as far as the broker has verified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
-    /// The API, for a worker that reaches nothing else and whose token it has looked at; or anybody, where one
+    /// The API, for a worker over HTTP whose token it has checked. With the broker in memory, anybody: one
     /// process is the whole platform.
     Api,
     /// The broker user of this endpoint.
     Endpoint(EndpointName),
-    /// A user that is not one endpoint's, or one that does not say which it is.
+    /// A user that does not belong to one endpoint, or a message that names no user.
     Unproven,
 }
 
@@ -199,7 +199,7 @@ pub struct Link {
     pub up: bool,
     /// Grows by one with each connection made.
     pub epoch: u64,
-    /// Whether the broker lets this process declare nothing: the API makes its queues.
+    /// Whether the broker user of this process may not declare anything: the API makes its queues.
     pub restricted: bool,
 }
 
@@ -254,12 +254,12 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// consumer's link says when it is up. A task queue that is refused takes nothing away from the others.
     async fn consume(&self, source: Source, prefetch: u16) -> Result<Consumer, BrokerError>;
 
-    /// Makes the queues of endpoints whose broker user is restricted, and lets them take part in the fanout.
-    /// Answers for each subscription whether it is admitted, in order. To be repeated whenever one joins.
+    /// Makes the queues of restricted endpoints, and lets them take part in the fanout. Returns for each
+    /// subscription whether it is admitted, in order. Call it each time an endpoint joins.
     async fn admit(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Vec<Result<(), BrokerError>>;
 
     /// Takes these subscriptions out of the fanout (graceful leave); named messages still wait in the queue.
-    /// Endpoints do so themselves where they may, and the API for those that may not.
+    /// An endpoint calls it for itself, and the API for restricted endpoints.
     async fn dismiss(&self, subscriptions: Vec<(TaskType, EndpointName)>) -> Result<(), BrokerError>;
 
     /// The state of the link that publishes.

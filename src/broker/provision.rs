@@ -168,11 +168,12 @@ pub async fn provision(
     Ok(done)
 }
 
-/// Connections of an endpoint's user at most, and channels of all of them: what a handful of processes need.
+/// The most connections of an endpoint's user, and the most channels of all of them: enough for a few
+/// processes.
 const ENDPOINT_LIMITS: [(&str, u32); 2] = [("max-connections", 16), ("max-channels", 512)];
 
-/// Makes the user of an endpoint, or gives it another password, and lets it do in a virtual host what is its
-/// own. The broker is told the hash of the password.
+/// Creates the user of an endpoint with its permissions in a virtual host. A user of this name gets the new
+/// password. The broker gets only the hash of the password.
 ///
 /// # Errors
 /// See [`ProvisionError`].
@@ -199,7 +200,7 @@ pub async fn make_user(
     Ok(())
 }
 
-/// Deletes a user; the broker closes its connections. Whether there was one.
+/// Deletes a user; the broker closes its connections. Returns whether there was one.
 ///
 /// # Errors
 /// See [`ProvisionError`].
@@ -207,7 +208,7 @@ pub async fn delete_user(management: &Management, username: &str) -> Result<bool
     Api::new(management)?.delete(&format!("deleting the user `{username}`"), &["users", username]).await
 }
 
-/// As the broker keeps passwords: four bytes of salt, and the SHA-256 of both.
+/// The password as RabbitMQ stores it: four bytes of salt, then the SHA-256 of salt and password.
 fn password_hash(password: &Secret) -> String {
     let mut bytes = fastrand::u32(..).to_be_bytes().to_vec();
     let hash = Sha256::new().chain_update(&bytes).chain_update(password.reveal()).finalize();
@@ -239,11 +240,11 @@ impl<'a> Api<'a> {
             safe_url: base.to_string(),
             reason: explain(&source.without_url()),
         };
-        // No proxy: this talks to a broker's port of its own network.
         let trusted = match &management.ca {
             Some(path) => certificates(path)?,
             None => Vec::new(),
         };
+        // No proxy: this talks to a broker's port of its own network.
         let client = || {
             let client = https::client().timeout(ANSWER_TIME);
             if trusted.is_empty() { client } else { client.tls_certs_merge(trusted.iter().cloned()) }

@@ -1,7 +1,8 @@
 //! `tasker endpoint invite | enroll | list | revoke`: a broker user for each endpoint.
 //!
-//! Invitations are made where the configuration has the broker's management interface and the database; the
-//! server of the endpoint needs no more than the invitation and the address of an API.
+//! `invite`, `list` and `revoke` run on a machine whose configuration has the broker's management interface
+//! and the database. `enroll` runs on the endpoint's server, and needs only the invitation and an API's
+//! address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -26,7 +27,7 @@ use crate::broker::provision;
 use crate::config::{Config, Environment, Flag, Management, MessageQueue, Secret, Sources};
 use crate::domain::likeness::{self, listed};
 use crate::domain::{EndpointName, SecretHash, TaskType, Timestamp};
-use crate::enrolment::{Identity, Invitation};
+use crate::enrolment::{EnrolmentError, Identity, Invitation};
 use crate::store::{self, Enrolment, Invited, SharedStore};
 
 /// Bytes of an invitation, or of an identity, that are read at most.
@@ -35,7 +36,7 @@ const LONGEST: u64 = 64 << 10;
 /// Endpoints read at a time.
 const PAGE: u32 = 1000;
 
-/// A name that the topology has for itself: `<exchange>.<type>.to` is an exchange.
+/// The name of an endpoint that would clash with the topology: `<exchange>.<type>.to` is an exchange.
 const RESERVED: &str = "to";
 
 pub(super) async fn run(global: &Global, action: EndpointAction) -> Result<Code, Failure> {
@@ -47,7 +48,7 @@ pub(super) async fn run(global: &Global, action: EndpointAction) -> Result<Code,
     }
 }
 
-/// The places that an administrator works on.
+/// The database and the configuration of an installation.
 struct Place {
     config: Config,
     store: SharedStore,
@@ -66,7 +67,7 @@ impl Place {
         Ok(self.config.for_provisioning()?)
     }
 
-    /// Does something with the place, and leaves it.
+    /// Closes the database, and returns the result of the work.
     async fn leave<T>(self, done: Result<T, Failure>) -> Result<T, Failure> {
         self.store.close().await;
         done
@@ -98,7 +99,7 @@ async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
     }
     let types = types(&place.config, args.task_types)?;
     for name in names {
-        // First: an invitation that cannot be handed over is of no use to anybody.
+        // Create the file first: without it the invitation would be lost.
         let out = args.out_dir.as_deref().map(|dir| Out::create(&dir.join(name.as_str()))).transpose()?;
         let text = invite_one(place, &name, &types, args.expires).await?;
         match out {
@@ -113,7 +114,7 @@ async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-/// Makes the next user of an endpoint, and notes it sealed.
+/// Creates the next user of an endpoint, and stores it sealed in the ledger. Returns the invitation.
 async fn invite_one(
     place: &Place,
     endpoint: &EndpointName,
@@ -124,7 +125,7 @@ async fn invite_one(
     let before = place.store.enrolment(endpoint).await?;
     let generation = before.map_or(0, |before| before.generation) + 1;
     let username = account::user_name(queue, endpoint, generation);
-    let password = Secret::random("").ok_or_else(no_random_numbers)?;
+    let password = Secret::random("").ok_or(EnrolmentError::NoRandomNumbers).map_err(setup)?;
     let permissions = Permissions::of_endpoint(&queue.exchange, endpoint, types);
     provision::make_user(management, &queue.virtual_host, &username, &password, &permissions)
         .await
@@ -152,13 +153,13 @@ async fn invite_one(
     };
     if !place.store.invite(invited).await? {
         return Err(Failure::Setup(format!(
-            "somebody else has invited {endpoint} at the same time: run this again if that invitation is not meant"
+            "somebody else has invited {endpoint} at the same time, and that invitation may not work: run this again"
         )));
     }
     Ok(text)
 }
 
-/// The types that are to be performed: those that are named, or all that every endpoint performs.
+/// The types that the endpoint may perform: those that are named, or all that every endpoint performs.
 fn types(config: &Config, named: Vec<TaskType>) -> Result<Vec<TaskType>, Failure> {
     if let Some(unknown) = named.iter().find(|name| config.policy(name).is_none()) {
         let known = config.task_types.iter().map(|policy| policy.name.as_str());
@@ -193,10 +194,10 @@ async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failure> {
     let client = access::quiet_client(global)?;
     if client.is_in_the_clear() && !args.plain {
         return Err(Failure::Usage(
-            "the API is asked over http://, where whoever is on the way can use the invitation up: name an https:// address with --api, or pass --plain on a network that you trust".to_owned(),
+            "http:// lets others on the network intercept and use up the invitation: pass an https:// address with --api, or --plain on a network that you trust".to_owned(),
         ));
     }
-    // Before the invitation is used up.
+    // Create the file before the invitation is used up.
     let out = Out::replacing(&args.identity)?;
     let answer = client.enrol(&args.endpoint, invitation.ticket().map_err(setup)?).await?;
     let sealed = BASE64_STANDARD.decode(answer.sealed).map_err(setup)?;
@@ -212,7 +213,7 @@ async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-/// What an endpoint's process is told by its identity, over what its configuration says.
+/// The settings in an identity, which override those of the configuration.
 pub(super) fn flags(path: &Path, endpoint: &EndpointName) -> Result<Vec<Flag>, Failure> {
     let wrong = |reason: String| Failure::Usage(format!("--identity {}: {reason}", path.display()));
     let file = File::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
@@ -238,14 +239,14 @@ pub(super) fn flags(path: &Path, endpoint: &EndpointName) -> Result<Vec<Flag>, F
     ])
 }
 
-/// An endpoint, as far as it proves who it is.
+/// An endpoint and its broker user.
 #[derive(Debug, Serialize)]
 struct Standing {
     /// The endpoint.
     name: EndpointName,
     /// What its user may perform.
     task_types: Vec<TaskType>,
-    /// The number of its newest user; none without one.
+    /// The number of its newest user; none if it was never invited.
     generation: Option<u32>,
     /// When it last fetched a user.
     enrolled_at: Option<Timestamp>,
@@ -306,7 +307,7 @@ async fn standings(store: &SharedStore) -> Result<Vec<Standing>, Failure> {
     Ok(standings.into_values().collect())
 }
 
-/// Endpoints and the broker users they come in as.
+/// Endpoints and their broker users.
 fn table(standings: &[Standing], now: Timestamp, screen: Screen) -> String {
     use Narrow::{Cut, Drop, Keep};
     let columns = [("NAME", Keep), ("USER", Keep), ("TYPES", Cut), ("ENROLLED", Drop), ("UNPROVEN", Keep)];
@@ -354,7 +355,7 @@ async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code
             "{name} has not fetched its newest user yet, and needs the one before until then: `tasker endpoint enroll` fetches it"
         )));
     }
-    // The user first: the broker closes its connections with it, so nothing new comes after this.
+    // Delete the users first: the broker closes their connections, so no message comes after this.
     let last = if *old { generation.saturating_sub(1) } else { generation };
     let mut deleted = 0;
     for number in 1..=last {
@@ -381,27 +382,27 @@ async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code
     Ok(Code::Ok)
 }
 
-/// A file with a secret, for its owner alone; it is there once it is whole.
+/// A file with a secret, which only its owner can read. Removed again unless the secret was written.
 struct Out {
     path: PathBuf,
-    /// Where it is written; the same for a file that nobody had.
+    /// Where it is written: a temporary file beside `path` if it replaces one, otherwise `path` itself.
     written: PathBuf,
     file: File,
     kept: bool,
 }
 
 impl Out {
-    /// One that is not there yet.
+    /// A new file. Fails if there is one.
     fn create(path: &Path) -> Result<Self, Failure> {
         Self::open(path, path.to_owned())
     }
 
-    /// One that takes the place of what is there.
+    /// A file that replaces the one at `path`, if there is one.
     fn replacing(path: &Path) -> Result<Self, Failure> {
         let mut written = path.as_os_str().to_owned();
         written.push(".new");
         let written = PathBuf::from(written);
-        // What a run left behind that was killed.
+        // A killed run may have left its temporary file behind.
         let _ = fs::remove_file(&written);
         Self::open(path, written)
     }
@@ -432,10 +433,6 @@ impl Drop for Out {
             let _ = fs::remove_file(&self.written);
         }
     }
-}
-
-fn no_random_numbers() -> Failure {
-    Failure::Setup("the system gives no random numbers".to_owned())
 }
 
 fn setup(error: impl std::fmt::Display) -> Failure {

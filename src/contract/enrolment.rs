@@ -1,9 +1,9 @@
-//! How a server gets the broker user of its endpoint.
+//! How a server fetches the broker user of its endpoint.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a server shows for the user of its endpoint.
+/// The ticket that a server exchanges for the broker user of its endpoint.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrolmentTicket {
@@ -12,7 +12,7 @@ pub struct EnrolmentTicket {
     pub ticket: String,
 }
 
-/// The broker user of an endpoint, as only the holder of its invitation can read it.
+/// The broker user of an endpoint, sealed: only the holder of the invitation can read it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SealedIdentity {
     /// ChaCha20-Poly1305, in Base64.

@@ -96,7 +96,7 @@ pub struct WorkerPresence {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false)]
     pub labels: BTreeMap<String, String>,
-    /// Of an endpoint on the broker: whether its user may declare nothing there.
+    /// For endpoints on the broker: whether the broker user may not declare anything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(ignore)]
     pub restricted: bool,

@@ -336,9 +336,10 @@ pub struct Presence {
     pub reads: WireVersion,
     /// What it says of itself.
     pub labels: Labels,
-    /// Whether its broker user may declare nothing: the API makes its queues, those of refused types as well.
+    /// Whether its broker user may not declare anything: the API makes its queues, also those of refused
+    /// types.
     pub restricted: bool,
-    /// Whether the broker vouches for its sender. Not in the message itself.
+    /// Whether the broker has verified that the endpoint sent it. Not part of the message.
     pub proven: bool,
 }
 

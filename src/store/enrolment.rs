@@ -1,4 +1,4 @@
-//! Endpoints that have a broker user of their own, or are invited to get one.
+//! Endpoints that have a broker user of their own, or an invitation to fetch one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::sql::{Conn, selected};
 use super::{Result, Store};
 use crate::domain::{EndpointName, SecretHash, TaskType, Timestamp};
 
-/// What an invited endpoint is to get.
+/// An invitation to note.
 #[derive(Clone)]
 pub struct Invited {
     /// The endpoint.
@@ -21,24 +21,24 @@ pub struct Invited {
     pub task_types: Vec<TaskType>,
     /// Which of its users this is, from 1.
     pub generation: u32,
-    /// The hash of the ticket with which it is fetched.
+    /// The hash of the ticket that the endpoint shows to fetch its user.
     pub ticket: SecretHash,
     /// Its user, sealed.
     pub sealed: Vec<u8>,
-    /// When that was made.
+    /// When the invitation was made.
     pub at: Timestamp,
-    /// Until when it may be fetched.
+    /// Until when the user may be fetched.
     pub expires_at: Timestamp,
 }
 
-/// What becomes of somebody who shows a ticket.
+/// What the holder of a ticket gets for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Redeemed {
-    /// Gets this, once.
+    /// The sealed user. No later call returns it again.
     Sealed(Vec<u8>),
     /// The ticket is for another endpoint.
     OfAnother,
-    /// There is no such ticket: it was used, or its time is over, or it never was.
+    /// The ticket was used, has expired, or never existed.
     Gone,
 }
 
@@ -53,23 +53,23 @@ pub struct Enrolment {
     pub generation: u32,
     /// When it was invited last.
     pub invited_at: Timestamp,
-    /// Until when it may fetch its newest user; none when it has.
+    /// Until when it may fetch its newest user; none once it has fetched it.
     pub expires_at: Option<Timestamp>,
-    /// When it last fetched one.
+    /// When it last fetched a user.
     pub enrolled_at: Option<Timestamp>,
     /// When its users were deleted.
     pub revoked_at: Option<Timestamp>,
 }
 
 impl Store {
-    /// Notes an invitation. Whether nobody else has invited the endpoint meanwhile: what stands there must be
-    /// of the generation before.
+    /// Notes an invitation. Returns false, and notes nothing, unless the newest user of the endpoint is of
+    /// the generation before: somebody else has invited the endpoint meanwhile.
     pub async fn invite(&self, invited: Invited) -> Result<bool> {
         let invited = Arc::new(invited);
         self.transact(move |conn| invite(conn, invited.clone()).boxed()).await
     }
 
-    /// Gives out what an endpoint was invited to, once.
+    /// Uses a ticket: returns the sealed user of the endpoint and deletes both from the ledger.
     pub async fn redeem(
         &self,
         endpoint: &EndpointName,
@@ -80,8 +80,8 @@ impl Store {
         self.transact(move |conn| redeem(conn, endpoint.clone(), ticket, now).boxed()).await
     }
 
-    /// Notes that the users of an endpoint are deleted, and that it is not believed any more; whether it was
-    /// invited ever.
+    /// Notes that the users of an endpoint are deleted: its presence is ignored from now on. Returns whether
+    /// it was ever invited.
     pub async fn revoke_enrolment(&self, endpoint: &EndpointName, now: Timestamp) -> Result<bool> {
         let endpoint = endpoint.clone();
         self.transact(move |conn| revoke(conn, endpoint.clone(), now).boxed()).await
@@ -92,7 +92,7 @@ impl Store {
         self.run(|conn| all(conn).boxed()).await
     }
 
-    /// The same for one.
+    /// The enrolment of one endpoint.
     pub async fn enrolment(&self, endpoint: &EndpointName) -> Result<Option<Enrolment>> {
         let endpoint = endpoint.clone();
         self.run(move |conn| one(conn, endpoint.clone()).boxed()).await
@@ -100,7 +100,7 @@ impl Store {
 }
 
 selected! {
-    /// An enrolment without what is secret of it.
+    /// An enrolment without its secrets.
     EnrolmentColumns<'r> {
         endpoint: EndpointName = "endpoint",
         task_types: Option<&'r str> = "task_types",

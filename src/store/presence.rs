@@ -1,5 +1,6 @@
 //! Who is there.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,7 +112,7 @@ impl Store {
     /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that
     /// one has left, or has been silent for three of its intervals: both could hold the same task. It stands
     /// by meanwhile, and so does a process that says that its queue is held; when the first leaves, tasks are
-    /// expected of the one that stands by, without a gap. Nothing that was revoked is there.
+    /// expected of the one that stands by, without a gap. Presence of revoked endpoints is ignored.
     pub async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen> {
         if presences.is_empty() {
             return Ok(Seen::default());
@@ -296,8 +297,10 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
         }
     }
     let revoked = enrolment::revoked(conn, &names).await?;
-    let presences: Vec<Presence> =
-        presences.iter().filter(|presence| !revoked.contains(&presence.endpoint)).cloned().collect();
+    let presences: Cow<'_, [Presence]> = match revoked.is_empty() {
+        true => Cow::Borrowed(&presences[..]),
+        false => presences.iter().filter(|presence| !revoked.contains(&presence.endpoint)).cloned().collect(),
+    };
     let changes = subscription::see(&known, &noted, &presences, now);
     let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {

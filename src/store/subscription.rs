@@ -173,7 +173,7 @@ pub struct Seen {
     /// Processes that were not let in: another one with the same name and another memory was heard of a
     /// moment ago.
     pub fenced: Vec<Presence>,
-    /// Subscriptions that said goodbye, and were not taken up again.
+    /// Subscriptions whose endpoint said goodbye, and did not join again in this batch.
     pub left: BTreeSet<(TaskType, EndpointName)>,
 }
 
@@ -197,7 +197,7 @@ pub(super) struct Heard {
     pub labels: Labels,
 }
 
-/// What was noted of an endpoint before.
+/// What the ledger knows of an endpoint from earlier presence.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Noted {
     pub clock: ClockOffset,

@@ -1,7 +1,8 @@
-//! Makes the queues of endpoints that may declare nothing.
+//! Declares the queues of restricted endpoints: those whose broker user may not declare anything.
 //!
-//! A broker user that can declare or bind can have what is meant for others, so the user of an endpoint can do
-//! neither. The API makes its queues when it knocks or joins, and takes them out of the fanout when it leaves.
+//! A broker user that may declare or bind can get messages that are meant for others, so the user of an
+//! endpoint may do neither. The API declares the queues of an endpoint when the endpoint joins or reports
+//! that a queue is missing, and takes the queues out of the fanout when the endpoint leaves.
 
 use super::aside::Subscription;
 use super::connection::Session;
@@ -9,7 +10,8 @@ use super::feed::QUEUES;
 use super::link_error::{LinkError, Scope, within};
 use super::topology::{self, Names};
 
-/// Declares and binds the queues of these subscriptions. Answers for each, in order; the outer error costs all.
+/// Declares and binds the queues of these subscriptions. Returns one result for each, in order; the outer
+/// error is that of the connection, and concerns all of them.
 pub(super) async fn admit(
     session: &Session,
     names: &Names,
@@ -26,7 +28,7 @@ pub(super) async fn admit(
                 Err((_, error)) if error.scope() == Scope::Connection || !session.lives() => {
                     return Err(error);
                 }
-                // Its word about one has ended the channel of all: the others are tried again without it.
+                // The refusal of one queue has closed the channel: try the others again without it.
                 Err((place, error)) => results[open.remove(place)] = Err(error),
             }
         }

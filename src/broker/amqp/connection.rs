@@ -79,7 +79,7 @@ pub(super) struct Session {
     role: Role,
     names: Names,
     refused: Mutex<Refused>,
-    /// Whether the broker lets this process declare nothing.
+    /// Whether the broker user of this process may not declare anything.
     restricted: AtomicBool,
     /// Why the broker has ended the connection, if it has said so.
     last_word: Mutex<Option<String>>,
@@ -101,17 +101,13 @@ impl Session {
                 self.declare_each(Unit::SHARED.into_iter().chain(types.iter().map(Unit::Type)).collect())
                     .await?
             }
-            Role::Endpoint => match self.declare_each(Unit::SHARED.to_vec()).await {
-                // What it needs is made by the API, see `admission`.
-                Err(error) if error.is_denied() => {
-                    self.restricted.store(true, Ordering::Relaxed);
-                    Refused::new()
-                }
-                declared => {
-                    self.restricted.store(false, Ordering::Relaxed);
-                    declared?
-                }
-            },
+            Role::Endpoint => {
+                let declared = self.declare_each(Unit::SHARED.to_vec()).await;
+                let restricted = declared.as_ref().is_err_and(LinkError::is_denied);
+                self.restricted.store(restricted, Ordering::Relaxed);
+                // The API declares what a restricted endpoint needs, see `admission`.
+                if restricted { Refused::new() } else { declared? }
+            }
             role => {
                 let channel = self.channel().await?;
                 topology::declare_http_role(&channel, &self.names, role).await?;
@@ -181,7 +177,7 @@ impl Session {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the broker lets this process declare nothing.
+    /// Whether the broker user of this process may not declare anything.
     pub(super) fn is_restricted(&self) -> bool {
         self.restricted.load(Ordering::Relaxed)
     }
@@ -418,7 +414,7 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
     let name = format!("{} ({purpose})", options.name);
     // No `enable_auto_recover`: see the head of this file.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    // Read at each attempt: certificates are renewed.
+    // Read again for each connection, because certificates are renewed.
     let tls = tls(&options.message_queue).map_err(|source| failed(source.into()))?;
     let slot = Slot::default();
     let socket = Socket(slot.clone());
@@ -447,7 +443,7 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
     }
 }
 
-/// The files of TLS. Few and short, so reading them holds up nobody.
+/// Reads the TLS files of the configuration. They are short, so blocking reads are fine here.
 fn tls(queue: &MessageQueue) -> io::Result<OwnedTLSConfig> {
     let named = |path: &Path, error: io::Error| {
         io::Error::new(error.kind(), format!("manager.message_queue.tls: {}: {error}", path.display()))

@@ -83,7 +83,7 @@ impl Subscriber {
             };
             let Some(session) = session else { return };
             self.link.send_modify(|link| {
-                *link = Link { up: link.up, epoch: link.epoch + 1, restricted: session.is_restricted() };
+                *link = Link { epoch: link.epoch + 1, restricted: session.is_restricted(), ..*link };
             });
             let end = self.attend(&session).await;
             self.link.send_modify(|link| link.up = false);
@@ -532,7 +532,7 @@ impl Line {
             let origin = self.whose[feed][place].origin(&delivery.exchange);
             let sender = match origin {
                 Origin::Responses | Origin::Presence => sender(&delivery.properties, message_queue),
-                // That a task comes from the API, nobody can tell by the user.
+                // The user of a task proves nothing: endpoints may share the API's user.
                 Origin::All(..) | Origin::Named(..) | Origin::Control(..) => Sender::Unproven,
             };
             let acker = Box::new(AmqpAcker { mark: Arc::clone(&self.mark), number: self.number });
@@ -608,11 +608,12 @@ struct Control {
     items: SelectAll<BoxStream<'static, Item>>,
 }
 
-/// Whose control messages come through which queue.
+/// Which control queues there are, and for which subscriptions.
 enum ControlQueues {
-    /// One of this connection's own for all, bound by key.
+    /// One queue of this connection for all subscriptions, bound by their keys.
     Own { queue: ShortString, listeners: HashMap<String, Subscription> },
-    /// One for each, by place, which the API has made.
+    /// One queue for each subscription, which the API has declared. An item has the index of its
+    /// subscription.
     Made(Vec<Subscription>),
 }
 
@@ -639,12 +640,12 @@ impl Control {
             }
             ControlQueues::Made(whose) => {
                 for subscription @ (task_type, endpoint) in subscriptions {
-                    // A task queue that was lost and is back; its control queue was not lost.
+                    // The task queue was lost and is consumed again; the control queue was not lost.
                     if whose.contains(subscription) {
                         continue;
                     }
                     let queue = names.control_queue(task_type, endpoint)?;
-                    // What was said before this connection is said again from the ledger.
+                    // The ledger repeats what was sent before this connection.
                     let purge = self.channel.queue_purge(queue.clone(), QueuePurgeOptions::default());
                     within("purging the control queue", purge).await?;
                     self.items
@@ -656,7 +657,7 @@ impl Control {
         Ok(())
     }
 
-    /// Whom a message is for.
+    /// The subscriptions that a message is for.
     fn origins(&self, place: usize, delivery: &message::Delivery) -> Vec<Origin> {
         let origin =
             |(task_type, endpoint): &Subscription| Origin::Control(task_type.clone(), endpoint.clone());
@@ -681,7 +682,7 @@ async fn next_control(control: &mut Option<Control>) -> Item {
         Some(control) => control.items.next().await,
         None => None,
     };
-    // Each queue tells its end as an item: where nothing comes, none is consumed.
+    // The end of a queue is an item too, so there is no next item only when no queue is consumed.
     match next {
         Some(item) => item,
         None => pending().await,

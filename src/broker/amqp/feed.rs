@@ -69,8 +69,9 @@ impl Feed {
         Ok(Opened { items: items(0, consumer), feed: Self::new(channel), subscriptions: Vec::new() })
     }
 
-    /// Declares task queues, where this process may, and consumes them. Those the broker refuses are set aside and the others tried again
-    /// without them, on a new channel, since a refusal ends the old one.
+    /// Consumes task queues, and declares them first unless the session is restricted. Those the broker
+    /// refuses are set aside and the others tried again without them, on a new channel, since a refusal ends
+    /// the old one.
     pub(super) async fn tasks(
         session: &Session,
         names: &Names,

@@ -78,7 +78,7 @@ impl LinkError {
         }
     }
 
-    /// The broker's word about a missing permission, or about a queue that another process has.
+    /// The broker's text of a 403: a missing permission, or a queue that another process consumes.
     fn access_refused(&self) -> Option<&str> {
         let Self::Amqp { source, .. } = self else { return None };
         match source.kind() {
@@ -94,7 +94,7 @@ impl LinkError {
         self.access_refused()?.split_once("exchange '")?.1.split_once('\'').map(|(name, _)| name)
     }
 
-    /// Whether the user lacks the permission.
+    /// Whether the broker user lacks a permission.
     pub(super) fn is_denied(&self) -> bool {
         self.access_refused().is_some_and(|message| message.contains("refused for user"))
     }

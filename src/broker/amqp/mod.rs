@@ -3,8 +3,9 @@
 //! `options` say how to connect · `connection` keeps a link, `links` all of one process · `link_error` is
 //! what can go wrong on one, `trouble` what to do about it · `topology` declares · `publisher` and `parts`
 //! send · `consumer` and `feed` receive, and `aside` knows the queues that cost their connection ·
-//! `admission` makes the queues of others · `post` does both for HTTP tasks that workers perform. Each task here owns its channels alone; they meet in the
-//! present session of a connection, which any of them may give up.
+//! `admission` makes the queues of restricted endpoints · `post` sends and receives HTTP tasks that workers
+//! perform. Each task here owns its channels alone; they meet in the present session of a connection, which
+//! any of them may give up.
 
 mod admission;
 mod aside;
@@ -38,7 +39,7 @@ use self::parts::Author;
 pub use self::post::{Arrival, Inbox, Incoming, Letter, Post, Receipt, To};
 use self::publisher::{PublishCall, Publisher, disconnected};
 pub use self::topology::HTTP_REDELIVERIES;
-use self::topology::Names;
+use self::topology::{Doomed, Names};
 use super::parcels::{self, Parcels};
 use super::{Address, Broker, BrokerError, Consumer, Link, Message, Refusals, SharedBroker, Source};
 use crate::domain::{EndpointName, TaskType};
@@ -48,7 +49,6 @@ const CALLS: usize = 64;
 
 /// The broker behind RabbitMQ.
 pub struct AmqpBroker {
-    of_endpoint: bool,
     links: Links,
     names: Names,
     publishing: watch::Receiver<Link>,
@@ -96,7 +96,6 @@ impl AmqpBroker {
         let (publishing, calls) = publisher(publish.clone());
         let (_, dead_calls) = publisher(publish);
         Arc::new(Self {
-            of_endpoint,
             links,
             names,
             publishing,
@@ -117,27 +116,16 @@ impl AmqpBroker {
         options: &AmqpOptions,
         subscriptions: &[(TaskType, EndpointName)],
     ) -> Result<(), BrokerError> {
-        let types = match &options.role {
-            Role::Api { types } => types.clone(),
-            _ => Vec::new(),
+        let names = Names::new(&options.message_queue.exchange);
+        let doomed = match &options.role {
+            Role::HttpCaller { pool, .. } | Role::HttpWorker { pool } => Doomed::of_http(&names, pool),
+            Role::Api { types } => Doomed::all(&names, types, subscriptions),
+            Role::Endpoint => Doomed::all(&names, &[], subscriptions),
         };
-        let removal = async {
-            let session = connection::establish(options, Purpose::All).await?;
-            let names = Names::new(&options.message_queue.exchange);
-            let removed = match (session.channel().await, &options.role) {
-                (Ok(channel), Role::HttpCaller { pool, .. } | Role::HttpWorker { pool }) => {
-                    topology::remove_http(&channel, &names, pool).await
-                }
-                (Ok(channel), _) => topology::remove(&channel, &names, &types, subscriptions).await,
-                (Err(error), _) => Err(error),
-            };
-            session.end().await;
-            removed
-        };
-        removal.await.map_err(|error: LinkError| BrokerError::Refused { reason: error.to_string() })
+        delete(options, doomed).await
     }
 
-    /// Deletes the queues of an endpoint, with what is in them.
+    /// Deletes the queues of an endpoint, with the messages in them.
     ///
     /// # Errors
     /// When the broker cannot be reached, or refuses.
@@ -145,17 +133,8 @@ impl AmqpBroker {
         options: &AmqpOptions,
         subscriptions: &[(TaskType, EndpointName)],
     ) -> Result<(), BrokerError> {
-        let removal = async {
-            let session = connection::establish(options, Purpose::All).await?;
-            let names = Names::new(&options.message_queue.exchange);
-            let removed = match session.channel().await {
-                Ok(channel) => topology::remove_task_queues(&channel, &names, subscriptions).await,
-                Err(error) => Err(error),
-            };
-            session.end().await;
-            removed
-        };
-        removal.await.map_err(|error: LinkError| BrokerError::Refused { reason: error.to_string() })
+        let names = Names::new(&options.message_queue.exchange);
+        delete(options, Doomed::of_subscriptions(&names, subscriptions)).await
     }
 
     fn named_only(&self) -> std::sync::MutexGuard<'_, HashSet<(TaskType, EndpointName)>> {
@@ -165,7 +144,7 @@ impl AmqpBroker {
     async fn leave_fanout(&self, subscriptions: &[(TaskType, EndpointName)]) -> Result<(), BrokerError> {
         let session = self.consuming.borrow().clone().ok_or_else(|| disconnected(&self.links.safe_url))?;
         if session.is_restricted() {
-            // The API does it at the goodbye.
+            // The API takes the endpoint out of the fanout when it says goodbye.
             return Ok(());
         }
         let left: Result<(), LinkError> = async {
@@ -177,6 +156,21 @@ impl AmqpBroker {
         .await;
         left.map_err(|error| BrokerError::Unconfirmed { reason: error.to_string() })
     }
+}
+
+/// Deletes queues and exchanges over a connection of its own.
+async fn delete(options: &AmqpOptions, doomed: Result<Doomed, LinkError>) -> Result<(), BrokerError> {
+    let removal = async {
+        let doomed = doomed?;
+        let session = connection::establish(options, Purpose::All).await?;
+        let removed = match session.channel().await {
+            Ok(channel) => topology::delete(&channel, doomed).await,
+            Err(error) => Err(error),
+        };
+        session.end().await;
+        removed
+    };
+    removal.await.map_err(|error: LinkError| BrokerError::Refused { reason: error.to_string() })
 }
 
 #[async_trait]
@@ -263,7 +257,7 @@ impl Broker for AmqpBroker {
         if self.links.closing.is_cancelled() {
             return Err(BrokerError::Closed);
         }
-        if self.of_endpoint {
+        if self.links.options.role == Role::Endpoint {
             // First: a reconnect in between must not bind them again.
             self.named_only().extend(subscriptions.iter().cloned());
         }

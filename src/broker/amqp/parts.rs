@@ -33,18 +33,18 @@ const ATTEMPT: &str = "x-attempt";
 const TRACE: &str = "traceparent";
 /// The header of a message with several items.
 const ITEMS: &str = "x-items";
-/// The header of what the API publishes for a worker. Without it, nobody could tell that from what an endpoint
-/// publishes that still has the API's user.
+/// The header of messages that the API publishes for workers over HTTP. It tells them from messages of an
+/// endpoint that still has the API's broker user.
 const VIA: &str = "x-via";
 /// The header with the further routing keys of a control message.
 const CC: &str = "CC";
 
-/// As whom a process publishes. The broker compares the user of a message with that of the connection, so it
-/// proves who has sent it.
+/// The user that a process names in its messages. The broker refuses a message that names another user than
+/// that of the connection, so the name is proof of the sender.
 #[derive(Debug, Clone)]
 pub(super) struct Author {
     user: Option<ShortString>,
-    /// Whether it publishes what workers over HTTP have handed to it.
+    /// Whether this process publishes messages of workers over HTTP.
     is_api: bool,
 }
 

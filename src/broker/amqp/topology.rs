@@ -36,7 +36,8 @@ const DEAD_QUEUE_MESSAGES: i64 = 10_000;
 const DEAD_QUEUE_BYTES: i64 = 64 << 20;
 /// Control messages that wait for one connected process.
 const CONTROL_QUEUE_MESSAGES: i64 = 10_000;
-/// How long they wait in a queue that outlives its process: what was said to one that is away is said again.
+/// How long they wait in the queue of a restricted endpoint, which outlives the connection: the ledger says
+/// them again to an endpoint that was away for longer.
 const CONTROL_AGE_MS: i64 = 60 * 1000;
 /// HTTP tasks of a pool that wait; over this, publishing them is refused and callers try again until their
 /// time is over.
@@ -340,8 +341,8 @@ pub(super) async fn declare_control_queue(channel: &Channel) -> Result<ShortStri
     Ok(queue.name().clone())
 }
 
-/// Declares control queues for subscriptions of restricted endpoints, one each: an endpoint that may not bind
-/// cannot have one for all its types, and its processes may share its types among them.
+/// Declares control queues of restricted endpoints, one for each subscription: an endpoint that may not bind
+/// cannot have one queue for all its types, and its types may be divided among several processes.
 pub(super) async fn declare_control_queues(
     channel: &Channel,
     names: &Names,
@@ -372,11 +373,11 @@ async fn declare_bound(
     exchange: ShortString,
     key: ShortString,
 ) -> Result<(), LinkError> {
-    // Started together, in this order, so that a subscription costs one round trip and not two.
+    // Started together, in this order, so that a queue costs one round trip and not two.
     let declare = channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments);
     let bind = channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default());
-    // Both are waited for: a bind that finds the channel closed fails at once, and the refusal that closed it
-    // comes after.
+    // Wait for both: a bind that finds the channel closed fails at once, and the refusal that closed the
+    // channel comes after.
     let (declare, bind) =
         futures::join!(within("declaring a queue", declare), within("binding a queue", bind));
     blame([declare.map(|_| ()), bind]).map(|_| ()).map_err(|(_, error)| error)
@@ -517,52 +518,55 @@ pub(super) async fn remove_http_replies(
     within("deleting the reply queue", delete).await.map(|_| ())
 }
 
-/// Deletes all that the other functions declare for these types and subscriptions, whatever is in it.
-pub(super) async fn remove(
-    channel: &Channel,
-    names: &Names,
-    types: &[TaskType],
-    subscriptions: &[(TaskType, EndpointName)],
-) -> Result<(), LinkError> {
-    remove_task_queues(channel, names, subscriptions).await?;
-    let queues = vec![names.responses()?, names.presence()?, names.dead()?];
-    let mut exchanges = queues.clone();
-    exchanges.push(names.control()?);
-    for task_type in types {
-        exchanges.extend([names.fanout(task_type)?, names.direct(task_type)?]);
-    }
-    delete(channel, queues, exchanges).await
-}
-
-/// Deletes the queues of subscriptions, whatever is in them.
-pub(super) async fn remove_task_queues(
-    channel: &Channel,
-    names: &Names,
-    subscriptions: &[(TaskType, EndpointName)],
-) -> Result<(), LinkError> {
-    let mut queues = Vec::with_capacity(2 * subscriptions.len());
-    for (task_type, endpoint) in subscriptions {
-        queues.extend([names.task_queue(task_type, endpoint)?, names.control_queue(task_type, endpoint)?]);
-    }
-    delete(channel, queues, Vec::new()).await
-}
-
-/// Deletes what HTTP tasks of a pool need, for all pools of the installation.
-pub(super) async fn remove_http(channel: &Channel, names: &Names, pool: &str) -> Result<(), LinkError> {
-    let exchanges =
-        vec![names.http()?, names.http_dead()?, names.http_replies_exchange()?, names.http_control()?];
-    delete(channel, vec![names.http_work(pool)?], exchanges).await
-}
-
-async fn delete(
-    channel: &Channel,
+/// Queues and exchanges to delete, with the messages in them.
+pub(super) struct Doomed {
     queues: Vec<ShortString>,
     exchanges: Vec<ShortString>,
-) -> Result<(), LinkError> {
-    for queue in queues {
+}
+
+impl Doomed {
+    /// All that the other functions declare for these types and subscriptions.
+    pub(super) fn all(
+        names: &Names,
+        types: &[TaskType],
+        subscriptions: &[(TaskType, EndpointName)],
+    ) -> Result<Self, LinkError> {
+        let mut exchanges = vec![names.responses()?, names.presence()?, names.dead()?];
+        let mut queues = exchanges.clone();
+        queues.extend(Self::of_subscriptions(names, subscriptions)?.queues);
+        exchanges.push(names.control()?);
+        for task_type in types {
+            exchanges.extend([names.fanout(task_type)?, names.direct(task_type)?]);
+        }
+        Ok(Self { queues, exchanges })
+    }
+
+    /// The queues of subscriptions.
+    pub(super) fn of_subscriptions(
+        names: &Names,
+        subscriptions: &[(TaskType, EndpointName)],
+    ) -> Result<Self, LinkError> {
+        let mut queues = Vec::with_capacity(2 * subscriptions.len());
+        for (task_type, endpoint) in subscriptions {
+            queues.push(names.task_queue(task_type, endpoint)?);
+            queues.push(names.control_queue(task_type, endpoint)?);
+        }
+        Ok(Self { queues, exchanges: Vec::new() })
+    }
+
+    /// What HTTP tasks of a pool need; the exchanges are those of all pools of the installation.
+    pub(super) fn of_http(names: &Names, pool: &str) -> Result<Self, LinkError> {
+        let exchanges =
+            vec![names.http()?, names.http_dead()?, names.http_replies_exchange()?, names.http_control()?];
+        Ok(Self { queues: vec![names.http_work(pool)?], exchanges })
+    }
+}
+
+pub(super) async fn delete(channel: &Channel, doomed: Doomed) -> Result<(), LinkError> {
+    for queue in doomed.queues {
         within("deleting a queue", channel.queue_delete(queue, QueueDeleteOptions::default())).await?;
     }
-    for exchange in exchanges {
+    for exchange in doomed.exchanges {
         within("deleting an exchange", channel.exchange_delete(exchange, ExchangeDeleteOptions::default()))
             .await?;
     }
@@ -619,17 +623,5 @@ pub(super) async fn find_exchange(channel: &Channel, name: ShortString) -> Resul
 /// queue to it.
 async fn mailbox(channel: &Channel, name: ShortString, arguments: FieldTable) -> Result<(), LinkError> {
     exchange(channel, name.clone(), ExchangeKind::Fanout).await?;
-    within(
-        "declaring a queue",
-        channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments),
-    )
-    .await?;
-    let bind = channel.queue_bind(
-        name.clone(),
-        name,
-        ShortString::default(),
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    );
-    within("binding a queue", bind).await
+    declare_bound(channel, name.clone(), arguments, name, ShortString::default()).await
 }

@@ -1,6 +1,5 @@
-//! What somebody who may do little, or nothing, can do all the same: a stolen server, against a real broker,
-//! whose endpoints have users of their own; a token; whoever reads or changes what crosses the network or
-//! stands in the ledger.
+//! What an attacker can do: with a stolen server, against a real broker whose endpoints have users of their
+//! own; with a token; on the network; with the ledger.
 
 mod rig;
 

@@ -1,4 +1,4 @@
-//! Who is believed: reports and presence count for the endpoint whose user has sent them.
+//! Proof of the sender: reports and presence count only for the endpoint whose user has sent them.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ fn a_stolen_user_speaks_for_its_own_endpoint_alone() -> anyhow::Result<()> {
     let (thief, victim) = (Server::enrolled(&platform, "ep1")?, Server::enrolled(&platform, "ep2")?);
     let (_one, _two) = (thief.start()?, victim.start()?);
 
-    // What only the broker's word keeps from counting: the right task, type and home.
+    // Task, type and home are right: only the user of the message shows the forgery.
     let hanging = platform.submit("steered", json!({"do": "hang"}), &["ep2"])?;
     platform.response("steered", &hanging, "ep2", "CREATED")?;
     let (_, task) = platform.get(&format!("/steered/{hanging}"))?;
@@ -116,7 +116,7 @@ fn a_stolen_user_speaks_for_its_own_endpoint_alone() -> anyhow::Result<()> {
     ensure!(names == ["ep1", "ep2"], "{page}");
     platform.subscribed("ep2", &TYPES)?;
 
-    // Who it belongs to is still believed.
+    // The reports of the endpoint itself still count.
     platform.delete(&format!("/steered/{hanging}"))?;
     platform.response("steered", &hanging, "ep2", "CANCELED").map(drop)
 }

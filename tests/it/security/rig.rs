@@ -7,39 +7,29 @@ use anyhow::{Context, ensure};
 use lapin::{Connection, ConnectionProperties};
 use reqwest::Url;
 use tasker::broker::account::user_name;
-use tasker::config::{MessageQueue, Secret};
+use tasker::config::MessageQueue;
 use tasker::domain::EndpointName;
 use tasker::enrolment::Identity;
 use tasker_services::Process;
 
-use crate::support::management;
 use crate::support::platform::Platform;
+use crate::support::{management, message_queue_at};
 
 /// The types of all endpoints here.
 pub const TYPES: [&str; 2] = ["worker", "steered"];
 
 /// The broker of a platform as its configuration names it.
 pub fn message_queue(platform: &Platform) -> anyhow::Result<MessageQueue> {
-    let amqp = Url::parse(&platform.amqp())?;
-    Ok(MessageQueue {
-        host: "127.0.0.1".to_owned(),
-        port: amqp.port().context("a port")?,
-        username: amqp.username().to_owned(),
-        password: Secret::new(amqp.password().context("a password")?),
-        virtual_host: amqp.path().trim_start_matches('/').to_owned(),
-        exchange: "it".to_owned(),
-        queue: None,
-        routing_key: None,
-        tls: false,
-        tls_files: tasker::config::BrokerTls::default(),
-    })
+    let url = platform.amqp();
+    let virtual_host = Url::parse(&url)?.path().trim_start_matches('/').to_owned();
+    Ok(MessageQueue { virtual_host, exchange: "it".to_owned(), ..message_queue_at(&url) })
 }
 
 pub fn endpoint(name: &str) -> EndpointName {
     name.parse().expect("an endpoint name")
 }
 
-/// An API process that says so of reports which nobody vouches for.
+/// An API process with this `security.reports`.
 pub fn start_api(platform: &Platform, reports: &str) -> anyhow::Result<Process> {
     let environment = [("TASKER_SECURITY__REPORTS".to_owned(), reports.to_owned())];
     let api = platform.launch("api", &["api".to_owned()], &environment)?;
@@ -78,7 +68,7 @@ impl<'a> Server<'a> {
         Ok(invitation)
     }
 
-    /// Notes that the endpoint was invited behind this one's back.
+    /// Counts an invitation that was not made by `invite`.
     pub fn count_invitation(&self) {
         self.invitations.set(self.invitations.get() + 1);
     }
@@ -107,7 +97,7 @@ impl<'a> Server<'a> {
         Ok(serde_json::from_slice(&std::fs::read(self.path(&self.identity()))?)?)
     }
 
-    /// A connection of whoever has stolen that.
+    /// A connection of a thief who has that.
     pub async fn steal(&self) -> anyhow::Result<Connection> {
         let (queue, kept) = (message_queue(self.platform)?, self.kept()?);
         let mut url = Url::parse(&format!("amqp://127.0.0.1:{}", queue.port))?;

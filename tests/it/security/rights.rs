@@ -1,5 +1,4 @@
-//! What somebody can do at the broker who has stolen a server: a table, each row an operation on a channel of
-//! its own.
+//! What the thief of a server can do at the broker: a table of operations, each on a channel of its own.
 
 use anyhow::{Context, ensure};
 use futures::future::BoxFuture;
