@@ -14,6 +14,7 @@ use crate::domain::{Grain, Timestamp};
 
 /// Spans in an answer at most: of more, the newest.
 const MOST: u32 = 10_000;
+
 /// What a client may ask for.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -1,4 +1,4 @@
-//! Operations.
+//! What an operation does, and where its outcome goes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::Conn;
 use crate::store::fault::Fault;
-use crate::store::{Result as Done, StoreError};
+use crate::store::{Result, StoreError};
 
 /// What an operation does on a connection; called again from the top when others were in the way.
 pub(in crate::store) trait Work<T>:
@@ -29,12 +29,12 @@ pub(in crate::store) struct Outcome<T>(Arc<Mutex<Option<T>>>);
 
 /// The deed that does this work.
 pub(in crate::store) fn deed<T: Send + 'static>(work: impl Work<T>) -> (Deed, Outcome<T>) {
-    let (work, place) = (Arc::new(work), Arc::new(Mutex::new(None)));
+    let place = Arc::new(Mutex::new(None));
     let outcome = Outcome(place.clone());
     let deed: Deed = Arc::new(move |conn: &mut Conn<'_>| {
-        let (work, place) = (work.clone(), place.clone());
+        let (working, place) = (work(conn), place.clone());
         async move {
-            let value = work(conn).await?;
+            let value = working.await?;
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
             Ok(())
         }
@@ -48,7 +48,7 @@ impl<T> Outcome<T> {
     ///
     /// # Errors
     /// [`StoreError::Statement`] when it has not been done.
-    pub fn take(self) -> Done<T> {
+    pub fn take(self) -> Result<T> {
         let value = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         value.ok_or_else(|| StoreError::Statement { reason: "the operation was not done".to_owned() })
     }
