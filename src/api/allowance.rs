@@ -1,5 +1,5 @@
-//! Whether what a request asks for is within the quota of its token, where that takes a look at the request or
-//! at the ledger.
+//! The quotas that need more than the headers of a request: how many open tasks its token has, and how many
+//! endpoints a task reaches.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::config::TypePolicy;
 use crate::contract::{ProblemCode, ProblemItem};
 use crate::domain::NewTask;
 
-/// Whether so many more tasks may be submitted with the token of a request.
+/// Whether the token of a request may have so many more open tasks.
 ///
 /// # Errors
-/// When it has as many open tasks as it may, or the ledger cannot be read.
+/// When it would have more open tasks than it may, or the ledger cannot be read.
 pub async fn check_open(api: &Api, request: &HttpRequest, more: usize) -> Result<(), Problem> {
     let Some(token) = access::token_of(request) else { return Ok(()) };
     let Some(most) = token.quota.open else { return Ok(()) };
@@ -58,10 +58,11 @@ pub async fn check_reach(
     }
 }
 
-/// Refuses what tells its endpoints one after the other, where a token may not reach all with one task.
+/// Refuses what starts many tasks by and by, if the token of a request has a limit of endpoints: none of
+/// these tasks shows how many endpoints all of them reach.
 ///
 /// # Errors
-/// When the token of a request has such a limit.
+/// When the token has such a limit.
 pub fn check_unbounded(request: &HttpRequest, what: &str) -> Result<(), Problem> {
     match access::token_of(request).and_then(|token| token.quota.endpoints) {
         None => Ok(()),

@@ -1,7 +1,9 @@
-//! Writes the audit log: what others have done, and by itself what was refused and how much was submitted.
+//! Writes the audit log.
 //!
-//! Promise: an entry that cannot be written is an ERROR in the log with all that it would have said, and is
-//! counted.
+//! `deeds` hands over each change that a request has made. Refused requests are added up here and written
+//! once a minute; submissions are added up once an hour.
+//!
+//! Promise: if an entry cannot be written, its whole content is logged as an ERROR, and it is counted.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,14 +18,15 @@ use crate::domain::{AuditEntry, Deed, Grain, Timestamp, TokenName, json};
 use crate::store::{SharedStore, StoreError, Submissions};
 use crate::telemetry::Metrics;
 
-/// Who did what no token was needed for.
+/// The actor of a request without a token.
 pub const ANONYMOUS: &str = "anonymous";
-/// Who does what nobody has asked for.
+/// The actor of what tasker does by itself.
 const OURSELVES: &str = "tasker";
 
 /// How often refusals are written.
 const FLUSHED: Duration = Duration::from_secs(60);
-/// Senders whose refusals are told one by one in that time; those of others are one entry.
+/// Senders in that time whose refusals are entries of their own. Those of further senders share one entry for
+/// each reason.
 const SENDERS: usize = 50;
 /// How long a submission may be on its way into the ledger after it got its id.
 const SETTLED: Duration = Duration::from_secs(300);
@@ -87,7 +90,7 @@ impl Audit {
             if stopped {
                 return;
             }
-            if let Err(error) = account(&self.store, self.clock.now()).await {
+            if let Err(error) = account(&self.store, self.clock.now(), &stop).await {
                 tracing::warn!(%error, "submissions could not be accounted for in the audit log; will try again");
             }
         }
@@ -105,7 +108,7 @@ impl Audit {
     }
 }
 
-/// The log is where somebody looks who does not trust the ledger any more.
+/// Logs an entry with its hash: an anchor, by which the ledger can be checked later.
 fn tell(entry: &AuditEntry) {
     tracing::info!(
         audit_seq = entry.seq,
@@ -118,8 +121,9 @@ fn tell(entry: &AuditEntry) {
     );
 }
 
-/// Accounts for the submissions of each hour that is over. The first time it only notes where to begin.
-async fn account(store: &SharedStore, now: Timestamp) -> Result<(), StoreError> {
+/// Accounts for the submissions of each hour that is over. The first time it only notes where to begin. After
+/// a long pause these are many hours: a process that is to stop leaves the rest to the next one.
+async fn account(store: &SharedStore, now: Timestamp, stop: &CancellationToken) -> Result<(), StoreError> {
     loop {
         let begin = store.audited_until().await?;
         let Some(since) = begin else {
@@ -127,7 +131,7 @@ async fn account(store: &SharedStore, now: Timestamp) -> Result<(), StoreError> 
             return Ok(());
         };
         let until = since.after(Grain::Hour.length());
-        if until.after(SETTLED) > now {
+        if stop.is_cancelled() || until.after(SETTLED) > now {
             return Ok(());
         }
         let Submissions { count, sha256 } = store.submissions_between(since, until).await?;

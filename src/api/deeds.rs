@@ -1,13 +1,17 @@
 //! What requests have done, for the audit log.
 //!
-//! A request that changes something is recorded once it has succeeded, by the table [`ACTIONS`], which names
-//! every route that changes anything. Submissions and what workers say are too many: a task carries its token
-//! and address itself, and once an hour an entry accounts for all that came.
+//! A request that changes something is recorded once it has succeeded. The table [`ACTIONS`] names every
+//! route that changes anything. Submissions and messages of workers are too many to be recorded one by one: a
+//! task carries its token and address itself, and once an hour an entry accounts for all submissions.
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::{HttpMessage, HttpRequest};
+use actix_web::dev::ServiceResponse;
+use actix_web::http::Method;
+use actix_web::{Error, HttpMessage, HttpRequest, rt, web};
+use tracing::Instrument;
 
 use super::auditor::ANONYMOUS;
 use super::problem::Problem;
@@ -16,8 +20,8 @@ use super::state::Api;
 use super::whose;
 use crate::domain::{Deed, Json, TokenName, json};
 
-/// What changes something, and what it is called in the log; nothing for what is not recorded one by one.
-/// `POST` of a submission comes first: it is looked up most.
+/// Requests that change something, and what the log calls them; nothing for those that are not recorded one
+/// by one. `POST` of a submission comes first, because it is looked up most often.
 #[rustfmt::skip]
 const ACTIONS: &[(&str, &str, Option<&str>)] = &[
     ("POST",   "/{type}",                           None),
@@ -63,7 +67,7 @@ const ACTIONS: &[(&str, &str, Option<&str>)] = &[
 /// What a handler knows of its request beyond the route.
 #[derive(Debug, Default)]
 pub struct Particulars {
-    /// Who it is, where the request has shown its token in another way.
+    /// The name of the token, if the request has shown it in its body.
     pub actor: Option<TokenName>,
     /// What else is to be known.
     pub detail: Option<Json>,
@@ -71,31 +75,55 @@ pub struct Particulars {
     pub nothing: bool,
 }
 
-/// Tells the audit log to how many tasks a request has done this; to none is nothing.
+/// Tells the audit log to how many tasks a request has done this. A request that did it to none is not
+/// recorded.
 pub fn count(request: &HttpRequest, done: &str, number: u32) {
     let detail = json(&serde_json::json!({ done: number }));
     let particulars = Particulars { detail: Some(detail), nothing: number == 0, ..Particulars::default() };
     request.extensions_mut().insert(particulars);
 }
 
-/// Records a request that has succeeded, if it has changed something.
-pub async fn record(api: &Api, request: &HttpRequest, route: Option<&Route>, request_id: &str) {
-    let Some(action) = route.and_then(|route| action(request.method().as_str(), route.pattern)) else {
-        return;
+/// What the log calls a request; nothing for one that is not recorded.
+pub fn action(method: &Method, route: &Route) -> Option<&'static str> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let row = ACTIONS.iter().find(|(of, at, _)| *of == method.as_str() && *at == route.pattern);
+    row.and_then(|(_, _, action)| *action)
+}
+
+/// Answers a request that has this [`action`], and records it. Both are done to the end, also if the client
+/// hangs up: otherwise the work that the handler has begun would be done without an entry.
+pub async fn done<B: 'static>(
+    call: impl Future<Output = Result<ServiceResponse<B>, Error>> + 'static,
+    action: &'static str,
+    request_id: String,
+) -> Result<ServiceResponse<B>, Error> {
+    let work = async move {
+        let answered = call.await?;
+        if answered.status().is_success()
+            && let Some(api) = answered.request().app_data::<web::Data<Api>>()
+        {
+            record(api, answered.request(), action, &request_id).await;
+        }
+        Ok::<_, Error>(answered)
     };
+    match rt::spawn(work.in_current_span()).await {
+        Ok(answered) => answered,
+        Err(died) => Err(Problem::internal(died).into()),
+    }
+}
+
+/// Records a request that has succeeded, if it has changed something.
+async fn record(api: &Api, request: &HttpRequest, action: &str, request_id: &str) {
     let particulars = request.extensions_mut().remove::<Particulars>().unwrap_or_default();
     if particulars.nothing {
         return;
     }
     let actor = particulars.actor.or_else(|| whose::token_name(request));
     let actor = actor.as_ref().map_or(ANONYMOUS, TokenName::as_str);
-    let deed = Deed::new(
-        actor,
-        action,
-        request.match_info().as_str(),
-        &source(request).map_or_else(String::new, |peer| peer.to_string()),
-    );
-    let deed = deed.asked_by(request_id);
+    let source = source(request).map_or_else(String::new, |peer| peer.to_string());
+    let deed = Deed::new(actor, action, request.match_info().as_str(), &source).asked_by(request_id);
     let deed = match particulars.detail {
         Some(detail) => deed.with(detail),
         None => deed,
@@ -113,13 +141,6 @@ pub async fn record(api: &Api, request: &HttpRequest, route: Option<&Route>, req
 /// The address that a request came from.
 pub fn source(request: &HttpRequest) -> Option<IpAddr> {
     request.peer_addr().map(|peer| peer.ip().to_canonical())
-}
-
-fn action(method: &str, pattern: &str) -> Option<&'static str> {
-    if matches!(method, "GET" | "HEAD") {
-        return None;
-    }
-    ACTIONS.iter().find(|(of, at, _)| *of == method && *at == pattern).and_then(|(_, _, action)| *action)
 }
 
 #[cfg(test)]

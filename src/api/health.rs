@@ -13,8 +13,8 @@ use crate::store::{Refusal, StoreError};
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 const NO_ANSWER: &str = "no answer within 1s";
 
-/// What is wrong, in words of ours. Details are for the operator: this path is open to whoever reaches the
-/// port.
+/// What is wrong with the database, in a few fixed words. Anybody who reaches the port can read them, so they
+/// leave out the text of the error, which is for the operator.
 fn in_short(error: &StoreError) -> &'static str {
     match error {
         StoreError::Unavailable { cause: Refusal::ReadOnly, .. } => "read-only",

@@ -5,8 +5,9 @@
 //! contract in words, `/openapi.json` in schemas.
 //!
 //! A `POST` comes in by a `door` (with a `certificate`) and passes `request` (id, span, metrics) -> `access`
-//! (who may, by the table in `routes`, with `guard` from where and with `quotas` how much) -> `body` (type, size, time) ->
-//! `domain::json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` -> acceptor -> `view`.
+//! (who may, by the table in `routes`, with `guard` from where and with `quotas` how much) -> `body` (type,
+//! size, time) -> `domain::json_check` (is it JSON) -> `submission` (is it a submission) -> `digest` ->
+//! acceptor -> `view`.
 //! Nothing a client sends, or fails to send, holds more than a bounded amount of memory for a bounded time.
 
 mod access;

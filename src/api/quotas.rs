@@ -1,8 +1,8 @@
 //! How much each token uses of what it may, and how often an address has shown a wrong one.
 //!
-//! Counted in the memory of this process: of several API processes each grants the whole quota. A token
-//! without limits costs one look at its fields. Nobody is kept out for what others do: an address that has
-//! shown too many wrong tokens is refused wrong ones only, since behind a proxy it is the address of all.
+//! Each API process counts in its own memory, and so grants the whole quota. A token without limits costs one
+//! look at its fields. An address that has shown too many wrong tokens is refused further wrong tokens only:
+//! behind a proxy all clients have one address, and valid tokens are accepted from there.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -51,6 +51,12 @@ struct Opened {
     read_at: Duration,
     /// As many as there were, and those accepted since.
     count: u64,
+}
+
+impl Opened {
+    fn is_believed(&self, now: Duration) -> bool {
+        now.saturating_sub(self.read_at) < BELIEVED
+    }
 }
 
 /// The addresses of wrong tokens.
@@ -135,13 +141,13 @@ impl Quotas {
         }
     }
 
-    /// Adds tasks to the open ones of a token, as far as their number is known well enough. Tells nothing if
-    /// it has to be read.
+    /// Adds tasks to the open ones of a token, or says why it may have no more. Answers nothing if the number
+    /// of open tasks has to be read from the ledger first.
     pub fn add_open(&self, token: &Token, most: u32, more: u32) -> Option<Result<(), Problem>> {
         let now = self.begun.elapsed();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let used = used.entry(token.given()).or_default();
-        let open = used.open.as_mut().filter(|open| now.saturating_sub(open.read_at) < BELIEVED)?;
+        let open = used.open.as_mut().filter(|open| open.is_believed(now))?;
         if open.count + u64::from(more) <= u64::from(most) {
             open.count += u64::from(more);
             return Some(Ok(()));
@@ -151,11 +157,15 @@ impl Quotas {
         Some(Err(exceeded(format!("{may}: wait until some have ended, or cancel them"), BELIEVED)))
     }
 
-    /// Notes how many open tasks a token has, as the ledger says.
+    /// Notes how many open tasks a token has, as the ledger says. Of requests that read it at the same time
+    /// the first one decides: a later one would forget what was accepted since.
     pub fn keep_open(&self, token: &Token, count: u64) {
-        let read_at = self.begun.elapsed();
+        let now = self.begun.elapsed();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.entry(token.given()).or_default().open = Some(Opened { read_at, count });
+        let open = &mut used.entry(token.given()).or_default().open;
+        if open.is_none_or(|open| !open.is_believed(now)) {
+            *open = Some(Opened { read_at: now, count });
+        }
     }
 }
 
@@ -193,6 +203,31 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Quota, Scope, SecretHash, Timestamp};
+
+    #[test]
+    fn requests_that_read_the_ledger_at_the_same_time_forget_no_task() {
+        let quotas = Quotas::new(1);
+        let token = Token {
+            id: Uuid::from_u128(1),
+            name: "shop".parse().expect("a name"),
+            hash: SecretHash::of(b"secret"),
+            scopes: [Scope::Submit].into(),
+            task_types: Vec::new(),
+            created_at: Timestamp::from_micros(0),
+            expires_at: None,
+            worker: None,
+            parent: None,
+            quota: Quota::default(),
+        };
+        let add = || quotas.add_open(&token, 1, 1).map(|verdict| verdict.is_ok());
+        assert_eq!(add(), None, "it has to be read");
+        // Two requests have read that no task is open.
+        quotas.keep_open(&token, 0);
+        assert_eq!(add(), Some(true));
+        quotas.keep_open(&token, 0);
+        assert_eq!(add(), Some(false));
+    }
 
     #[test]
     fn an_address_is_counted_with_its_network() {

@@ -41,8 +41,8 @@ enum Line {
 }
 
 impl Refusals {
-    /// Counts a problem if it is about who asks, and logs it if there is room; whether it is one of which more
-    /// should be known. `peer` is who is connected; behind a proxy that is the proxy.
+    /// Counts a problem that is about who asks, and logs it if there is room. Answers whether it belongs in
+    /// the audit log. `peer` is who is connected; behind a proxy that is the proxy.
     pub fn note(&self, metrics: &Metrics, problem: &Problem, peer: Option<IpAddr>) -> bool {
         let code = problem.code();
         if !matches!(
@@ -58,8 +58,8 @@ impl Refusals {
             return false;
         }
         metrics.refused.with_label_values(&[code.as_str()]).inc();
-        // Whoever shows nothing learns nothing, and every browser that comes by does it. What a token uses is
-        // told by `quotas`, and that tokens are wrong was told before there were too many.
+        // Whoever shows nothing learns nothing, and every browser that comes by does it. `quotas` logs which
+        // token is over its quota, and the wrong tokens of an address were logged before they were too many.
         if matches!(
             code,
             ProblemCode::TokenNeeded | ProblemCode::QuotaExceeded | ProblemCode::TooManyWrongTokens

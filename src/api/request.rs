@@ -31,10 +31,9 @@ pub async fn observe(
     let id = request_id(request.headers());
     let method = method_label(request.method());
     let waits = request.query_string().split('&').any(|pair| pair.starts_with("wait="));
-    let route =
+    let found =
         request.app_data::<web::Data<Api>>().and_then(|api| api.routes.of(request.match_info().as_str()));
-    let found = route;
-    let route = match route.map(|route| route.pattern) {
+    let route = match found.map(|route| route.pattern) {
         // Waiting is not slowness: long polls would drown the latency of plain reads.
         Some(pattern) if waits => Cow::Owned(format!("{pattern}?wait")),
         Some(pattern) => Cow::Borrowed(pattern),
@@ -43,7 +42,13 @@ pub async fn observe(
     };
     let span = tracing::info_span!("request", request_id = %id, method, route = &*route, token = tracing::field::Empty);
 
-    let (request, answer) = next.call(request).instrument(span.clone()).await?.into_parts();
+    let action = found.and_then(|route| deeds::action(request.method(), route));
+    let call = next.call(request);
+    let answered = match action {
+        Some(action) => deeds::done(call, action, id.clone()).instrument(span.clone()).await?,
+        None => call.instrument(span.clone()).await?,
+    };
+    let (request, answer) = answered.into_parts();
     let peer = deeds::source(&request);
     let problem = answer.error().and_then(|error| error.as_error::<Problem>());
     let mut answer = match problem {
@@ -65,11 +70,6 @@ pub async fn observe(
         }
         None if answer.extensions().contains::<Endless>() => answer.map_into_boxed_body(),
         None => {
-            if answer.status().is_success()
-                && let Some(api) = request.app_data::<web::Data<Api>>()
-            {
-                deeds::record(api, &request, found, &id).instrument(span.clone()).await;
-            }
             let share = request.extensions_mut().remove::<Share>();
             let held = match request.app_data::<web::Data<Api>>() {
                 Some(api) => api.answers.hold(answer.map_into_boxed_body(), share).await,

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, web};
 use super::problem::Problem;
 use super::submit_task::locate;
 use super::view;
-use super::{Answer, Api, access, answer, deeds, segment, unknown};
+use super::{Answer, Api, access, allowance, answer, deeds, segment, unknown};
 use crate::admission::{Asked, of_run};
 use crate::config::Schedule;
 use crate::contract::{self, ProblemCode, ProblemItem, ScheduleList};
@@ -67,6 +67,8 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
     )?;
     let (submitted_by, source) = (access::token_name(&request), deeds::source(&request));
     let task = NewTask { submitted_by, source, ..task };
+    allowance::check_reach(&api, &request, policy, &task).await?;
+    allowance::check_open(&api, &request, 1).await?;
     let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
     match api.run(async move { acceptor.submit(submitted).await }).await? {
         Accepted::New | Accepted::Given(_) => {}

@@ -279,7 +279,7 @@ DOUBLE     responses of which a second execution is known
 
 The exit code is 0 if nothing is missing or double, else 2.")]
     Verify(Verify),
-    /// Tell what was done, by whom and from where, and check that nothing of it was changed
+    /// List the audit log - what was done, by whom and from where - and check that nobody changed it
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Create, list or revoke tokens: who may use the API
@@ -527,8 +527,9 @@ pub struct Endpoint {
 pub enum EndpointAction {
     /// Make a broker user for an endpoint, and an invitation with which its server fetches it
     ///
-    /// The user may consume the endpoint's own queues and report, and nothing else. Inviting an endpoint that has a user makes
-    /// another one; the old one works until it is deleted with `tasker endpoint revoke --old`.
+    /// The user may consume the endpoint's own queues and report, and nothing else. Inviting an endpoint that
+    /// has a user makes another one; the old one works until it is deleted with `tasker endpoint revoke
+    /// --old`.
     #[command(after_help = "\
 Examples:
   tasker endpoint invite web1 -t worker -m production > web1.invitation
@@ -564,8 +565,8 @@ pub struct Invite {
     /// How long the invitation may be used
     #[arg(long, value_name = "DURATION", value_parser = span::parse, default_value = "1h")]
     pub expires: Duration,
-    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone [default: standard
-    /// output]
+    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone [default:
+    /// standard output]
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
 }

@@ -37,10 +37,10 @@ Examples:
   tasker audit verify
   tasker audit verify --anchor /var/log/tasker/api.log
 
-Each entry has the hash of the one before it, so an entry that was changed or removed does not fit. That the end
-of the log was cut off, or all of it written anew, only a hash shows that was kept elsewhere: an anchor. The API
-logs the hash of each entry (`audit_seq`, `audit_hash`); a file with such lines, or with a number and a hash in
-each line, is what --anchor takes.
+Each entry has the hash of the one before it, so an entry that was changed or removed does not fit. Only an
+anchor, a hash that was kept elsewhere, shows that the end of the log was cut off, or that all of it was
+written anew. The API logs the hash of each entry (`audit_seq`, `audit_hash`). --anchor takes a file with
+such lines, or with a number and a hash in each line.
 
 The exit code is 0 if the log is whole, else 2.")]
     Verify(VerifyAudit),

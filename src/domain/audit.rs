@@ -1,7 +1,8 @@
 //! What was done, by whom and from where: entries of a chain, each with the hash of the one before it.
 //!
-//! An entry that is changed or removed later does not fit the others any more. Only the end of the chain can
-//! be cut off unseen, or all of it be written anew: against that somebody keeps a hash elsewhere, an anchor.
+//! An entry that is changed or removed later does not fit the others any more. The chain alone does not show
+//! that its end was cut off, or that all of it was written anew. An anchor shows that: a hash that is kept
+//! elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,6 +36,13 @@ impl AuditHash {
     /// To be stored.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Adds a text to what is hashed, behind its length, so that none can pass for two. An absent text is not
+    /// an empty one.
+    pub fn add_text(hash: &mut Sha256, text: Option<&str>) {
+        hash.update(text.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+        hash.update(text.unwrap_or_default());
     }
 }
 
@@ -162,7 +170,7 @@ impl AuditEntry {
         Self { hash: entry.computed(), ..entry }
     }
 
-    /// What its hash has to be. Every text stands behind its length, so that none can pass for two.
+    /// What its hash has to be.
     pub fn computed(&self) -> AuditHash {
         let mut hash = Sha256::new();
         hash.update(self.previous.0);
@@ -179,9 +187,7 @@ impl AuditEntry {
             request_id,
         ];
         for text in texts {
-            // An absent text is not an empty one.
-            hash.update(text.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
-            hash.update(text.unwrap_or_default());
+            AuditHash::add_text(&mut hash, text);
         }
         AuditHash(hash.finalize().into())
     }

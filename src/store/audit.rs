@@ -126,8 +126,7 @@ impl Store {
                 hash.update(id.as_bytes());
                 hash.update(digest);
                 for text in [by, source] {
-                    hash.update(text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
-                    hash.update(text.as_deref().unwrap_or_default());
+                    AuditHash::add_text(&mut hash, text.as_deref());
                 }
             }
             count += rows.len() as u64;
@@ -199,11 +198,8 @@ async fn account(
     if update.bind(until).bind(since).execute().await? != 1 {
         return Ok(None);
     }
-    let deeds: Vec<Deed> = deed.into_iter().collect();
-    match deeds.is_empty() {
-        true => Ok(None),
-        false => Ok(append(conn, deeds.into(), now).await?.pop()),
-    }
+    let Some(deed) = deed else { return Ok(None) };
+    Ok(append(conn, [deed].into(), now).await?.pop())
 }
 
 fn place(seq: u64) -> i64 {

@@ -3,6 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use tasker::contract::AuditPage;
 use tasker::domain::{Chain, Grain, Scope};
+use tokio::io::AsyncWriteExt;
 
 use crate::api_access::{ADMIN, create, guarded, with};
 use crate::api_rig::Rig;
@@ -71,6 +72,38 @@ schedules: [{name: nightly, type: worker, cron: '30 3 * * *'}]";
     let older = page(&rig, &format!("?action=queue.&before={}", some.entries[0].seq)).await;
     assert_eq!(older.entries.iter().map(|entry| entry.action.as_str()).collect::<Vec<_>>(), ["queue.pause"]);
     assert!(page(&rig, "?actor=nobody").await.entries.is_empty());
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_is_recorded_all_the_same() {
+    let rig = guarded().await;
+    let body = r#"{"match": "role=web"}"#;
+    for number in 0..20 {
+        let mut stream = rig.connect().await;
+        let request = format!(
+            "PUT /groups/g{number} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("the server reads");
+        stream.shutdown().await.expect("nothing more is sent");
+    }
+    // One client stays for its answer.
+    let request = rig.request("PUT", "/groups/last").bearer_auth(ADMIN);
+    let answer = rig.send(request.header("Content-Type", "application/json").body(body)).await;
+    assert!(answer.status < 300, "{answer:?}");
+    let settled = async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            let groups = with(&rig, ADMIN, "GET", "/groups").await.json();
+            let groups = groups["groups"].as_array().map_or(0, Vec::len);
+            if page(&rig, "?action=group.write&limit=1000").await.entries.len() == groups {
+                break groups;
+            }
+        }
+    };
+    let groups = tokio::time::timeout(crate::api_rig::PATIENCE, settled).await.expect("each has an entry");
+    assert!(groups > 0);
     rig.stop().await;
 }
 

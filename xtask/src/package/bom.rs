@@ -1,4 +1,5 @@
-//! The list of all libraries in the program, as CycloneDX: what somebody asks who hears of a hole in one.
+//! The list of all libraries in the program, as CycloneDX. It answers whether tasker has a library that a
+//! vulnerability was found in.
 //!
 //! Made from `Cargo.lock`, which has their checksums, and from cargo's tree, which knows those that the
 //! program is built of, with their licences.
@@ -16,7 +17,7 @@ use super::{Source, VERSION, output};
 /// A library: name, version and licence.
 type Library = (String, String, String);
 
-/// Answers the list.
+/// Writes the list; answers its path.
 pub(super) fn make(source: &Source) -> anyhow::Result<PathBuf> {
     let path = source.out.join(format!("tasker-{VERSION}-linux-{}.cdx.json", source.architecture));
     fs::write(&path, text(&source.checkout)?).with_context(|| format!("writing {}", path.display()))?;
@@ -75,13 +76,12 @@ fn libraries(checkout: &Path) -> anyhow::Result<BTreeSet<Library>> {
 
 /// The checksums in a lock file, by name and version.
 fn checksums(lock: &str) -> BTreeMap<(&str, &str), &str> {
-    let value = |package: &str, key: &str| -> Option<(usize, usize)> {
-        let start = package.find(&format!("\n{key} = \""))? + key.len() + 5;
-        Some((start, start + package[start..].find('"')?))
-    };
     lock.split("[[package]]")
         .filter_map(|package| {
-            let get = |key| value(package, key).map(|(start, end)| &package[start..end]);
+            let get = |key: &str| {
+                let (_, rest) = package.split_once(&format!("\n{key} = \""))?;
+                rest.split_once('"').map(|(value, _)| value)
+            };
             Some(((get("name")?, get("version")?), get("checksum")?))
         })
         .collect()

@@ -1,7 +1,7 @@
 //! `cargo xtask package`: what is given to those who run tasker - a Debian package, an archive, the list
 //! of libraries, and their checksums.
 //!
-//! The first two hold the same files, which [`content`] lists once. They are put together by dpkg-deb and tar from a
+//! The first two hold the same files, which [`content`] lists once. dpkg-deb and tar put them together from a
 //! folder, with the time of the last commit on all files, so that the same commit gives the same bytes.
 
 mod archive;
