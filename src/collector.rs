@@ -1,10 +1,11 @@
 //! Takes in what endpoints report and writes it to the ledger, in batches.
 //!
 //! Promise: a report is acknowledged only after its transaction has committed; repeats, stragglers and any
-//! order give the same ledger; an endpoint that reports a canceled task as received is told to stop it, and
-//! one whose receipt crosses a withdrawal is told of that again, also after the process that wrote the receipt
-//! ended before it could; one report that cannot be read or written goes alone to the dead exchange. While the database is away the
-//! broker keeps them, for a process that reaches it: at most `PREFETCH` messages lie here.
+//! order give the same ledger; one report that cannot be read or written goes alone to the dead exchange. An
+//! endpoint that reports a canceled task as received is told to stop it. An endpoint that received a task
+//! while it was withdrawn is told of the withdrawal again, also when the process that wrote the receipt ended
+//! before it did so. While the database is away the broker keeps the reports, for a process that reaches it:
+//! at most `PREFETCH` messages lie here.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -194,9 +195,9 @@ impl Sink for Collector {
         Ok(())
     }
 
-    /// The receipt of a task that was taken back: written once, it says nothing new, but its endpoint may not
-    /// have been told. Only what is delivered again is answered so: who has begun sends another receipt for
-    /// each withdrawal.
+    /// Repeats withdrawals. The receipt of a withdrawn task may be in the ledger although the endpoint was
+    /// not told of the withdrawal. Only receipts that the broker delivers again are answered so: an endpoint
+    /// that has begun sends another receipt for each withdrawal.
     async fn make_up(&self, reports: &[Report]) -> Result<(), StoreError> {
         let receipts: HashMap<(TaskId, &EndpointName), &Report> = reports
             .iter()
@@ -249,8 +250,8 @@ pub(crate) trait Sink: Sync {
     fn speaker<'a>(&self, item: &'a Self::Item) -> Option<&'a EndpointName>;
     /// Writes a batch, all or nothing.
     async fn write(&self, items: &[Self::Item]) -> Result<(), StoreError>;
-    /// Does what follows from items that are written and were delivered before: a process may have written
-    /// them and ended before it did.
+    /// Does once more what follows from writing items that the broker has delivered again: the process that
+    /// wrote them may have ended before it did that.
     async fn make_up(&self, _items: &[Self::Item]) -> Result<(), StoreError> {
         Ok(())
     }
@@ -303,7 +304,7 @@ impl Unproven {
             tracing::warn!(
                 source,
                 messages = count,
-                "refused messages that came from another broker user than that of the endpoint that they speak for; tasker_unproven_total counts all"
+                "refused messages whose broker user is not that of the endpoint they speak for; tasker_unproven_total counts them"
             );
         }
     }
@@ -400,7 +401,7 @@ impl Batches {
         if !again.is_empty()
             && let Err(error) = sink.make_up(&again).await
         {
-            tracing::warn!(source = self.dead.source(), %error, "cannot read; the broker keeps the messages");
+            tracing::warn!(source = self.dead.source(), %error, "cannot read the ledger; the broker keeps the messages");
             return None;
         }
         self.bury(unwritable, stop).await?;

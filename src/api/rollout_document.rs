@@ -23,7 +23,7 @@ use crate::domain::{
 };
 use crate::rollouts;
 
-/// Bytes of the payload at most: every batch carries it.
+/// Bytes of a payload at most: every task of a rollout carries one.
 const MAX_PAYLOAD: usize = 64 << 10;
 /// Endpoints that a list may name.
 const MAX_ENDPOINTS: usize = 50_000;
@@ -106,13 +106,7 @@ impl Reader {
         let identifier: Option<RolloutName> = self.needed(values, "", "identifier");
         let policy = self.policy(values, "", config)?;
         let payload = payload.unwrap_or_else(|| json(&()));
-        let length = payload.get().len();
-        if length > MAX_PAYLOAD {
-            self.problem(
-                "/payload",
-                format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"),
-            );
-        }
+        self.check_payload("/payload", &payload);
         let lane = self.lane(values, &policy.name);
         let seed = identifier.as_ref().map(ToString::to_string).unwrap_or_default();
         let targets = self.targets(values.get("targets"), &seed);
@@ -495,13 +489,7 @@ impl Reader {
         self.known(at, members, &known, "a rollback");
         let policy = if members.contains_key("type") { self.policy(members, at, config)? } else { usual };
         let payload = payload.unwrap_or_else(|| json(&()));
-        let length = payload.get().len();
-        if length > MAX_PAYLOAD {
-            self.problem(
-                "/rollback/payload",
-                format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every batch carries it"),
-            );
-        }
+        self.check_payload("/rollback/payload", &payload);
         let on = members.get("on").and_then(|value| {
             self.one_of(value, "/rollback/on", &RollbackOn::ALL.map(|one| (one.as_str(), one)))
         });
@@ -586,6 +574,15 @@ impl Reader {
         })
     }
 
+    fn check_payload(&mut self, at: impl Into<String>, payload: &Json) {
+        let length = payload.get().len();
+        if length > MAX_PAYLOAD {
+            let text =
+                format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed: every task carries it");
+            self.problem(at, text);
+        }
+    }
+
     /// What is tried after a wave.
     fn probe(&mut self, value: &Value, at: &str, config: &Config) -> Option<Probe> {
         if value.is_null() || value.as_str() == Some("none") {
@@ -600,13 +597,7 @@ impl Reader {
         );
         let policy = self.policy(members, at, config)?;
         let payload = members.get("payload").map_or_else(|| json(&()), json);
-        let length = payload.get().len();
-        if length > MAX_PAYLOAD {
-            self.problem(
-                format!("{at}/payload"),
-                format!("has {length} bytes; at most {MAX_PAYLOAD} are allowed"),
-            );
-        }
+        self.check_payload(format!("{at}/payload"), &payload);
         let on = match members.get("on") {
             None => ProbeOn::Wave,
             Some(Value::Object(of)) => {
@@ -935,28 +926,25 @@ fn amount(text: &str) -> Option<Amount> {
     whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part).map(Amount::Percent)
 }
 
-/// Members of a document that may be changed while its rollout goes on.
-pub const EDITABLE: [&str; 11] = [
-    "window", "budget", "soak", "probe", "approval", "windows", "catch_up", "catch_up_for", "on_breach",
-    "in_flight", "rollback",
-];
-/// The time after which a rollout is given up may be changed, too.
+/// The member with the time after which a rollout is given up.
 pub const EXPIRES: &str = "expires_after";
+/// Members of a document that may be changed while its rollout goes on.
+const EDITABLE: [&str; 12] = [
+    "window", "budget", "soak", "probe", "approval", "windows", "catch_up", "catch_up_for", "on_breach",
+    "in_flight", "rollback", EXPIRES,
+];
 
 /// A document with some members changed, as text. The others stay as they are, to the byte.
 ///
 /// # Errors
 /// What cannot be changed, or is not read.
 pub fn edited(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Result<String, Vec<ProblemItem>> {
-    let may = |name: &str| EDITABLE.contains(&name) || name == EXPIRES;
     let fixed = |name: &String| {
         let names = EDITABLE.join(", ");
-        ProblemItem::new(
-            pointer(name),
-            format!("cannot be changed any more; what can be: {names}, {EXPIRES}"),
-        )
+        ProblemItem::new(pointer(name), format!("cannot be changed any more; what can be: {names}"))
     };
-    let faults: Vec<ProblemItem> = changes.keys().filter(|name| !may(name)).map(fixed).collect();
+    let faults: Vec<ProblemItem> =
+        changes.keys().filter(|name| !EDITABLE.contains(&name.as_str())).map(fixed).collect();
     if !faults.is_empty() {
         return Err(faults);
     }

@@ -30,7 +30,7 @@ use crate::contract::{
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
     Allow, Amount, Command, Edit, EditedWave, Order, Part, Plan, PlannedDomain, Refusal, RolloutStatus,
-    RolloutTerms, Start, TargetState, WaveTerms, chosen, current, plan as plan_of,
+    RolloutTerms, Start, TargetState, WaveOf, WaveState, WaveTerms, chosen, current, plan as plan_of,
 };
 use crate::domain::{EndpointName, Json, RolloutName, TaskType, TokenName, digest, json_check};
 use crate::request_body::Body;
@@ -66,19 +66,20 @@ async fn read(api: &Api, request: &HttpRequest, payload: web::Payload) -> Result
     let body = api.body(request, payload, Limit { bytes: LONGEST_DOCUMENT, setting: None }).await?;
     let terms = rollout_document::parse(body::json(&body)?, &api.state.config).map_err(invalid)?;
     check_identifier(&terms.identifier)?;
-    access::check_types(
-        request,
-        [&terms.task_type]
-            .into_iter()
-            .chain(terms.settings.rollback.as_ref().map(|rollback| &rollback.task_type))
-            .chain(probe_types(&terms)),
-    )?;
+    access::check_types(request, std::iter::once(&terms.task_type).chain(other_types(&terms)))?;
     Ok(Sent { terms, body })
 }
 
-/// The types of the probes of a document.
-fn probe_types(terms: &RolloutTerms) -> impl Iterator<Item = &TaskType> {
-    terms.waves.iter().filter_map(|wave| wave.terms.probe.as_ref()).map(|probe| &probe.task_type)
+/// The types of the rollback and of the probes of a document.
+fn other_types(terms: &RolloutTerms) -> impl Iterator<Item = &TaskType> {
+    let rollback = terms.settings.rollback.iter().map(|rollback| &rollback.task_type);
+    rollback
+        .chain(terms.waves.iter().filter_map(|wave| wave.terms.probe.as_ref()).map(|probe| &probe.task_type))
+}
+
+/// The policy of a type of a document that was read.
+fn policy_of<'a>(api: &'a Api, name: &TaskType) -> Result<&'a TypePolicy, Problem> {
+    api.state.config.policy(name).ok_or_else(|| Problem::internal("a type that was there"))
 }
 
 /// Refuses identifiers that are paths of the API.
@@ -121,12 +122,7 @@ fn conflict(name: &RolloutName, id: Uuid) -> Problem {
 /// The payload as the type has it, and the waves.
 async fn planned(api: &Api, terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
     let terms = resolved(api, terms).await?;
-    let policy = api
-        .state
-        .config
-        .policy(&terms.task_type)
-        .ok_or_else(|| Problem::internal("a type that was there"))?;
-    let plan = plan_of(&terms, &target::members(api, policy).await?);
+    let plan = plan_of(&terms, &target::members(api, policy_of(api, &terms.task_type)?).await?);
     let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
     let plan = plan.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
     Ok((terms, plan))
@@ -134,29 +130,17 @@ async fn planned(api: &Api, terms: RolloutTerms) -> Result<(RolloutTerms, Plan),
 
 /// The terms with payloads as their types have them, and with the selectors of groups.
 async fn resolved(api: &Api, mut terms: RolloutTerms) -> Result<RolloutTerms, Problem> {
-    let policy = api
-        .state
-        .config
-        .policy(&terms.task_type)
-        .ok_or_else(|| Problem::internal("a type that was there"))?;
+    let policy = policy_of(api, &terms.task_type)?;
     // What the type does not admit would fail at every endpoint.
     terms.payload = admitted(api, &terms.identifier, policy, terms.payload, "/payload")?;
     if let Some(rollback) = &mut terms.settings.rollback {
-        let policy = api
-            .state
-            .config
-            .policy(&rollback.task_type)
-            .ok_or_else(|| Problem::internal("a type that was there"))?;
+        let policy = policy_of(api, &rollback.task_type)?;
         rollback.payload =
             admitted(api, &terms.identifier, policy, rollback.payload.clone(), "/rollback/payload")?;
     }
     for (at, wave) in terms.waves.iter_mut().enumerate() {
         let Some(probe) = &mut wave.terms.probe else { continue };
-        let policy = api
-            .state
-            .config
-            .policy(&probe.task_type)
-            .ok_or_else(|| Problem::internal("a type that was there"))?;
+        let policy = policy_of(api, &probe.task_type)?;
         let place =
             if wave.own.probe { format!("/waves/{at}/probe/payload") } else { "/probe/payload".to_owned() };
         probe.payload = admitted(api, &terms.identifier, policy, probe.payload.clone(), &place)?;
@@ -677,6 +661,16 @@ async fn command_body<T: serde::de::DeserializeOwned + Default>(
     read.map_err(|error| invalid(vec![ProblemItem::new("", json_check::in_words(&error))]))
 }
 
+/// The rollout in the path. To a token without the scope `read` those of others are unknown.
+async fn own(api: &Api, request: &HttpRequest) -> Result<RolloutRecord, Problem> {
+    let name = name(request)?;
+    let found = find(api, request, &name).await?;
+    if access::blind(request).is_some_and(|own| found.created_by.as_ref() != Some(&own)) {
+        return Err(unknown_rollout(&name));
+    }
+    Ok(found)
+}
+
 /// Does what is asked of the rollout in the path, and answers with it.
 async fn order(
     api: &Api,
@@ -685,15 +679,22 @@ async fn order(
     pick: RolloutPick,
     revision: Option<u32>,
 ) -> Answer {
-    let name = name(request)?;
-    let found = find(api, request, &name).await?;
-    let by = access::token_name(request);
-    let approves = matches!(asked, Command::Approve | Command::Refuse);
-    if let Some(own) = access::blind(request).filter(|_| !approves)
-        && found.created_by.as_ref() != Some(&own)
-    {
-        return Err(unknown_rollout(&name));
-    }
+    let found = match asked {
+        Command::Approve | Command::Refuse => find(api, request, &name(request)?).await?,
+        _ => own(api, request).await?,
+    };
+    order_of(api, request, found, asked, pick, revision).await
+}
+
+async fn order_of(
+    api: &Api,
+    request: &HttpRequest,
+    found: RolloutRecord,
+    asked: Command,
+    pick: RolloutPick,
+    revision: Option<u32>,
+) -> Answer {
+    let (by, name) = (access::token_name(request), found.identifier);
     let (ledger, id) = (api.state.ledger.clone(), found.id);
     let done = api.run(async move { ledger.command_rollout(id, asked, pick, revision, by).await }).await?;
     match done.ok_or_else(|| unknown_rollout(&name))? {
@@ -822,39 +823,20 @@ moves!(retry, "/rollouts/{id}/retry", "retryRolloutTargets", asked: PickTargets 
 fn edit_of(found: &RolloutRecord, terms: RolloutTerms, document: Json, members: Vec<String>) -> Edit {
     let changes = |name: &str| members.iter().any(|member| member == name);
     let total: u32 = found.waves.iter().map(|wave| wave.size).sum();
-    let of = |amount: Option<Amount>, whole: u32| amount.map(|amount| amount.rounded_down(whole));
     let budget = changes("budget");
-    // A rerun has no waves of named endpoints; of the others those that were left with nothing are the last.
+    // Waves that were left with nothing, and were not recorded, are the last.
     let rerun = found.parent.is_some();
-    let parts = terms.waves.iter().filter(|wave| !rerun || matches!(wave.part, Part::Size(_) | Part::Rest));
-    let wave =
-        |(wave, of_document): (&crate::domain::rollout::WaveState, &crate::domain::rollout::WaveOf)| {
-            let (before, after) = (&wave.terms, &of_document.terms);
-            // What cannot be changed stays, whatever the configuration of the type says by now.
-            let terms = WaveTerms {
-                receive_within: before.receive_within,
-                finish_within: before.finish_within,
-                healthy: before.healthy.clone(),
-                failed: if budget { after.failed } else { before.failed },
-                unreachable: if budget { after.unreachable } else { before.unreachable },
-                ..after.clone()
-            };
-            EditedWave {
-                window: terms.window.rounded_down(wave.size).clamp(1, wave.size.max(1)),
-                // Without a new budget it stays as it was raised.
-                allowed_failed: if budget { of(terms.failed, wave.size) } else { wave.allowed_failed },
-                allowed_unreachable: if budget {
-                    of(terms.unreachable, wave.size)
-                } else {
-                    wave.allowed_unreachable
-                },
-                terms,
-            }
-        };
+    let waves = terms.waves.into_iter().filter(|wave| !rerun || is_of_rerun(wave));
+    let waves = found.waves.iter().zip(waves).map(|(before, wave)| edited_wave(before, wave.terms, budget));
+    // Without a new budget it stays as it was raised.
+    let (allowed_failed, allowed_unreachable) = match budget {
+        true => (allowed(terms.failed, total), allowed(terms.unreachable, total)),
+        false => (found.allowed_failed, found.allowed_unreachable),
+    };
     Edit {
-        waves: found.waves.iter().zip(parts).map(wave).collect(),
-        allowed_failed: if budget { of(terms.failed, total) } else { found.allowed_failed },
-        allowed_unreachable: if budget { of(terms.unreachable, total) } else { found.allowed_unreachable },
+        waves: waves.collect(),
+        allowed_failed,
+        allowed_unreachable,
         expires_at: if changes(rollout_document::EXPIRES) {
             found.created.after(terms.expires_after)
         } else {
@@ -864,6 +846,40 @@ fn edit_of(found: &RolloutRecord, terms: RolloutTerms, document: Json, members: 
         document,
         members,
     }
+}
+
+/// How a wave runs once the document was changed.
+fn edited_wave(wave: &WaveState, after: WaveTerms, budget: bool) -> EditedWave {
+    let before = &wave.terms;
+    // What cannot be changed stays, whatever the configuration of the type says by now.
+    let terms = WaveTerms {
+        receive_within: before.receive_within,
+        finish_within: before.finish_within,
+        healthy: before.healthy.clone(),
+        ..after
+    };
+    let window = terms.window.places(wave.size);
+    if budget {
+        let (allowed_failed, allowed_unreachable) =
+            (allowed(terms.failed, wave.size), allowed(terms.unreachable, wave.size));
+        return EditedWave { window, allowed_failed, allowed_unreachable, terms };
+    }
+    EditedWave {
+        window,
+        allowed_failed: wave.allowed_failed,
+        allowed_unreachable: wave.allowed_unreachable,
+        terms: WaveTerms { failed: before.failed, unreachable: before.unreachable, ..terms },
+    }
+}
+
+fn allowed(budget: Option<Amount>, of: u32) -> Option<u32> {
+    budget.map(|amount| amount.rounded_down(of))
+}
+
+/// Whether a rerun has this wave of the document too. The endpoints of a rerun decide, so it has none of the
+/// waves that name theirs.
+const fn is_of_rerun(wave: &WaveOf) -> bool {
+    matches!(wave.part, Part::Size(_) | Part::Rest)
 }
 
 /// Changes the document of a rollout while it goes on.
@@ -883,11 +899,7 @@ fn edit_of(found: &RolloutRecord, terms: RolloutTerms, document: Json, members: 
     )
 )]
 pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
-    let name = name(&request)?;
-    let found = find(&api, &request, &name).await?;
-    if access::blind(&request).is_some_and(|own| found.created_by.as_ref() != Some(&own)) {
-        return Err(unknown_rollout(&name));
-    }
+    let found = own(&api, &request).await?;
     let body = api.body(&request, payload, Limit { bytes: LONGEST_COMMAND, setting: None }).await?;
     let wrong = |error: serde_json::Error| invalid(vec![ProblemItem::new("", json_check::in_words(&error))]);
     let mut changes: BTreeMap<String, Box<RawValue>> =
@@ -910,23 +922,16 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     }
     let text = rollout_document::edited(document(&api, found.id).await?.get(), &changes).map_err(invalid)?;
     let terms = rollout_document::parse(&text, &api.state.config).map_err(invalid)?;
-    access::check_types(
-        &request,
-        terms
-            .settings
-            .rollback
-            .as_ref()
-            .map(|rollback| &rollback.task_type)
-            .into_iter()
-            .chain(probe_types(&terms)),
-    )?;
+    access::check_types(&request, other_types(&terms))?;
     let document = rollout_document::kept(&text)
         .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
     let terms = resolved(&api, terms).await?;
     let edit = edit_of(&found, terms, document, changes.into_keys().collect());
-    order(&api, &request, Command::Edit(Arc::new(edit)), RolloutPick::Nobody, Some(revision)).await
+    let asked = Command::Edit(Arc::new(edit));
+    order_of(&api, &request, found, asked, RolloutPick::Nobody, Some(revision)).await
 }
 
+/// The refusal of what was decided on an older revision.
 fn stale(now: u32) -> Problem {
     let detail = format!("the rollout has revision {now} by now; read it again and decide anew");
     Problem::new(ProblemCode::StaleRevision, detail)
@@ -984,6 +989,7 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
         };
         invalid(problems.into_iter().map(text).collect())
     })?;
+    access::check_types(&request, other_types(&terms))?;
     if with_new {
         endpoints.extend(new_endpoints(&api, old.id, &terms).await?);
     }
@@ -1006,24 +1012,18 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     terms.targets.endpoints = endpoints;
     (terms.targets.selectors, terms.targets.groups) = (Vec::new(), Vec::new());
     (terms.targets.percent, terms.targets.order, terms.targets.max) = (100, Order::Seeded, None);
-    terms.waves.retain(|wave| {
-        matches!(wave.part, crate::domain::rollout::Part::Size(_) | crate::domain::rollout::Part::Rest)
-    });
+    terms.waves.retain(is_of_rerun);
     terms.own_waves = false;
     let (terms, plan) = planned(&api, terms).await?;
     record(&api, &request, New { terms, plan, document, digest, parent: Some(old.id) }).await
 }
 
-/// Behind the codes of all states.
+/// What stands for `new` in the digest of a rerun, beside the codes of states.
 const NEW: u8 = u8::MAX;
 
 /// The endpoints that the targets of a document choose now and that a rollout does not have.
 async fn new_endpoints(api: &Api, id: Uuid, terms: &RolloutTerms) -> Result<Vec<EndpointName>, Problem> {
-    let policy = api
-        .state
-        .config
-        .policy(&terms.task_type)
-        .ok_or_else(|| Problem::internal("a type that was there"))?;
+    let policy = policy_of(api, &terms.task_type)?;
     let had: HashSet<EndpointName> = endpoints_of(api, id, &[]).await?.into_iter().collect();
     let groups = target::groups(api).await?;
     let now = terms.clone().with_groups(&groups).map_err(|name| {

@@ -28,13 +28,20 @@ pub async fn run(
     tasks: usize,
 ) -> (Vec<EndpointName>, anyhow::Result<String>) {
     let names = names(endpoints);
-    let result = measure(stack, &names, tasks).await;
+    let measured = on_a_fleet(stack, &names, async |fleet, joined| {
+        measure(stack, endpoints, tasks, fleet, joined).await
+    });
+    let result = measured.await;
     (names, result)
 }
 
-async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow::Result<String> {
-    let endpoints = names.len();
-    let (fleet, links, joined) = join(stack, names).await?;
+async fn measure(
+    stack: &Stack,
+    endpoints: usize,
+    tasks: usize,
+    fleet: &Fleet,
+    joined: Duration,
+) -> anyhow::Result<String> {
     let task_type = stack.task_type.as_str();
     let started = Instant::now();
     let spans = broadcast(stack, endpoints, tasks).await?;
@@ -48,10 +55,6 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
     }
 
     let (answers, repeats) = answered(fleet.heard().values());
-    fleet.stop().await;
-    for link in links {
-        link.close().await;
-    }
     if answers != endpoints * tasks {
         bail!("{} answers are in the ledger, the fleet gave {answers}", endpoints * tasks);
     }
@@ -77,16 +80,35 @@ async fn measure(stack: &Stack, names: &[EndpointName], tasks: usize) -> anyhow:
     Ok(report)
 }
 
-/// Has a fleet join; answers how long that took, with its links.
-pub(super) async fn join(
+/// Measures on a fleet that has joined; `measure` also gets how long that took.
+///
+/// The links of the fleet are closed whatever came of it: an endpoint that still consumes declares its queues
+/// again when the stack removes them.
+pub(super) async fn on_a_fleet(
     stack: &Stack,
     names: &[EndpointName],
-) -> anyhow::Result<(Fleet, Vec<SharedBroker>, Duration)> {
+    measure: impl AsyncFnOnce(&Fleet, Duration) -> anyhow::Result<String>,
+) -> anyhow::Result<String> {
     let links: Vec<_> = (0..names.len().div_ceil(NAMES_A_LINK)).map(|_| stack.link()).collect();
+    let measured = joined(stack, &links, names, measure).await;
+    for link in links {
+        link.close().await;
+    }
+    measured
+}
+
+async fn joined(
+    stack: &Stack,
+    links: &[SharedBroker],
+    names: &[EndpointName],
+    measure: impl AsyncFnOnce(&Fleet, Duration) -> anyhow::Result<String>,
+) -> anyhow::Result<String> {
     let started = Instant::now();
-    let mut fleet = Fleet::join(&links, &stack.task_type, names).await?;
+    let mut fleet = Fleet::join(links, &stack.task_type, names).await?;
     tokio::time::timeout(PATIENCE, fleet.welcomed()).await.context("the fleet was not welcomed in time")?;
-    Ok((fleet, links, started.elapsed()))
+    let measured = measure(&fleet, started.elapsed()).await;
+    fleet.stop().await;
+    measured
 }
 
 /// So many tasks for a whole fleet, one after the other.

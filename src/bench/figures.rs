@@ -66,6 +66,12 @@ impl Metrics {
         let (bound, _) = bounds.find(|(_, within)| *within as f64 >= percent / 100.0 * count as f64)?;
         Duration::try_from_secs_f64(bound).ok()
     }
+
+    /// That bound in words.
+    pub fn within(&self, name: &str, percent: f64) -> String {
+        self.bound(name, percent)
+            .map_or_else(|| "above all bounds".to_owned(), |bound| format!("within {} ms", bound.as_millis()))
+    }
 }
 
 /// Resident memory of a process in MiB, now; `None` where `/proc` does not tell.

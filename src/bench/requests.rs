@@ -77,11 +77,7 @@ async fn measure(stack: &Stack, requesting: Requesting, names: &[EndpointName]) 
         rate(done),
         jobs as f64 / done.as_secs_f64()
     )?;
-    let within = |percent| {
-        let bound = metrics.bound("tasker_request_step_seconds", percent);
-        bound
-            .map_or_else(|| "above all bounds".to_owned(), |bound| format!("within {} ms", bound.as_millis()))
-    };
+    let within = |percent| metrics.within("tasker_request_step_seconds", percent);
     writeln!(
         report,
         "advance      from the end of a step to the tasks of the next: p50 {}, p99 {}",

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::broadcast::{answered, broadcast, join};
+use super::broadcast::{answered, broadcast, on_a_fleet};
 use super::figures::{Metrics, Spans};
 use super::stack::Stack;
 use crate::client::RolloutAction;
@@ -27,7 +27,7 @@ const HALTS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Presence that is recorded in one transaction.
 const CHUNK: usize = 500;
-/// A tenth of what is created first; the rest of the samples has all of it.
+/// Rollouts with a tenth of the endpoints, created before those with all of them.
 const FIRST: usize = 5;
 /// What a rollout may take longer than a task for the same fleet, as a part of that and for each wave.
 const ALLOWED: (f64, Duration) = (1.3, Duration::from_millis(250));
@@ -63,14 +63,15 @@ struct Run {
 /// start, a rollout does not end as it should, or an endpoint was started twice.
 pub async fn run(stack: &Stack, rolling: Rolling) -> (Vec<EndpointName>, anyhow::Result<String>) {
     let names = names(rolling.endpoints);
-    let result = measure(stack, rolling, &names).await;
+    let measured =
+        on_a_fleet(stack, &names, async |fleet, joined| measure(stack, rolling, fleet, joined).await);
+    let result = measured.await;
     (names, result)
 }
 
-async fn measure(stack: &Stack, rolling: Rolling, names: &[EndpointName]) -> anyhow::Result<String> {
+async fn measure(stack: &Stack, rolling: Rolling, fleet: &Fleet, joined: Duration) -> anyhow::Result<String> {
     let Rolling { endpoints, waves, create, old } = rolling;
     let mut report = String::new();
-    let (fleet, links, joined) = join(stack, names).await?;
     writeln!(
         report,
         "fleet        {endpoints} simulated endpoints, joined and welcomed in {:.1} s",
@@ -83,7 +84,7 @@ async fn measure(stack: &Stack, rolling: Rolling, names: &[EndpointName]) -> any
         one.as_secs_f64()
     )?;
 
-    let first = roll(stack, &fleet, rolling, "first").await?;
+    let first = roll(stack, fleet, rolling, "first").await?;
     let allowed = one.mul_f64(ALLOWED.0) + ALLOWED.1 * u32::try_from(waves)?;
     writeln!(
         report,
@@ -103,11 +104,7 @@ async fn measure(stack: &Stack, rolling: Rolling, names: &[EndpointName]) -> any
         "next wave    from the last answer sent to the next wave's first task at an endpoint {}",
         first.advances
     )?;
-    let within = |percent| {
-        let bound = first.metrics.bound("tasker_rollout_advance_seconds", percent);
-        bound
-            .map_or_else(|| "above all bounds".to_owned(), |bound| format!("within {} ms", bound.as_millis()))
-    };
+    let within = |percent| first.metrics.within("tasker_rollout_advance_seconds", percent);
     writeln!(
         report,
         "             from the last answer in the ledger to its publish: p50 {}, p99 {}",
@@ -121,7 +118,7 @@ async fn measure(stack: &Stack, rolling: Rolling, names: &[EndpointName]) -> any
     )?;
     writeln!(report, "passes       {}", passes(first.pass))?;
 
-    let halts = halt(stack, &fleet, endpoints).await?;
+    let halts = halt(stack, fleet, endpoints).await?;
     writeln!(
         report,
         "halt         from the answer that exceeds the budget to HALTED, as a client that waits sees it {halts}"
@@ -140,14 +137,15 @@ async fn measure(stack: &Stack, rolling: Rolling, names: &[EndpointName]) -> any
         }
     }
     ledger.close().await;
-    let tenth = creations(stack, create.div_ceil(10), FIRST, "tenth").await?;
-    writeln!(report, "create       {} endpoints, from POST to 201 {tenth}", create.div_ceil(10))?;
-    let left = old.saturating_sub(create.div_ceil(10) * FIRST);
-    let whole = creations(stack, create, left.div_ceil(create).max(1), "whole").await?;
-    writeln!(report, "             {create} endpoints {whole}")?;
+    let few = create.div_ceil(10);
+    let spans = creations(stack, few, FIRST, "tenth").await?;
+    writeln!(report, "create       {few} endpoints, from POST to 201 {spans}")?;
+    let wholes = old.saturating_sub(few * FIRST).div_ceil(create).max(1);
+    let spans = creations(stack, create, wholes, "whole").await?;
+    writeln!(report, "             {create} endpoints {spans}")?;
     if old > 0 {
-        let second = roll(stack, &fleet, rolling, "second").await?;
-        let there = create.div_ceil(10) * FIRST + create * left.div_ceil(create).max(1);
+        let second = roll(stack, fleet, rolling, "second").await?;
+        let there = few * FIRST + create * wholes;
         writeln!(
             report,
             "beside       {there} endpoints of ended rollouts: DONE in {:.2} s",
@@ -157,10 +155,6 @@ async fn measure(stack: &Stack, rolling: Rolling, names: &[EndpointName]) -> any
     }
     if let Some((what, mib)) = stack.resident() {
         writeln!(report, "memory       {mib:.1} MiB resident in {what}")?;
-    }
-    fleet.stop().await;
-    for link in links {
-        link.close().await;
     }
     Ok(report)
 }
@@ -237,10 +231,10 @@ async fn batches<'a>(
 /// afterwards.
 async fn halt(stack: &Stack, fleet: &Fleet, endpoints: usize) -> anyhow::Result<Spans> {
     let (clock, mut spans) = (Clock::system(), Spans::default());
+    // In the order of names, so that the failure comes in the midst of it.
+    let fails: EndpointName = format!("sim-{:05}", endpoints / 2).parse()?;
     for number in 0..HALTS {
         let name = format!("halt-{number}");
-        // In the order of names, so that the failure comes in the midst of it.
-        let fails: EndpointName = format!("sim-{:05}", endpoints / 2).parse()?;
         fleet.fail([fails.clone()]);
         let document = json!({
             "identifier": name, "type": stack.task_type, "targets": {"match": ["name=sim-*"], "order": "name"}, "waves": ["rest"],

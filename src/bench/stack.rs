@@ -1,6 +1,10 @@
 //! What the bench runs against: API, broker and store in this process (embedded), or an API process of its
 //! own on the configured broker, with a scratch database beside the configured one and an exchange prefix of
 //! its own. Nothing of a real installation is touched, and all of it is removed afterwards.
+//!
+//! A bench that is killed, or ended by a signal, removes nothing. On real servers its API process may go on,
+//! and its scratch database, its exchanges and the queues of its API stay. The broker deletes the queues of
+//! its endpoints once nobody has used them for 7 days.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -27,7 +31,7 @@ use crate::store::{self, SharedStore};
 pub(super) const STEPS: [&[&str]; 3] = [&["look"], &["left", "middle", "right"], &["tell"]];
 /// The endpoint that has nothing to do.
 pub(super) const IDLE: &str = "idle";
-/// What is told of beside the figures: rollouts are stopped on purpose.
+/// What the log has beside the figures: no rollouts that stop, because the bench stops them on purpose.
 pub const LOG_FILTER: &str = "warn,tasker::rollouts=error";
 /// How long the API may take to be ready.
 const START: Duration = Duration::from_secs(60);
@@ -146,7 +150,12 @@ impl Stack {
             backend: Backend::Real(Box::new(Real { api, db, queue })),
             files,
         };
-        stack.customer.ready(START).await?;
+        let ready = stack.customer.ready(START).await;
+        if let Err(error) = ready {
+            // Why it is not ready says more than what could not be removed.
+            _ = stack.stop(&[]).await;
+            return Err(error);
+        }
         Ok(stack)
     }
 
@@ -171,7 +180,7 @@ impl Stack {
         }
     }
 
-    /// The ledger of the platform, to fill it with what has come about long ago.
+    /// The ledger of the platform, to fill it with endpoints that nobody runs.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -251,12 +260,16 @@ impl Stack {
             Backend::Embedded { api, .. } => api.stop().await,
             Backend::Real(real) => {
                 let Real { mut api, db, queue } = *real;
-                terminate(&mut api, "the API process").await?;
-                store::drop_scratch(&db).await?;
+                // Each is tried, whatever came of the one before.
+                let stopped = terminate(&mut api, "the API process").await;
+                let dropped = store::drop_scratch(&db).await;
                 let options = AmqpOptions::new(queue, Role::Api { types: vec![self.task_type.clone()] });
                 let subscriptions: Vec<_> =
                     names.iter().map(|name| (self.task_type.clone(), name.clone())).collect();
-                AmqpBroker::remove_topology(&options, &subscriptions).await?;
+                let removed = AmqpBroker::remove_topology(&options, &subscriptions).await;
+                stopped?;
+                dropped?;
+                removed?;
             }
         }
         Ok(())
@@ -322,7 +335,7 @@ fn file_of(
             "db": {"uri": db.uri.reveal(), "max_connections": db.max_connections},
             "message_queue": broker_of(queue),
         },
-        // Who measures it has been warned of it.
+        // As this process has it, which has logged the warning.
         "insecure_transport": config.insecure_transport,
         "log": {"filter": LOG_FILTER},
     })

@@ -1,7 +1,7 @@
 //! `tasker rollout rehearse`: a document tried on simulated endpoints, on a platform of its own that goes
 //! with the command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ use super::global::Global;
 use super::output::{Failure, note, print, print_json, show};
 use super::rollout_args::RehearseRollout;
 use super::rollout_look::{bad, document};
-use super::servers::load;
-use super::signals::Signals;
+use super::servers::{begin, load};
 use super::{access, rollout_view, simulation};
-use crate::app::{self, Embedded, Staff};
+use crate::app::{Embedded, Staff};
 use crate::client::Client;
 use crate::config::{Config, ConfigFile, Delivery, Flag, span};
 use crate::contract::{GroupChange, OneOrMany, Rollout, RolloutEvent};
@@ -34,6 +33,8 @@ const PAGE: u32 = 1_000;
 const SHORTEST: Duration = Duration::from_secs(1);
 /// How long health is waited for where the document does not say.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
+/// The time between two tries of a probe where the document does not say.
+const PROBED_EVERY: Duration = Duration::from_secs(30);
 /// How often simulated endpoints say that they are there at most.
 const PRESENCE: Duration = Duration::from_millis(200);
 
@@ -41,8 +42,7 @@ const PRESENCE: Duration = Duration::from_millis(200);
 type Known = (EndpointName, Labels, bool);
 
 pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, Failure> {
-    let signals = Signals::install()?;
-    app::seclude();
+    let signals = begin()?;
     let asked: Value = serde_json::from_str(document(&args.file)?.get())
         .map_err(|error| Failure::Usage(error.to_string()))?;
     let Value::Object(mut document) = asked else {
@@ -70,7 +70,7 @@ pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, 
             policy.time_limit = (policy.time_limit / args.faster).max(SHORTEST);
         }
         config.endpoint.presence_interval = (config.endpoint.presence_interval / args.faster).max(PRESENCE);
-        let away: Vec<EndpointName> =
+        let away: HashSet<EndpointName> =
             fleet.iter().filter(|(.., away)| *away).map(|(name, ..)| name.clone()).collect();
         let labelled = fleet.into_iter().map(|(name, labels, _)| (name, labels)).collect();
         let mut simulated = faults.faster(args.faster).natures(labelled);
@@ -91,10 +91,20 @@ pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, 
     rehearsal.await.unwrap_or(Ok(Code::Interrupted))
 }
 
-/// The types that a document names.
+/// The types that a document names: its own first, then those of its rollback and of its probes.
 fn types_of(document: &Map<String, Value>) -> Vec<TaskType> {
-    let places = [document.get("type"), document.get("rollback").and_then(|rollback| rollback.get("type"))];
-    places.into_iter().flatten().filter_map(Value::as_str).filter_map(|name| name.parse().ok()).collect()
+    let waves = document.get("waves").and_then(Value::as_array).into_iter().flatten();
+    let members = [document.get("rollback"), document.get("probe")].into_iter();
+    let places = members.chain(waves.map(|wave| wave.get("probe"))).map(|member| member?.get("type"));
+    let mut types = Vec::<TaskType>::new();
+    for name in [document.get("type")].into_iter().chain(places).flatten().filter_map(Value::as_str) {
+        if let Ok(name) = name.parse::<TaskType>()
+            && !types.contains(&name)
+        {
+            types.push(name);
+        }
+    }
+    types
 }
 
 /// The endpoints that the platform knows for the type of the document, and its groups.
@@ -136,6 +146,7 @@ fn shortened(document: &mut Map<String, Value>, faster: u32) -> Vec<String> {
         changes.push("maintenance windows are left out".to_owned());
     }
     let mut approval = document.remove("approval").is_some();
+    let mut expects = forget_expected(document);
     for wave in document
         .get_mut("waves")
         .and_then(Value::as_array_mut)
@@ -144,10 +155,14 @@ fn shortened(document: &mut Map<String, Value>, faster: u32) -> Vec<String> {
         .filter_map(Value::as_object_mut)
     {
         approval |= wave.remove("approval").is_some();
+        expects |= forget_expected(wave);
         shorten(wave, faster);
     }
     if approval {
         changes.push("approvals are left out".to_owned());
+    }
+    if expects {
+        changes.push("answers of probes are not compared".to_owned());
     }
     if document.remove("start_at").is_some() {
         changes.push("it starts at once".to_owned());
@@ -162,6 +177,13 @@ fn shortened(document: &mut Map<String, Value>, faster: u32) -> Vec<String> {
     changes
 }
 
+/// Takes away what a probe expects of answers: those of simulated endpoints say nothing. Answers whether it
+/// expected something.
+fn forget_expected(members: &mut Map<String, Value>) -> bool {
+    let probe = members.get_mut("probe").and_then(Value::as_object_mut);
+    probe.is_some_and(|probe| probe.remove("expect").is_some())
+}
+
 /// Shortens the times of a document, of a wave, or of a rollback. What is no time stays: the platform says
 /// what is wrong with it.
 fn shorten(members: &mut Map<String, Value>, faster: u32) {
@@ -169,6 +191,10 @@ fn shorten(members: &mut Map<String, Value>, faster: u32) {
         healthy.entry("within").or_insert_with(|| json!(span::format(HEALTHY_WITHIN)));
         shorten_these(healthy, &["stays"], faster, Duration::ZERO);
         shorten_these(healthy, &["within"], faster, SHORTEST);
+    }
+    if let Some(probe) = members.get_mut("probe").and_then(Value::as_object_mut) {
+        probe.entry("every").or_insert_with(|| json!(span::format(PROBED_EVERY)));
+        shorten_these(probe, &["every"], faster, SHORTEST);
     }
     shorten_these(members, &["soak"], faster, Duration::ZERO);
     shorten_these(members, &["receive_within", "finish_within", "catch_up_for"], faster, SHORTEST);
@@ -295,5 +321,24 @@ mod tests {
             ["update", "downgrade"]
         );
         assert_eq!(shortened(&mut document, 1), [""; 0]);
+    }
+
+    #[test]
+    fn probes_are_performed_and_their_answers_are_not_compared() {
+        let Value::Object(mut document) = json!({
+            "identifier": "kernel", "type": "update", "probe": {"type": "check", "expect": {"/version": "6.9"}},
+            "waves": [1, {"size": "rest", "probe": {"type": "look", "every": "2m"}}],
+        }) else {
+            panic!("an object")
+        };
+        let changes = shortened(&mut document, 10);
+        assert_eq!(changes, ["answers of probes are not compared", "all times are 10 times shorter"]);
+        let wanted = json!({
+            "identifier": "kernel", "type": "update", "probe": {"type": "check", "every": "3s"},
+            "waves": [1, {"size": "rest", "probe": {"type": "look", "every": "12s"}}],
+        });
+        assert_eq!(Value::Object(document.clone()), wanted);
+        let types = types_of(&document);
+        assert_eq!(types.iter().map(TaskType::as_str).collect::<Vec<_>>(), ["update", "check", "look"]);
     }
 }

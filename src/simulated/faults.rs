@@ -11,9 +11,9 @@ use super::fleet::labels_of;
 use super::nature::{Nature, Rule, Time, Wrong, seed_of};
 use crate::domain::{EndpointName, Labels, Selector, TaskType, holds};
 
-/// What simulated endpoints perform where nothing is said.
+/// The type that simulated endpoints perform by default.
 const TASK_TYPE: &str = "update";
-/// How long a handler takes where nothing is said.
+/// How long a handler takes by default.
 const TAKES: Time = Time::Between(Duration::from_millis(100), Duration::from_millis(500));
 /// Rules at most.
 const RULES: usize = 100;
@@ -22,7 +22,7 @@ const RULES: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}{text}")]
 pub struct InvalidFaults {
-    /// The line, or the member.
+    /// The line or the member that is wrong, in front of the text.
     place: String,
     text: String,
 }

@@ -30,7 +30,7 @@ const PREFETCH: u16 = 1000;
 const PRESENCE: Duration = Duration::from_secs(30);
 /// Presence messages published in one go.
 const CHUNK: usize = 500;
-/// In which time a fleet joins.
+/// The time in which the endpoints of a fleet join, one after the other.
 const JOIN: Duration = Duration::from_millis(500);
 
 /// What a fleet has heard of each task.
@@ -61,8 +61,7 @@ pub fn named(prefix: &str, count: usize) -> Vec<EndpointName> {
     (0..count).filter_map(|number| format!("{prefix}-{number:05}").parse().ok()).collect()
 }
 
-/// The labels of an endpoint of which nothing else is said: as many as a server has of which somebody takes
-/// care.
+/// The labels of an endpoint where no file of faults has others: as many as a well-kept server has.
 pub fn labels_of(name: &EndpointName) -> Labels {
     let number: usize =
         name.as_str().rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or_default();
@@ -541,7 +540,7 @@ impl Member {
     }
 }
 
-/// What an endpoint says of itself that performs nothing.
+/// The presence of an endpoint that performs no task types.
 pub fn presence(endpoint: &EndpointName, instance: Uuid, session: Uuid, state: PresenceState) -> Presence {
     Presence {
         endpoint: endpoint.clone(),

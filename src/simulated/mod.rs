@@ -1,8 +1,8 @@
 //! Simulated endpoints: the protocol of real ones, without a journal on disk and without work.
 //!
-//! `fleet` is the endpoints and what they say, `nature` how one of them behaves, `faults` the file that says
-//! so. The bench has a fleet that answers at once; `tasker up --simulate` one that takes its time, fails,
-//! hangs, reboots and stays away. What is behind them - API, broker, store - is real in both cases.
+//! `fleet` has the endpoints and their messages, `nature` says how one of them behaves, `faults` reads the
+//! file with the faults. The fleet of the bench answers at once. That of `tasker up --simulate` takes its
+//! time, fails, hangs, reboots and stays away. API, broker and store are real in both cases.
 
 mod faults;
 mod fleet;

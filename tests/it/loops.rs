@@ -184,16 +184,7 @@ impl Site {
     }
 
     async fn finish(&self, task_id: TaskId, name: &str) {
-        let event = ReportEvent::Finished {
-            errnr: 0,
-            errmsg: String::new(),
-            payload: None,
-            attempt: 1,
-            attempts: vec![],
-            log: None,
-            run: None,
-        };
-        self.say(task_id, name, event).await;
+        self.say(task_id, name, succeeded()).await;
     }
 
     async fn until_status(&self, id: TaskId, status: TaskStatus) {
@@ -231,6 +222,19 @@ fn presence(name: &str, home: Uuid) -> Presence {
         labels: Labels::default(),
         restricted: false,
         proven: false,
+    }
+}
+
+/// The end of a handler that has succeeded.
+fn succeeded() -> ReportEvent {
+    ReportEvent::Finished {
+        errnr: 0,
+        errmsg: String::new(),
+        payload: None,
+        attempt: 1,
+        attempts: vec![],
+        log: None,
+        run: None,
     }
 }
 
@@ -992,22 +996,13 @@ async fn rubbish_among_reports_takes_nothing_away_from_the_others() {
     for id in &ids {
         site.until_status(*id, TaskStatus::Sent).await;
     }
-    let event = ReportEvent::Finished {
-        errnr: 0,
-        errmsg: String::new(),
-        payload: None,
-        attempt: 1,
-        attempts: vec![],
-        log: None,
-        run: None,
-    };
     let report = |id: &TaskId| {
         let report = Report {
             task_id: *id,
             task_type: worker(),
             endpoint: endpoint("here"),
             home: home("here"),
-            event: event.clone(),
+            event: succeeded(),
         };
         wire::encode_report(&report)
     };

@@ -169,7 +169,7 @@ fn spread(
     for (name, members) in named {
         let size = count(members.len());
         domain_of.extend(members.into_iter().map(|member| (member.clone(), domains.len())));
-        let places = spread.max_in_flight.map(|amount| amount.rounded_down(size).clamp(1, size.max(1)));
+        let places = spread.max_in_flight.map(|amount| amount.places(size));
         domains.push(PlannedDomain { name, size, places });
     }
     (domains, domain_of)
@@ -299,7 +299,7 @@ fn split(
         waves.push(PlannedWave {
             name: wave.name.clone(),
             absent: count(absent),
-            window: wave.terms.window.rounded_down(size).clamp(1, size.max(1)),
+            window: wave.terms.window.places(size),
             allowed_failed: wave.terms.failed.map(|amount| amount.rounded_down(size)),
             allowed_unreachable: wave.terms.unreachable.map(|amount| amount.rounded_down(size)),
             terms: wave.terms.clone(),

@@ -35,6 +35,11 @@ impl Amount {
             Self::Percent(part) => of(whole, part, 0),
         }
     }
+
+    /// Places of a window for so many targets: rounded down, at least 1, no more than there are targets.
+    pub fn places(self, targets: u32) -> u32 {
+        self.rounded_down(targets).clamp(1, targets.max(1))
+    }
 }
 
 fn of(whole: u32, part: u32, add: u64) -> u32 {
@@ -100,25 +105,13 @@ impl RolloutTerms {
                 selectors.push((format!("/waves/{at}/match"), of_wave));
             }
         }
-        let mut whole = false;
-        for (at, wave) in self.waves.iter().enumerate() {
-            let Some(Probe { on: ProbeOn::Match(of_probe), .. }) = &wave.terms.probe else { continue };
-            if wave.own.probe {
-                selectors.push((format!("/waves/{at}/probe/on/match"), of_probe));
-            } else if !std::mem::replace(&mut whole, true) {
-                selectors.push(("/probe/on/match".to_owned(), of_probe));
-            }
-        }
-        // Waves without a `healthy` of their own all have that of the whole.
-        let mut whole = false;
-        for (at, wave) in self.waves.iter().enumerate() {
-            let Some(healthy) = &wave.terms.healthy else { continue };
-            if wave.own.healthy {
-                selectors.push((format!("/waves/{at}/healthy/match"), &healthy.selectors));
-            } else if !std::mem::replace(&mut whole, true) {
-                selectors.push(("/healthy/match".to_owned(), &healthy.selectors));
-            }
-        }
+        selectors.extend(of_waves(&self.waves, "probe/on", |wave| match &wave.terms.probe {
+            Some(Probe { on: ProbeOn::Match(selectors), .. }) => Some((wave.own.probe, selectors.as_slice())),
+            _ => None,
+        }));
+        selectors.extend(of_waves(&self.waves, "healthy", |wave| {
+            wave.terms.healthy.as_ref().map(|healthy| (wave.own.healthy, healthy.selectors.as_slice()))
+        }));
         if let Some(healthy) = self.settings.rollback.as_ref().and_then(|rollback| rollback.healthy.as_ref())
         {
             selectors.push(("/rollback/healthy/match".to_owned(), &healthy.selectors));
@@ -164,6 +157,27 @@ impl RolloutTerms {
         }
         Ok(self)
     }
+}
+
+/// The selectors that waves have under a member, each with the place where it is. Waves without a member of
+/// their own all have that of the whole.
+fn of_waves<'a>(
+    waves: &'a [WaveOf],
+    member: &str,
+    selectors: impl Fn(&'a WaveOf) -> Option<(bool, &'a [Selector])>,
+) -> Vec<(String, &'a [Selector])> {
+    let (mut whole, mut found) = (false, Vec::new());
+    for (at, wave) in waves.iter().enumerate() {
+        match selectors(wave) {
+            Some((true, own)) => found.push((format!("/waves/{at}/{member}/match"), own)),
+            Some((false, of_all)) if !whole => {
+                whole = true;
+                found.push((format!("/{member}/match"), of_all));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// What holds for the whole of a rollout. Kept with it.

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::records::RolloutRecord;
-use crate::domain::rollout::{Probe, ProbeOn, ProbeResult, TargetState, WaveState};
-use crate::domain::{Attendance, EndpointName, ResponseStatus, TaskId, TaskStatus, fact};
+use crate::domain::rollout::{Probe, ProbeOn, ProbeResult, TargetState, WavePhase, WaveState};
+use crate::domain::{Attendance, EndpointName, Member, ResponseStatus, TaskId, TaskStatus, holds};
 use crate::store::columns;
 use crate::store::fault::Fault;
 use crate::store::presence;
@@ -82,10 +82,10 @@ pub(super) async fn performers(
 ) -> Result<Vec<EndpointName>, Fault> {
     if let ProbeOn::Match(selectors) = &probe.on {
         let members = presence::members(conn, probe.task_type.clone()).await?;
-        let fits = |member: &crate::domain::Member| {
-            let value = |key: &str| fact(&member.name, &member.version, &member.labels, key);
+        let fits = |member: &Member| {
+            let Member { name, version, labels, .. } = member;
             member.attendance == Attendance::Subscribed
-                && selectors.iter().all(|selector| selector.matches(value))
+                && selectors.iter().all(|selector| holds(selector, name, version, labels))
         };
         return Ok(members.into_iter().filter(|member| fits(member)).map(|member| member.name).collect());
     }
@@ -100,5 +100,5 @@ pub(super) async fn performers(
 
 /// The probe of a wave that is tried now.
 pub(super) fn tried(wave: &WaveState) -> Option<&Probe> {
-    wave.terms.probe.as_ref().filter(|_| wave.phase == crate::domain::rollout::WavePhase::Probing)
+    wave.terms.probe.as_ref().filter(|_| wave.phase == WavePhase::Probing)
 }

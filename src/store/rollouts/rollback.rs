@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::create::{self, NewRollout, RolloutRecorded};
 use super::read;
 use super::records::RolloutRecord;
+use crate::config::span;
 use crate::domain::rollout::{
     CatchUp, Plan, PlannedDomain, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms,
 };
@@ -57,7 +58,7 @@ pub(super) async fn record(
         name: None,
         targets,
         absent: 0,
-        window: terms.window.rounded_down(size).clamp(1, size.max(1)),
+        window: terms.window.places(size),
         allowed_failed: None,
         allowed_unreachable: None,
         terms,
@@ -158,7 +159,7 @@ fn terms(rollback: &Rollback) -> WaveTerms {
     }
 }
 
-/// A document that means the same, for those who read it or rerun it.
+/// A document that means the same, for those who read it, change it or rerun it.
 async fn document(
     conn: &mut Conn<'_>,
     rollout: &RolloutRecord,
@@ -179,5 +180,7 @@ async fn document(
     let any = serde_json::json!({"failed": "none", "unreachable": "none"});
     document.insert("budget".to_owned(), serde_json::json!({"wave": any, "total": any}));
     document.insert("waves".to_owned(), serde_json::json!(["rest"]));
+    document.insert("catch_up".to_owned(), CatchUp::Run.as_str().into());
+    document.insert("catch_up_for".to_owned(), span::format(rollout.settings.catch_up_for).into());
     Ok(json(&document))
 }
