@@ -562,7 +562,7 @@ impl Reader {
         let members = self.object(value, at)?;
         self.known(at, members, &["stays", "within", "match"], "healthy");
         let stays = self.span(members, at, "stays", Duration::ZERO, HOUR).unwrap_or_default();
-        let within = self.span(members, at, "within", SECOND, DAY).unwrap_or(10 * 60 * SECOND);
+        let within = self.span(members, at, "within", SECOND, DAY).unwrap_or(Healthy::WITHIN);
         if stays > within {
             let text = format!("is {}, longer than `within` ({})", span::format(stays), span::format(within));
             self.problem(format!("{at}/stays"), text);
@@ -648,7 +648,7 @@ impl Reader {
             expect,
             passes: self.number(members, at, "passes", 1, 100).unwrap_or(1),
             tries: self.number(members, at, "tries", 1, 100).unwrap_or(3),
-            every: self.span(members, at, "every", SECOND, DAY).unwrap_or(30 * SECOND),
+            every: self.span(members, at, "every", SECOND, DAY).unwrap_or(Probe::EVERY),
             receive_within: usual.receive_within,
             finish_within: usual.finish_within,
         })

@@ -16,19 +16,18 @@ const SEPARATOR: char = ':';
 /// virtual host. An endpoint gets one user after the other, numbered by `generation`; the old user works
 /// until it is deleted.
 pub fn user_name(queue: &MessageQueue, endpoint: &EndpointName, generation: u32) -> String {
-    format!("{}{endpoint}{SEPARATOR}{generation}", prefix(queue))
+    let MessageQueue { virtual_host, exchange, .. } = queue;
+    format!("{virtual_host}{SEPARATOR}{exchange}{SEPARATOR}{endpoint}{SEPARATOR}{generation}")
 }
 
 /// The endpoint that a user belongs to, and its generation; none for any other user.
 pub fn owner(queue: &MessageQueue, user: &str) -> Option<(EndpointName, u32)> {
-    let (endpoint, generation) = user.strip_prefix(&prefix(queue))?.split_once(SEPARATOR)?;
+    let exchange = user.strip_prefix(&queue.virtual_host)?.strip_prefix(SEPARATOR)?;
+    let endpoint = exchange.strip_prefix(&queue.exchange)?.strip_prefix(SEPARATOR)?;
+    let (endpoint, generation) = endpoint.split_once(SEPARATOR)?;
     let number: u32 = generation.parse().ok()?;
     // A number is spelled in one way, so that no endpoint has two users of one generation.
     (number.to_string() == generation).then_some((endpoint.parse().ok()?, number))
-}
-
-fn prefix(queue: &MessageQueue) -> String {
-    format!("{}{SEPARATOR}{}{SEPARATOR}", queue.virtual_host, queue.exchange)
 }
 
 /// What a user may do in a virtual host, as regular expressions for the names of queues and exchanges.

@@ -518,7 +518,7 @@ pub struct Endpoint {
     pub handlers_dir: Option<PathBuf>,
     /// Broker user of the endpoint, as `tasker endpoint enroll` has fetched it, instead of that in
     /// manager.message_queue
-    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY")]
+    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY", hide_env_values = true)]
     pub identity: Option<PathBuf>,
 }
 
@@ -581,7 +581,13 @@ pub struct Enroll {
     #[arg(long, value_name = "FILE")]
     pub invitation: PathBuf,
     /// File that the user goes to, in the place of an older one
-    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY", default_value = "/etc/tasker/identity.json")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TASKER_IDENTITY",
+        hide_env_values = true,
+        default_value = "/etc/tasker/identity.json"
+    )]
     pub identity: PathBuf,
     /// Ask an API on another machine without TLS
     #[arg(long)]
@@ -630,7 +636,7 @@ pub struct Worker {
     pub handlers_dir: Option<PathBuf>,
     /// Broker user of the worker, as `tasker endpoint enroll` has fetched it, instead of that in
     /// manager.message_queue
-    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY")]
+    #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY", hide_env_values = true)]
     pub identity: Option<PathBuf>,
 }
 

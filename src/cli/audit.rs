@@ -37,10 +37,10 @@ Examples:
   tasker audit verify
   tasker audit verify --anchor /var/log/tasker/api.log
 
-Each entry has the hash of the one before it, so an entry that was changed or removed does not fit. Only an
-anchor, a hash that was kept elsewhere, shows that the end of the log was cut off, or that all of it was
-written anew. The API logs the hash of each entry (`audit_seq`, `audit_hash`). --anchor takes a file with
-such lines, or with a number and a hash in each line.
+Each entry has the hash of the one before it, so an entry that was changed or removed does not fit. \
+Only an anchor, a hash that was kept elsewhere, shows that the end of the log was cut off, or that all of \
+it was written anew. The API logs the hash of each entry (`audit_seq`, `audit_hash`). --anchor takes a \
+file with such lines, or with a number and a hash in each line.
 
 The exit code is 0 if the log is whole, else 2.")]
     Verify(VerifyAudit),
@@ -160,13 +160,21 @@ async fn verify(global: &Global, args: VerifyAudit) -> Result<Code, Failure> {
         let of = if anchors == 0 {
             ", no anchor was given".to_owned()
         } else {
-            format!(", {anchors} anchors fit")
+            format!(", {}", count(anchors as u64, "anchor fits", "anchors fit"))
         };
-        let hours =
-            if args.submissions { format!(", {hours} hours of submissions fit") } else { String::new() };
-        print(&format!("the audit log is whole: {entries} entries{of}{hours}\n{entries} {hash}\n"))?;
+        let hours = if args.submissions {
+            format!(", {}", count(hours, "hour of submissions fits", "hours of submissions fit"))
+        } else {
+            String::new()
+        };
+        let all = count(entries, "entry", "entries");
+        print(&format!("the audit log is whole: {all}{of}{hours}\n{entries} {hash}\n"))?;
     }
     Ok(code)
+}
+
+fn count(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 async fn check(client: &Client, known: &[Chain], submissions: bool) -> Result<Verdict, Failure> {

@@ -19,7 +19,7 @@ use crate::app::{Embedded, Staff};
 use crate::client::Client;
 use crate::config::{Config, ConfigFile, Delivery, Flag, span};
 use crate::contract::{GroupChange, OneOrMany, Rollout, RolloutEvent};
-use crate::domain::rollout::RolloutStatus;
+use crate::domain::rollout::{Healthy, Probe, RolloutStatus};
 use crate::domain::{EndpointName, GroupName, Labels, TaskType, json as raw};
 use crate::simulated::{Nature, names};
 
@@ -31,10 +31,6 @@ const FOLLOW: Duration = Duration::from_secs(2);
 const PAGE: u32 = 1_000;
 /// The shortest time that a document may give endpoints.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// How long health is waited for where the document does not say.
-const HEALTHY_WITHIN: Duration = Duration::from_secs(600);
-/// The time between two tries of a probe where the document does not say.
-const PROBED_EVERY: Duration = Duration::from_secs(30);
 /// How often simulated endpoints say that they are there at most.
 const PRESENCE: Duration = Duration::from_millis(200);
 
@@ -188,12 +184,12 @@ fn forget_expected(members: &mut Map<String, Value>) -> bool {
 /// what is wrong with it.
 fn shorten(members: &mut Map<String, Value>, faster: u32) {
     if let Some(healthy) = members.get_mut("healthy").and_then(Value::as_object_mut) {
-        healthy.entry("within").or_insert_with(|| json!(span::format(HEALTHY_WITHIN)));
+        healthy.entry("within").or_insert_with(|| json!(span::format(Healthy::WITHIN)));
         shorten_these(healthy, &["stays"], faster, Duration::ZERO);
         shorten_these(healthy, &["within"], faster, SHORTEST);
     }
     if let Some(probe) = members.get_mut("probe").and_then(Value::as_object_mut) {
-        probe.entry("every").or_insert_with(|| json!(span::format(PROBED_EVERY)));
+        probe.entry("every").or_insert_with(|| json!(span::format(Probe::EVERY)));
         shorten_these(probe, &["every"], faster, SHORTEST);
     }
     shorten_these(members, &["soak"], faster, Duration::ZERO);

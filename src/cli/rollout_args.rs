@@ -27,8 +27,8 @@ Examples:
   tasker rollout rehearse kernel.yaml --faults faults.yaml
   tasker rollout rehearse kernel.yaml --simulate 1000 --faults faults.yaml --faster 60
 
-Approvals, maintenance windows and `start_at` are left out: nobody is asked and no night is waited for.
-It ends when the rollout does, or halts. Endpoints that are away on your platform stay away.
+Approvals, maintenance windows and `start_at` are left out: nobody is asked and no night is waited for. \
+The rehearsal ends when the rollout does, or halts. Endpoints that are away on your platform stay away. \
 The exit codes are those of a run that is waited for.")]
     Rehearse(RehearseRollout),
     /// Submit a document and start its rollout

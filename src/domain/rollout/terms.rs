@@ -384,6 +384,11 @@ pub struct Healthy {
     pub selectors: Vec<Selector>,
 }
 
+impl Healthy {
+    /// By when, where a document does not say.
+    pub const WITHIN: Duration = Duration::from_secs(600);
+}
+
 /// A check of what a wave has done: a task of its own that must succeed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Probe {
@@ -408,6 +413,11 @@ pub struct Probe {
     pub receive_within: Duration,
     /// The time in which it must finish then.
     pub finish_within: Duration,
+}
+
+impl Probe {
+    /// The time between two tries, where a document does not say.
+    pub const EVERY: Duration = Duration::from_secs(30);
 }
 
 impl PartialEq for Probe {
