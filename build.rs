@@ -47,7 +47,9 @@ fn embed_migrations() -> Result<(), Box<dyn Error>> {
                 )
                 .into());
             }
-            writeln!(code, "    ({name:?}, include_str!({:?})),", directory.join(&name))?;
+            // Read by the compiler, which notices when the whole directory has been moved.
+            let path = format!("/migrations/{database}/{name}");
+            writeln!(code, "    ({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {path:?}))),")?;
         }
         writeln!(code, "];")?;
     }
