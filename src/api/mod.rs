@@ -29,6 +29,7 @@ mod door;
 mod enrol;
 mod events;
 mod explain_task;
+mod flamenco;
 mod forget_endpoint;
 mod groups;
 mod guard;

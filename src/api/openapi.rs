@@ -29,6 +29,7 @@ use crate::contract;
         (name = "requests", description = "Steps of jobs, one step after the other, the jobs of a step at the same time"),
         (name = "rollouts", description = "Changing a fleet in waves, within budgets"),
         (name = "workers", description = "For workers that reach nothing but this interface"),
+        (name = "farm", description = "A render farm: what its manager (`tasker flamenco-manager`) has"),
         (name = "operation", description = "For those who look after the process"),
     )
 )]
@@ -123,6 +124,9 @@ const ROLLOUTS: &str = "^(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|P
 /// States of endpoints of rollouts, separated by commas.
 const ROLLOUT_TARGETS: &str = "^(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED)(,(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED))*$";
 
+/// States of tasks of a farm, separated by commas.
+const FARM_TASKS: &str = "^(queued|claimed-by-manager|soft-failed|active|cancel-requested|completed|failed|canceled|paused|under-construction)(,(queued|claimed-by-manager|soft-failed|active|cancel-requested|completed|failed|canceled|paused|under-construction))*$";
+
 /// A span within ten years: units from the longest to the shortest, or milliseconds alone. The empty text is
 /// refused by its length.
 const GONE_FOR: &str = "^([12][0-9]{11}ms|([0-9]{1,3}d)?([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?([0-9]{1,11}ms)?([0-9]{1,13}us)?)$";
@@ -137,6 +141,8 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "name" if path.starts_with("/groups/") => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         "name" | "endpoint" | "from" => "^[A-Za-z0-9._-]{1,128}$",
         "gone_for" => GONE_FOR,
+        "id" | "job" | "cursor" if path.starts_with("/flamenco") => "^[0-9A-Fa-f]{24}$",
+        "status" if path.starts_with("/flamenco") => FARM_TASKS,
         "id" if of_rollouts => "^[A-Za-z0-9._-]{1,128}$",
         "after" if path == "/rollouts/holds" => "^[A-Za-z0-9._-]{1,128}$",
         "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",

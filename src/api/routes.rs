@@ -13,8 +13,8 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
-    Answer, Api, audit, cancel_task, cancel_tasks, enrol, events, explain_task, forget_endpoint, groups,
-    health, list_answers, list_endpoints, list_tasks, logs, named, openapi, queues, requests,
+    Answer, Api, audit, cancel_task, cancel_tasks, enrol, events, explain_task, flamenco, forget_endpoint,
+    groups, health, list_answers, list_endpoints, list_tasks, logs, named, openapi, queues, requests,
 };
 use super::{
     count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, rollouts, schedules,
@@ -243,6 +243,26 @@ pub const ROUTES: Routes = Routes(&[
         pattern: "/tasks/{id}/explain",
         about: About::CoveredTypes,
         operations: &[operation!(GET, READ_OWN, tasks::explain)],
+    },
+    Route {
+        pattern: "/flamenco/jobs",
+        about: About::AllTypes,
+        operations: &[operation!(GET, READ, flamenco::list_jobs)],
+    },
+    Route {
+        pattern: "/flamenco/tasks",
+        about: About::AllTypes,
+        operations: &[operation!(GET, READ, flamenco::list_tasks)],
+    },
+    Route {
+        pattern: "/flamenco/tasks/{id}",
+        about: About::AllTypes,
+        operations: &[operation!(GET, READ, flamenco::show_task)],
+    },
+    Route {
+        pattern: "/flamenco/workers",
+        about: About::AllTypes,
+        operations: &[operation!(GET, READ, flamenco::list_workers)],
     },
     Route {
         pattern: "/requests",

@@ -37,6 +37,7 @@ use crate::queue::Desk;
 use crate::request_body::Body;
 use crate::requests::Calls;
 use crate::store::SharedStore;
+use crate::store::farm::Farm;
 use crate::telemetry::Metrics;
 use crate::watch::Watch;
 
@@ -69,6 +70,8 @@ pub struct ApiState {
     pub clock: Clock,
     /// Where workers wait for tasks.
     pub desk: Desk,
+    /// The render farm.
+    pub farm: Farm,
     /// What submissions must satisfy.
     pub admission: Arc<Admission>,
     /// How long and how much.

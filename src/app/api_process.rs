@@ -25,7 +25,8 @@ use crate::requests::{Advancer, Calls};
 use crate::rollouts::Controller;
 use crate::scheduler::Scheduler;
 use crate::service::Service;
-use crate::store::SharedStore;
+use crate::store::farm::Farm;
+use crate::store::{self, SharedStore};
 use crate::telemetry::Metrics;
 use crate::throughput::Recorder;
 use crate::watch::Watch;
@@ -65,6 +66,10 @@ impl ApiProcess {
         listener: TcpListener,
     ) -> anyhow::Result<Self> {
         let admission = Arc::new(Admission::read(&config)?);
+        let farm = match config.farm()? {
+            Some(database) => store::open_existing(database)?,
+            None => store.clone(),
+        };
         let (clock, metrics, watch, died) =
             (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
         let retention = config.tasks.retention;
@@ -134,6 +139,7 @@ impl ApiProcess {
             calls,
             clock: clock.clone(),
             desk,
+            farm: Farm::new(farm),
             admission: admission.clone(),
             limits: Limits::default(),
         };

@@ -12,7 +12,7 @@ use crate::domain::{
     EndpointName, Expect, Fared, GroupName, Identifier, Rate, Scope, Selector, TaskStatus, TaskType,
     Timestamp, TokenName,
 };
-use crate::farm::ObjectId;
+use crate::farm::{self, ObjectId};
 
 use super::audit::AuditCommand;
 use super::bulk::Sureness;
@@ -679,9 +679,19 @@ pub enum FlamencoCommand {
         after_help = "Example:\n  tasker flamenco workers --config /etc/flamenco/flamenco-manager.yaml"
     )]
     Workers,
+    /// List the jobs by the states of their tasks, the newest first
+    #[command(after_help = "Example:\n  tasker flamenco jobs --limit 20")]
+    Jobs(FlamencoJobs),
     /// List the tasks that the manager has, the oldest first
-    #[command(after_help = "Example:\n  tasker flamenco tasks --limit 20")]
+    #[command(after_help = "Example:\n  tasker flamenco tasks --status failed,soft-failed")]
     Tasks(FlamencoTasks),
+    /// Show a task: what it does, on which workers it failed, and the end of its log
+    #[command(after_help = "Example:\n  tasker flamenco task 5e90d0000000000000000d01")]
+    Task {
+        /// The id of the task
+        #[arg(value_name = "ID")]
+        id: ObjectId,
+    },
     /// Tell a worker to become awake or asleep, or to shut down
     #[command(
         name = "set-status",
@@ -690,9 +700,26 @@ pub enum FlamencoCommand {
     SetStatus(SetStatus),
 }
 
+/// `tasker flamenco jobs`.
+#[derive(Debug, Clone, Args)]
+pub struct FlamencoJobs {
+    /// Jobs at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Only jobs that are older than the one of this id
+    #[arg(long, value_name = "ID")]
+    pub before: Option<ObjectId>,
+}
+
 /// `tasker flamenco tasks`.
 #[derive(Debug, Clone, Args)]
 pub struct FlamencoTasks {
+    /// Only tasks of the job of this id
+    #[arg(long, value_name = "ID")]
+    pub job: Option<ObjectId>,
+    /// Only tasks of these states, separated by commas: queued, claimed-by-manager, soft-failed, active, cancel-requested, completed, failed, canceled, paused, under-construction
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub status: Vec<farm::TaskStatus>,
     /// Tasks at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,

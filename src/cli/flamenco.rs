@@ -5,7 +5,7 @@ use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::args::{FlamencoCommand, FlamencoManager, Global};
 use super::exit::Code;
@@ -15,9 +15,10 @@ use super::servers::{begin, ended};
 use super::table::{Narrow, Table};
 use crate::app::FlamencoProcess;
 use crate::config::{Database, Log, LogFormat};
-use crate::farm::{ObjectId, Request, Task, Worker};
+use crate::contract::{FlamencoJob, FlamencoTask, FlamencoTaskDetail, FlamencoWorker};
+use crate::farm::{ObjectId, Request, TaskStatus, Worker};
 use crate::flamenco::{self, FILE, Settings};
-use crate::store::farm::Farm;
+use crate::store::farm::{Farm, FarmTaskQuery};
 use crate::store::{self, SharedStore};
 use crate::telemetry::start_logging;
 
@@ -127,16 +128,32 @@ pub(super) async fn run(global: &Global, command: FlamencoCommand) -> Result<Cod
 async fn on_farm(global: &Global, command: FlamencoCommand, farm: &Farm) -> Result<Code, Failure> {
     match command {
         FlamencoCommand::Workers => {
-            let workers = farm.workers().await?;
-            let list: Vec<Value> = workers.iter().map(worker_as_json).collect();
-            output::show(global.json, &json!({"workers": list}), |screen| {
+            let workers: Vec<_> = farm.workers().await?.into_iter().map(FlamencoWorker::from).collect();
+            output::show(global.json, &json!({"workers": workers}), |screen| {
                 workers_table(&workers).text(screen)
             })?;
         }
+        FlamencoCommand::Jobs(args) => {
+            let tallies = farm.jobs(args.before, args.limit).await?.into_iter();
+            let jobs: Vec<_> = tallies
+                .map(|tally| FlamencoJob::new(tally.job, tally.job_type, tally.priority, tally.tasks))
+                .collect();
+            output::show(global.json, &json!({"jobs": jobs}), |screen| jobs_table(&jobs).text(screen))?;
+        }
         FlamencoCommand::Tasks(args) => {
-            let tasks = farm.tasks_after(args.after, args.limit).await?;
-            let list: Vec<Value> = tasks.iter().map(task_as_json).collect();
-            output::show(global.json, &json!({"tasks": list}), |screen| tasks_table(&tasks).text(screen))?;
+            let query =
+                FarmTaskQuery { job: args.job, statuses: args.status, after: args.after, most: args.limit };
+            let tasks: Vec<_> = farm.tasks(query).await?.into_iter().map(FlamencoTask::from).collect();
+            output::show(global.json, &json!({"tasks": tasks}), |screen| tasks_table(&tasks).text(screen))?;
+        }
+        FlamencoCommand::Task { id } => {
+            let Some((task, log_tail)) = farm.task_with_log(id).await? else {
+                return Err(Failure::Setup(format!(
+                    "the farm has no task {id}; `tasker flamenco tasks` lists them"
+                )));
+            };
+            let task = FlamencoTaskDetail::new(task, log_tail);
+            output::show(global.json, &task, |_| task_text(&task))?;
         }
         FlamencoCommand::SetStatus(args) => {
             let wanted = Request::by_people(&args.status).map_err(Failure::Usage)?;
@@ -170,34 +187,11 @@ async fn find(farm: &Farm, name: &str) -> Result<Worker, Failure> {
     }
 }
 
-fn worker_as_json(worker: &Worker) -> Value {
-    json!({
-        "id": worker.id,
-        "nickname": worker.nickname,
-        "address": worker.address,
-        "status": worker.status.as_str(),
-        "status_requested": worker.requested.map(|request| request.as_str()),
-        "current_task": worker.current_task,
-        "last_activity": worker.last_activity,
-        "task_types": worker.task_types,
-    })
+fn dash() -> String {
+    "-".to_owned()
 }
 
-fn task_as_json(task: &Task) -> Value {
-    json!({
-        "id": task.id,
-        "name": task.name,
-        "status": task.status.as_str(),
-        "job": task.job,
-        "job_priority": task.job_priority,
-        "priority": task.priority,
-        "task_type": task.task_type,
-        "worker": task.worker,
-        "activity": task.activity,
-    })
-}
-
-fn workers_table(workers: &[Worker]) -> Table<6> {
+fn workers_table(workers: &[FlamencoWorker]) -> Table<6> {
     use Narrow::{Drop, Keep};
     let columns = [
         ("WORKER", Keep),
@@ -209,12 +203,11 @@ fn workers_table(workers: &[Worker]) -> Table<6> {
     ];
     let mut table = Table::new(columns);
     for worker in workers {
-        let dash = || "-".to_owned();
         table.push([
             worker.id.to_string().into(),
             visible(&worker.nickname).into(),
-            if worker.status.as_str().is_empty() { "registered" } else { worker.status.as_str() }.into(),
-            worker.requested.map_or_else(dash, |request| request.as_str().to_owned()).into(),
+            if worker.status.is_empty() { "registered" } else { &worker.status }.into(),
+            worker.status_requested.clone().unwrap_or_else(dash).into(),
             worker.current_task.map_or_else(dash, |task| task.to_string()).into(),
             worker.last_activity.map_or_else(dash, |time| time.to_string()).into(),
         ]);
@@ -222,7 +215,36 @@ fn workers_table(workers: &[Worker]) -> Table<6> {
     table
 }
 
-fn tasks_table(tasks: &[Task]) -> Table<6> {
+fn jobs_table(jobs: &[FlamencoJob]) -> Table<7> {
+    use Narrow::{Drop, Keep};
+    let mut table = Table::new([
+        ("JOB", Keep),
+        ("TYPE", Keep),
+        ("PRIORITY", Drop),
+        ("TASKS", Keep),
+        ("COMPLETED", Keep),
+        ("ACTIVE", Keep),
+        ("FAILED", Keep),
+    ]);
+    for job in jobs {
+        let of = |statuses: &[TaskStatus]| -> String {
+            let count: u64 = statuses.iter().filter_map(|status| job.tasks.get(status)).sum();
+            count.to_string()
+        };
+        table.push([
+            job.id.to_string().into(),
+            visible(&job.job_type).into(),
+            job.priority.to_string().into(),
+            job.total.to_string().into(),
+            of(&[TaskStatus::Completed]).into(),
+            of(&[TaskStatus::Active, TaskStatus::CancelRequested]).into(),
+            of(&[TaskStatus::Failed, TaskStatus::SoftFailed]).into(),
+        ]);
+    }
+    table
+}
+
+fn tasks_table(tasks: &[FlamencoTask]) -> Table<6> {
     use Narrow::{Drop, Keep};
     let mut table = Table::new([
         ("TASK", Keep),
@@ -243,4 +265,30 @@ fn tasks_table(tasks: &[Task]) -> Table<6> {
         ]);
     }
     table
+}
+
+/// A task for a person. Its worker wrote most of that, so it is shown as text and never moves the cursor.
+fn task_text(detail: &FlamencoTaskDetail) -> String {
+    let task = &detail.task;
+    let mut text = format!("{} {} (task {})\n", task.status.as_str(), visible(&task.name), task.id);
+    let mut fact = |name: &str, value: &str| {
+        if !value.is_empty() {
+            text += &format!("{name}: {}\n", visible(value));
+        }
+    };
+    fact("type", &task.task_type);
+    fact("job", &task.job.map(|job| job.to_string()).unwrap_or_default());
+    fact("worker", &task.worker);
+    fact("activity", &task.activity);
+    fact("failed on", &task.failed_by.join(", "));
+    for command in &detail.commands {
+        fact("command", &format!("{} {}", command.name, json!(command.settings)));
+    }
+    if let Some(log) = &detail.log_tail {
+        text += "log, its end:\n";
+        for line in log.lines() {
+            text += &format!("  {}\n", visible(line));
+        }
+    }
+    text
 }

@@ -51,6 +51,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
     let db = database(manager.table("db"));
     let message_queue = message_queue(&findings, manager.table("message_queue"));
     manager.finish();
+    let flamenco = farm(root.table("flamenco"));
     let rabbitmq = management(root.table("rabbitmq"));
     let endpoint = endpoint(&findings, root.table("endpoint"), &task_types);
     let http_worker = http_worker(&findings, root.table("http_worker"));
@@ -65,6 +66,7 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
         requests,
         api,
         manager: Manager { db, message_queue },
+        flamenco,
         insecure_transport,
         rabbitmq,
         endpoint,
@@ -240,6 +242,13 @@ fn database(mut table: Table<'_>) -> Part<Database> {
     let max_connections = table.value("max_connections", &Whole(1, 1000));
     let uri = table.required("uri", &DatabaseUri);
     let value = uri.map(|uri| Database { verbose, uri, max_connections });
+    part(value, table)
+}
+
+fn farm(mut table: Table<'_>) -> Part<Database> {
+    let uri = table.required("uri", &DatabaseUri);
+    // It is only looked at.
+    let value = uri.map(|uri| Database { verbose: false, uri, max_connections: 4 });
     part(value, table)
 }
 

@@ -143,18 +143,20 @@ fn protect(config: &mut Config, findings: &mut Findings) {
         let host = url.host_str().filter(|host| url.scheme() == "http" && !is_loopback(host))?;
         Some(format!("the administrator's password crosses the network to {host} in the clear: use https://"))
     });
-    let address = config.manager.db.value.as_ref().map(|db| reqwest::Url::parse(db.uri.reveal()));
-    match address.and_then(Result::ok).as_ref().map(exposed) {
-        None | Some(Ok(None)) => {}
-        Some(Ok(Some(message))) => {
-            exposures.check(&mut config.manager.db, "manager.db.uri", |_| Some(message.to_owned()));
-        }
-        Some(Err(value)) => {
-            let message = format!(
-                "ssl-mode is one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, not `{}`",
-                value.escape_debug()
-            );
-            problem(exposures.findings, "manager.db.uri".to_owned(), message);
+    for (key, database) in
+        [("manager.db.uri", &mut config.manager.db), ("flamenco.uri", &mut config.flamenco)]
+    {
+        let address = database.value.as_ref().map(|db| reqwest::Url::parse(db.uri.reveal()));
+        match address.and_then(Result::ok).as_ref().map(exposed) {
+            None | Some(Ok(None)) => {}
+            Some(Ok(Some(message))) => exposures.check(database, key, |_| Some(message.to_owned())),
+            Some(Err(value)) => {
+                let message = format!(
+                    "ssl-mode is one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA or VERIFY_IDENTITY, not `{}`",
+                    value.escape_debug()
+                );
+                problem(exposures.findings, key.to_owned(), message);
+            }
         }
     }
 }

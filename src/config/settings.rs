@@ -31,6 +31,8 @@ pub struct Config {
     pub api: Api,
     /// Database and broker, under the name the original gave them.
     pub manager: Manager,
+    /// The database of a render farm that is not in the ledger's.
+    pub flamenco: Part<Database>,
     /// Whether passwords and tasks may cross the network unprotected.
     pub insecure_transport: bool,
     /// The broker's management interface, for `tasker initialize -r`.
@@ -91,7 +93,12 @@ impl<T> From<T> for Part<T> {
 impl Config {
     /// What is missing of parts that are given at least in part.
     pub fn begun(&self) -> impl Iterator<Item = &Problem> {
-        let parts = [self.manager.db.begun(), self.manager.message_queue.begun(), self.rabbitmq.begun()];
+        let parts = [
+            self.manager.db.begun(),
+            self.manager.message_queue.begun(),
+            self.flamenco.begun(),
+            self.rabbitmq.begun(),
+        ];
         parts.into_iter().flatten()
     }
 
@@ -101,6 +108,17 @@ impl Config {
     /// The required parts that are not given.
     pub fn database(&self) -> Result<&Database, ConfigError> {
         self.manager.db.get().ok_or_else(|| ConfigError::Invalid(self.manager.db.lacking.clone()))
+    }
+
+    /// The database of a render farm; nothing if it is the ledger's.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn farm(&self) -> Result<Option<&Database>, ConfigError> {
+        match self.flamenco.begun() {
+            [] => Ok(self.flamenco.get()),
+            lacking => Err(ConfigError::Invalid(lacking.to_vec())),
+        }
     }
 
     /// The broker.

@@ -229,7 +229,7 @@ fn refuses_with_key_expectation_value_and_source() {
             vec![
                 "api.port: expected a whole number from 0 to 65535, got `65536` (my.yaml:2)".into(),
                 "api.prot: unknown key; did you mean `port`? (my.yaml:2)".into(),
-                "colour: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, security, log, insecure_transport (my.yaml:3)".into(),
+                "colour: unknown key; known here: task_types, api, tasks, schedules, requests, manager, flamenco, rabbitmq, endpoint, http_worker, security, log, insecure_transport (my.yaml:3)".into(),
                 "log.format: expected `text` or `json`, got `xml` (my.yaml:4)".into(),
             ],
         ),
@@ -316,7 +316,7 @@ fn refuses_bad_variables() {
             &format!(
                 "manager.db.uri: {uri}, got another text (the environment variable TASKER_MANAGER__DB__URI)"
             ),
-            "x: unknown key; known here: task_types, api, tasks, schedules, requests, manager, rabbitmq, endpoint, http_worker, security, log, insecure_transport (the environment variable TASKER_X__Y__Z)",
+            "x: unknown key; known here: task_types, api, tasks, schedules, requests, manager, flamenco, rabbitmq, endpoint, http_worker, security, log, insecure_transport (the environment variable TASKER_X__Y__Z)",
         ]
     );
 }

@@ -6,7 +6,7 @@
 //! steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a
 //! task does not run · `census` sums of tasks · `statistics` throughput · `problem` why a request is refused
 //! · `session` who one is · `process` what an API process says of itself · `live` what goes on now · `log`
-//! what handlers log · `worker` what workers send and get.
+//! what handlers log · `worker` what workers send and get · `flamenco` a render farm.
 //!
 //! The server moves what it has read from the ledger into these types, so that an answer of thousands of rows
 //! is written without copies of their texts. A reader takes the answers of older and newer servers: it
@@ -22,6 +22,7 @@ mod census;
 mod endpoint;
 mod enrolment;
 mod explain;
+mod flamenco;
 mod group;
 mod live;
 mod log;
@@ -54,6 +55,10 @@ pub use endpoint::{
 };
 pub use enrolment::{EnrolmentTicket, SealedIdentity};
 pub use explain::{Explanation, ReasonGroup};
+pub use flamenco::{
+    FlamencoJob, FlamencoJobPage, FlamencoTask, FlamencoTaskDetail, FlamencoTaskPage, FlamencoWorker,
+    FlamencoWorkerList,
+};
 pub use group::{Group, GroupChange, GroupList};
 pub use live::{LiveEndpoints, LiveGone, LiveQueues, LiveTask, LiveVector, NameList};
 pub use log::{LogPage, LogText};

@@ -32,6 +32,12 @@ impl ObjectId {
         bytes.try_into().ok().map(Self)
     }
 
+    /// When it was made, to the second.
+    pub fn made_at(&self) -> Timestamp {
+        let [a, b, c, d, ..] = self.0;
+        Timestamp::from_micros(i64::from(u32::from_be_bytes([a, b, c, d])) * 1_000_000)
+    }
+
     /// What is kept.
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0

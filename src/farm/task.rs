@@ -14,7 +14,7 @@ pub const MANAGER_LOCAL: &str = "manager-local";
 pub const UNKNOWN_TYPE: &str = "unknown";
 
 /// What a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskStatus {
     /// Waits for a worker.

@@ -121,9 +121,21 @@ enum Session {
 /// # Errors
 /// [`StoreError::Address`] when the address cannot be used.
 pub fn open(database: &crate::config::Database) -> Result<SharedStore> {
+    open_as(database, true)
+}
+
+/// The same of a database that another program makes, and brings up to date: it is never made here.
+///
+/// # Errors
+/// [`StoreError::Address`] when the address cannot be used.
+pub fn open_existing(database: &crate::config::Database) -> Result<SharedStore> {
+    open_as(database, false)
+}
+
+fn open_as(database: &crate::config::Database, make: bool) -> Result<SharedStore> {
     let session = match database.uri.reveal().split_once("://").map(|(scheme, _)| scheme) {
         Some("mysql" | "mariadb") => Session::MySql(Box::new(mysql::Session::new(database)?)),
-        Some("sqlite") => Session::Sqlite(sqlite::Session::new(database)?),
+        Some("sqlite") => Session::Sqlite(sqlite::Session::new(database, make)?),
         _ => {
             return Err(StoreError::Address {
                 reason: "it begins neither with `mysql://` nor with `sqlite://`".into(),

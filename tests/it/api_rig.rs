@@ -21,6 +21,7 @@ use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
 use tasker::queue::Desk;
 use tasker::requests::Calls;
+use tasker::store::farm::Farm;
 use tasker::store::{Freeze, QueueRule, SharedStore};
 use tasker::telemetry::Metrics;
 use tasker::watch::Watch;
@@ -171,6 +172,7 @@ impl Rig {
             calls,
             clock,
             desk,
+            farm: Farm::new(store.clone()),
             admission,
             limits,
         };

@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dashboard", &[]),
     ("request_body", &[]),
     ("shell", &[]),
-    ("contract", &["domain"]),
+    ("contract", &["domain", "farm"]),
     ("bell", &[]),
     ("backoff", &["domain"]),
     ("clock", &["domain"]),
@@ -101,9 +101,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "domain", "contract", "dashboard", "admission", "store", "broker", "backoff", "clock", "config",
-            "request_body", "telemetry", "watch", "keyring", "ledger", "live", "publisher", "queue",
-            "requests", "rollouts", "acceptor",
+            "domain", "farm", "contract", "dashboard", "admission", "store", "broker", "backoff", "clock",
+            "config", "request_body", "telemetry", "watch", "keyring", "ledger", "live", "publisher",
+            "queue", "requests", "rollouts", "acceptor",
         ],
     ),
     // Render farms: the protocol of Flamenco 2.x in front of the farm.

@@ -180,6 +180,7 @@ conformance! {
         forgets_what_was_revoked;
     farm:
         keeps_workers_and_tasks,
+        shows_jobs_and_tasks,
         hands_out_in_turn,
         hands_each_task_to_one_worker,
         keeps_an_offer_for_a_while,

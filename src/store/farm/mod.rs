@@ -7,6 +7,7 @@
 mod barred;
 mod download;
 mod hand_out;
+mod look;
 mod notes;
 mod outgoing;
 mod parents;
@@ -18,6 +19,7 @@ mod worker_rows;
 
 pub use barred::Barred;
 pub use hand_out::{Asked, Assigned};
+pub use look::{FarmTaskQuery, JobTally};
 pub use reports::{MayRun, Reported};
 
 use std::sync::Arc;

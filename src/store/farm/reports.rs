@@ -117,6 +117,13 @@ async fn apply(
     update: &Update,
     now: Timestamp,
 ) -> Result<(), Fault> {
+    let tail = match &update.log_tail {
+        Some(new) => {
+            let before = task_rows::log_tail(conn, brief.id).await?.unwrap_or_default();
+            log_tail(&format!("{before}{new}"))
+        }
+        None => None,
+    };
     let mut change = conn.sql("UPDATE farm_task SET worker_id = ?, last_worker_ping = ?, last_updated = ?");
     change.bind(worker.id).bind(now).bind(now);
     if !update.activity.is_empty() {
@@ -124,6 +131,9 @@ async fn apply(
     }
     if let Some(timing) = update.timing.as_ref().filter(|timing| !timing.is_empty()) {
         change.push(", timing = ?").bind(json_text(timing)?);
+    }
+    if let Some(tail) = &tail {
+        change.push(", log_tail = ?").bind(&**tail);
     }
     if let Some(failed_by) = &update.failed_by {
         change.push(", failed_by = ?").bind(json_text(failed_by)?);

@@ -20,11 +20,6 @@ impl Farm {
         self.store.run(move |conn| find(conn, id).boxed()).await
     }
 
-    /// The first tasks in the order of their ids, from after one.
-    pub async fn tasks_after(&self, after: Option<ObjectId>, most: u32) -> Result<Vec<Task>> {
-        self.store.run(move |conn| after_id(conn, after, most).boxed()).await
-    }
-
     /// How many tasks there are.
     pub async fn count_tasks(&self) -> Result<u64> {
         self.store
@@ -127,7 +122,7 @@ impl TaskColumns<'_> {
     }
 }
 
-fn status(code: u8, id: ObjectId) -> Result<TaskStatus> {
+pub(super) fn status(code: u8, id: ObjectId) -> Result<TaskStatus> {
     TaskStatus::from_code(code)
         .ok_or_else(|| corrupt(format!("task {id}, column status"), format!("{code} is not a status")))
 }
@@ -146,11 +141,17 @@ pub(super) async fn find(conn: &mut Conn<'_>, id: ObjectId) -> Result<Option<Tas
     row.map(|row| Ok(TaskColumns::read(&mut row.cells())?.decode()?)).transpose()
 }
 
-async fn after_id(conn: &mut Conn<'_>, after: Option<ObjectId>, most: u32) -> Result<Vec<Task>, Fault> {
-    let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    let select = format!("SELECT {} FROM farm_task WHERE id > ? ORDER BY id LIMIT ?", TaskColumns::LIST);
-    let rows = conn.sql(select).bind(after).bind(i64::from(most)).fetch_all().await?;
+/// The tasks of these ids, in the order of their ids.
+pub(super) async fn of_ids(conn: &mut Conn<'_>, ids: &[ObjectId]) -> Result<Vec<Task>, Fault> {
+    let mut select = conn.sql(format!("SELECT {} FROM farm_task WHERE id IN ", TaskColumns::LIST));
+    let rows = select.keys(ids).push(" ORDER BY id").fetch_all().await?;
     rows.iter().map(|row| Ok(TaskColumns::read(&mut row.cells())?.decode()?)).collect()
+}
+
+/// The end of what a task has logged; nothing of a task that is not there.
+pub(super) async fn log_tail(conn: &mut Conn<'_>, id: ObjectId) -> Result<Option<String>, Fault> {
+    let row = conn.sql("SELECT log_tail FROM farm_task WHERE id = ?").bind(id).fetch_optional().await?;
+    Ok(row.map(|row| row.get(0)).transpose()?.flatten())
 }
 
 /// What decisions about a task need, without its commands.

@@ -47,19 +47,21 @@ pub(in crate::store) struct Session {
 const LARGEST_ROW: usize = 900_000_000;
 
 impl Session {
-    /// Prepares to open the file; nothing is touched before the first operation.
+    /// Prepares to open the file, which is made here if that is wanted and it is not there.
     ///
     /// # Errors
     /// [`StoreError::Address`] when the address cannot be used.
-    pub fn new(database: &config::Database) -> Result<Self> {
+    pub fn new(database: &config::Database, make: bool) -> Result<Self> {
         let options = SqliteConnectOptions::from_str(database.uri.reveal());
         let options = options.map_err(|error| StoreError::Address { reason: error.to_string() })?;
         let file = options.get_filename().display().to_string();
         let safe_url = format!("sqlite://{file}");
-        keep_private(options.get_filename());
+        if make {
+            keep_private(options.get_filename());
+        }
         // FULL: what was accepted or acknowledged is on the disk, also when the power goes.
         let mut options = options
-            .create_if_missing(true)
+            .create_if_missing(make)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY)

@@ -3,6 +3,7 @@
 
 mod bodies;
 mod faults;
+mod looks;
 mod manager;
 mod outages;
 mod people;

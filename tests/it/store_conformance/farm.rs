@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tasker::farm::{
     FailureLimits, ObjectId, Request, Seen, Task, TaskStatus, Worker, WorkerReport, WorkerStatus,
 };
-use tasker::store::farm::{Asked, Farm, Reported};
+use tasker::store::farm::{Asked, Farm, FarmTaskQuery, JobTally, Reported};
 use tokio::time::timeout;
 
 use super::ledger::{Ledger, PATIENCE, at, together};
@@ -94,12 +94,73 @@ pub async fn keeps_workers_and_tasks(ledger: &Ledger) -> Result<()> {
     ensure!(farm.download(&[full.clone(), task(2)]).await? == 2);
     full.priority = -i32::MAX;
     ensure!(other.task(id(1)).await? == Some(full) && farm.count_tasks().await? == 2);
-    ensure!(farm.tasks_after(Some(id(1)), 5).await? == [task(2)]);
+    let after = FarmTaskQuery { after: Some(id(1)), most: 5, ..FarmTaskQuery::default() };
+    ensure!(farm.tasks(after).await? == [task(2)]);
     ensure!(
         farm.remove_worker(worker, None, at(1)).await?.is_some()
             && farm.remove_worker(worker, None, at(1)).await?.is_none()
     );
     ensure!(farm.delete_all_tasks().await? == 2 && other.count_tasks().await? == 0);
+    Ok(())
+}
+
+pub async fn shows_jobs_and_tasks(ledger: &Ledger) -> Result<()> {
+    let farm = Farm::new(ledger.store.clone());
+    let job = |number: u32| -> ObjectId { format!("5e90c0000000000000{number:06x}").parse().expect("an id") };
+    let of = |number, job, status, priority| Task {
+        job: Some(job),
+        status,
+        job_priority: priority,
+        job_type: format!("jöb of {priority}"),
+        ..task(number)
+    };
+    use TaskStatus::{Completed, Failed, Queued, SoftFailed};
+    let alone = Task { job: None, ..task(9) };
+    let tasks = [
+        of(1, job(1), Completed, 50),
+        of(2, job(1), Completed, 50),
+        of(3, job(1), Failed, 50),
+        of(4, job(2), Queued, -7),
+        of(5, job(3), SoftFailed, 80),
+        alone,
+    ];
+    ensure!(farm.download(&tasks).await? == 6);
+    let tally = |number, priority, counts: &[(TaskStatus, u64)]| JobTally {
+        job: job(number),
+        job_type: format!("jöb of {priority}"),
+        priority,
+        tasks: counts.iter().copied().collect(),
+    };
+    let all = [
+        tally(3, 80, &[(SoftFailed, 1)]),
+        tally(2, -7, &[(Queued, 1)]),
+        tally(1, 50, &[(Completed, 2), (Failed, 1)]),
+    ];
+    ensure!(farm.jobs(None, 9).await? == all, "{:?}", farm.jobs(None, 9).await?);
+    ensure!(farm.jobs(None, 1).await? == all[..1] && farm.jobs(Some(job(3)), 1).await? == all[1..2]);
+    ensure!(farm.jobs(Some(job(1)), 9).await?.is_empty());
+    let found = async |job, statuses: &[TaskStatus], after, most| -> Result<Vec<ObjectId>> {
+        let query = FarmTaskQuery { job, statuses: statuses.to_vec(), after, most };
+        Ok(farm.tasks(query).await?.into_iter().map(|task| task.id).collect())
+    };
+    ensure!(found(None, &[], None, 9).await? == [1, 2, 3, 4, 5, 9].map(id));
+    ensure!(found(None, &[Failed, SoftFailed], None, 9).await? == [3, 5].map(id));
+    ensure!(found(None, &[Failed, SoftFailed], Some(id(3)), 9).await? == [id(5)]);
+    ensure!(found(Some(job(1)), &[], None, 2).await? == [1, 2].map(id));
+    ensure!(found(Some(job(1)), &[Failed, Completed], Some(id(1)), 9).await? == [2, 3].map(id));
+    ensure!(found(Some(job(4)), &[], None, 9).await?.is_empty());
+    // What a worker logs is kept to its last lines, over several reports.
+    let worker = worker(&farm, 1, &["sleep"]).await?;
+    ensure!(hand_out(&farm, worker, 1).await? == Some(id(5)));
+    ensure!(farm.task_with_log(id(5)).await?.context("the task")?.1.is_none());
+    for (second, range) in [(2, 1..8), (3, 8..14)] {
+        let log: String = range.map(|line| format!("line {line}\n")).collect();
+        let report = WorkerReport { log: log.into(), ..WorkerReport::default() };
+        farm.report(worker, id(5), report, LIMITS, &seen(second)).await?;
+    }
+    let tail: String = (4..14).map(|line| format!("line {line}\n")).collect();
+    ensure!(farm.task_with_log(id(5)).await?.context("the task")?.1 == Some(tail));
+    ensure!(farm.task_with_log(id(6)).await?.is_none());
     Ok(())
 }
 

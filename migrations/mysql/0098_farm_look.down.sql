@@ -1,0 +1,3 @@
+ALTER TABLE farm_task
+    DROP KEY farm_task_job,
+    DROP COLUMN log_tail;

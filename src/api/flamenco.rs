@@ -1,0 +1,126 @@
+//! `GET /flamenco/jobs`, `/tasks`, `/tasks/{id}` and `/workers`: a render farm, for those who look at it.
+//!
+//! What acts on a farm are its manager and `tasker flamenco`.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+
+use super::problem::Problem;
+use super::query::{self, Query};
+use super::{Answer, Api, answer, segment};
+use crate::contract::{
+    self, FlamencoJob, FlamencoJobPage, FlamencoTask, FlamencoTaskDetail, FlamencoTaskPage, FlamencoWorker,
+    FlamencoWorkerList, ProblemCode,
+};
+use crate::farm::{ObjectId, TaskStatus};
+use crate::store::farm::FarmTaskQuery;
+
+/// Jobs or tasks on a page when nothing is said.
+const DEFAULT_LIMIT: u32 = 100;
+
+/// Lists the jobs of the farm by the states of their tasks, the newest first.
+///
+/// Only tasks that the manager has are counted: it forgets old ones.
+#[utoipa::path(
+    get, path = "/flamenco/jobs", operation_id = "listFlamencoJobs", tag = "farm",
+    params(
+        ("limit" = Option<u32>, Query, description = "Jobs on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of jobs", body = FlamencoJobPage),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn list_jobs(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
+    let before = query.take("cursor", object_id);
+    query.finish()?;
+    let farm = api.state.farm.clone();
+    let tallies = api.run(async move { farm.jobs(before, limit).await }).await?;
+    let next_cursor = tallies.last().filter(|_| tallies.len() >= limit as usize).map(|last| last.job);
+    let job = |tally: crate::store::farm::JobTally| {
+        FlamencoJob::new(tally.job, tally.job_type, tally.priority, tally.tasks)
+    };
+    let jobs: Vec<_> = tallies.into_iter().map(job).collect();
+    let room = 256 + jobs.len() * 256;
+    answer(StatusCode::OK, &FlamencoJobPage { jobs, next_cursor }, room)
+}
+
+/// Lists the tasks that the farm's manager has, the oldest first.
+#[utoipa::path(
+    get, path = "/flamenco/tasks", operation_id = "listFlamencoTasks", tag = "farm",
+    params(
+        ("job" = Option<String>, Query, description = "Only tasks of the job of this id"),
+        ("status" = Option<String>, Query, description = "Only tasks of these states, separated by commas, such as `failed,soft-failed`"),
+        ("limit" = Option<u32>, Query, description = "Tasks on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of tasks", body = FlamencoTaskPage),
+        (status = 422, description = "`invalid_query`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let mut query = Query::new(request.query_string());
+    let job = query.take("job", object_id);
+    let statuses = query.take("status", statuses).unwrap_or_default();
+    let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
+    let after = query.take("cursor", object_id);
+    query.finish()?;
+    let farm = api.state.farm.clone();
+    let wanted = FarmTaskQuery { job, statuses, after, most: limit };
+    let tasks = api.run(async move { farm.tasks(wanted).await }).await?;
+    let next_cursor = tasks.last().filter(|_| tasks.len() >= limit as usize).map(|last| last.id);
+    let room = 256 + tasks.len() * 512;
+    let tasks = tasks.into_iter().map(FlamencoTask::from).collect();
+    answer(StatusCode::OK, &FlamencoTaskPage { tasks, next_cursor }, room)
+}
+
+/// Shows a task of the farm: what it does, and the end of its log.
+#[utoipa::path(
+    get, path = "/flamenco/tasks/{id}", operation_id = "showFlamencoTask", tag = "farm",
+    params(("id" = String, Path, description = "The id of a task")),
+    responses(
+        (status = 200, description = "The task", body = FlamencoTaskDetail),
+        (status = 404, description = "`unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
+    let text = segment(&request, 2)?;
+    let unknown = |why: String| Problem::new(ProblemCode::UnknownTask, why).about(&text, None);
+    let id = object_id(&text).map_err(|error| unknown(format!("no task can have this id: it {error}")))?;
+    let farm = api.state.farm.clone();
+    let found = api.run(async move { farm.task_with_log(id).await }).await?;
+    let (task, log_tail) =
+        found.ok_or_else(|| unknown(format!("the farm has no task {id}; GET /flamenco/tasks lists them")))?;
+    answer(StatusCode::OK, &FlamencoTaskDetail::new(task, log_tail), 4096)
+}
+
+/// Lists the workers of the farm, and what each does.
+#[utoipa::path(
+    get, path = "/flamenco/workers", operation_id = "listFlamencoWorkers", tag = "farm",
+    responses((status = 200, description = "All workers that have registered", body = FlamencoWorkerList))
+)]
+pub async fn list_workers(api: web::Data<Api>) -> Answer {
+    let farm = api.state.farm.clone();
+    let workers = api.run(async move { farm.workers().await }).await?;
+    let room = 256 + workers.len() * 512;
+    let workers = workers.into_iter().map(FlamencoWorker::from).collect();
+    answer(StatusCode::OK, &FlamencoWorkerList { workers }, room)
+}
+
+fn object_id(text: &str) -> Result<ObjectId, String> {
+    text.parse().map_err(|_| "must be an id of 24 hexadecimal digits".to_owned())
+}
+
+fn statuses(text: &str) -> Result<Vec<TaskStatus>, String> {
+    let status = |word: &str| {
+        word.parse::<TaskStatus>().map_err(|_| {
+            let known = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
+            format!("`{}` is no state of a task; there are {known}", word.escape_debug())
+        })
+    };
+    text.split(',').map(status).collect()
+}
