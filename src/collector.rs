@@ -20,7 +20,7 @@ use crate::backoff::Backoff;
 use crate::broker::dead::{Buried, DeadLetter, DeadLetters};
 use crate::broker::{BrokerError, Consumer, Delivery, Link, Sender, SharedBroker, Source, envelope, wire};
 use crate::config::Proof;
-use crate::domain::{EndpointName, Report, ReportEvent, TaskId, TaskType};
+use crate::domain::{EndpointName, ReasonCode, Report, ReportEvent, TaskId, TaskType};
 use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
 use crate::store::{Applied, LoggedLines, SharedStore, StoreError};
@@ -118,6 +118,7 @@ impl Collector {
             tracing::warn!(
                 unsubscribed,
                 foreign,
+                reason = %ReasonCode::NotExpected,
                 "reports were refused: their endpoint is not subscribed, or another one has the task"
             );
         }

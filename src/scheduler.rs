@@ -113,7 +113,7 @@ impl Scheduler {
                         .unsubmitted
                         .with_label_values(&["schedule", schedule.task_type.as_str(), why.reason()])
                         .inc();
-                    tracing::error!(schedule = schedule.name, %time, reason = %why, "a scheduled task was not submitted");
+                    tracing::error!(schedule = schedule.name, %time, %why, "a scheduled task was not submitted");
                     self.store
                         .set_schedule_error(&schedule.name, &format!("no task for {time}: {why}"), now)
                         .await?;

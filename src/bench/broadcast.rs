@@ -8,7 +8,6 @@ use anyhow::{Context, bail};
 use super::figures::Spans;
 use super::load::is_done_by;
 use super::stack::Stack;
-use crate::broker::SharedBroker;
 use crate::domain::EndpointName;
 use crate::simulated::{Fleet, HeardTask, SELECTOR, names};
 
@@ -20,19 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How often a selector is asked whom it chooses.
 const LOOKS: usize = 20;
 
-/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot
-/// start, or an answer was lost.
-pub async fn run(
-    stack: &Stack,
-    endpoints: usize,
-    tasks: usize,
-) -> (Vec<EndpointName>, anyhow::Result<String>) {
-    let names = names(endpoints);
-    let measured = on_a_fleet(stack, &names, async |fleet, joined| {
-        measure(stack, endpoints, tasks, fleet, joined).await
-    });
-    let result = measured.await;
-    (names, result)
+/// Runs it, and returns what was measured as text.
+///
+/// # Errors
+/// When something cannot start, or an answer was lost.
+pub async fn run(stack: &Stack, endpoints: usize, tasks: usize) -> anyhow::Result<String> {
+    let measure = async |fleet: &Fleet, joined| measure(stack, endpoints, tasks, fleet, joined).await;
+    on_a_fleet(stack, &names(endpoints), measure).await
 }
 
 async fn measure(
@@ -81,30 +74,15 @@ async fn measure(
 }
 
 /// Measures on a fleet that has joined; `measure` also gets how long that took.
-///
-/// The links of the fleet are closed whatever came of it: an endpoint that still consumes declares its queues
-/// again when the stack removes them.
 pub(super) async fn on_a_fleet(
     stack: &Stack,
     names: &[EndpointName],
     measure: impl AsyncFnOnce(&Fleet, Duration) -> anyhow::Result<String>,
 ) -> anyhow::Result<String> {
+    stack.expect(names);
     let links: Vec<_> = (0..names.len().div_ceil(NAMES_A_LINK)).map(|_| stack.link()).collect();
-    let measured = joined(stack, &links, names, measure).await;
-    for link in links {
-        link.close().await;
-    }
-    measured
-}
-
-async fn joined(
-    stack: &Stack,
-    links: &[SharedBroker],
-    names: &[EndpointName],
-    measure: impl AsyncFnOnce(&Fleet, Duration) -> anyhow::Result<String>,
-) -> anyhow::Result<String> {
     let started = Instant::now();
-    let mut fleet = Fleet::join(links, &stack.task_type, names).await?;
+    let mut fleet = Fleet::join(&links, &stack.task_type, names).await?;
     tokio::time::timeout(PATIENCE, fleet.welcomed()).await.context("the fleet was not welcomed in time")?;
     let measured = measure(&fleet, started.elapsed()).await;
     fleet.stop().await;

@@ -27,18 +27,15 @@ pub struct Queueing {
     pub kills: u32,
 }
 
-/// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start,
-/// or a task was lost or run twice.
-pub async fn run(stack: &Stack, queueing: Queueing) -> (Vec<EndpointName>, anyhow::Result<String>) {
-    let names: Vec<EndpointName> = (0..queueing.workers + queueing.kills)
-        .filter_map(|number| format!("bench-{number}").parse().ok())
-        .collect();
-    let result = measure(stack, queueing, &names).await;
-    (names, result)
-}
-
-async fn measure(stack: &Stack, queueing: Queueing, names: &[EndpointName]) -> anyhow::Result<String> {
+/// Runs it, and returns what was measured as text.
+///
+/// # Errors
+/// When something cannot start, or a task was lost or run twice.
+pub async fn run(stack: &Stack, queueing: Queueing) -> anyhow::Result<String> {
     let Queueing { load, workers, slots, kills } = queueing;
+    let names: Vec<EndpointName> =
+        (0..workers + kills).filter_map(|number| format!("bench-{number}").parse().ok()).collect();
+    stack.expect(&names);
     let (first, spare) = names.split_at(workers as usize);
     if kills > 0 && !stack.has_processes() {
         bail!("only worker processes can be killed: name a configuration with -m or --config");

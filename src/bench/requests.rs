@@ -28,18 +28,16 @@ pub struct Requesting {
     pub slots: u32,
 }
 
-/// Runs it; answers the workers it used, and what was measured as text. It fails when something cannot start,
-/// or a request did not complete, or a job was lost or run twice.
-pub async fn run(stack: &Stack, requesting: Requesting) -> (Vec<EndpointName>, anyhow::Result<String>) {
+/// Runs it, and returns what was measured as text.
+///
+/// # Errors
+/// When something cannot start, a request did not complete, or a job was lost or run twice.
+pub async fn run(stack: &Stack, requesting: Requesting) -> anyhow::Result<String> {
     let names: Vec<EndpointName> =
         (0..requesting.workers).filter_map(|number| format!("bench-{number}").parse().ok()).collect();
-    let result = measure(stack, requesting, &names).await;
-    (names, result)
-}
-
-async fn measure(stack: &Stack, requesting: Requesting, names: &[EndpointName]) -> anyhow::Result<String> {
+    stack.expect(&names);
     let Requesting { load, workers, slots } = requesting;
-    let at_work = Workers::start(stack, names, slots, PATIENCE).await?;
+    let at_work = Workers::start(stack, &names, slots, PATIENCE).await?;
     let started = Instant::now();
     let posts = stack
         .customer

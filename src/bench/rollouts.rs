@@ -59,14 +59,13 @@ struct Run {
     repeats: usize,
 }
 
-/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot
-/// start, a rollout does not end as it should, or an endpoint was started twice.
-pub async fn run(stack: &Stack, rolling: Rolling) -> (Vec<EndpointName>, anyhow::Result<String>) {
-    let names = names(rolling.endpoints);
-    let measured =
-        on_a_fleet(stack, &names, async |fleet, joined| measure(stack, rolling, fleet, joined).await);
-    let result = measured.await;
-    (names, result)
+/// Runs it, and returns what was measured as text.
+///
+/// # Errors
+/// When something cannot start, a rollout does not end as it should, or an endpoint was started twice.
+pub async fn run(stack: &Stack, rolling: Rolling) -> anyhow::Result<String> {
+    let measure = async |fleet: &Fleet, joined| measure(stack, rolling, fleet, joined).await;
+    on_a_fleet(stack, &names(rolling.endpoints), measure).await
 }
 
 async fn measure(stack: &Stack, rolling: Rolling, fleet: &Fleet, joined: Duration) -> anyhow::Result<String> {

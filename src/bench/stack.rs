@@ -2,14 +2,14 @@
 //! own on the configured broker, with a scratch database beside the configured one and an exchange prefix of
 //! its own. Nothing of a real installation is touched, and all of it is removed afterwards.
 //!
-//! A bench that is killed, or ended by a signal, removes nothing. On real servers its API process may go on,
-//! and its scratch database, its exchanges and the queues of its API stay. The broker deletes the queues of
-//! its endpoints once nobody has used them for 7 days.
+//! A bench that is killed removes nothing. On real servers its API process may go on, and its scratch
+//! database, its exchanges and the queues of its API stay. The broker deletes the queues of its endpoints once
+//! nobody has used them for 7 days.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -49,6 +49,14 @@ pub struct Stack {
     pub task_type: TaskType,
     backend: Backend,
     files: TempDir,
+    left_behind: Mutex<LeftBehind>,
+}
+
+/// What endpoints of the bench leave at a broker.
+#[derive(Debug, Default)]
+struct LeftBehind {
+    names: Vec<EndpointName>,
+    links: Vec<SharedBroker>,
 }
 
 /// A worker process.
@@ -111,6 +119,7 @@ impl Stack {
             task_type,
             backend: Backend::Embedded { api: Box::new(api), broker },
             files,
+            left_behind: Mutex::default(),
         })
     }
 
@@ -149,11 +158,12 @@ impl Stack {
             task_type,
             backend: Backend::Real(Box::new(Real { api, db, queue })),
             files,
+            left_behind: Mutex::default(),
         };
         let ready = stack.customer.ready(START).await;
         if let Err(error) = ready {
             // Why it is not ready says more than what could not be removed.
-            _ = stack.stop(&[]).await;
+            _ = stack.stop().await;
             return Err(error);
         }
         Ok(stack)
@@ -172,12 +182,23 @@ impl Stack {
         }
     }
 
-    /// A link to the broker, as an endpoint has it.
+    /// A link to the broker, as an endpoint has it. It is closed when the stack stops.
     pub fn link(&self) -> SharedBroker {
-        match &self.backend {
+        let link = match &self.backend {
             Backend::Embedded { broker, .. } => broker.connect(),
             Backend::Real(real) => AmqpBroker::start(AmqpOptions::new(real.queue.clone(), Role::Endpoint)),
-        }
+        };
+        self.left_behind().links.push(link.clone());
+        link
+    }
+
+    /// Notes endpoints before they subscribe: their queues are removed when the stack stops.
+    pub(super) fn expect(&self, names: &[EndpointName]) {
+        self.left_behind().names.extend_from_slice(names);
+    }
+
+    fn left_behind(&self) -> std::sync::MutexGuard<'_, LeftBehind> {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The ledger of the platform, to fill it with endpoints that nobody runs.
@@ -251,11 +272,17 @@ impl Stack {
         Ok(child)
     }
 
-    /// Stops everything and removes what it made, the queues of these endpoints among it.
+    /// Stops everything and removes what it made, the queues of endpoints that were expected among it.
     ///
     /// # Errors
     /// When something could not be removed; the text says what.
-    pub async fn stop(self, names: &[EndpointName]) -> anyhow::Result<()> {
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let LeftBehind { names, links } =
+            self.left_behind.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // First the links: an endpoint that still consumes declares its queues again.
+        for link in links {
+            link.close().await;
+        }
         match self.backend {
             Backend::Embedded { api, .. } => api.stop().await,
             Backend::Real(real) => {
@@ -265,7 +292,7 @@ impl Stack {
                 let dropped = store::drop_scratch(&db).await;
                 let options = AmqpOptions::new(queue, Role::Api { types: vec![self.task_type.clone()] });
                 let subscriptions: Vec<_> =
-                    names.iter().map(|name| (self.task_type.clone(), name.clone())).collect();
+                    names.into_iter().map(|name| (self.task_type.clone(), name)).collect();
                 let removed = AmqpBroker::remove_topology(&options, &subscriptions).await;
                 stopped?;
                 dropped?;

@@ -35,18 +35,15 @@ impl Handler for Counting {
     }
 }
 
-/// Runs it; answers the endpoints it used, and what was measured as text. It fails when something cannot
-/// start, or a task was lost or run twice.
-pub async fn run(stack: &Stack, load: Load) -> (Vec<EndpointName>, anyhow::Result<String>) {
-    let names: Vec<EndpointName> = ["bench", IDLE].iter().filter_map(|name| name.parse().ok()).collect();
-    let result = measure(stack, load).await;
-    (names, result)
-}
-
-async fn measure(stack: &Stack, load: Load) -> anyhow::Result<String> {
+/// Runs it, and returns what was measured as text.
+///
+/// # Errors
+/// When something cannot start, or a task was lost or run twice.
+pub async fn run(stack: &Stack, load: Load) -> anyhow::Result<String> {
+    let (name, idle): (EndpointName, EndpointName) = ("bench".parse()?, IDLE.parse()?);
+    stack.expect(&[name.clone(), idle]);
     let runs = Runs::default();
     let registry = Registry::default().with(stack.task_type.clone(), Counting(runs.clone()));
-    let name = "bench".parse()?;
     let mut settings = (*stack.config).clone();
     settings.endpoint.data_dir = stack.directory().to_owned();
     let types = [stack.task_type.clone()];

@@ -156,11 +156,11 @@ impl DeadLetters {
         drop(state);
         let source = self.source;
         if kept > 0 {
-            tracing::warn!(source, messages = kept, bytes, %reason, "messages went to the dead exchange; reason and size are those of one of them");
+            tracing::warn!(source, messages = kept, bytes, why = %reason, "messages went to the dead exchange; why and size are those of one of them");
         }
         if dropped > 0 {
             let why = why.unwrap_or_else(|| "it has refused others a moment ago".to_owned());
-            tracing::error!(source, messages = dropped, bytes, %reason, "messages are lost: the dead-letter exchange refuses them: {why}");
+            tracing::error!(source, messages = dropped, bytes, why = %reason, "messages are lost: the dead-letter exchange refuses them: {why}");
         }
     }
 }

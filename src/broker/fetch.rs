@@ -258,7 +258,7 @@ impl Broker for ApiBroker {
                 }
                 Address::Presence => results.push(shared.post_presence(&message.body).await),
                 Address::Dead { reason } => {
-                    tracing::error!(%reason, bytes = message.body.len(), "the API sent something that this worker cannot use");
+                    tracing::error!(why = %reason, bytes = message.body.len(), "the API sent something that this worker cannot use");
                     results.push(Ok(()));
                 }
                 other => results.push(Err(BrokerError::Refused {

@@ -504,9 +504,17 @@ pub struct Endpoint {
     /// What else to do.
     #[command(subcommand)]
     pub action: Option<EndpointAction>,
+    /// The endpoint to run.
+    #[command(flatten)]
+    pub run: Option<RunEndpoint>,
+}
+
+/// An endpoint to run.
+#[derive(Debug, Clone, Args)]
+pub struct RunEndpoint {
     /// Name of the endpoint, usually the server's
-    #[arg(short, long, value_name = "NAME", required = true)]
-    pub endpoint: Option<EndpointName>,
+    #[arg(short, long, value_name = "NAME")]
+    pub endpoint: EndpointName,
     /// Task type to run (repeatable) [default: all configured types]
     #[arg(short, long = "tasktype", visible_alias = "type", value_name = "TYPE")]
     pub tasktypes: Vec<TaskType>,

@@ -186,7 +186,7 @@ async fn uninvited(store: &SharedStore) -> Result<Vec<EndpointName>, Failure> {
     Ok(names)
 }
 
-async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failure> {
+pub(super) async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failure> {
     let text = input::read(&args.invitation, LONGEST)
         .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", input::name(&args.invitation))))?;
     let invitation = Invitation::parse(&text)

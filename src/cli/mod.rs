@@ -1,23 +1,27 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
 //! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and
-//! `schedules` ask the API, `verify` adds up, `audit` checks what was written down, `wait` waits, and `laggards` names those it waits for, `watch`
-//! and `logs` follow what goes on, `render` turns answers into text, `picture` draws a request, `table` makes
-//! tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
+//! `schedules` ask the API, `verify` adds up, `audit` checks what was written down, `wait` waits, and
+//! `laggards` names those it waits for, `watch` and `logs` follow what goes on, `render` turns answers into
+//! text, `picture` draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
 //! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
 //! `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`.
-//! `flamenco` starts a manager of render farms and looks at one. `servers` starts what `app` puts together,
-//! and the bench; `simulation` says how simulated endpoints behave, `rehearsal` tries rollouts on them;
+//! `flamenco` starts a manager of render farms and looks at one. `servers` and `agents` start what `app` puts
+//! together, `benches` the bench, and `process` has what all of them begin and end with; `agent` is the command
+//! line of the small executable for servers that perform tasks. `simulation` says how simulated endpoints behave, `rehearsal` tries rollouts on them;
 //! `stopping` says what a stop waits for.
 //!
 //! Promise: data on standard output, everything else on standard error; every failure is one clear text and
 //! exit code 1.
 
 mod access;
+mod agent;
+mod agents;
 mod answers;
 pub mod args;
 mod audit;
 mod batch;
+mod benches;
 mod bulk;
 mod complete;
 mod configuration;
@@ -40,6 +44,7 @@ mod output;
 mod page;
 mod picture;
 mod preview;
+mod process;
 mod queues;
 mod refusal;
 mod rehearsal;
@@ -75,6 +80,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::app;
 use crate::domain::likeness;
 
+pub use agent::{agent_command, agent_main};
 pub use args::{Cli, Command};
 pub use exit::Code;
 pub use global::Global;
@@ -87,9 +93,14 @@ pub use tree::command;
 /// The exit code: [`Code::Ok`] after help and version, [`Code::Failure`] after wrong usage (2 means something
 /// else here).
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
-    let words: Vec<OsString> = with_two_dashes(words.into_iter().collect());
-    let read = command().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches));
-    let told = read.map_err(without_far_fetched_tips).map_err(|error| {
+    let mut cli: Cli = read(command(), with_two_dashes(words.into_iter().collect()))?;
+    cli.global.take_environment();
+    Ok(cli)
+}
+
+fn read<C: FromArgMatches>(command: clap::Command, words: Vec<OsString>) -> Result<C, Code> {
+    let read = command.try_get_matches_from(&words).and_then(|matches| C::from_arg_matches(&matches));
+    read.map_err(without_far_fetched_tips).map_err(|error| {
         if !error.use_stderr() {
             // Nobody is left to tell when this fails.
             _ = error.print();
@@ -101,10 +112,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
             _ = error.print();
         }
         Code::Failure
-    });
-    let mut cli = told?;
-    cli.global.take_environment();
-    Ok(cli)
+    })
 }
 
 /// The error of a flag that does not exist without a tip that nobody can have meant, and without the usage
@@ -123,16 +131,21 @@ fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// The program. It is here and not in the executable, because the compiler would generate its futures a
-/// second time there.
+/// The program of `tasker`. It is here and not in the executable, because the compiler would generate its
+/// futures a second time there.
 pub fn main(words: std::env::ArgsOs) -> ExitCode {
+    start(parse(words).map(run))
+}
+
+/// Runs what the command line asks for, if it could be read.
+fn start(asked: Result<impl Future<Output = Code>, Code>) -> ExitCode {
     app::keep_files_from_children();
-    let cli = match parse(words) {
-        Ok(cli) => cli,
+    let program = match asked {
+        Ok(program) => program,
         Err(code) => return code.into(),
     };
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(cli)).into(),
+        Ok(runtime) => runtime.block_on(program).into(),
         Err(error) => {
             eprintln!("tasker: cannot start: {error}");
             ExitCode::FAILURE
@@ -157,12 +170,12 @@ async fn run(cli: Cli) -> Code {
     let done = match command {
         Command::Up(args) => servers::up(&global, args).await,
         Command::Api(args) => servers::api(&global, args).await,
-        Command::Endpoint(args) => servers::endpoint(&global, args).await,
-        Command::Worker(args) => servers::worker(&global, args).await,
-        Command::HttpWorker(args) => servers::http_worker(&global, args).await,
+        Command::Endpoint(args) => endpoint(&global, args).await,
+        Command::Worker(args) => agents::worker(&global, args).await,
+        Command::HttpWorker(args) => agents::http_worker(&global, args).await,
         Command::FlamencoManager(args) => flamenco::manager(&global, args).await,
         Command::Flamenco(command) => flamenco::run(&global, command).await,
-        Command::Bench(args) => servers::bench(&global, args).await,
+        Command::Bench(args) => benches::bench(&global, args).await,
         Command::Initialize(args) => initialize::run(&global, args).await,
         Command::Submit(args) => tasks::submit(&global, args).await,
         Command::Status(args) => tasks::status(&global, args).await,
@@ -187,7 +200,16 @@ async fn run(cli: Cli) -> Code {
         Command::Completions { shell } => complete::script(shell),
         Command::Complete { shell, line } => complete::answer(shell, &line).await,
         Command::Man { directory } => manual::write(&directory),
-        Command::Version => version::show(global.json),
+        Command::Version => version::show("tasker", global.json),
     };
     done.unwrap_or_else(|failure| failure.report(global.json))
+}
+
+/// `tasker endpoint`: runs one, or does what its subcommand says.
+async fn endpoint(global: &Global, args: args::Endpoint) -> Result<Code, Failure> {
+    match (args.action, args.run) {
+        (Some(action), _) => enrolment::run(global, action).await,
+        (None, Some(args)) => agents::endpoint(global, args).await,
+        (None, None) => Err(Failure::Usage("which endpoint? Name it with -e".to_owned())),
+    }
 }

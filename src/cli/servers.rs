@@ -1,5 +1,4 @@
-//! Commands with servers in this process: `tasker up`, `tasker api` and `tasker endpoint` run until told to
-//! stop, `tasker bench` until it has measured.
+//! Commands with servers in this process: `tasker up` and `tasker api` run until they are told to stop.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -7,33 +6,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access;
-use super::args::{Api, Bench, Endpoint, Global, HttpWorker, Up, Worker};
-use super::enrolment;
+use super::args::{Api, Global, Up};
 use super::exit::Code;
 use super::listen::Listen;
 use super::output::{Failure, print};
-use super::signals::Signals;
+use super::process::{begin, ended, flag, load, load_with};
 use super::simulation;
 use super::stopping::Stopping;
 use super::tokens::command_to_create;
 use crate::api::{DoorError, check_guarded};
-use crate::app::{self, ApiProcess, Embedded, EndpointProcess, HttpWorkerProcess, Staff};
-use crate::bench::{self, By, Calls, Farming, Load, Queueing, Requesting, Rolling, Stack};
-use crate::broker::SharedBroker;
+use crate::app::{ApiProcess, Embedded, Staff};
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
-use crate::broker::fetch::ApiBroker;
-use crate::config::{self, Config, ConfigFile, Delivery, Environment, Flag, Sources, TypePolicy, span};
+use crate::config::{Config, ConfigFile, Delivery};
 use crate::domain::EndpointName;
 use crate::endpoint::HandlersDir;
-use crate::handlers;
 use crate::simulated::names;
 use crate::store;
-use crate::telemetry::{Quieter, start_logging};
+use crate::telemetry::Quieter;
 
 /// How long a command waits for the database before it goes on without: long enough to tell a wrong schema at
 /// once.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+
+/// The greeting names what each endpoint has subscribed to. The log of a trial is kept nowhere, so the hashes
+/// of the audit log are of no use in it.
+const GREETED: [Quieter; 2] =
+    [("tasker", "tasker::endpoint::intake=warn"), ("tasker", "tasker::api::auditor=warn")];
 
 /// `tasker up`: everything in one process.
 pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
@@ -92,7 +90,7 @@ fn add_handlers(config: &mut Config, dir: &Path, delivery: Delivery) -> Result<(
     }
     let inventory = handlers.inventory().map_err(|error| failed(error.to_string()))?;
     for (name, reason) in inventory.left_out {
-        tracing::warn!(file = %name, %reason, "not a handler");
+        tracing::warn!(file = %name, why = %reason, "not a handler");
     }
     config.add_types(&inventory.task_types, delivery);
     Ok(())
@@ -129,236 +127,6 @@ pub(super) async fn api(global: &Global, args: Api) -> Result<Code, Failure> {
     ended(asked)
 }
 
-/// `tasker endpoint`.
-pub(super) async fn endpoint(global: &Global, args: Endpoint) -> Result<Code, Failure> {
-    let name = match (args.action, args.endpoint) {
-        (Some(action), _) => return enrolment::run(global, action).await,
-        (None, Some(name)) => name,
-        (None, None) => return Err(Failure::Usage("which endpoint? Name it with -e".to_owned())),
-    };
-    let signals = begin()?;
-    let shown = |path: PathBuf| path.display().to_string();
-    let data_dir = flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown));
-    let flags = [data_dir, flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown))];
-    let mut flags: Vec<Flag> = flags.into_iter().flatten().collect();
-    if let Some(path) = &args.identity {
-        flags.extend(enrolment::flags(path, &name)?);
-    }
-    let config = load(global.file(), flags)?;
-    let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
-    let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
-    let endpoint = EndpointProcess::start(Arc::new(config), name, &args.tasktypes, None, broker, builtin)?;
-    until_told(&signals, endpoint, stop_timeout).await
-}
-
-/// Lets an endpoint or a worker run until it is told to stop, which it may take so long for.
-async fn until_told(
-    signals: &Signals,
-    process: EndpointProcess,
-    stop_timeout: Duration,
-) -> Result<Code, Failure> {
-    let asked = signals.told_to_stop(process.died()).await;
-    let stopping = Stopping::begin(vec![process.handle.clone()], stop_timeout);
-    process.stop().await;
-    stopping.end();
-    ended(asked)
-}
-
-/// `tasker worker`.
-pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failure> {
-    let signals = begin()?;
-    let shown = |path: PathBuf| path.display().to_string();
-    let flags = [
-        flag("endpoint.data_dir", "--data-dir", args.data_dir.map(shown)),
-        flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown)),
-        flag("endpoint.stop_timeout", "--stop-timeout", args.stop_timeout.map(span::format)),
-    ];
-    let mut flags: Vec<Flag> = flags.into_iter().flatten().collect();
-    let (config, broker): (Config, SharedBroker) = match &global.api {
-        // Whoever reaches nothing but the API may have no file either: the types that it names are treated as
-        // usual.
-        Some(_) => {
-            let mut config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
-            if global.named_file().is_none() {
-                if args.tasktypes.is_empty() {
-                    return Err(Failure::Usage(
-                        "name the task types with -t, or a configuration that has them with --config"
-                            .to_owned(),
-                    ));
-                }
-                config.task_types =
-                    args.tasktypes.iter().map(|name| TypePolicy::usual(name, Delivery::Queue)).collect();
-            }
-            (config, ApiBroker::start(access::client(global)?, args.endpoint.clone()))
-        }
-        None => {
-            if let Some(path) = &args.identity {
-                flags.extend(enrolment::flags(path, &args.endpoint)?);
-            }
-            let config = load(global.file(), flags)?;
-            let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
-            (config, broker)
-        }
-    };
-    let (builtin, stop_timeout) = (handlers::builtin(&config.endpoint), config.endpoint.stop_timeout);
-    let slots = Some(args.concurrency);
-    let worker =
-        EndpointProcess::start(Arc::new(config), args.endpoint, &args.tasktypes, slots, broker, builtin)?;
-    until_told(&signals, worker, stop_timeout).await
-}
-
-/// `tasker http-worker`.
-pub(super) async fn http_worker(global: &Global, args: HttpWorker) -> Result<Code, Failure> {
-    let signals = begin()?;
-    let most = args.max_in_flight.map(|tasks| tasks.to_string());
-    let flags = [
-        flag("http_worker.pool", "--pool", args.pool),
-        flag("http_worker.max_in_flight", "--max-in-flight", most),
-    ];
-    let config = load(global.file(), flags.into_iter().flatten().collect())?;
-    let name = args.name.map_or_else(worker_name, |name| name.to_string());
-    let worker = HttpWorkerProcess::start(&config, name)?;
-    let asked = signals.told_to_stop(worker.died()).await;
-    worker.stop().await;
-    ended(asked)
-}
-
-/// A name that says where a worker runs, and that no other has.
-fn worker_name() -> String {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{host}-{:08x}", fastrand::u32(..))
-}
-
-fn bench_load(count: u64, concurrency: u32, rate: Option<f64>, payload_bytes: u32) -> Load {
-    Load {
-        count: count as usize,
-        concurrency: concurrency as usize,
-        rate,
-        payload_bytes: payload_bytes as usize,
-    }
-}
-
-/// `tasker bench`.
-pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure> {
-    match args {
-        Bench::Tasks(args) => {
-            let load = bench_load(args.count, args.concurrency, args.rate, args.payload_bytes);
-            on_a_stack(global, Delivery::Fanout, async |stack| bench::run_tasks(stack, load).await).await
-        }
-        Bench::Fleet(args) => {
-            on_a_stack(global, Delivery::Fanout, async |stack| {
-                bench::run_fleet(stack, args.endpoints as usize, args.tasks as usize).await
-            })
-            .await
-        }
-        Bench::Rollout(args) => {
-            let [endpoints, waves, create, old] =
-                [args.endpoints, args.waves, args.create, args.old].map(|number| number as usize);
-            let rolling = Rolling { endpoints, waves, create, old };
-            on_a_stack(global, Delivery::Fanout, async |stack| bench::run_rollout(stack, rolling).await).await
-        }
-        Bench::Queue(args) => {
-            let load = bench_load(args.count, args.concurrency, None, args.payload_bytes);
-            let queueing = Queueing { load, workers: args.workers, slots: args.slots, kills: args.kills };
-            on_a_stack(global, Delivery::Queue, async |stack| bench::run_queue(stack, queueing).await).await
-        }
-        Bench::Requests(args) => {
-            let load = bench_load(args.count, args.concurrency, args.rate, args.params_bytes);
-            let requesting = Requesting { load, workers: args.workers, slots: args.slots };
-            on_a_stack(global, Delivery::Queue, async |stack| bench::run_requests(stack, requesting).await)
-                .await
-        }
-        Bench::Http(args) => {
-            let calls = Calls {
-                count: args.count as usize,
-                delay: Duration::from_millis(args.delay),
-                rounds: args.rounds as usize,
-                hosts: args.hosts as usize,
-                retries: args.retries,
-            };
-            let by = match args.workers {
-                None => By::Here,
-                Some(workers) => {
-                    let config = load(global.file(), quiet())?;
-                    By::Workers(workers as usize, Box::new(config.for_http_worker()?.clone()))
-                }
-            };
-            print(&bench::run_http(calls, by).await?)?;
-            Ok(Code::Ok)
-        }
-        Bench::Flamenco(args) => {
-            let phase = Duration::from_secs(args.seconds.into());
-            print(
-                &bench::run_flamenco(Farming {
-                    workers: args.workers as usize,
-                    tasks: args.tasks as usize,
-                    phase,
-                })
-                .await?,
-            )?;
-            Ok(Code::Ok)
-        }
-        Bench::HttpServer(args) => {
-            bench::run_http_server(&args.hosts, Duration::from_millis(args.delay)).await?;
-            Ok(Code::Ok)
-        }
-    }
-}
-
-/// Measures on the configured database and broker when a file was named, embedded otherwise.
-async fn on_a_stack(
-    global: &Global,
-    delivery: Delivery,
-    measure: impl AsyncFnOnce(&Stack) -> (Vec<EndpointName>, anyhow::Result<String>),
-) -> Result<Code, Failure> {
-    let stack = match global.named_file() {
-        Some(file) => Stack::real(load(file, quiet())?, delivery).await?,
-        None => Stack::embedded(load(ConfigFile::Embedded, quiet())?, delivery).await?,
-    };
-    print(&format!("bench        {}\n", stack.describe()))?;
-    let (names, measured) = measure(&stack).await;
-    // Whatever came of it, nothing is left behind.
-    let removed = stack.stop(&names).await;
-    print(&measured?)?;
-    removed?;
-    Ok(Code::Ok)
-}
-
-/// The greeting names what each endpoint has subscribed to. The log of a trial is kept nowhere, so the hashes
-/// of the audit log are of no use in it.
-const GREETED: [Quieter; 2] =
-    [("tasker", "tasker::endpoint::intake=warn"), ("tasker", "tasker::api::auditor=warn")];
-
-/// The figures are what is to be read.
-fn quiet() -> Vec<Flag> {
-    vec![Flag { key: "log.filter", value: bench::LOG_FILTER.to_owned(), name: "bench" }]
-}
-
-/// What every server does before anything else.
-pub(super) fn begin() -> Result<Signals, Failure> {
-    app::seclude();
-    Ok(Signals::install()?)
-}
-
-/// A setting that was made on the command line, if it was.
-fn flag(key: &'static str, name: &'static str, value: Option<String>) -> Option<Flag> {
-    value.map(|value| Flag { key, name, value })
-}
-
-/// Reads the configuration and starts logging as it says.
-pub(super) fn load(file: ConfigFile, flags: Vec<Flag>) -> Result<Config, Failure> {
-    load_with(file, flags, &[])
-}
-
-fn load_with(file: ConfigFile, flags: Vec<Flag>, quieter: &[Quieter]) -> Result<Config, Failure> {
-    let loaded = config::load(&Sources { file, environment: Environment::of_process(), flags })?;
-    start_logging(&loaded.config.log, quieter).map_err(Failure::Usage)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(loaded.config)
-}
-
 fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     let ip = if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() };
     TcpListener::bind(address).map_err(|error| {
@@ -374,12 +142,4 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
         };
         Failure::Setup(format!("cannot listen on {address}: {why}"))
     })
-}
-
-pub(super) fn ended(asked: bool) -> Result<Code, Failure> {
-    if asked {
-        Ok(Code::Ok)
-    } else {
-        Err(Failure::Setup("a component of the process ended unexpectedly; the log says which".to_owned()))
-    }
 }

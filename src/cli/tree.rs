@@ -13,18 +13,23 @@ const NO_JSON: [&str; 9] =
     ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
 const NO_FILE: [&str; 4] = ["completions", "version", "man", "__complete"];
 
+const HIDDEN: [(&[&str], &[&str]); 3] = [
+    (&NO_API, &["api", "token_file", "ca_file", "insecure"]),
+    (&NO_JSON, &["json"]),
+    (&NO_FILE, &["mode", "config"]),
+];
+
 /// The whole tree of commands.
 pub fn command() -> clap::Command {
-    let mut command = Cli::command();
+    without(Cli::command(), &HIDDEN)
+}
+
+/// The same tree, with options hidden that commands have no use for.
+pub(super) fn without(mut command: clap::Command, hidden: &[(&[&str], &[&str])]) -> clap::Command {
     // Only now each command has the global options.
     command.build();
-    let hidden: [(&[&str], &[&str]); 3] = [
-        (&NO_API, &["api", "token_file", "ca_file", "insecure"]),
-        (&NO_JSON, &["json"]),
-        (&NO_FILE, &["mode", "config"]),
-    ];
     for (names, options) in hidden {
-        for name in names {
+        for name in *names {
             command = command.mut_subcommand(name, |inner| hide(inner, options));
         }
     }

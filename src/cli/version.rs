@@ -15,8 +15,8 @@ struct Version {
     commit: Option<&'static str>,
 }
 
-pub(super) fn show(json: bool) -> Result<Code, Failure> {
+pub(super) fn show(program: &str, json: bool) -> Result<Code, Failure> {
     let version = Version { version: env!("CARGO_PKG_VERSION"), commit: option_env!("TASKER_BUILD_COMMIT") };
-    output::show(json, &version, |_| format!("tasker {TEXT}\n"))?;
+    output::show(json, &version, |_| format!("{program} {TEXT}\n"))?;
     Ok(Code::Ok)
 }

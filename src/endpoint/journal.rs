@@ -533,10 +533,14 @@ impl Writer {
             if changed {
                 match &health {
                     Health::Room => tracing::info!("the journal has room again"),
-                    Health::Failing { reason } => {
-                        tracing::error!(reason, "the journal cannot be written: no tasks are accepted")
+                    Health::Failing { reason: why } => {
+                        let code = ReasonCode::JournalFailing;
+                        tracing::error!(reason = %code, why, "the journal cannot be written: no tasks are accepted")
                     }
-                    other => tracing::warn!("{}", other.trouble().unwrap_or_default()),
+                    other => {
+                        let trouble = other.trouble().unwrap_or_default();
+                        tracing::warn!(reason = %ReasonCode::of_trouble(&trouble), "{trouble}");
+                    }
                 }
                 *current = health;
             }

@@ -361,7 +361,7 @@ async fn attempt(
     };
     let expired = core.time_left(&assignment).is_zero();
     if expired {
-        tracing::info!(task = %id, "the task expired before it was its turn");
+        tracing::info!(task = %id, reason = %ReasonCode::Expired, "the task expired before it was its turn");
     }
     if expired || core.lease_is_over() {
         core.journal.keep(vec![Record::Parked { id }]).await?;

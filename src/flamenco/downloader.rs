@@ -76,7 +76,7 @@ impl Downloader {
             }
         };
         for reason in wrong {
-            tracing::warn!(%reason, "a task of the Server is left out");
+            tracing::warn!(why = %reason, "a task of the Server is left out");
         }
         let now = site.clock.now();
         for task in &mut tasks {

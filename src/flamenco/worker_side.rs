@@ -197,7 +197,7 @@ async fn has_changed(site: &Site, task: &Task, within: std::time::Duration) -> R
     match check {
         Check::Same => Ok(false),
         Check::Unknown(reason) => {
-            tracing::warn!(task = %task.id, %reason, "nobody knows whether this task has changed: it is handed out as it is");
+            tracing::warn!(task = %task.id, why = %reason, "nobody knows whether this task has changed: it is handed out as it is");
             Ok(false)
         }
         Check::Changed(mut new) => {
@@ -206,7 +206,7 @@ async fn has_changed(site: &Site, task: &Task, within: std::time::Duration) -> R
             Ok(true)
         }
         Check::Gone(reason) => {
-            tracing::info!(task = %task.id, %reason, "this task is not to be handed out any more");
+            tracing::info!(task = %task.id, why = %reason, "this task is not to be handed out any more");
             site.farm.drop_task(task.id, site.clock.now()).await?;
             Ok(true)
         }

@@ -239,7 +239,7 @@ impl Shipment {
                     refused = Some(RemoteError::Unroutable);
                 }
                 Err(BrokerError::NotNow { reason }) => {
-                    debug!(task = %self.parcel.id, reason, "the broker does not take a task now");
+                    debug!(task = %self.parcel.id, why = reason, "the broker does not take a task now");
                     refused = Some(RemoteError::Expired);
                 }
                 Err(BrokerError::Disconnected { .. }) => {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::admission::{Admission, Asked, Unsubmitted, of_successor};
 use crate::config::{Config, Successor};
-use crate::domain::{Json, NewTask, Task, TaskType, Timestamp, json, value_at};
+use crate::domain::{Json, NewTask, ReasonCode, Task, TaskType, Timestamp, json, value_at};
 use crate::ledger::Ledger;
 use crate::store::{Accepted, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
@@ -102,7 +102,7 @@ impl Successors {
             return Ok(None);
         };
         if task.expires_at <= now {
-            tracing::info!(task = %task.id, "no successor is queued after an expired task");
+            tracing::info!(task = %task.id, reason = %ReasonCode::Expired, "no successor is queued after an expired task");
             return Ok(None);
         }
         let asked = Asked { priority: then.priority, ..Asked::default() };
@@ -122,7 +122,7 @@ impl Successors {
             .unsubmitted
             .with_label_values(&["successor", task.task_type.as_str(), why.reason()])
             .inc();
-        tracing::error!(task = %task.id, task_type = %task.task_type, reason = %why, "the successor of a task was not queued");
+        tracing::error!(task = %task.id, task_type = %task.task_type, %why, "the successor of a task was not queued");
         format!("the successor is not queued: {why}")
     }
 }

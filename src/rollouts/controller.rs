@@ -203,7 +203,7 @@ impl Controller {
         if let Some(status) = moved {
             if let Some(breach) = breach {
                 self.metrics.rollout_breaches.with_label_values(&[task_type.as_str(), breach.as_str()]).inc();
-                tracing::warn!(rollout = %identifier, status = status.as_str(), reason, "a budget or a gate stopped a rollout");
+                tracing::warn!(rollout = %identifier, status = status.as_str(), breach = breach.as_str(), why = reason, "a budget or a gate stopped a rollout");
             } else {
                 tracing::info!(rollout = %identifier, status = status.as_str(), "a rollout has moved");
             }

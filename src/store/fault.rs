@@ -172,7 +172,7 @@ where
                     if tries == TRIES || began.elapsed() > TRY_FOR {
                         return Err(StoreError::Busy { reason });
                     }
-                    tracing::debug!(tries, reason, "trying a database operation again");
+                    tracing::debug!(tries, why = reason, "trying a database operation again");
                     tokio::time::sleep(PAUSE.jittered(tries)).await;
                     tries += 1;
                 }

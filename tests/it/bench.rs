@@ -1,10 +1,18 @@
 //! The bench measures and verifies, embedded and on real servers. Not how fast: that is for whoever runs it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 use serde_json::json;
-use tasker_services::Home;
+use tasker_services::{Home, until};
+
+use crate::support::management;
+use crate::support::platform::Platform;
+
+/// How long a test waits for what must come. Long, because machines are busy; only failures take it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn bench(arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_tasker")).arg("bench").args(arguments).output()?;
@@ -73,6 +81,30 @@ fn fleet_on_real_servers() -> anyhow::Result<()> {
     let home = Home::new("bench")?;
     let report = bench(&["fleet", "--endpoints", "30", "--tasks", "2", "--config", &configuration(&home)?])?;
     shows(&report, &["2 tasks DONE, 60 answers in the ledger"])
+}
+
+#[test]
+fn an_interrupted_bench_removes_what_it_made() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let amqp: reqwest::Url = platform.amqp().parse()?;
+    let virtual_host = amqp.path().trim_start_matches('/');
+    let made = |kind: &str| {
+        let mut names = platform.block_on(management::names(&[kind, virtual_host]))?;
+        names.retain(|name| name.starts_with("bench-"));
+        anyhow::Ok(names)
+    };
+    let endless = ["bench", "fleet", "--endpoints", "30", "--tasks", "1000000"].map(str::to_owned);
+    let mut bench = platform.launch("bench", &endless, &[])?;
+    until("the fleet has queues", PATIENCE, || {
+        ensure!(made("queues")?.len() > 30, "{}", bench.log());
+        Ok(())
+    })?;
+    bench.signal(Signal::INT)?;
+    let status = until("it ends", PATIENCE, || bench.ended()?.context("it goes on"))?;
+    ensure!(status.code() == Some(130), "{status}: {}", bench.log());
+    let left = [made("queues")?, made("exchanges")?].concat();
+    ensure!(left.is_empty(), "left behind: {left:?}\n{}", bench.log());
+    Ok(())
 }
 
 #[test]

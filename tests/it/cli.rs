@@ -1,13 +1,14 @@
 //! The command line as it is read: defaults, refusals and their exit codes.
 
 use std::ffi::OsString;
+use std::fs;
 use std::time::Duration;
 
+use anyhow::ensure;
 use tasker::cli::args::{Bench, Configuration, Role};
 use tasker::cli::{Cli, Code, Command, parse};
 use tasker::config::ConfigFile;
 use tasker::contract::Responses;
-use tasker::domain::EndpointName;
 
 fn read(line: &str) -> Result<Cli, Code> {
     parse(std::iter::once("tasker").chain(line.split_whitespace()).map(OsString::from))
@@ -18,8 +19,9 @@ fn command(line: &str) -> Command {
 }
 
 #[test]
-fn the_tree_holds_together() {
+fn the_trees_hold_together() {
     tasker::cli::command().debug_assert();
+    tasker::cli::agent_command().debug_assert();
 }
 
 #[test]
@@ -41,30 +43,56 @@ fn every_command_is_explained_with_an_example() {
             .for_each(|inner| check(inner, &path));
     }
     check(&tasker::cli::command(), "");
+    check(&tasker::cli::agent_command(), "");
 }
 
 #[test]
 fn every_example_can_be_typed() {
-    fn examples(command: &clap::Command, lines: &mut Vec<String>) {
+    fn examples(command: &clap::Command, program: &str, lines: &mut Vec<String>) {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         // What follows two blanks explains the example.
-        lines
-            .extend(help.lines().filter_map(|line| {
-                Some(line.split_once("tasker ")?.1.split("  ").next()?.trim().to_owned())
-            }));
-        command.get_subcommands().for_each(|inner| examples(inner, lines));
+        lines.extend(
+            help.lines()
+                .filter_map(|line| Some(line.split_once(program)?.1.split("  ").next()?.trim().to_owned())),
+        );
+        command.get_subcommands().for_each(|inner| examples(inner, program, lines));
     }
-    let mut lines = Vec::new();
-    examples(&tasker::cli::command(), &mut lines);
-    assert!(lines.len() > 15, "{lines:?}");
-    for line in lines {
-        // What stands between quotes is one word.
-        let parts = line.split(" > ").next().unwrap_or_default().split('\'').enumerate();
-        let typed: String = parts
-            .map(|(place, part)| if place % 2 == 1 { part.replace(' ', "") } else { part.to_owned() })
-            .collect();
-        assert!(read(&typed).is_ok(), "tasker {line}");
+    let of_agent = |line: &str| {
+        let words = ["tasker-agent"].into_iter().chain(line.split_whitespace());
+        tasker::cli::agent_command().try_get_matches_from(words).is_ok()
+    };
+    let programs: [(_, _, _, &dyn Fn(&str) -> bool); 2] = [
+        (tasker::cli::command(), "tasker ", 16, &|line| read(line).is_ok()),
+        (tasker::cli::agent_command(), "tasker-agent ", 5, &of_agent),
+    ];
+    for (tree, program, least, can_be_typed) in programs {
+        let mut lines = Vec::new();
+        examples(&tree, program, &mut lines);
+        assert!(lines.len() >= least, "{lines:?}");
+        for line in lines {
+            // What stands between quotes is one word.
+            let parts = line.split(" > ").next().unwrap_or_default().split('\'').enumerate();
+            let typed: String = parts
+                .map(|(place, part)| if place % 2 == 1 { part.replace(' ', "") } else { part.to_owned() })
+                .collect();
+            assert!(can_be_typed(&typed), "{program}{line}");
+        }
     }
+}
+
+/// What makes the program of servers small: nothing of the ledger, the API's pages and the bench is in it.
+#[test]
+fn the_program_of_servers_has_no_ledger_in_it() -> anyhow::Result<()> {
+    let has = |program: &str, text: &str| {
+        fs::read(program).map(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+    };
+    for text in
+        ["CREATE TABLE response (", "CREATE TABLE x(%.*s INT", "(Sec-Fetch-Site)", " killed meanwhile"]
+    {
+        ensure!(has(env!("CARGO_BIN_EXE_tasker"), text)?, "nothing would be found: `{text}`");
+        ensure!(!has(env!("CARGO_BIN_EXE_tasker-agent"), text)?, "tasker-agent has `{text}` in it");
+    }
+    Ok(())
 }
 
 #[test]
@@ -76,7 +104,8 @@ fn servers_have_their_defaults() {
     let Command::Endpoint(endpoint) = command("endpoint -e web1 -t worker -t backup") else {
         panic!("another command")
     };
-    let name = endpoint.endpoint.as_ref().map(EndpointName::as_str);
+    let endpoint = endpoint.run.expect("an endpoint to run");
+    let name = Some(endpoint.endpoint.as_str());
     assert_eq!((name, endpoint.tasktypes.len(), endpoint.data_dir), (Some("web1"), 2, None));
     let Command::Bench(Bench::Tasks(bench)) = command("bench tasks --count 5") else {
         panic!("another command")

@@ -45,7 +45,9 @@ fn a_full_disk_stops_the_taking_of_tasks_and_nothing_else() -> anyhow::Result<()
         String::from_utf8_lossy(&output.stderr)
     );
     ensure!(
-        said.contains("the journal cannot be written: no tasks are accepted reason=\"File too large"),
+        said.contains(
+            "the journal cannot be written: no tasks are accepted reason=journal_failing why=\"File too large"
+        ),
         "the log does not say so:\n{said}"
     );
     ensure!(said.contains("the journal has room again"), "the log does not say so:\n{said}");

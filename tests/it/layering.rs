@@ -4,6 +4,8 @@
 //! and `handlers/`. Comments, documentation and strings are no edges. Neither is anything under
 //! `#[cfg(test)]`: what ships decides about layers, and a test of a module may well drive it with the parts
 //! above.
+//!
+//! What reads the source anyway also sees that a key of the log has one meaning.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -166,6 +168,22 @@ fn no_files_import_each_other() -> anyhow::Result<()> {
     let sources: Vec<_> = files()?.into_iter().map(|file| (file.module, file.source)).collect();
     let circles: Vec<_> = circles::find(&sources).iter().map(ToString::to_string).collect();
     ensure!(circles.is_empty(), "files import each other:\n{}", circles.join("\n"));
+    Ok(())
+}
+
+/// In the log, `reason` is a code of the set that `tasker explain` has, which programs may branch on; `why` is
+/// free text.
+#[test]
+fn reasons_in_the_log_are_codes() -> anyhow::Result<()> {
+    let mut wrong = Vec::new();
+    for File { shown, source, .. } in files()? {
+        wrong.extend(source.uncoded_reasons().map(|line| format!("{shown}:{line}")));
+    }
+    ensure!(wrong.is_empty(), "`reason` is not a ReasonCode: use `why` for texts\n{}", wrong.join("\n"));
+    let source = Source::read(
+        "info!(reason = %ReasonCode::Fenced, \"x\");\nwarn!(%reason, \"x\");\nwarn!(reason = %why);\nf(reason, 1);\nwarn!(why = %reason);",
+    );
+    assert_eq!(source.uncoded_reasons().collect::<Vec<_>>(), [2, 3]);
     Ok(())
 }
 

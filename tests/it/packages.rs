@@ -58,6 +58,7 @@ fn the_debian_package(deb: &Path, folder: &Path) -> anyhow::Result<()> {
     let contents = run(Command::new("dpkg-deb").arg("--contents").arg(deb))?;
     for (path, expected) in [
         ("./usr/bin/tasker", "-rwxr-xr-x root/root"),
+        ("./usr/bin/tasker-agent", "-rwxr-xr-x root/root"),
         ("./etc/tasker/", "drwxr-xr-x root/root"),
         ("./etc/tasker/handlers/", "drwxr-xr-x root/root"),
         ("./etc/tasker/production.config.yaml", "-rw-r----- root/root"),
@@ -82,10 +83,12 @@ fn the_debian_package(deb: &Path, folder: &Path) -> anyhow::Result<()> {
     run(Command::new("dpkg-deb").arg("--extract").arg(deb).arg(&root))?;
     for unit in fs::read_dir(root.join("usr/lib/systemd/system"))? {
         let text = fs::read_to_string(unit?.path())?;
-        ensure!(text.contains("\nExecStart=/usr/bin/tasker ") && !text.contains("/usr/local"), "{text}");
+        ensure!(text.contains("\nExecStart=/usr/bin/tasker") && !text.contains("/usr/local"), "{text}");
     }
-    let version = run(Command::new(root.join("usr/bin/tasker")).arg("--version"))?;
-    ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    for program in ["tasker", "tasker-agent"] {
+        let version = run(Command::new(root.join("usr/bin").join(program)).arg("--version"))?;
+        ensure!(version == format!("{program} {}\n", env!("CARGO_PKG_VERSION")), "{version}");
+    }
     let completions = fs::read_to_string(root.join("usr/share/bash-completion/completions/tasker"))?;
     ensure!(completions.contains("complete ") && completions.contains("tasker"), "{completions}");
     Ok(())

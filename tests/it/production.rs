@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, Port, Process, start_pair};
 
 use crate::support::page::{Reader, blocks, checkout};
@@ -91,10 +91,16 @@ fn start(home: &Home, reader: &Reader, unit: &str, data: &str) -> anyhow::Result
     let setting = |key: &str| {
         text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("{file} has no {key}"))
     };
-    let line = setting("ExecStart=/usr/local/bin/tasker ")?.replace("%i", instance);
+    let line = setting("ExecStart=/usr/local/bin/tasker")?.replace("%i", instance);
     let variables = fs::read_to_string(reader.reads(setting("EnvironmentFile=-")?))?;
     let variables = variables.lines().filter_map(|line| line.split_once('='));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
-    command.args(reader.reads(&line).split(' ')).current_dir(data).env_clear().env("PATH", "/usr/bin:/bin");
+    let line = reader.reads(&line);
+    let (program, arguments) = line.split_once(' ').context("a program with arguments")?;
+    let mut command = Command::new(match program {
+        "" => env!("CARGO_BIN_EXE_tasker"),
+        "-agent" => env!("CARGO_BIN_EXE_tasker-agent"),
+        other => bail!("{file} runs tasker{other}"),
+    });
+    command.args(arguments.split(' ')).current_dir(data).env_clear().env("PATH", "/usr/bin:/bin");
     home.start(name, command.envs(variables.map(|(name, value)| (name, value.trim_matches('\'')))))
 }

@@ -79,6 +79,31 @@ impl Source {
         edges
     }
 
+    /// Lines of the log whose key `reason` has another value than a `ReasonCode`.
+    pub fn uncoded_reasons(&self) -> impl Iterator<Item = usize> {
+        const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+        let is_log = |at: &usize| {
+            LEVELS.contains(&self.tokens[*at].text.as_str()) && is(&self.tokens[at + 1..], &["!", "("])
+        };
+        let calls = (0..self.tokens.len()).filter(is_log).map(|at| {
+            let call = &self.tokens[at + 2..];
+            &call[..end_of(call, "(", ")")]
+        });
+        calls.flat_map(|call| {
+            // The key follows a bracket or a comma; in its short form a sign is between.
+            let is_key = |at: &usize| {
+                let before = call[..*at].iter().rev().map(|token| token.text.as_str());
+                let mut before = before.skip_while(|sign| ["%", "?"].contains(sign));
+                call[*at].text == "reason" && matches!(before.next(), Some("(" | ","))
+            };
+            let is_coded = |at: &usize| {
+                let value = &call[at + 1..];
+                is(value, &["=", "%", "ReasonCode"]) || is(value, &["=", "%", "code"])
+            };
+            (1..call.len()).filter(is_key).filter(move |at| !is_coded(at)).map(|at| call[at].line)
+        })
+    }
+
     /// The lines that use a library or one of its family: `lapin::x`, `use lapin;`.
     pub fn uses(&self, library: &str) -> impl Iterator<Item = usize> {
         let named = move |text: &str| {

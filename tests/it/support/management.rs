@@ -33,11 +33,21 @@ pub async fn exists(path: &[&str]) -> bool {
     ask(reqwest::Method::GET, path, None).await.is_success()
 }
 
+/// The names of all that is there: `["queues", virtual_host]`, for instance.
+pub async fn names(path: &[&str]) -> anyhow::Result<Vec<String>> {
+    let found: Vec<serde_json::Value> = send(reqwest::Method::GET, path, None).await.json().await?;
+    Ok(found.iter().filter_map(|one| one["name"].as_str()).map(str::to_owned).collect())
+}
+
 async fn ask(
     method: reqwest::Method,
     path: &[&str],
     body: Option<&serde_json::Value>,
 ) -> reqwest::StatusCode {
+    send(method, path, body).await.status()
+}
+
+async fn send(method: reqwest::Method, path: &[&str], body: Option<&serde_json::Value>) -> reqwest::Response {
     let Management { apiurl, username, password, .. } = configuration();
     let mut url: reqwest::Url = apiurl.parse().expect("TASKER_TEST_RABBITMQ_API is an address");
     url.path_segments_mut().expect("it has a path").extend(path);
@@ -46,5 +56,5 @@ async fn ask(
     if let Some(body) = body {
         request = request.header("content-type", "application/json").body(body.to_string());
     }
-    request.send().await.expect("the management interface answers").status()
+    request.send().await.expect("the management interface answers")
 }

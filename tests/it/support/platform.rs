@@ -176,7 +176,11 @@ impl Platform {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
+        self.command_of(env!("CARGO_BIN_EXE_tasker"))
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command.env("TASKER_API_URL", self.url("")).current_dir(self.home.path());
         command
     }
@@ -230,9 +234,9 @@ impl Platform {
         })
     }
 
-    /// Starts an endpoint process for these types.
+    /// Starts an endpoint process for these types, of the program that servers have for it.
     pub fn start_endpoint(&mut self, name: &str, types: &[&str]) -> anyhow::Result<()> {
-        let mut command = self.command();
+        let mut command = self.command_of(env!("CARGO_BIN_EXE_tasker-agent"));
         command.args(["endpoint", "-e", name]);
         types.iter().for_each(|task_type| _ = command.args(["-t", task_type]));
         self.spawn(&format!("{name}-{}", types[0]), command)

@@ -13,7 +13,7 @@ use super::{Source, VERSION, output};
 pub(super) fn make(source: &Source) -> anyhow::Result<PathBuf> {
     let name = format!("tasker-{VERSION}-linux-{}", source.architecture);
     let root = source.out.join(&name);
-    source.program(&root.join("bin/tasker"))?;
+    source.programs(&root.join("bin"))?;
     let note =
         fs::read_to_string(source.checkout.join("supervisor/INSTALL.md")).context("supervisor/INSTALL.md")?;
     write(&root.join("INSTALL.md"), note.replace("{GLIBC}", source.libc()?).as_bytes(), 0o644)?;

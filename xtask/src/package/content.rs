@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::{Source, output};
+use super::{AGENT, Source, output};
 
 /// systemd's units of this repository; those of the Thunder example have an installation of their own.
 pub(super) const UNITS: [&str; 5] = [
@@ -40,8 +40,12 @@ impl Source {
         Ok(())
     }
 
-    pub(super) fn program(&self, to: &Path) -> anyhow::Result<()> {
-        write(to, &fs::read(&self.binary).context("reading the program")?, 0o755)
+    /// The programs, into a directory.
+    pub(super) fn programs(&self, to: &Path) -> anyhow::Result<()> {
+        for (program, name) in [(&self.binary, "tasker"), (&self.agent, AGENT)] {
+            write(&to.join(name), &fs::read(program).with_context(|| format!("reading {name}"))?, 0o755)?;
+        }
+        Ok(())
     }
 
     /// What the program prints for a shell.

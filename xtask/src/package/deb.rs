@@ -15,13 +15,13 @@ const CONFIGURATION: [&str; 2] = ["/etc/tasker/production.config.yaml", "/etc/ta
 /// Answers the package.
 pub(super) fn make(source: &Source) -> anyhow::Result<PathBuf> {
     let root = source.out.join("deb");
-    source.program(&root.join("usr/bin/tasker"))?;
+    source.programs(&root.join("usr/bin"))?;
     for unit in UNITS {
         let text = fs::read_to_string(source.checkout.join("supervisor").join(unit))
             .with_context(|| unit.to_owned())?;
-        ensure!(text.contains("/usr/local/bin/tasker "), "{unit} runs no /usr/local/bin/tasker");
+        ensure!(text.contains("=/usr/local/bin/tasker"), "{unit} runs no /usr/local/bin/tasker");
         // That is where an administrator installs what no package manager knows.
-        let text = text.replace("/usr/local/bin/tasker ", "/usr/bin/tasker ");
+        let text = text.replace("=/usr/local/bin/tasker", "=/usr/bin/tasker");
         write(&root.join("usr/lib/systemd/system").join(unit), text.as_bytes(), 0o644)?;
     }
     // Its group is tasker's once the user is there, see `postinst`.

@@ -21,6 +21,9 @@ use super::{cargo, install, run};
 
 const USAGE: &str = "cargo xtask package [--binary FILE] [--out DIR] [--try]";
 
+/// The program for servers that perform tasks. It is looked for beside a `--binary`.
+const AGENT: &str = "tasker-agent";
+
 /// The version of all packages of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -31,6 +34,8 @@ struct Source {
     checkout: PathBuf,
     /// The program, without symbols.
     binary: PathBuf,
+    /// The part of it for servers that perform tasks, without symbols.
+    agent: PathBuf,
     /// The libraries that it needs, as Debian names them: `libc6 (>= 2.34), libgcc-s1 (>= 4.2)`.
     libraries: String,
     /// Debian's name of the processor: `amd64`.
@@ -56,7 +61,7 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
     let binary = match binary {
         Some(binary) => binary,
         None => {
-            run(&mut cargo(&["build", "--profile", "dist", "--locked", "--bin", "tasker"]))?;
+            run(&mut cargo(&["build", "--profile", "dist", "--locked", "--package", "tasker", "--bins"]))?;
             target.join("dist/tasker")
         }
     };
@@ -71,7 +76,9 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
     let names = made.each_ref().map(|path| path.file_name().unwrap_or_default());
     let sums = output(Command::new("sha256sum").arg("--").args(names).current_dir(&source.out))?;
     fs::write(source.out.join("SHA256SUMS"), &sums).context("writing SHA256SUMS")?;
-    fs::remove_file(&source.binary).context("removing the copy of the program")?;
+    for copy in [&source.binary, &source.agent] {
+        fs::remove_file(copy).with_context(|| format!("removing {}", copy.display()))?;
+    }
     for path in &made {
         println!("{} ({} KiB)", path.display(), fs::metadata(path)?.len() / 1024);
     }
@@ -82,11 +89,15 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
 
 impl Source {
     fn new(checkout: PathBuf, binary: &Path, out: PathBuf) -> anyhow::Result<Self> {
-        let stripped = out.join("tasker");
-        output(Command::new("strip").arg("-o").arg(&stripped).arg(binary))?;
+        let strip = |binary: &Path, name: &str| {
+            let stripped = out.join(name);
+            output(Command::new("strip").arg("-o").arg(&stripped).arg(binary)).map(|_| stripped)
+        };
+        let agent = strip(&binary.with_file_name(AGENT), AGENT)?;
+        let stripped = strip(binary, "tasker")?;
         let architecture = output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned();
         let libraries = libraries(&stripped, &out)?;
-        Ok(Self { checkout, binary: stripped, libraries, architecture, out })
+        Ok(Self { checkout, binary: stripped, agent, libraries, architecture, out })
     }
 
     /// The oldest C library that the program runs with.
