@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::web;
-use futures::StreamExt;
+use actix_web::web::Bytes;
+use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -60,7 +60,7 @@ pub enum BodyError {
 /// all.
 pub async fn read(
     headers: &HeaderMap,
-    payload: &mut web::Payload,
+    payload: &mut (impl Stream<Item = Result<Bytes, PayloadError>> + Unpin),
     rules: Rules<'_>,
 ) -> Result<Body, BodyError> {
     let announced = headers

@@ -257,7 +257,8 @@ pub(super) async fn known(
     let mut found = api.keyring.look(secret);
     if matches!(found, Found::Unread) || secret.is_some() && !matches!(found, Found::Known(_)) {
         if matches!(found, Found::Nobody) {
-            api.quotas.may_be_wrong(peer)?;
+            // Valid tokens are accepted all the same: behind a proxy all clients have one address.
+            api.wrong_tokens.may_guess(peer)?;
         }
         // It may have been created since the last look. What cannot be read now leaves everything as it was.
         let keyring = api.keyring.clone();
@@ -279,7 +280,7 @@ pub(super) async fn known(
         Found::Known(token) => Ok(Some(token)),
         Found::Nobody => {
             if secret.is_some() {
-                api.quotas.was_wrong(peer);
+                api.wrong_tokens.was_wrong(peer);
             }
             Err(Problem::invalid_token())
         }

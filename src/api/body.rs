@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::web;
+use actix_web::web::Bytes;
+use futures::Stream;
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
@@ -36,7 +38,7 @@ pub struct Limit {
 /// The rule that was broken.
 pub async fn read(
     headers: &HeaderMap,
-    mut payload: web::Payload,
+    mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
     limit: Limit,
     timeout: Duration,
     budget: &Arc<Semaphore>,

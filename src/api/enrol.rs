@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::problem::Problem;
-use super::{Answer, Api, answer, segment};
+use super::{Answer, Api, answer, deeds, segment};
 use crate::contract::{self, EnrolmentTicket, ProblemCode, ProblemItem, SealedIdentity};
 use crate::domain::likeness::quoted;
 use crate::domain::{EndpointName, SecretHash};
@@ -33,9 +33,14 @@ const LONGEST_TICKET: usize = 1024;
         (status = 403, description = "`other_endpoint`, `cross_site`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 410, description = "`invitation_over`: the ticket was used, has expired or never existed", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_message`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 429, description = "`too_many_wrong_tokens`: too many wrong invitations came from this address", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]
 pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    // Nobody can tell a right ticket from a wrong one without the database, so an address that has shown too
+    // many wrong ones is refused all. The next minute is another chance.
+    let peer = deeds::source(&request);
+    api.wrong_tickets.may_guess(peer)?;
     // The text of the error is left out: it may repeat the ticket.
     let invalid = |pointer: &str, message: &str| {
         Problem::invalid(ProblemCode::InvalidMessage, vec![ProblemItem::new(pointer, message)])
@@ -57,12 +62,12 @@ pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
             answer(StatusCode::OK, &SealedIdentity { sealed: BASE64_STANDARD.encode(sealed) }, 1024)
         }
         Redeemed::OfAnother => {
-            tracing::warn!(endpoint = %name, "refused the invitation of another endpoint");
+            api.wrong_tickets.was_wrong(peer);
             let detail = format!("the invitation is not for {name}: enroll the endpoint that was invited");
             Err(Problem::new(ProblemCode::OtherEndpoint, detail))
         }
         Redeemed::Gone => {
-            tracing::warn!(endpoint = %name, "refused an invitation that was used, has expired or is unknown");
+            api.wrong_tickets.was_wrong(peer);
             Err(Problem::new(
                 ProblemCode::InvitationOver,
                 "there is no such invitation: it was used, or its time is over; `tasker endpoint invite` makes another",

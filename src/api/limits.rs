@@ -41,7 +41,7 @@ pub struct Limits {
     pub streams: usize,
     /// Those of them with the same token.
     pub streams_per_token: usize,
-    /// Wrong tokens that are looked up for one address in a minute.
+    /// Wrong tokens that are looked up for one address in a minute, and as many wrong invitations.
     pub wrong_tokens: u32,
     /// How long a request waits for room for its answer.
     pub room_timeout: Duration,

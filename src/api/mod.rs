@@ -33,6 +33,7 @@ mod flamenco;
 mod forget_endpoint;
 mod groups;
 mod guard;
+mod guesses;
 mod health;
 mod heard;
 mod limits;

@@ -1,11 +1,9 @@
-//! How much each token uses of what it may, and how often an address has shown a wrong one.
+//! How much each token uses of what it may.
 //!
 //! Each API process counts in its own memory, and so grants the whole quota. A token without limits costs one
-//! look at its fields. An address that has shown too many wrong tokens is refused further wrong tokens only:
-//! behind a proxy all clients have one address, and valid tokens are accepted from there.
+//! look at its fields.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,19 +18,18 @@ use crate::domain::{Bucket, Flow, Token};
 const BELIEVED: Duration = Duration::from_secs(1);
 /// How often the log tells that a token uses more than it may.
 const TOLD: Duration = Duration::from_secs(60);
-/// The span in which wrong tokens are counted.
-const SPAN: Duration = Duration::from_secs(60);
-/// Addresses that are counted in a span; those of a larger attack are not kept apart any more.
-const ADDRESSES: usize = 10_000;
 
 /// What tokens have used.
 #[derive(Debug)]
 pub struct Quotas {
     begun: Instant,
     used: Mutex<HashMap<Uuid, Used>>,
-    wrong: Mutex<Wrong>,
-    /// Wrong tokens of an address in [`SPAN`].
-    most_wrong: u32,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { begun: Instant::now(), used: Mutex::default() }
+    }
 }
 
 /// What one token has used.
@@ -53,25 +50,21 @@ struct Opened {
     count: u64,
 }
 
+/// Tasks that were added to the open ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Added {
+    /// When the number was read that they were added to.
+    since: Duration,
+    count: u32,
+}
+
 impl Opened {
     fn is_believed(&self, now: Duration) -> bool {
         now.saturating_sub(self.read_at) < BELIEVED
     }
 }
 
-/// The addresses of wrong tokens.
-#[derive(Debug, Default)]
-struct Wrong {
-    begun: Duration,
-    by_address: HashMap<IpAddr, u32>,
-}
-
 impl Quotas {
-    /// Nothing is used; an address may show so many wrong tokens in a minute.
-    pub fn new(most_wrong: u32) -> Self {
-        Self { begun: Instant::now(), used: Mutex::default(), wrong: Mutex::default(), most_wrong }
-    }
-
     /// Counts a request whose body has said how long it is.
     ///
     /// # Errors
@@ -100,7 +93,7 @@ impl Quotas {
         })
     }
 
-    /// Counts a body that has not said how long it is before it was read.
+    /// Counts what has arrived of a body that has not said how long it is.
     pub fn owe(&self, token: &Token, bytes: usize) {
         let Some(flow) = token.quota.body_bytes() else { return };
         let now = self.begun.elapsed();
@@ -109,52 +102,30 @@ impl Quotas {
         used.bytes.get_or_insert_with(|| Bucket::full(flow, now)).owe(bytes as f64);
     }
 
-    /// Whether a token that nobody knows may be looked up for this address.
-    ///
-    /// # Errors
-    /// When it has shown too many wrong ones.
-    pub fn may_be_wrong(&self, peer: Option<IpAddr>) -> Result<(), Problem> {
-        let now = self.begun.elapsed();
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = now.saturating_sub(wrong.begun) >= SPAN;
-        let count = peer.and_then(|peer| wrong.by_address.get(&network(peer))).copied().unwrap_or(0);
-        if over || count < self.most_wrong {
-            return Ok(());
-        }
-        Err(Problem::new(
-            ProblemCode::TooManyWrongTokens,
-            format!("{} wrong tokens came from this address within a minute; wait", self.most_wrong),
-        )
-        .retry_after(seconds(SPAN.saturating_sub(now.saturating_sub(wrong.begun)))))
-    }
-
-    /// Counts a wrong token.
-    pub fn was_wrong(&self, peer: Option<IpAddr>) {
-        let Some(peer) = peer.map(network) else { return };
-        let now = self.begun.elapsed();
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_sub(wrong.begun) >= SPAN {
-            *wrong = Wrong { begun: now, by_address: HashMap::new() };
-        }
-        if wrong.by_address.len() < ADDRESSES || wrong.by_address.contains_key(&peer) {
-            *wrong.by_address.entry(peer).or_default() += 1;
-        }
-    }
-
     /// Adds tasks to the open ones of a token, or says why it may have no more. Answers nothing if the number
     /// of open tasks has to be read from the ledger first.
-    pub fn add_open(&self, token: &Token, most: u32, more: u32) -> Option<Result<(), Problem>> {
+    pub fn add_open(&self, token: &Token, most: u32, more: u32) -> Option<Result<Added, Problem>> {
         let now = self.begun.elapsed();
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let used = used.entry(token.given()).or_default();
         let open = used.open.as_mut().filter(|open| open.is_believed(now))?;
         if open.count + u64::from(more) <= u64::from(most) {
             open.count += u64::from(more);
-            return Some(Ok(()));
+            return Some(Ok(Added { since: open.read_at, count: more }));
         }
         let may = format!("this token may have {most} open tasks and has {}", open.count);
         used.tell(token, now, &may);
         Some(Err(exceeded(format!("{may}: wait until some have ended, or cancel them"), BELIEVED)))
+    }
+
+    /// Takes back tasks that were added, of which only so many are new. What the ledger has told since does
+    /// not contain the others.
+    pub fn take_back(&self, token: &Token, added: &Added, new: u32) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = used.get_mut(&token.given()).and_then(|used| used.open.as_mut());
+        if let Some(open) = open.filter(|open| open.read_at == added.since) {
+            open.count = open.count.saturating_sub(u64::from(added.count.saturating_sub(new)));
+        }
     }
 
     /// Notes how many open tasks a token has, as the ledger says. Of requests that read it at the same time
@@ -188,16 +159,8 @@ fn exceeded(detail: String, wait: Duration) -> Problem {
 }
 
 /// Whole seconds, rounded up: who comes back earlier is refused again.
-fn seconds(wait: Duration) -> u32 {
+pub(super) fn seconds(wait: Duration) -> u32 {
     (wait.as_secs_f64().ceil() as u32).max(1)
-}
-
-/// What one customer of a provider has: of IPv6 a network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-    }
 }
 
 #[cfg(test)]
@@ -205,10 +168,8 @@ mod tests {
     use super::*;
     use crate::domain::{Quota, Scope, SecretHash, Timestamp};
 
-    #[test]
-    fn requests_that_read_the_ledger_at_the_same_time_forget_no_task() {
-        let quotas = Quotas::new(1);
-        let token = Token {
+    fn token() -> Token {
+        Token {
             id: Uuid::from_u128(1),
             name: "shop".parse().expect("a name"),
             hash: SecretHash::of(b"secret"),
@@ -219,7 +180,12 @@ mod tests {
             worker: None,
             parent: None,
             quota: Quota::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn requests_that_read_the_ledger_at_the_same_time_forget_no_task() {
+        let (quotas, token) = (Quotas::default(), token());
         let add = || quotas.add_open(&token, 1, 1).map(|verdict| verdict.is_ok());
         assert_eq!(add(), None, "it has to be read");
         // Two requests have read that no task is open.
@@ -230,28 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_counted_with_its_network() {
-        let quotas = Quotas::new(2);
-        let [one, same, other] =
-            ["2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1"].map(|text| text.parse().ok());
-        quotas.was_wrong(one);
-        assert!(quotas.may_be_wrong(same).is_ok());
-        quotas.was_wrong(same);
-        assert!(quotas.may_be_wrong(one).is_err() && quotas.may_be_wrong(same).is_err());
-        assert!(quotas.may_be_wrong(other).is_ok() && quotas.may_be_wrong(None).is_ok());
-        let (mapped, plain) = ("::ffff:192.0.2.1".parse().ok(), "192.0.2.1".parse().ok());
-        quotas.was_wrong(mapped);
-        quotas.was_wrong(plain);
-        assert!(quotas.may_be_wrong(plain).is_err());
-    }
-
-    #[test]
-    fn a_flood_of_addresses_takes_a_bounded_room() {
-        let quotas = Quotas::new(1);
-        for number in 0..2 * ADDRESSES as u32 {
-            quotas.was_wrong(Some(std::net::Ipv4Addr::from_bits(number).into()));
-        }
-        assert_eq!(quotas.wrong.lock().expect("no panic").by_address.len(), ADDRESSES);
+    fn what_was_there_before_is_taken_back_once() {
+        let (quotas, token) = (Quotas::default(), token());
+        quotas.keep_open(&token, 1);
+        let added = quotas.add_open(&token, 3, 2).expect("it was read").expect("there is room");
+        assert!(quotas.add_open(&token, 3, 1).expect("it was read").is_err());
+        quotas.take_back(&token, &added, 1);
+        assert!(quotas.add_open(&token, 3, 1).expect("it was read").is_ok());
+        // A number that was read since knows nothing of them.
+        let since = added.since + Duration::from_nanos(1);
+        quotas.take_back(&token, &Added { since, ..added }, 0);
+        assert!(quotas.add_open(&token, 3, 1).expect("it was read").is_err());
     }
 
     #[test]

@@ -54,12 +54,14 @@ impl Refusals {
                 | ProblemCode::CrossSite
                 | ProblemCode::QuotaExceeded
                 | ProblemCode::TooManyWrongTokens
+                | ProblemCode::InvitationOver
+                | ProblemCode::OtherEndpoint
         ) {
             return false;
         }
         metrics.refused.with_label_values(&[code.as_str()]).inc();
         // Whoever shows nothing learns nothing, and every browser that comes by does it. `quotas` logs which
-        // token is over its quota, and the wrong tokens of an address were logged before they were too many.
+        // token is over its quota, and the wrong secrets of an address were logged before they were too many.
         if matches!(
             code,
             ProblemCode::TokenNeeded | ProblemCode::QuotaExceeded | ProblemCode::TooManyWrongTokens

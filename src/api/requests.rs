@@ -51,7 +51,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     drop(body);
     let new = new_request(&api, submission)?.map_err(invalid)?;
     allowance::check_unbounded(&request, "requests")?;
-    allowance::check_open(&api, &request, 1).await?;
+    let counted = allowance::check_open(&api, &request, 1).await?;
     let new = NewRequest { submitted_by: access::token_name(&request), ..new };
     let (ledger, recorded) = (api.state.ledger.clone(), new.clone());
     let status = match api.run(async move { ledger.record_request(&recorded).await }).await? {
@@ -59,6 +59,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
         Recorded::Same => StatusCode::OK,
         Recorded::Other => return Err(conflict(&new)),
     };
+    counted.settle(&api, (status == StatusCode::CREATED).into());
     let token = new.token.to_string();
     let location = format!("/requests/{token}").parse().map_err(Problem::internal)?;
     let mut answer = answer(status, &RequestToken { token }, 128)?;

@@ -75,7 +75,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         let ids = found.ids.iter().copied();
         let batch: Vec<TaskId> =
             if newest_first { ids.rev().take(BATCH).collect() } else { ids.take(BATCH).collect() };
-        allowance::check_open(&api, &request, batch.len()).await?;
+        let counted = allowance::check_open(&api, &request, batch.len()).await?;
         for some in batch.chunks(AT_ONCE) {
             let (store, some) = (Arc::clone(&api.state.store), some.to_vec());
             let tasks = async move {
@@ -107,6 +107,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
                 }
             }
         }
+        counted.settle(&api, came.done as usize);
         tracing::info!(task_type = %policy.name, requeued = came.done, refused = came.refused + came.gone, "tasks of a queue were requeued");
     }
     deeds::count(&request, "requeued", came.done);

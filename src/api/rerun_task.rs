@@ -72,8 +72,9 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
     }
     let (new, asked) = again(&api, &request, policy, &task, identifier, endpoints)?;
     allowance::check_reach(&api, &request, policy, &new).await?;
-    allowance::check_open(&api, &request, 1).await?;
+    let counted = allowance::check_submissions(&api, &request, [&new].into_iter()).await?;
     let recorded = record(&api, new, &asked).await?;
+    counted.settle(&api, recorded.is_new().into());
     respond(&api, Body::Envelope, recorded).await
 }
 

@@ -68,11 +68,14 @@ pub async fn run(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (submitted_by, source) = (access::token_name(&request), deeds::source(&request));
     let task = NewTask { submitted_by, source, ..task };
     allowance::check_reach(&api, &request, policy, &task).await?;
-    allowance::check_open(&api, &request, 1).await?;
+    let counted = allowance::check_open(&api, &request, 1).await?;
     let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
     match api.run(async move { acceptor.submit(submitted).await }).await? {
         Accepted::New | Accepted::Given(_) => {}
-        Accepted::Existing { id, .. } => return Err(Problem::identifier_conflict(id)),
+        Accepted::Existing { id, .. } => {
+            counted.settle(&api, 0);
+            return Err(Problem::identifier_conflict(id));
+        }
     }
     tracing::info!(schedule = schedule.name, task = %task.id, "submitted the task of a schedule on request");
     let capacity = task.payload.get().len() + 1024;

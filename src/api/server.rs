@@ -18,6 +18,7 @@ use super::backstage::Backstage;
 use super::connections::{self, Connections};
 use super::door::Door;
 use super::guard::Hosts;
+use super::guesses::Guesses;
 use super::heard::Heard;
 use super::outgoing::Room;
 use super::probe::Probe;
@@ -58,7 +59,8 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
         (Heard::new(state.store.clone(), backstage.clone()), Probe::default(), Refusals::default());
     let audit = Audit::new(state.store.clone(), state.clock.clone(), Arc::clone(&state.metrics));
     let auditing = tokio::spawn(audit.clone().run(door.address(), stop.clone()));
-    let quotas = Quotas::new(limits.wrong_tokens);
+    let [wrong_tokens, wrong_tickets] =
+        ["tokens", "invitations"].map(|secrets| Guesses::new(secrets, limits.wrong_tokens));
     let hsts = state.config.api.hsts.filter(|_| door.tls.is_some());
     let hsts = hsts.and_then(|span| HeaderValue::from_str(&format!("max-age={}", span.as_secs())).ok());
     let (stopping, routes) = (stop.clone(), routes::ROUTES);
@@ -75,7 +77,9 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
         heard,
         probe,
         audit,
-        quotas,
+        quotas: Quotas::default(),
+        wrong_tokens,
+        wrong_tickets,
         refusals,
         hsts,
         routes,

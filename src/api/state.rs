@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, web};
+use futures::TryStreamExt;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,7 @@ use super::auditor::Audit;
 use super::backstage::Backstage;
 use super::body::{self, Limit};
 use super::guard::Hosts;
+use super::guesses::Guesses;
 use super::heard::Heard;
 use super::limits::Limits;
 use super::outgoing::{self, Room, Share};
@@ -106,6 +108,10 @@ pub struct Api {
     pub audit: Arc<Audit>,
     /// What tokens have used.
     pub quotas: Quotas,
+    /// Wrong tokens that were shown.
+    pub wrong_tokens: Guesses,
+    /// Wrong tickets of invitations that were shown.
+    pub wrong_tickets: Guesses,
     /// What was refused.
     pub refusals: Refusals,
     /// `Strict-Transport-Security`, where there is TLS.
@@ -163,13 +169,15 @@ impl Api {
         limit: Limit,
     ) -> Result<Body, Problem> {
         let headers = request.headers();
-        let body = body::read(headers, payload, limit, self.state.limits.body_timeout, &self.bodies).await?;
-        if !headers.contains_key(header::CONTENT_LENGTH)
-            && let Some(token) = whose::token_of(request)
-        {
-            self.quotas.owe(&token, body.bytes.len());
-        }
-        Ok(body)
+        // One that says how long it is was counted before. Of another counts what arrives, as it arrives: the
+        // client may hang up, which ends this.
+        let token = whose::token_of(request).filter(|_| !headers.contains_key(header::CONTENT_LENGTH));
+        let payload = payload.inspect_ok(|chunk| {
+            if let Some(token) = &token {
+                self.quotas.owe(token, chunk.len());
+            }
+        });
+        body::read(headers, payload, limit, self.state.limits.body_timeout, &self.bodies).await
     }
 
     /// A body of JSON that has this form and no more bytes than these. `invalid` makes the problem of what is

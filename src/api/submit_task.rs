@@ -87,8 +87,9 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         }
     }
     allowance::check_reach(&api, &request, policy, &task).await?;
-    allowance::check_open(&api, &request, 1).await?;
+    let counted = allowance::check_submissions(&api, &request, [&task].into_iter()).await?;
     let recorded = record(&api, task, &asked).await?;
+    counted.settle(&api, recorded.is_new().into());
     respond(&api, form, recorded).await
 }
 
@@ -141,6 +142,13 @@ pub(super) enum Recorded {
     New(NewTask),
     /// It was made before.
     Before(Task),
+}
+
+impl Recorded {
+    /// Whether it was not made before.
+    pub(super) const fn is_new(&self) -> bool {
+        matches!(self, Self::New(_))
+    }
 }
 
 /// Records a submission.

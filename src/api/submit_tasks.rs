@@ -67,12 +67,17 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
         });
     }
     drop(body);
-    allowance::check_open(&api, &request, tasks.len()).await?;
+    let counted = allowance::check_submissions(&api, &request, tasks.iter().map(|(task, _)| task)).await?;
     let mut endpoints: Vec<EndpointName> =
         tasks.iter().flat_map(|(task, _)| task.endpoints.iter().cloned()).collect();
     endpoints.sort_unstable();
     endpoints.dedup();
-    for (place, outcome) in places.into_iter().zip(record_all(&api, tasks).await?) {
+    let outcomes = record_all(&api, tasks).await?;
+    let is_new = |outcome: &&Result<(StatusCode, _), _>| {
+        outcome.as_ref().is_ok_and(|(status, _)| *status == StatusCode::CREATED)
+    };
+    counted.settle(&api, outcomes.iter().filter(is_new).count());
+    for (place, outcome) in places.into_iter().zip(outcomes) {
         results[place] = Some(match outcome {
             Ok((status, task)) => BatchVerdict { status: status.as_u16(), task: Some(task), problem: None },
             Err(problem) => refused(&problem),

@@ -210,6 +210,12 @@ async fn check(client: &Client, known: &[Chain], submissions: bool) -> Result<Ve
         if !page.more {
             break;
         }
+        if page.entries.is_empty() {
+            return Err(Failure::Setup(format!(
+                "the API says that there is more after entry {}, and sends no entry: the log could not be read to its end",
+                chain.seq
+            )));
+        }
     }
     if flaws.is_empty() {
         if let Some(end) = head.filter(|end| end.seq > chain.seq) {

@@ -172,7 +172,7 @@ pub enum ProblemCode {
     TooManyWaits,
     /// The token has used what it may; `Retry-After` says when it may go on.
     QuotaExceeded,
-    /// The address has shown too many tokens that are none.
+    /// The address has shown too many wrong tokens, or invitations.
     TooManyWrongTokens,
     /// A defect; the log has more under the request id.
     Internal,

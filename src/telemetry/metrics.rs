@@ -30,7 +30,7 @@ pub struct Metrics {
     /// Answers of the HTTP side: `route` (the template), `method`, `status`.
     pub http_requests: HistogramVec,
     /// Requests refused for who sends them, by `code`: token_needed, invalid_token, insufficient_scope,
-    /// misdirected, cross_site, quota_exceeded, too_many_wrong_tokens.
+    /// misdirected, cross_site, quota_exceeded, too_many_wrong_tokens, invitation_over, other_endpoint.
     pub refused: IntCounterVec,
     /// Entries that could not be written into the audit log.
     pub audit_lost: IntCounter,

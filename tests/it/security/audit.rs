@@ -1,5 +1,8 @@
 //! What somebody has done stays known: who it was, what, and from where. And whoever changes that is found out.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use tasker::contract::AuditPage;
 use tasker::domain::{Chain, Grain, Scope};
@@ -260,6 +263,36 @@ async fn whoever_changes_the_log_is_found_out() -> anyhow::Result<()> {
         assert!(anchored.err.contains(words), "{what}: {anchored:?}");
         rig.stop().await;
     }
+    Ok(())
+}
+
+#[test]
+fn a_log_that_is_said_to_go_on_and_does_not_is_an_error() -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let page = format!(
+        r#"{{"entries": [], "more": true, "head": {{"seq": 3, "hash": "{}"}}}}"#,
+        Chain::default().hash
+    );
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+        page.len()
+    );
+    // One answer: whoever asks again finds nobody.
+    let server = std::thread::spawn(move || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        let mut request = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        while request.read_line(&mut line)? > 2 {
+            line.clear();
+        }
+        drop(listener);
+        stream.write_all(answer.as_bytes())
+    });
+    let place = Place::new()?;
+    let said = place.any(&format!("audit verify --api http://{address}"))?;
+    anyhow::ensure!(said.code == Some(1) && said.err.contains("more after entry 0"), "{said:?}");
+    server.join().map_err(|_| anyhow::anyhow!("the server died"))??;
     Ok(())
 }
 

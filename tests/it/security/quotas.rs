@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tasker::api::Limits;
 use tasker::domain::{PresenceState, Quota, Scope, SecretHash, Token};
-use tasker::store::TokenCreated;
+use tasker::store::{AuditQuery, TokenCreated};
 use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
@@ -98,6 +98,57 @@ async fn a_body_that_does_not_say_how_long_it_is_counts_as_well() {
     };
     assert_eq!(rig.raw(chunked("first").as_bytes()).await.status, 201);
     exceeded(&submit(&rig, SHOP, r#"{"identifier": "second"}"#).await);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_counts_as_far_as_it_came() {
+    let rig = guarded().await;
+    limited(&rig, &[Scope::Submit, Scope::Read], quota(r#"{"bytes": 100}"#)).await;
+    let mut stream = rig.connect().await;
+    let begun = format!(
+        "POST /worker HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SHOP}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n{}\r\n",
+        "x".repeat(1000)
+    );
+    stream.write_all(begun.as_bytes()).await.expect("the server reads");
+    // A request without a body takes nothing, and is refused while the token is in debt.
+    let charged = async {
+        loop {
+            let answer = with(&rig, SHOP, "GET", "/worker").await;
+            if answer.status == 429 {
+                return exceeded(&answer);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let wait = tokio::time::timeout(crate::api_rig::PATIENCE, charged).await.expect("it is charged");
+    assert!((1..=9).contains(&wait), "{wait}");
+    drop(stream);
+    exceeded(&with(&rig, SHOP, "GET", "/worker").await);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_that_is_repeated_is_one_open_task() {
+    let rig = guarded().await;
+    limited(&rig, &[Scope::Submit, Scope::Read], quota(r#"{"open": 3}"#)).await;
+    let batch = async |body: &str| {
+        let request = rig.request("POST", "/tasks").bearer_auth(SHOP);
+        rig.send(request.header("Content-Type", "application/json").body(body.to_owned())).await
+    };
+    let twice = r#"[{"type": "worker", "identifier": "b"}, {"type": "worker", "identifier": "b"}]"#;
+    // Faster than the number of open tasks is read again.
+    for status in [201, 200, 200] {
+        assert_eq!(submit(&rig, SHOP, r#"{"identifier": "a"}"#).await.status, status);
+    }
+    for _ in 0..2 {
+        assert_eq!(batch(twice).await.status, 200);
+    }
+    assert_eq!(submit(&rig, SHOP, r#"{"identifier": "c"}"#).await.status, 201, "two are open");
+    exceeded(&submit(&rig, SHOP, r#"{"identifier": "d"}"#).await);
+    assert_eq!(submit(&rig, SHOP, r#"{"identifier": "a"}"#).await.status, 200, "it is there");
+    assert_eq!(batch(twice).await.status, 200);
+    exceeded(&batch(&twice.replacen("\"b\"", "\"d\"", 1)).await);
     rig.stop().await;
 }
 
@@ -213,6 +264,35 @@ async fn wrong_tokens_of_an_address_are_counted_and_right_ones_are_not() {
     }
     assert_eq!(with(&rig, ADMIN, "GET", "/").await.status, 200, "who has a token is let in");
     assert_eq!(rig.get("/").await.status, 401, "who shows none is told that one is needed");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_invitations_of_an_address_are_counted_and_recorded() {
+    let rig = Rig::start_with(Limits { wrong_tokens: 2, ..Limits::default() }).await;
+    create(&rig, ADMIN, &[Scope::Admin], &[]).await;
+    let guess = async || rig.post("/endpoints/ep1/enrolment", r#"{"ticket": "guess"}"#).await;
+    for _ in 0..2 {
+        let answer = guess().await;
+        assert_eq!((answer.status, answer.code().as_str()), (410, "invitation_over"));
+    }
+    let refused = guess().await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_wrong_tokens"), "{refused:?}");
+    assert_eq!(with(&rig, "tasker_one", "GET", "/").await.status, 401, "tokens are another matter");
+    rig.begin_stop();
+    let query = AuditQuery { action: Some("refused".to_owned()), limit: 10, ..Default::default() };
+    let written = async {
+        loop {
+            let told = rig.store.audit_entries(&query).await.expect("the store works");
+            if let Some(entry) = told.into_iter().find(|entry| entry.subject == "invitation_over") {
+                break entry;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let entry = tokio::time::timeout(crate::api_rig::PATIENCE, written).await.expect("it is written");
+    assert_eq!((entry.actor.as_str(), entry.source.as_str()), ("anonymous", "127.0.0.1"));
+    assert_eq!(entry.detail.as_ref().map(|detail| detail.get()), Some(r#"{"count":2}"#));
     rig.stop().await;
 }
 
