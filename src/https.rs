@@ -21,6 +21,18 @@ pub fn build(configured: impl Fn() -> reqwest::ClientBuilder) -> reqwest::Result
     configured().build().or_else(|_| configured().tls_certs_only([]).build())
 }
 
+/// The certificates in a text of PEM.
+///
+/// # Errors
+/// When one cannot be read, or there is none.
+pub fn certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, String> {
+    let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| root_cause(&error))?;
+    match certificates.is_empty() {
+        true => Err("there is no certificate in PEM".to_owned()),
+        false => Ok(certificates),
+    }
+}
+
 /// What went wrong with TLS, if that was the reason.
 pub fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut chain: Option<&(dyn std::error::Error + 'static)> = Some(error);

@@ -6,8 +6,8 @@
 //! from an old queue. What the endpoint received under another memory is not asked of it: that memory may be
 //! alive elsewhere, so the response fails as lost.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -55,6 +55,8 @@ pub struct PresenceWatch {
     metrics: SharedMetrics,
     /// The probe that was read last.
     probed: watch::Sender<Uuid>,
+    /// The queues that were made for endpoints without a handler, by the session that reported it.
+    made: Mutex<HashMap<(TaskType, EndpointName), Uuid>>,
 }
 
 impl PresenceWatch {
@@ -77,6 +79,7 @@ impl PresenceWatch {
             clock,
             metrics,
             probed: watch::Sender::new(Uuid::nil()),
+            made: Mutex::default(),
         }
     }
 
@@ -266,8 +269,12 @@ impl Sink for PresenceWatch {
         let mut heard = wire::decode_heard(body)?;
         if let Heard::Presence(presence) = &mut heard {
             presence.proven = sender.vouches_for(&presence.endpoint);
-            // A worker over HTTP has no queues at the broker, whatever its presence says.
-            presence.restricted &= *sender != Sender::Api;
+            presence.restricted = match sender {
+                // A worker over HTTP has no queues at the broker, whatever its presence says.
+                Sender::Api => false,
+                Sender::Endpoint(_) => true,
+                Sender::Unproven => presence.restricted,
+            };
         }
         Ok(heard)
     }
@@ -303,7 +310,7 @@ impl Sink for PresenceWatch {
 
 impl PresenceWatch {
     async fn see(&self, presences: &[Presence]) -> Result<(), StoreError> {
-        let Seen { newcomers, fenced, left } = self.store.see(presences, self.clock.now()).await?;
+        let Seen { newcomers, fenced, left, barred } = self.store.see(presences, self.clock.now()).await?;
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();
             tracing::warn!(%endpoint, %instance, reason = %ReasonCode::Fenced, "refused a second process of this name while the first may hold tasks");
@@ -312,7 +319,7 @@ impl PresenceWatch {
             self.ledger.touched().fleet().ring();
         }
         self.dismiss(presences, &left).await;
-        let newcomers = self.admit(presences, newcomers).await;
+        let newcomers = self.admit(presences, newcomers, &barred).await;
         if newcomers.is_empty() {
             return Ok(());
         }
@@ -328,16 +335,27 @@ impl PresenceWatch {
 
     /// Makes the queues of restricted endpoints that join, or that report missing queues. Returns the
     /// newcomers with those of their types that can be welcomed now; for the others the endpoint joins again.
-    async fn admit(&self, presences: &[Presence], mut newcomers: Vec<Presence>) -> Vec<Presence> {
-        let wanted = self.wanted(presences, &newcomers);
+    async fn admit(
+        &self,
+        presences: &[Presence],
+        mut newcomers: Vec<Presence>,
+        barred: &BTreeSet<(TaskType, EndpointName)>,
+    ) -> Vec<Presence> {
+        let mut wanted = self.wanted(presences, &newcomers);
+        wanted.retain(|subscription, _| !barred.contains(subscription));
         if wanted.is_empty() {
             return newcomers;
         }
-        let results = self.broker.admit(wanted.iter().cloned().collect()).await;
+        let results = self.broker.admit(wanted.keys().cloned().collect()).await;
         let mut failed = BTreeSet::new();
-        for ((task_type, endpoint), result) in wanted.into_iter().zip(results) {
+        for (((task_type, endpoint), idle), result) in wanted.into_iter().zip(results) {
             match result {
-                Ok(()) => tracing::debug!(%task_type, %endpoint, "admitted"),
+                Ok(()) => {
+                    tracing::debug!(%task_type, %endpoint, "admitted");
+                    if let Some(session) = idle {
+                        self.made().insert((task_type, endpoint), session);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%task_type, %endpoint, "cannot make the queue of endpoint `{endpoint}` for `{task_type}`; it is made when it asks again: {error}");
                     failed.insert((task_type, endpoint));
@@ -352,20 +370,38 @@ impl PresenceWatch {
     }
 
     /// The subscriptions of restricted endpoints that need queues now: those of newcomers, and those that the
-    /// broker refused. Types that are not configured need no queue.
-    fn wanted(&self, presences: &[Presence], newcomers: &[Presence]) -> BTreeSet<(TaskType, EndpointName)> {
+    /// broker refused. An endpoint without a handler says so with each presence, so it gets its queue once a
+    /// session, and the session is returned with it. Types that are not configured need no queue.
+    fn wanted(
+        &self,
+        presences: &[Presence],
+        newcomers: &[Presence],
+    ) -> BTreeMap<(TaskType, EndpointName), Option<Uuid>> {
         let restricted =
             |presence: &&Presence| presence.restricted && presence.state != PresenceState::Leaving;
-        let lacking =
-            presences.iter().filter(restricted).flat_map(|Presence { endpoint, refused, .. }| {
-                let lacking = refused.iter().filter(|refused| !refused.held);
-                lacking.map(move |refused| (refused.task_type.clone(), endpoint.clone()))
-            });
+        let made = self.made();
+        let lacking = presences.iter().filter(restricted).flat_map(|presence| {
+            let lacking = presence.refused.iter().filter(|refused| !refused.held);
+            lacking.map(|refused| {
+                let idle = ReasonCode::of_trouble(&refused.reason) == ReasonCode::HandlerMissing;
+                let subscription = (refused.task_type.clone(), presence.endpoint.clone());
+                (subscription, idle.then_some(presence.session))
+            })
+        });
+        let lacking = lacking.filter(|(subscription, idle)| {
+            idle.is_none_or(|session| made.get(subscription) != Some(&session))
+        });
         let joined =
             newcomers.iter().filter(restricted).flat_map(|Presence { endpoint, task_types, .. }| {
-                task_types.iter().map(move |task_type| (task_type.clone(), endpoint.clone()))
+                task_types.iter().map(move |task_type| ((task_type.clone(), endpoint.clone()), None))
             });
-        lacking.chain(joined).filter(|(task_type, _)| self.config.policy(task_type).is_some()).collect()
+        let is_configured =
+            |(task_type, _): &(TaskType, EndpointName)| self.config.policy(task_type).is_some();
+        lacking.chain(joined).filter(|(subscription, _)| is_configured(subscription)).collect()
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashMap<(TaskType, EndpointName), Uuid>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes restricted endpoints that have left out of the fanout. After an error, tasks to everybody still
@@ -376,6 +412,7 @@ impl PresenceWatch {
             .filter(|presence| presence.restricted)
             .map(|presence| &presence.endpoint)
             .collect();
+        self.made().retain(|subscription, _| !left.contains(subscription));
         let left: Vec<_> =
             left.iter().filter(|(_, endpoint)| restricted.contains(endpoint)).cloned().collect();
         if !left.is_empty()

@@ -75,12 +75,13 @@ impl Audit {
     }
 
     /// Writes what is added up and accounts for submissions until told to stop; then once more.
-    pub async fn run(self: Arc<Self>, address: SocketAddr, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, address: SocketAddr, config_sha256: String, stop: CancellationToken) {
         if stop.run_until_cancelled(self.clock.until_set()).await.is_none() {
             return;
         }
-        let version = json(&serde_json::json!({"version": env!("CARGO_PKG_VERSION")}));
-        self.add(vec![Deed::new(OURSELVES, "process.start", &address.to_string(), OURSELVES).with(version)])
+        let detail =
+            json(&serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "config_sha256": config_sha256}));
+        self.add(vec![Deed::new(OURSELVES, "process.start", &address.to_string(), OURSELVES).with(detail)])
             .await;
         loop {
             // Processes that were started together look at different times, and one is enough.

@@ -67,8 +67,8 @@ const ACTIONS: &[(&str, &str, Option<&str>)] = &[
 /// What a handler knows of its request beyond the route.
 #[derive(Debug, Default)]
 pub struct Particulars {
-    /// The name of the token, if the request has shown it in its body.
-    pub actor: Option<TokenName>,
+    /// Who it is, if the body of the request has shown it.
+    pub actor: Option<String>,
     /// What else is to be known.
     pub detail: Option<Json>,
     /// Whether nothing was changed, so that there is nothing to record.
@@ -120,8 +120,8 @@ async fn record(api: &Api, request: &HttpRequest, action: &str, request_id: &str
     if particulars.nothing {
         return;
     }
-    let actor = particulars.actor.or_else(|| whose::token_name(request));
-    let actor = actor.as_ref().map_or(ANONYMOUS, TokenName::as_str);
+    let token = whose::token_name(request);
+    let actor = particulars.actor.as_deref().or(token.as_ref().map(TokenName::as_str)).unwrap_or(ANONYMOUS);
     let source = source(request).map_or_else(String::new, |peer| peer.to_string());
     let deed = Deed::new(actor, action, request.match_info().as_str(), &source).asked_by(request_id);
     let deed = match particulars.detail {

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
+use super::deeds::Particulars;
 use super::problem::Problem;
 use super::{Answer, Api, answer, deeds, segment};
 use crate::contract::{self, EnrolmentTicket, ProblemCode, ProblemItem, SealedIdentity};
@@ -59,6 +60,8 @@ pub async fn enrol(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     match api.run(async move { store.redeem(&endpoint, hash, now).await }).await? {
         Redeemed::Sealed(sealed) => {
             tracing::info!(endpoint = %name, "an endpoint has fetched its broker user");
+            let actor = Some(format!("endpoint {name}"));
+            request.extensions_mut().insert(Particulars { actor, ..Particulars::default() });
             answer(StatusCode::OK, &SealedIdentity { sealed: BASE64_STANDARD.encode(sealed) }, 1024)
         }
         Redeemed::OfAnother => {

@@ -58,7 +58,7 @@ pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::
     let (heard, probe, refusals) =
         (Heard::new(state.store.clone(), backstage.clone()), Probe::default(), Refusals::default());
     let audit = Audit::new(state.store.clone(), state.clock.clone(), Arc::clone(&state.metrics));
-    let auditing = tokio::spawn(audit.clone().run(door.address(), stop.clone()));
+    let auditing = tokio::spawn(audit.clone().run(door.address(), state.config.sha256.clone(), stop.clone()));
     let [wrong_tokens, wrong_tickets] =
         ["tokens", "invitations"].map(|secrets| Guesses::new(secrets, limits.wrong_tokens));
     let hsts = state.config.api.hsts.filter(|_| door.tls.is_some());

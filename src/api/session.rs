@@ -72,7 +72,7 @@ pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     let cookie = way.keep(secret.reveal(), LASTS.as_secs()).ok_or_else(insecure)?;
     request
         .extensions_mut()
-        .insert(Particulars { actor: Some(parent.name.clone()), ..Particulars::default() });
+        .insert(Particulars { actor: Some(parent.name.to_string()), ..Particulars::default() });
     let (id, now) = (Uuid::now_v7(), api.now()?);
     let end = now.after(LASTS);
     let token = Token {

@@ -73,15 +73,8 @@ pub async fn look(management: &Management) -> Result<(), ProvisionError> {
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ProvisionError> {
     let read = std::fs::read(path).map_err(|error| error.to_string());
-    let certificates =
-        read.and_then(|pem| Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string()));
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(ProvisionError::Ca(format!("{} has no certificate in PEM", path.display())))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(ProvisionError::Ca(format!("cannot use {}: {error}", path.display()))),
-    }
+    read.and_then(|pem| https::certificates(&pem))
+        .map_err(|error| ProvisionError::Ca(format!("cannot use {}: {error}", path.display())))
 }
 
 /// What to do where no answer came.

@@ -2,13 +2,13 @@
 //! trusts.
 
 use std::fs;
-use std::path::Path;
 
 use crate::client::{Client, Trust, USUAL_URL};
 use crate::config::{self, Environment, Secret, Sources};
 use crate::shell;
 
 use super::args::Global;
+use super::input;
 use super::output::{Failure, note};
 
 /// Names the API. Not the variable of a flag: a worker that was given the flag speaks with nothing but the
@@ -36,12 +36,14 @@ pub(super) fn client(global: &Global) -> Result<Client, Failure> {
 pub(super) fn quiet_client(global: &Global) -> Result<Client, Failure> {
     let trust = match (&global.ca_file, global.insecure) {
         (_, true) => Trust::Anybody,
-        (Some(path), false) => Trust::Bundle(fs::read(path).map_err(|error| unreadable(path, &error))?),
+        (Some(path), false) => {
+            Trust::Bundle(fs::read(path).map_err(|error| input::unreadable(path, &error))?)
+        }
         (None, false) => Trust::System,
     };
     let token = match &global.token_file {
         Some(path) => Some(token(
-            &fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
+            &fs::read_to_string(path).map_err(|error| input::unreadable(path, &error))?,
             &path.display().to_string(),
         )?),
         None => std::env::var_os(TOKEN).map(|text| token(&text.to_string_lossy(), TOKEN)).transpose()?,
@@ -103,10 +105,6 @@ fn token(text: &str, source: &str) -> Result<Secret, Failure> {
         return Err(Failure::Usage(format!("{source} does not hold a token: expected one word")));
     }
     Ok(Secret::new(token))
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Usage(format!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -134,8 +134,7 @@ async fn verify(global: &Global, args: VerifyAudit) -> Result<Code, Failure> {
     let mut known = Vec::new();
     for path in &args.anchors {
         let source = input::name(path);
-        let text = input::read(path, LONGEST)
-            .map_err(|error| Failure::Usage(format!("--anchor: cannot read {source}: {error}")))?;
+        let text = input::read(path, LONGEST)?;
         let found = anchors(&text);
         if found.is_empty() {
             return Err(Failure::Usage(format!(

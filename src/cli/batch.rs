@@ -30,7 +30,7 @@ struct Sum {
 
 pub(super) async fn submit(global: &Global, file: &Path) -> Result<Code, Failure> {
     let name = input::name(file);
-    let unreadable = |error: io::Error| Failure::Usage(format!("cannot read {name}: {error}"));
+    let unreadable = |error: io::Error| input::unreadable(file, &error);
     let lines: Box<dyn BufRead + Send> = match file == Path::new("-") {
         true => Box::new(BufReader::new(io::stdin())),
         false => Box::new(BufReader::new(File::open(file).map_err(unreadable)?)),

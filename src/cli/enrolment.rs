@@ -5,10 +5,9 @@
 //! address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,9 +15,11 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
 use super::args::{EndpointAction, Enroll, Global, Invite, ListEnrolments, Revoke};
+use super::deed::deed;
 use super::exit::Code;
 use super::output::{self, Failure, note, print};
 use super::render::clock;
+use super::secret_file::SecretFile;
 use super::table::{Cell, Colour, Narrow, Screen, Table};
 use super::{access, configuration, input};
 use crate::broker::account::{self, Permissions};
@@ -26,9 +27,9 @@ use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::provision;
 use crate::config::{Config, Environment, Flag, Management, MessageQueue, Secret, Sources};
 use crate::domain::likeness::{self, listed};
-use crate::domain::{EndpointName, SecretHash, TaskType, Timestamp};
+use crate::domain::{EndpointName, ReasonCode, SecretHash, TaskType, Timestamp, json};
 use crate::enrolment::{EnrolmentError, Identity, Invitation};
-use crate::store::{self, Enrolment, Invited, SharedStore};
+use crate::store::{self, Enrolment, Invited, SharedStore, SubscriptionRecord};
 
 /// Bytes of an invitation, or of an identity, that are read at most.
 const LONGEST: u64 = 64 << 10;
@@ -100,13 +101,13 @@ async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
     let types = types(&place.config, args.task_types)?;
     for name in names {
         // Create the file first: without it the invitation would be lost.
-        let out = args.out_dir.as_deref().map(|dir| Out::create(&dir.join(name.as_str()))).transpose()?;
+        let out =
+            args.out_dir.as_deref().map(|dir| SecretFile::create(&dir.join(name.as_str()))).transpose()?;
         let text = invite_one(place, &name, &types, args.expires).await?;
         match out {
             Some(out) => {
-                let path = out.path.display().to_string();
-                out.keep(format!("{}\n", text.reveal()).as_bytes())?;
-                note(&format!("the invitation of {name} is in {path}"));
+                let path = out.keep(format!("{}\n", text.reveal()).as_bytes())?;
+                note(&format!("the invitation of {name} is in {}", path.display()));
             }
             None => print(&format!("{}\n", text.reveal()))?,
         }
@@ -115,6 +116,9 @@ async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
 }
 
 /// Creates the next user of an endpoint, and stores it sealed in the ledger. Returns the invitation.
+///
+/// The ledger comes first: of several people who invite the same endpoint at the same time, one gets the next
+/// number there, and only that one makes the user of this number at the broker.
 async fn invite_one(
     place: &Place,
     endpoint: &EndpointName,
@@ -123,13 +127,16 @@ async fn invite_one(
 ) -> Result<Secret, Failure> {
     let (queue, management) = place.broker()?;
     let before = place.store.enrolment(endpoint).await?;
-    let generation = before.map_or(0, |before| before.generation) + 1;
+    let generation = before.as_ref().map_or(0, |before| before.generation) + 1;
+    // The users before work until they are deleted.
+    let earlier = before.filter(|before| before.revoked_at.is_none());
+    let action = if earlier.is_some() { "endpoint.rotate" } else { "endpoint.invite" };
+    let earlier: BTreeSet<TaskType> = earlier
+        .into_iter()
+        .flat_map(|earlier| earlier.task_types.into_iter().chain(earlier.earlier_types))
+        .collect();
     let username = account::user_name(queue, endpoint, generation);
     let password = Secret::random("").ok_or(EnrolmentError::NoRandomNumbers).map_err(setup)?;
-    let permissions = Permissions::of_endpoint(&queue.exchange, endpoint, types);
-    provision::make_user(management, &queue.virtual_host, &username, &password, &permissions)
-        .await
-        .map_err(setup)?;
     let (invitation, text) = Invitation::new().map_err(setup)?;
     let sealed = invitation
         .seal(&Identity {
@@ -137,26 +144,50 @@ async fn invite_one(
             task_types: types.to_vec(),
             virtual_host: queue.virtual_host.clone(),
             exchange: queue.exchange.clone(),
-            username,
+            username: username.clone(),
             password: password.reveal().to_owned(),
         })
         .map_err(setup)?;
     let at = place.store.now().await?;
+    let expires_at = at.after(expires);
     let invited = Invited {
         endpoint: endpoint.clone(),
         task_types: types.to_vec(),
+        earlier_types: earlier.into_iter().filter(|task_type| !types.contains(task_type)).collect(),
         generation,
         ticket: SecretHash::of(invitation.ticket().map_err(setup)?.as_bytes()),
         sealed,
         at,
-        expires_at: at.after(expires),
+        expires_at,
     };
-    if !place.store.invite(invited).await? {
+    let detail = json(&Detail { generation, task_types: types, expires_at });
+    if !place.store.invite(invited, deed(action, endpoint.as_str()).with(detail)).await? {
         return Err(Failure::Setup(format!(
-            "somebody else has invited {endpoint} at the same time, and that invitation may not work: run this again"
+            "somebody else has invited {endpoint} at the same time, and that invitation counts; run this again for one that takes its place"
         )));
     }
-    Ok(text)
+    let permissions = Permissions::of_endpoint(&queue.exchange, endpoint, types);
+    provision::make_user(management, &queue.virtual_host, &username, &password, &permissions).await.map_err(
+        |error| Failure::Setup(format!("{error}; {endpoint} cannot be enrolled until it is invited again")),
+    )?;
+    // Whoever has revoked it meanwhile has found no user of this number yet, and whoever has invited it again
+    // has made another one.
+    let now = place.store.enrolment(endpoint).await?;
+    if now.is_some_and(|now| now.generation == generation && now.revoked_at.is_none()) {
+        return Ok(text);
+    }
+    provision::delete_user(management, &username).await.map_err(setup)?;
+    Err(Failure::Setup(format!(
+        "somebody else has invited or revoked {endpoint} at the same time, so this invitation is void: `tasker endpoint list` shows what counts"
+    )))
+}
+
+/// What the audit log has of an invitation.
+#[derive(Serialize)]
+struct Detail<'a> {
+    generation: u32,
+    task_types: &'a [TaskType],
+    expires_at: Timestamp,
 }
 
 /// The types that the endpoint may perform: those that are named, or all that every endpoint performs.
@@ -187,8 +218,7 @@ async fn uninvited(store: &SharedStore) -> Result<Vec<EndpointName>, Failure> {
 }
 
 pub(super) async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failure> {
-    let text = input::read(&args.invitation, LONGEST)
-        .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", input::name(&args.invitation))))?;
+    let text = input::read(&args.invitation, LONGEST)?;
     let invitation = Invitation::parse(&text)
         .map_err(|error| Failure::Usage(format!("{}: {error}", input::name(&args.invitation))))?;
     let client = access::quiet_client(global)?;
@@ -198,7 +228,7 @@ pub(super) async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failur
         ));
     }
     // Create the file before the invitation is used up.
-    let out = Out::replacing(&args.identity)?;
+    let out = SecretFile::replacing(&args.identity)?;
     let answer = client.enrol(&args.endpoint, invitation.ticket().map_err(setup)?).await?;
     let sealed = BASE64_STANDARD.decode(answer.sealed).map_err(setup)?;
     let identity = invitation.open(&args.endpoint, sealed).map_err(setup)?;
@@ -256,6 +286,8 @@ struct Standing {
     revoked_at: Option<Timestamp>,
     /// When its presence last came from another user.
     unproven_at: Option<Timestamp>,
+    /// What it wants to perform without having been invited for it.
+    uninvited: Vec<TaskType>,
 }
 
 async fn list(global: &Global, args: ListEnrolments) -> Result<Code, Failure> {
@@ -283,6 +315,7 @@ async fn standings(store: &SharedStore) -> Result<Vec<Standing>, Failure> {
             invited_until: expires_at,
             revoked_at,
             unproven_at: None,
+            uninvited: Vec::new(),
         };
         standings.insert(name, standing);
     }
@@ -300,8 +333,14 @@ async fn standings(store: &SharedStore) -> Result<Vec<Standing>, Failure> {
                 invited_until: None,
                 revoked_at: None,
                 unproven_at: None,
+                uninvited: Vec::new(),
             });
             standing.unproven_at = record.unproven_at;
+            let uninvited = |known: &SubscriptionRecord| {
+                known.trouble.as_deref().map(ReasonCode::of_trouble) == Some(ReasonCode::NotInvited)
+            };
+            standing.uninvited =
+                record.subscriptions.into_iter().filter(uninvited).map(|known| known.task_type).collect();
         }
     }
     Ok(standings.into_values().collect())
@@ -324,11 +363,16 @@ fn table(standings: &[Standing], now: Timestamp, screen: Screen) -> String {
             (_, _, Some(until)) => format!("{number}, invited until {}", clock(until)).into(),
             _ => number.to_string().into(),
         };
-        let types: Vec<_> = one.task_types.iter().map(ToString::to_string).collect();
+        let types = |types: &[TaskType]| types.iter().map(TaskType::as_str).collect::<Vec<_>>().join(",");
+        let performs = match (types(&one.task_types), types(&one.uninvited)) {
+            (own, others) if others.is_empty() && own.is_empty() => "-".into(),
+            (own, others) if others.is_empty() => own.into(),
+            (own, others) => Cell::new(format!("{own}, not invited: {others}"), Colour::Bad),
+        };
         table.push([
             one.name.to_string().into(),
             user,
-            if types.is_empty() { "-".to_owned() } else { types.join(",") }.into(),
+            performs,
             time(one.enrolled_at).into(),
             time(one.unproven_at).into(),
         ]);
@@ -344,12 +388,12 @@ async fn revoke(global: &Global, args: Revoke) -> Result<Code, Failure> {
 
 async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code, Failure> {
     let (queue, management) = place.broker()?;
-    let Some(Enrolment { generation, task_types, expires_at, .. }) = place.store.enrolment(name).await?
-    else {
+    let Some(enrolment) = place.store.enrolment(name).await? else {
         return Err(Failure::Setup(format!(
             "{name} has no user of its own: `tasker endpoint list` shows who has one"
         )));
     };
+    let Enrolment { generation, task_types, earlier_types, expires_at, .. } = enrolment;
     if *old && expires_at.is_some() {
         return Err(Failure::Setup(format!(
             "{name} has not fetched its newest user yet, and needs the one before until then: `tasker endpoint enroll` fetches it"
@@ -362,77 +406,45 @@ async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code
         let user = account::user_name(queue, name, number);
         deleted += u32::from(provision::delete_user(management, &user).await.map_err(setup)?);
     }
-    if *old {
-        note(&format!("deleted {deleted} older users of {name}"));
-        return Ok(Code::Ok);
+    let (now, detail) = (place.store.now().await?, json(&serde_json::json!({"users": deleted})));
+    let mut types: BTreeSet<TaskType> = earlier_types.into_iter().collect();
+    // Also those of the time when it had no user of its own.
+    let known = place.store.endpoint(name).await?;
+    types.extend(known.into_iter().flat_map(|known| known.subscriptions).map(|known| known.task_type));
+    let stands = if *old {
+        types.retain(|task_type| !task_types.contains(task_type));
+        let deed = deed("endpoint.revoke_old", name.as_str()).with(detail);
+        place.store.end_earlier_users(name, generation, deed, now).await?
+    } else {
+        types.extend(task_types);
+        let deed = deed("endpoint.revoke", name.as_str()).with(detail);
+        place.store.revoke_enrolment(name, generation, deed, now).await?
+    };
+    if !stands {
+        return Err(Failure::Setup(format!(
+            "somebody has invited {name} again at the same time: {deleted} users are deleted, and the user of the new invitation is not; run this again to delete the others, and that one unless --old is given"
+        )));
     }
-    place.store.revoke_enrolment(name, place.store.now().await?).await?;
-    place.store.forget_endpoint(name, true).await?;
-    let queues: Vec<_> = task_types.into_iter().map(|task_type| (task_type, name.clone())).collect();
+    if !*old {
+        place.store.forget_endpoint(name, true).await?;
+    }
+    let queues: Vec<_> = types.into_iter().map(|task_type| (task_type, name.clone())).collect();
     AmqpBroker::remove_queues(&AmqpOptions::new(queue.clone(), Role::Api { types: Vec::new() }), &queues)
         .await
         .map_err(|error| {
             Failure::Setup(format!(
-                "{name} is revoked, but its queues are still there: {error}; run this again to delete them"
+                "{deleted} users of {name} are deleted, but queues are still there: {error}; the broker deletes them after seven days without a consumer"
             ))
         })?;
-    note(&format!(
-        "{name} is revoked: {deleted} users and its queues are deleted, and no task expects it; what it owes stays open until the tasks end"
-    ));
-    Ok(Code::Ok)
-}
-
-/// A file with a secret, which only its owner can read. Removed again unless the secret was written.
-struct Out {
-    path: PathBuf,
-    /// Where it is written: a temporary file beside `path` if it replaces one, otherwise `path` itself.
-    written: PathBuf,
-    file: File,
-    kept: bool,
-}
-
-impl Out {
-    /// A new file. Fails if there is one.
-    fn create(path: &Path) -> Result<Self, Failure> {
-        Self::open(path, path.to_owned())
-    }
-
-    /// A file that replaces the one at `path`, if there is one.
-    fn replacing(path: &Path) -> Result<Self, Failure> {
-        let mut written = path.as_os_str().to_owned();
-        written.push(".new");
-        let written = PathBuf::from(written);
-        // A killed run may have left its temporary file behind.
-        let _ = fs::remove_file(&written);
-        Self::open(path, written)
-    }
-
-    fn open(path: &Path, written: PathBuf) -> Result<Self, Failure> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
-        let file = file.map_err(|error| {
-            Failure::Usage(format!("cannot make the file {}: {error}", written.display()))
-        })?;
-        Ok(Self { path: path.to_owned(), written, file, kept: false })
-    }
-
-    fn keep(mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let done = self.file.write_all(bytes).and_then(|()| self.file.sync_all());
-        let done = done.and_then(|()| match self.written == self.path {
-            true => Ok(()),
-            false => fs::rename(&self.written, &self.path),
-        });
-        done.map_err(|error| Failure::Setup(format!("cannot write {}: {error}", self.path.display())))?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for Out {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.written);
+    note(&match *old {
+        true => {
+            format!("deleted {deleted} older users of {name}, and the queues that only they could consume")
         }
-    }
+        false => format!(
+            "{name} is revoked: {deleted} users and its queues are deleted, and no task expects it; what it owes stays open until the tasks end"
+        ),
+    });
+    Ok(Code::Ok)
 }
 
 fn setup(error: impl std::fmt::Display) -> Failure {

@@ -12,27 +12,28 @@ pub(super) fn name(path: &Path) -> String {
 }
 
 /// The text of a file, or of standard input, of which at most so many bytes are read.
-pub(super) fn read(path: &Path, most: u64) -> io::Result<String> {
-    if path != Path::new("-") {
-        return std::fs::read_to_string(path);
-    }
-    let mut text = String::new();
-    io::stdin().take(most).read_to_string(&mut text)?;
-    Ok(text)
+pub(super) fn read(path: &Path, most: u64) -> Result<String, Failure> {
+    let read = || {
+        if path != Path::new("-") {
+            return std::fs::read_to_string(path);
+        }
+        let mut text = String::new();
+        io::stdin().take(most).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(|error| unreadable(path, &error))
+}
+
+/// That a file, or standard input, cannot be read.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::Usage(format!("cannot read {}: {error}", name(path)))
 }
 
 /// The JSON that was given with a flag, or in a file; none when neither was.
 pub(super) fn json(flag: &str, given: Option<&str>, file: Option<&Path>) -> Result<Option<Json>, Failure> {
     let (text, source) = match (given, file) {
         (Some(text), _) => (text.to_owned(), flag.to_owned()),
-        (None, Some(path)) => {
-            let name = name(path);
-            (
-                read(path, u64::MAX)
-                    .map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?,
-                name,
-            )
-        }
+        (None, Some(path)) => (read(path, u64::MAX)?, name(path)),
         (None, None) => return Ok(None),
     };
     // As other programs name a file, or standard input.

@@ -5,7 +5,8 @@
 //! `laggards` names those it waits for, `watch` and `logs` follow what goes on, `render` turns answers into
 //! text, `picture` draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
 //! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
-//! `configuration` and `initialize` work on the configuration, `tokens` and `import` on the `database`.
+//! `configuration` and `initialize` work on the configuration, `tokens`, `enrolment` and `import` on the
+//! `database`; `deed` says who does it, and `secret_file` keeps what they print once.
 //! `flamenco` starts a manager of render farms and looks at one. `servers` and `agents` start what `app` puts
 //! together, `benches` the bench, and `process` has what all of them begin and end with; `agent` is the command
 //! line of the small executable for servers that perform tasks. `simulation` says how simulated endpoints behave, `rehearsal` tries rollouts on them;
@@ -26,6 +27,7 @@ mod bulk;
 mod complete;
 mod configuration;
 mod database;
+mod deed;
 mod endpoints;
 mod enrolment;
 mod exit;
@@ -56,6 +58,7 @@ mod rollout_look;
 mod rollout_view;
 mod rollouts;
 mod schedules;
+mod secret_file;
 mod servers;
 mod signals;
 mod simulation;

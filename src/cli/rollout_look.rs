@@ -17,8 +17,7 @@ const BAD: u32 = 10;
 /// The document in a file, as JSON.
 pub(super) fn document(file: &Path) -> Result<Json, Failure> {
     let name = input::name(file);
-    let text =
-        input::read(file, LONGEST).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    let text = input::read(file, LONGEST)?;
     parsed(&text, &name)
 }
 

@@ -14,8 +14,7 @@ const LONGEST: u64 = 1 << 20;
 pub(super) fn faults(file: Option<&Path>) -> Result<Faults, Failure> {
     let Some(file) = file else { return Ok(Faults::default()) };
     let name = input::name(file);
-    let text =
-        input::read(file, LONGEST).map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    let text = input::read(file, LONGEST)?;
     Faults::parse(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))
 }
 

@@ -1,24 +1,24 @@
 //! `tasker token`: who may use the API. Works on the database itself, so that the first token needs none.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::args::{Global, ListTokens, NewToken, RevokeToken, TokenCommand};
 use super::database::{Opened, open};
+use super::deed::deed;
 use super::exit::Code;
 use super::output::{self, Failure, note, print, print_json};
+use super::secret_file::SecretFile;
 use super::{input, render};
 use crate::config::Secret;
 use crate::domain::likeness;
-use crate::domain::{
-    Deed, EndpointName, Quota, Scope, SecretHash, TaskType, Timestamp, Token, TokenName, json,
-};
+use crate::domain::{EndpointName, Quota, Scope, SecretHash, TaskType, Timestamp, Token, TokenName, json};
 use crate::shell;
 use crate::store::TokenCreated;
 
@@ -36,14 +36,6 @@ pub(super) async fn run(global: &Global, command: TokenCommand) -> Result<Code, 
         TokenCommand::List(args) => list(global, args).await,
         TokenCommand::Revoke(args) => revoke(global, args).await,
     }
-}
-
-/// What was done to a token here, where nobody but the system knows who does it.
-fn deed(action: &str, token: &TokenName) -> Deed {
-    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
-    let user = user.unwrap_or_else(|_| rustix::process::getuid().as_raw().to_string());
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Deed::new(&user, action, token.as_str(), &format!("command line on {host}"))
 }
 
 /// A token as programs see it; the secret only when it was made here, and only once.
@@ -96,7 +88,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
         None => (fresh()?, true),
     };
     // Before there is a token: a secret that cannot be handed over is of no use to anybody.
-    let mut out = args.out.as_deref().map(Out::create).transpose()?;
+    let out = args.out.as_deref().map(SecretFile::create).transpose()?;
     let Opened { store, place, known } = open(global, args.data_dir.as_deref(), true).await?;
     for name in args.task_types.iter().filter(|name| !known.types.is_empty() && !known.types.contains(*name))
     {
@@ -123,12 +115,8 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             parent: None,
             quota,
         };
-        let created = store.create_token(&token).await?;
-        if created == TokenCreated::New {
-            let detail = json(&Shown::of(&token, None));
-            store.audit(vec![deed("token.create", &token.name).with(detail)], now).await?;
-        }
-        Ok::<_, Failure>((created, token))
+        let deed = deed("token.create", token.name.as_str()).with(json(&Shown::of(&token, None)));
+        Ok::<_, Failure>((store.create_token(&token, Some(deed)).await?, token))
     };
     let done = done.await;
     store.close().await;
@@ -145,18 +133,19 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             return Err(Failure::Setup("there is another token with this secret already".to_owned()));
         }
     }
-    if let Some(out) = &mut out {
-        out.keep(&secret)?;
-    }
-    let shown = made && out.is_none();
+    let kept = out.map(|out| out.keep(format!("{}\n", secret.reveal()).as_bytes())).transpose();
+    let kept = kept.map_err(|failure| {
+        Failure::Setup(format!("token {} is made, but its secret is lost: {failure}", token.name))
+    })?;
+    let shown = made && kept.is_none();
     if global.json {
         print_json(&Shown::of(&token, shown.then_some(&secret)))?;
         return Ok(Code::Ok);
     }
     let scopes = token.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ");
     note(&format!("token {} ({scopes}) is in {place}", token.name));
-    if let Some(out) = &out {
-        note(&format!("its secret is in {}", out.path.display()));
+    if let Some(path) = &kept {
+        note(&format!("its secret is in {}", path.display()));
     }
     if shown {
         note("its secret, shown this once:");
@@ -203,8 +192,8 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
         };
         let mut revoked = Vec::new();
         for name in wanted {
-            if store.delete_token(&name).await? {
-                store.audit(vec![deed("token.revoke", &name)], store.now().await?).await?;
+            let deed = deed("token.revoke", name.as_str());
+            if store.delete_token(&name, Some((deed, store.now().await?))).await? {
                 revoked.push(name);
             }
         }
@@ -231,42 +220,6 @@ async fn revoke(global: &Global, args: RevokeToken) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-/// The file that a new secret goes to. Removed again unless it has got one.
-struct Out {
-    path: PathBuf,
-    file: File,
-    kept: bool,
-}
-
-impl Out {
-    fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
-        let file = file
-            .map_err(|error| Failure::Usage(format!("cannot make the file {}: {error}", path.display())))?;
-        Ok(Self { path: path.to_owned(), file, kept: false })
-    }
-
-    fn keep(&mut self, secret: &Secret) -> Result<(), Failure> {
-        let written = writeln!(self.file, "{}", secret.reveal()).and_then(|()| self.file.sync_all());
-        written.map_err(|error| {
-            Failure::Setup(format!(
-                "the token is made, but cannot be written to {}: {error}",
-                self.path.display()
-            ))
-        })?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for Out {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 fn is_open_file(meta: &fs::Metadata) -> bool {
     meta.is_file() && meta.permissions().mode() & 0o044 != 0
 }
@@ -280,8 +233,7 @@ fn fresh() -> Result<Secret, Failure> {
 fn import(path: &Path, shortest: usize) -> Result<Secret, Failure> {
     let source = input::name(path);
     // A little more than is taken, so that what is too long is seen to be.
-    let text = input::read(path, 2 * LONGEST as u64)
-        .map_err(|error| Failure::Usage(format!("cannot read {source}: {error}")))?;
+    let text = input::read(path, 2 * LONGEST as u64)?;
     secret(&text, shortest).ok_or_else(|| {
         let message = format!(
             "{source} holds no secret: expected one word of {shortest} to {LONGEST} characters such as `openssl rand -hex 64` makes"

@@ -160,11 +160,7 @@ impl Client {
         let http = match trust {
             Trust::System => return Ok(self),
             Trust::Bundle(pem) => {
-                let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(unusable)?;
-                if certificates.is_empty() {
-                    return Err(ClientError::Trust("there is no certificate in PEM".to_owned()));
-                }
-                http().tls_certs_merge(certificates)
+                http().tls_certs_merge(https::certificates(&pem).map_err(ClientError::Trust)?)
             }
             Trust::Anybody => http().tls_danger_accept_invalid_certs(true),
         };

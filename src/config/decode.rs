@@ -20,7 +20,7 @@ use super::settings::{
     MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
 };
 use super::yaml::DEFAULT_ORIGIN;
-use super::{Secret, queue, requests, rules, schedules};
+use super::{Secret, queue, requests, rules, schedules, show};
 use crate::backoff::Backoff;
 use crate::domain::{Authority, Expect, Ignored};
 use crate::http_tasks::Allowed;
@@ -74,9 +74,11 @@ pub(super) fn decode(merged: Merged) -> (Config, Findings) {
         tasks,
         security,
         log,
+        sha256: String::new(),
     };
     let mut findings = findings.into_inner();
     rules::check(&mut config, &mut findings);
+    config.sha256 = show::sha256(&findings.entries);
     findings.problems.sort_by(|a, b| a.key.cmp(&b.key));
     findings.warnings.sort_by(|a, b| a.key.cmp(&b.key));
     (config, findings)

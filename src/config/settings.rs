@@ -47,6 +47,9 @@ pub struct Config {
     pub security: Security,
     /// What is logged and how.
     pub log: Log,
+    /// SHA-256 of what `tasker config show` prints, in which secrets are `***`: of a secret that is short, a
+    /// hash would let others guess it.
+    pub sha256: String,
 }
 
 /// A configuration with what there is to say about it.

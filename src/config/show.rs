@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use sha2::{Digest, Sha256};
+
 use super::reader::Entry;
 
 /// The entries as YAML, nested by their paths; with `origins`, each value's source as a comment.
@@ -30,6 +32,11 @@ pub fn yaml(entries: &[Entry], origins: bool) -> String {
         open.pop();
     }
     text
+}
+
+/// SHA-256 of the entries as YAML, in hexadecimal.
+pub(super) fn sha256(entries: &[Entry]) -> String {
+    Sha256::digest(yaml(entries, false)).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `task_types[0].backoff.first` to `task_types`, `[0]`, `backoff`, `first`.

@@ -57,6 +57,8 @@ codes! {
     JournalFailing = "journal_failing",
     /// The endpoint cannot consume its queue.
     BrokerRefused = "broker_refused",
+    /// The endpoint was not invited for the type.
+    NotInvited = "not_invited",
     /// The endpoint says that something else is wrong.
     EndpointTrouble = "endpoint_trouble",
     /// A second process of the endpoint's name, with another journal, is kept out.

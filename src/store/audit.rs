@@ -153,7 +153,12 @@ async fn head(conn: &mut Conn<'_>, lock: &str) -> Result<(Chain, Option<Timestam
     Ok((Chain { seq: seq.unsigned_abs(), hash: AuditHash::from_bytes(hash) }, row.get(2)?))
 }
 
-async fn append(conn: &mut Conn<'_>, deeds: Arc<[Deed]>, now: Timestamp) -> Result<Vec<AuditEntry>, Fault> {
+/// Adds deeds within a transaction: what is done and its entry are kept together or not at all.
+pub(super) async fn append(
+    conn: &mut Conn<'_>,
+    deeds: Arc<[Deed]>,
+    now: Timestamp,
+) -> Result<Vec<AuditEntry>, Fault> {
     let lock = conn.dialect().locked();
     let (begin, _) = head(conn, lock).await?;
     let (mut chain, mut added) = (begin, Vec::with_capacity(deeds.len()));

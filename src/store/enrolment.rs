@@ -1,16 +1,16 @@
 //! Endpoints that have a broker user of their own, or an invitation to fetch one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::batch;
 use super::columns::{self, corrupt, name};
 use super::fault::Fault;
 use super::sql::{Conn, selected};
 use super::{Result, Store};
-use crate::domain::{EndpointName, SecretHash, TaskType, Timestamp};
+use super::{audit, batch};
+use crate::domain::{Deed, EndpointName, SecretHash, TaskType, Timestamp};
 
 /// An invitation to note.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ pub struct Invited {
     pub endpoint: EndpointName,
     /// The types that its user may consume.
     pub task_types: Vec<TaskType>,
+    /// The types that this user may not consume and an older one may.
+    pub earlier_types: Vec<TaskType>,
     /// Which of its users this is, from 1.
     pub generation: u32,
     /// The hash of the ticket that the endpoint shows to fetch its user.
@@ -49,6 +51,8 @@ pub struct Enrolment {
     pub endpoint: EndpointName,
     /// The types that its newest user may consume.
     pub task_types: Vec<TaskType>,
+    /// The types that its newest user may not consume and an older one may that is not deleted.
+    pub earlier_types: Vec<TaskType>,
     /// The number of its newest user.
     pub generation: u32,
     /// When it was invited last.
@@ -62,11 +66,11 @@ pub struct Enrolment {
 }
 
 impl Store {
-    /// Notes an invitation. Returns false, and notes nothing, unless the newest user of the endpoint is of
-    /// the generation before: somebody else has invited the endpoint meanwhile.
-    pub async fn invite(&self, invited: Invited) -> Result<bool> {
+    /// Notes an invitation and the deed. Returns false, and notes nothing, unless the newest user of the
+    /// endpoint is of the generation before: somebody else has invited the endpoint meanwhile.
+    pub async fn invite(&self, invited: Invited, deed: Deed) -> Result<bool> {
         let invited = Arc::new(invited);
-        self.transact(move |conn| invite(conn, invited.clone()).boxed()).await
+        self.transact(move |conn| invite(conn, invited.clone(), deed.clone()).boxed()).await
     }
 
     /// Uses a ticket: returns the sealed user of the endpoint and deletes both from the ledger.
@@ -80,11 +84,33 @@ impl Store {
         self.transact(move |conn| redeem(conn, endpoint.clone(), ticket, now).boxed()).await
     }
 
-    /// Notes that the users of an endpoint are deleted: its presence is ignored from now on. Returns whether
-    /// it was ever invited.
-    pub async fn revoke_enrolment(&self, endpoint: &EndpointName, now: Timestamp) -> Result<bool> {
+    /// Notes that the users of an endpoint are deleted, up to this generation, and the deed: its presence is
+    /// ignored from now on. Returns false, and notes nothing, when there is a newer user, or the endpoint was
+    /// never invited. Once more changes nothing.
+    pub async fn revoke_enrolment(
+        &self,
+        endpoint: &EndpointName,
+        generation: u32,
+        deed: Deed,
+        now: Timestamp,
+    ) -> Result<bool> {
         let endpoint = endpoint.clone();
-        self.transact(move |conn| revoke(conn, endpoint.clone(), now).boxed()).await
+        self.transact(move |conn| revoke(conn, endpoint.clone(), generation, deed.clone(), now).boxed()).await
+    }
+
+    /// Notes that the users of an endpoint before this generation are deleted, and the deed: only what its
+    /// newest user may consume counts from now on. Returns false, and notes nothing, when there is a newer
+    /// user.
+    pub async fn end_earlier_users(
+        &self,
+        endpoint: &EndpointName,
+        generation: u32,
+        deed: Deed,
+        now: Timestamp,
+    ) -> Result<bool> {
+        let endpoint = endpoint.clone();
+        self.transact(move |conn| end_earlier(conn, endpoint.clone(), generation, deed.clone(), now).boxed())
+            .await
     }
 
     /// All endpoints that were ever invited, by name.
@@ -104,6 +130,7 @@ selected! {
     EnrolmentColumns<'r> {
         endpoint: EndpointName = "endpoint",
         task_types: Option<&'r str> = "task_types",
+        earlier_types: Option<&'r str> = "earlier_types",
         generation: u32 = "generation",
         invited_at: Timestamp = "invited_at",
         expires_at: Option<Timestamp> = "expires_at",
@@ -114,23 +141,44 @@ selected! {
 
 impl EnrolmentColumns<'_> {
     fn decode(self) -> Result<Enrolment> {
-        let Self { endpoint, task_types, generation, invited_at, expires_at, enrolled_at, revoked_at } = self;
-        let at = || format!("enrolment {endpoint}, column task_types");
-        let task_types = match task_types {
-            Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at(), error))?,
-            None => Vec::new(),
-        };
-        Ok(Enrolment { endpoint, task_types, generation, invited_at, expires_at, enrolled_at, revoked_at })
+        let Self { endpoint, generation, invited_at, expires_at, enrolled_at, revoked_at, .. } = self;
+        let task_types = types(self.task_types, &endpoint)?;
+        let earlier_types = types(self.earlier_types, &endpoint)?;
+        Ok(Enrolment {
+            endpoint,
+            task_types,
+            earlier_types,
+            generation,
+            invited_at,
+            expires_at,
+            enrolled_at,
+            revoked_at,
+        })
     }
 }
 
-async fn invite(conn: &mut Conn<'_>, invited: Arc<Invited>) -> Result<bool, Fault> {
-    let types = columns::list(&invited.task_types)?;
+/// A list of types as its column has it.
+fn types(list: Option<&str>, endpoint: &EndpointName) -> Result<Vec<TaskType>> {
+    let corrupt = |error| corrupt(format!("enrolment {endpoint}, its types"), error);
+    list.map_or(Ok(Vec::new()), |list| serde_json::from_str(list).map_err(corrupt))
+}
+
+async fn invite(conn: &mut Conn<'_>, invited: Arc<Invited>, deed: Deed) -> Result<bool, Fault> {
+    let noted = note(conn, &invited).await?;
+    if noted {
+        audit::append(conn, [deed].into(), invited.at).await?;
+    }
+    Ok(noted)
+}
+
+async fn note(conn: &mut Conn<'_>, invited: &Invited) -> Result<bool, Fault> {
+    let (types, earlier) = (columns::list(&invited.task_types)?, columns::list(&invited.earlier_types)?);
     let mut insert = conn.insert("enrolment");
     insert
         .row()
         .set("endpoint", &invited.endpoint)
         .set("task_types", types.as_deref())
+        .set("earlier_types", earlier.as_deref())
         .set("generation", invited.generation)
         .set("invited_at", invited.at)
         .set("ticket", invited.ticket.as_bytes().as_slice())
@@ -140,10 +188,10 @@ async fn invite(conn: &mut Conn<'_>, invited: Arc<Invited>) -> Result<bool, Faul
         return Ok(true);
     }
     let mut update = conn.sql(
-        "UPDATE enrolment SET task_types = ?, generation = ?, invited_at = ?, ticket = ?, sealed = ?, expires_at = ?, revoked_at = NULL \
+        "UPDATE enrolment SET task_types = ?, earlier_types = ?, generation = ?, invited_at = ?, ticket = ?, sealed = ?, expires_at = ?, revoked_at = NULL \
          WHERE endpoint = ? AND generation = ?",
     );
-    update.bind(types.as_deref()).bind(invited.generation).bind(invited.at);
+    update.bind(types.as_deref()).bind(earlier.as_deref()).bind(invited.generation).bind(invited.at);
     update
         .bind(invited.ticket.as_bytes().as_slice())
         .bind(invited.sealed.as_slice())
@@ -179,28 +227,70 @@ async fn redeem(
     })
 }
 
-async fn revoke(conn: &mut Conn<'_>, endpoint: EndpointName, now: Timestamp) -> Result<bool, Fault> {
+async fn revoke(
+    conn: &mut Conn<'_>,
+    endpoint: EndpointName,
+    generation: u32,
+    deed: Deed,
+    now: Timestamp,
+) -> Result<bool, Fault> {
     let mut revoke = conn.sql(
-        "UPDATE enrolment SET revoked_at = ?, ticket = NULL, sealed = NULL, expires_at = NULL WHERE endpoint = ? AND revoked_at IS NULL",
+        "UPDATE enrolment SET revoked_at = ?, ticket = NULL, sealed = NULL, expires_at = NULL \
+         WHERE endpoint = ? AND generation = ? AND revoked_at IS NULL",
     );
-    let revoked = revoke.bind(now).bind(&endpoint).execute().await? == 1;
-    Ok(revoked || one(conn, endpoint).await?.is_some())
+    if revoke.bind(now).bind(&endpoint).bind(generation).execute().await? == 1 {
+        audit::append(conn, [deed].into(), now).await?;
+        return Ok(true);
+    }
+    Ok(one(conn, endpoint).await?.is_some_and(|now| now.generation == generation))
 }
 
-/// Those of these endpoints that were revoked.
-pub(super) async fn revoked(
+async fn end_earlier(
+    conn: &mut Conn<'_>,
+    endpoint: EndpointName,
+    generation: u32,
+    deed: Deed,
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    let lock = conn.dialect().locked();
+    let mut newest = conn.sql(format!("SELECT generation FROM enrolment WHERE endpoint = ? {lock}"));
+    let newest = newest.bind(&endpoint).fetch_optional().await?;
+    if newest.map(|row| row.get::<u32>(0)).transpose()? != Some(generation) {
+        return Ok(false);
+    }
+    let mut end = conn.sql("UPDATE enrolment SET earlier_types = NULL WHERE endpoint = ? AND generation = ?");
+    end.bind(&endpoint).bind(generation).execute().await?;
+    audit::append(conn, [deed].into(), now).await?;
+    Ok(true)
+}
+
+/// What the presence of an endpoint that was invited may say.
+pub(super) enum Standing {
+    /// Nothing: its users are deleted.
+    Revoked,
+    /// That it performs these types.
+    For(BTreeSet<TaskType>),
+}
+
+/// Of these endpoints, those that were invited.
+pub(super) async fn standings(
     conn: &mut Conn<'_>,
     names: &[&EndpointName],
-) -> Result<HashSet<EndpointName>, Fault> {
-    let mut revoked = HashSet::new();
+) -> Result<HashMap<EndpointName, Standing>, Fault> {
+    let mut standings = HashMap::new();
     for names in names.chunks(batch::KEYS) {
         let mut select =
-            conn.sql("SELECT endpoint FROM enrolment WHERE revoked_at IS NOT NULL AND endpoint IN ");
+            conn.sql(format!("SELECT {} FROM enrolment WHERE endpoint IN ", EnrolmentColumns::LIST));
         for row in select.keys(names).fetch_all().await? {
-            revoked.insert(row.get(0)?);
+            let one = EnrolmentColumns::read(&mut row.cells())?.decode()?;
+            let standing = match one.revoked_at {
+                Some(_) => Standing::Revoked,
+                None => Standing::For(one.task_types.into_iter().chain(one.earlier_types).collect()),
+            };
+            standings.insert(one.endpoint, standing);
         }
     }
-    Ok(revoked)
+    Ok(standings)
 }
 
 async fn all(conn: &mut Conn<'_>) -> Result<Vec<Enrolment>, Fault> {

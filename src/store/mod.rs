@@ -7,7 +7,8 @@
 //!
 //! Order of locks, the same in every operation that writes: rows of requests by token, then task rows by id,
 //! then response rows by (task, endpoint). The holder of a task row's lock decides alone about that task, so
-//! counts and states are derived from what was read under the lock and never from affected rows.
+//! counts and states are derived from what was read under the lock and never from affected rows. The end of
+//! the audit log is locked last of all.
 
 mod answers;
 mod attempt;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::batch::{self, padded_rows};
 use super::clock_offset::ClockOffset;
+use super::enrolment::Standing;
 use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::subscription::{self, Heard, Noted, Seen, Standby, Subscription, SubscriptionState};
@@ -112,7 +113,8 @@ impl Store {
     /// Notes who is there. A process whose name is taken by one with another memory is fenced off until that
     /// one has left, or has been silent for three of its intervals: both could hold the same task. It stands
     /// by meanwhile, and so does a process that says that its queue is held; when the first leaves, tasks are
-    /// expected of the one that stands by, without a gap. Presence of revoked endpoints is ignored.
+    /// expected of the one that stands by, without a gap. Presence of revoked endpoints is ignored, and
+    /// a restricted endpoint is there only for the types that it was invited for.
     pub async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen> {
         if presences.is_empty() {
             return Ok(Seen::default());
@@ -296,12 +298,23 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
             noted.insert(row.get(0)?, Noted { clock, unproven_at: row.get(4)? });
         }
     }
-    let revoked = enrolment::revoked(conn, &names).await?;
-    let presences: Cow<'_, [Presence]> = match revoked.is_empty() {
+    let standings = enrolment::standings(conn, &names).await?;
+    let mut barred = BTreeSet::new();
+    let presences: Cow<'_, [Presence]> = match standings.is_empty() {
         true => Cow::Borrowed(&presences[..]),
-        false => presences.iter().filter(|presence| !revoked.contains(&presence.endpoint)).cloned().collect(),
+        false => presences
+            .iter()
+            .filter_map(|presence| match standings.get(&presence.endpoint) {
+                Some(Standing::Revoked) => None,
+                Some(Standing::For(types)) => {
+                    Some(subscription::within(presence.clone(), types, &mut barred))
+                }
+                None => Some(presence.clone()),
+            })
+            .collect(),
     };
-    let changes = subscription::see(&known, &noted, &presences, now);
+    let mut changes = subscription::see(&known, &noted, &presences, now);
+    changes.seen.barred = barred;
     let subscriptions: Vec<_> = changes.subscriptions.iter().collect();
     for run in subscriptions.chunks(batch::WIDE_ROWS) {
         let mut insert = conn.insert("subscription");

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::clock_offset::ClockOffset;
 use crate::domain::{
-    EndpointName, Labels, Presence, PresenceState, RefusedType, TaskType, Timestamp, WireVersion,
+    EndpointName, Labels, Presence, PresenceState, ReasonCode, RefusedType, TaskType, Timestamp, WireVersion,
 };
 
 /// Presence messages an endpoint may miss before it is thought gone.
@@ -16,6 +16,10 @@ const INTERVALS: u32 = 3;
 /// everything. A little more than the longest, since the clocks of two API processes differ a little.
 const LONGEST_SILENCE: Duration =
     Duration::from_secs(INTERVALS as u64 * Presence::LONGEST_INTERVAL.as_secs() + 60);
+
+/// What to do about a type that a restricted endpoint was not invited for.
+const NOT_INVITED: &str =
+    "the endpoint was not invited for this type: invite it with all its types, enroll it, restart it";
 
 /// The ends of a silence between which an endpoint is there; outside of them it is gone.
 pub(super) fn in_time(now: Timestamp) -> (Timestamp, Timestamp) {
@@ -175,6 +179,8 @@ pub struct Seen {
     pub fenced: Vec<Presence>,
     /// Subscriptions whose endpoint said goodbye, and did not join again in this batch.
     pub left: BTreeSet<(TaskType, EndpointName)>,
+    /// What restricted endpoints said that they perform without having been invited for it.
+    pub barred: BTreeSet<(TaskType, EndpointName)>,
 }
 
 /// What a batch of presence messages does.
@@ -203,6 +209,32 @@ pub(super) struct Noted {
     pub clock: ClockOffset,
     /// When its presence last came from another broker user than its own.
     pub unproven_at: Option<Timestamp>,
+}
+
+/// The presence of a restricted endpoint without the types that it was not invited for, which it is told of
+/// as if the broker had refused them. They are added to `barred`.
+pub(super) fn within(
+    mut presence: Presence,
+    invited: &BTreeSet<TaskType>,
+    barred: &mut BTreeSet<(TaskType, EndpointName)>,
+) -> Presence {
+    if !presence.restricted {
+        return presence;
+    }
+    let (allowed, others): (Vec<_>, Vec<_>) =
+        presence.task_types.into_iter().partition(|task_type| invited.contains(task_type));
+    presence.task_types = allowed;
+    let (refused, barred_too): (Vec<_>, Vec<_>) =
+        presence.refused.into_iter().partition(|refused| invited.contains(&refused.task_type));
+    presence.refused = refused;
+    let uninvited: BTreeSet<_> =
+        others.into_iter().chain(barred_too.into_iter().map(|refused| refused.task_type)).collect();
+    for task_type in uninvited {
+        let reason = ReasonCode::NotInvited.told(NOT_INVITED);
+        presence.refused.push(RefusedType { task_type: task_type.clone(), held: false, reason });
+        barred.insert((task_type, presence.endpoint.clone()));
+    }
+    presence
 }
 
 /// What presence messages do to the subscriptions and endpoints as they were read.

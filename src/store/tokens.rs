@@ -6,11 +6,12 @@ use std::sync::Arc;
 use futures::FutureExt;
 use uuid::Uuid;
 
+use super::audit;
 use super::columns::{self, corrupt, name, optional_name, sha256};
 use super::fault::Fault;
 use super::sql::{Conn, selected};
 use super::{Result, Store};
-use crate::domain::{EndpointName, Quota, Scope, SecretHash, Timestamp, Token, TokenName};
+use crate::domain::{Deed, EndpointName, Quota, Scope, SecretHash, Timestamp, Token, TokenName};
 
 /// Sessions of one token at most: one that is used by a script in a loop must not fill the table.
 const MOST_SESSIONS: usize = 50;
@@ -27,10 +28,10 @@ pub enum TokenCreated {
 }
 
 impl Store {
-    /// Keeps a token, unless there is one of its name or its secret.
-    pub async fn create_token(&self, token: &Token) -> Result<TokenCreated> {
+    /// Keeps a token, unless there is one of its name or its secret. If it is kept, so is the deed.
+    pub async fn create_token(&self, token: &Token, deed: Option<Deed>) -> Result<TokenCreated> {
         let token = Arc::new(token.clone());
-        self.transact(move |conn| create(conn, token.clone()).boxed()).await
+        self.transact(move |conn| create_audited(conn, token.clone(), deed.clone()).boxed()).await
     }
 
     /// Keeps the token of a session. Sessions that are over go, and the oldest of those that are too many for
@@ -50,10 +51,10 @@ impl Store {
         self.run(|conn| all(conn).boxed()).await
     }
 
-    /// Removes a token and its sessions; whether there was one.
-    pub async fn delete_token(&self, name: &TokenName) -> Result<bool> {
+    /// Removes a token and its sessions; whether there was one. If there was, the deed is kept.
+    pub async fn delete_token(&self, name: &TokenName, deed: Option<(Deed, Timestamp)>) -> Result<bool> {
         let name = name.clone();
-        self.transact(move |conn| delete(conn, name.clone()).boxed()).await
+        self.transact(move |conn| delete(conn, name.clone(), deed.clone()).boxed()).await
     }
 }
 
@@ -128,6 +129,18 @@ async fn create(conn: &mut Conn<'_>, token: Arc<Token>) -> Result<TokenCreated, 
     Ok(created(&token, &holders))
 }
 
+async fn create_audited(
+    conn: &mut Conn<'_>,
+    token: Arc<Token>,
+    deed: Option<Deed>,
+) -> Result<TokenCreated, Fault> {
+    let created = create(conn, token.clone()).await?;
+    if let (TokenCreated::New, Some(deed)) = (created, deed) {
+        audit::append(conn, [deed].into(), token.created_at).await?;
+    }
+    Ok(created)
+}
+
 /// Scopes as their column has them.
 fn scopes(scopes: &BTreeSet<Scope>) -> String {
     scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",")
@@ -150,15 +163,23 @@ async fn all(conn: &mut Conn<'_>) -> Result<Vec<Token>, Fault> {
     rows.iter().map(|row| Ok(TokenColumns::read(&mut row.cells())?.decode()?)).collect()
 }
 
-async fn delete(conn: &mut Conn<'_>, name: TokenName) -> Result<bool, Fault> {
+async fn delete(
+    conn: &mut Conn<'_>,
+    name: TokenName,
+    deed: Option<(Deed, Timestamp)>,
+) -> Result<bool, Fault> {
     let Some(row) =
         conn.sql("SELECT id FROM token WHERE name = ?").bind(name.as_str()).fetch_optional().await?
     else {
         return Ok(false);
     };
     let id: Uuid = row.get(0)?;
-    conn.sql("DELETE FROM token WHERE id = ? OR parent = ?").bind(id).bind(id).execute().await?;
-    Ok(true)
+    let gone = conn.sql("DELETE FROM token WHERE id = ? OR parent = ?").bind(id).bind(id).execute().await?;
+    // Of several that delete it at the same time, one has done it.
+    if let Some((deed, now)) = deed.filter(|_| gone > 0) {
+        audit::append(conn, [deed].into(), now).await?;
+    }
+    Ok(gone > 0)
 }
 
 async fn begin_session(conn: &mut Conn<'_>, token: Arc<Token>) -> Result<TokenCreated, Fault> {

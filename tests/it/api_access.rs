@@ -30,7 +30,7 @@ pub async fn create(rig: &Rig, secret: &str, scopes: &[Scope], types: &[&str]) -
         parent: None,
         quota: Quota::default(),
     };
-    assert_eq!(rig.store.create_token(&token).await.expect("the store works"), TokenCreated::New);
+    assert_eq!(rig.store.create_token(&token, None).await.expect("the store works"), TokenCreated::New);
     token
 }
 
@@ -253,7 +253,7 @@ async fn a_token_ends_when_its_time_is_over_or_it_is_revoked() {
         ..token.clone()
     };
     let over = Token { expires_at: Some(rig.state.clock.now()), ..over };
-    assert_eq!(rig.store.create_token(&over).await.expect("the store works"), TokenCreated::New);
+    assert_eq!(rig.store.create_token(&over, None).await.expect("the store works"), TokenCreated::New);
     refused(&with(&rig, "over", "GET", "/openapi.json").await, 401, "invalid_token");
 
     assert_eq!(
@@ -262,7 +262,7 @@ async fn a_token_ends_when_its_time_is_over_or_it_is_revoked() {
         "a new token works at once"
     );
     for token in rig.store.tokens().await.expect("the store works") {
-        assert!(rig.store.delete_token(&token.name).await.expect("the store works"));
+        assert!(rig.store.delete_token(&token.name, None).await.expect("the store works"));
     }
     let shut = async {
         while with(&rig, ADMIN, "GET", "/openapi.json").await.status != 401 {

@@ -203,10 +203,10 @@ async fn make_tokens(rig: &Rig) {
             worker: worker.map(endpoint),
             ..revoked.clone()
         };
-        assert_eq!(rig.store.create_token(&token).await.expect("the store works"), TokenCreated::New);
+        assert_eq!(rig.store.create_token(&token, None).await.expect("the store works"), TokenCreated::New);
     }
     assert_eq!(with(rig, &secret("revoked"), "GET", "/").await.status, 200);
-    assert!(rig.store.delete_token(&revoked.name).await.expect("the store works"));
+    assert!(rig.store.delete_token(&revoked.name, None).await.expect("the store works"));
     // A secret that is not known makes the process read the tokens again.
     assert_eq!(with(rig, "tasker_nobody-s", "GET", "/").await.status, 401);
 }

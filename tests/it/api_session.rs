@@ -123,7 +123,7 @@ async fn a_session_ends_with_its_token_and_with_its_time() {
     let parent = create(&rig, "tasker_the-parent-s-secret-in-a-test", &[Scope::Read], &[]).await;
     let cookie = begin(&rig, "tasker_the-parent-s-secret-in-a-test").await;
     assert_eq!(sent(&rig, "GET", "/tasks", &cookie, &[]).await.status, 200);
-    assert!(rig.store.delete_token(&parent.name).await.expect("the store works"));
+    assert!(rig.store.delete_token(&parent.name, None).await.expect("the store works"));
     assert!(
         rig.store
             .tokens()
@@ -145,7 +145,7 @@ async fn a_session_ends_with_its_token_and_with_its_time() {
         ..parent.clone()
     };
     let short = Token { expires_at: Some(soon), ..short };
-    assert_eq!(rig.store.create_token(&short).await.expect("the store works"), TokenCreated::New);
+    assert_eq!(rig.store.create_token(&short, None).await.expect("the store works"), TokenCreated::New);
     let cookie = begin(&rig, SHORT).await;
     let who = sent(&rig, "GET", "/session", &cookie, &[]).await.json();
     assert_eq!(who["expires_at"], serde_json::to_value(soon).expect("JSON"));
@@ -157,7 +157,7 @@ async fn a_session_ends_with_its_token_and_with_its_time() {
         hash: SecretHash::of(b"over"),
         ..over
     };
-    assert_eq!(rig.store.create_token(&over).await.expect("the store works"), TokenCreated::New);
+    assert_eq!(rig.store.create_token(&over, None).await.expect("the store works"), TokenCreated::New);
     refused(&sent(&rig, "GET", "/session", "tasker=over", &[]).await, 401, "invalid_token");
     // One whose token is gone, should the ledger still have it.
     let orphan = Token {
@@ -167,7 +167,7 @@ async fn a_session_ends_with_its_token_and_with_its_time() {
         ..over
     };
     let orphan = Token { id: Uuid::now_v7(), name: "orphan".parse().expect("a name"), ..orphan };
-    assert_eq!(rig.store.create_token(&orphan).await.expect("the store works"), TokenCreated::New);
+    assert_eq!(rig.store.create_token(&orphan, None).await.expect("the store works"), TokenCreated::New);
     refused(&sent(&rig, "GET", "/session", "tasker=orphan", &[]).await, 401, "invalid_token");
     refused(&with(&rig, "orphan", "GET", "/session").await, 401, "invalid_token");
     rig.stop().await;

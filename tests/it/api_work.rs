@@ -29,7 +29,7 @@ async fn rig() -> Rig {
         worker: Some(endpoint("rack1")),
         ..own
     };
-    assert_eq!(rig.store.create_token(&bound).await.expect("the store works"), TokenCreated::New);
+    assert_eq!(rig.store.create_token(&bound, None).await.expect("the store works"), TokenCreated::New);
     rig
 }
 
@@ -173,7 +173,7 @@ async fn a_token_that_ends_while_its_request_waits_gets_nothing_more() {
         // the revoked one is gone soon after.
         tokio::time::sleep(Duration::from_millis(300)).await;
         for token in rig.store.tokens().await.expect("the store works") {
-            assert!(rig.store.delete_token(&token.name).await.expect("the store works"));
+            assert!(rig.store.delete_token(&token.name, None).await.expect("the store works"));
         }
     };
     let (answer, ()) = tokio::time::timeout(PATIENCE, futures::future::join(waiting, revoked))

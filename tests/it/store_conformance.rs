@@ -167,6 +167,7 @@ conformance! {
     enrolment:
         gives_an_invitation_out_once,
         takes_nothing_of_what_was_revoked,
+        bars_restricted_endpoints_from_types_they_were_not_invited_for,
         notes_who_comes_in_as_another;
     audit:
         chains_what_was_done,
@@ -175,6 +176,7 @@ conformance! {
         accounts_for_submissions_once;
     token:
         keeps_tokens_by_name,
+        records_what_was_done_to_tokens_with_it,
         ends_sessions_with_their_token,
         gives_each_name_and_each_secret_once,
         forgets_what_was_revoked;

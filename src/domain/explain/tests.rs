@@ -106,8 +106,14 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         snapshot
     };
     let with = |counts: Counts, status| snapshot(task(status, counts));
-    let troubles =
-        [C::HandlerMissing, C::JournalFull, C::JournalFailing, C::BrokerRefused, C::EndpointTrouble];
+    let troubles = [
+        C::HandlerMissing,
+        C::JournalFull,
+        C::JournalFailing,
+        C::BrokerRefused,
+        C::NotInvited,
+        C::EndpointTrouble,
+    ];
     let troubles = troubles.map(|code| {
         let trouble =
             if code == C::EndpointTrouble { "the disk smokes".to_owned() } else { code.told("so it is") };

@@ -1,6 +1,7 @@
 //! How a server gets its user, gets another one, and loses it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
@@ -142,6 +143,126 @@ fn an_endpoint_changes_its_user_without_an_outage_and_is_cut_off_when_revoked() 
     let alone = platform.submit("worker", json!({"n": 3}), &[])?;
     let body = platform.task("worker", &alone, "DONE").with_context(|| process.log())?;
     ensure!(response_of(&body, "ep1").is_none() && response_of(&body, "ep2").is_some(), "{body}");
+    Ok(())
+}
+
+/// Runs commands of the program at the same time.
+fn at_once(platform: &Platform, commands: &[&[&str]]) -> anyhow::Result<Vec<Output>> {
+    let config = platform.home().join("config.yaml");
+    let start = |arguments: &&[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_tasker"))
+            .args(*arguments)
+            .arg("--config")
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let children = commands.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+    Ok(children.into_iter().map(Child::wait_with_output).collect::<Result<_, _>>()?)
+}
+
+#[test]
+fn of_those_who_invite_and_revoke_at_the_same_time_each_is_told_what_counts() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let _api = start_api(&platform, "enforce")?;
+    let server = Server::enrolled(&platform, "ep1")?;
+    let queue = message_queue(&platform)?;
+    let invite: &[&str] = &["endpoint", "invite", "ep1", "-t", "worker", "-t", "steered"];
+    let revoke: &[&str] = &["endpoint", "revoke", "ep1"];
+    for commands in [[invite, invite, invite], [invite, revoke, invite]].repeat(3) {
+        let outputs = at_once(&platform, &commands)?;
+        let mut working = 0;
+        for (command, output) in commands.iter().zip(&outputs) {
+            let (out, said) =
+                (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            ensure!(output.status.success() || said.contains("at the same time"), "{command:?}: {said}");
+            if *command == invite && output.status.success() {
+                platform.home().write(&server.invitation(), &out)?;
+                if server.enroll().is_ok() {
+                    platform.block_on(server.steal()).context("an invitation that counts has a user")?;
+                    working += 1;
+                }
+            }
+        }
+        // The ledger and the broker agree: the newest user is there unless it was revoked.
+        let listed = platform.tasker(&["endpoint", "list", "--json"])?;
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout)?;
+        let newest = listed[0]["generation"].as_u64().context("a number")?;
+        while u64::from(server.invitations()) < newest {
+            server.count_invitation();
+        }
+        let user = user_name(&queue, &endpoint("ep1"), u32::try_from(newest)?);
+        let exists = platform.block_on(management::exists(&["users", &user]));
+        let is_revoked = !listed[0]["revoked_at"].is_null();
+        ensure!(exists != is_revoked, "{listed}: the user of number {newest} exists: {exists}");
+        ensure!(working == u32::from(exists), "{working} invitations work: {listed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_endpoint_performs_what_it_was_invited_for() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let _api = start_api(&platform, "enforce")?;
+    let server = Server::enrolled(&platform, "ep1")?;
+    let mut process = server.start()?;
+    let virtual_host = message_queue(&platform)?.virtual_host;
+    let queues = |task_type: &str| {
+        [format!("it.{task_type}.ep1"), format!("it.control.{task_type}.ep1")]
+            .into_iter()
+            .filter(|queue| platform.block_on(management::exists(&["queues", &virtual_host, queue])))
+            .count()
+    };
+    ensure!((queues("worker"), queues("steered")) == (2, 2), "both have queues");
+
+    // Invited for less: what the old user could do ends with it.
+    server.invite_for(&["worker"])?;
+    server.enroll()?;
+    let before = platform.submit("steered", json!({"do": "ok"}), &["ep1"])?;
+    platform.task("steered", &before, "DONE").context("the running process keeps its user")?;
+    process.stop(PATIENCE)?;
+    platform.tasker(&["endpoint", "revoke", "ep1", "--old"])?;
+    ensure!((queues("worker"), queues("steered")) == (2, 0), "the queues of the old user are gone");
+
+    // It still says that it performs both.
+    let identity = server.path(&server.identity());
+    let arguments = ["endpoint", "-e", "ep1", "-t", "worker", "-t", "steered", "--identity", &identity];
+    let process = platform.launch("ep1", &arguments.map(str::to_owned), &[])?;
+    platform.subscribed("ep1", &["worker"]).with_context(|| process.log())?;
+    platform.until("it is told", |platform| {
+        let listed = platform.tasker(&["endpoint", "list", "--json"])?;
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout)?;
+        ensure!(listed[0]["uninvited"] == json!(["steered"]), "{listed}");
+        Ok(())
+    })?;
+    let (_, page) = platform.get("/endpoints")?;
+    let types = page["endpoints"][0]["types"].as_array().context("types")?;
+    let steered = types.iter().find(|one| one["type"] == "steered").context("it is known for steered")?;
+    let trouble = steered["trouble"].as_str().unwrap_or_default();
+    ensure!(steered["subscribed"] == false && trouble.starts_with("not_invited: "), "{page}");
+    let all = platform.submit("steered", json!({"do": "ok"}), &[])?;
+    let (_, body) = platform.get(&format!("/steered/{all}"))?;
+    ensure!(response_of(&body, "ep1").is_none(), "{body}");
+    ensure!(queues("steered") == 0, "nobody makes them again");
+
+    platform.tasker(&["endpoint", "revoke", "ep1"])?;
+    ensure!((queues("worker"), queues("steered")) == (0, 0), "all are gone");
+
+    // All of that is in the audit log.
+    let told = platform.tasker(&["audit", "list", "--action", "endpoint.", "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout)?;
+    let entries = told["entries"].as_array().context("entries")?;
+    let actions: Vec<_> = entries.iter().rev().filter_map(|entry| entry["action"].as_str()).collect();
+    let wanted = [
+        "endpoint.invite", "endpoint.enroll", "endpoint.rotate", "endpoint.enroll", "endpoint.revoke_old",
+        "endpoint.revoke",
+    ];
+    ensure!(actions == wanted, "{told}");
+    for entry in entries {
+        let by_endpoint = entry["action"] == "endpoint.enroll";
+        ensure!((entry["actor"] == "endpoint ep1") == by_endpoint, "{entry}");
+    }
     Ok(())
 }
 

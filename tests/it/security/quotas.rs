@@ -32,7 +32,7 @@ async fn limited_as(rig: &Rig, secret: &str, scopes: &[Scope], quota: Quota) -> 
         parent: None,
         quota,
     };
-    assert_eq!(rig.store.create_token(&token).await.expect("the store works"), TokenCreated::New);
+    assert_eq!(rig.store.create_token(&token, None).await.expect("the store works"), TokenCreated::New);
     token
 }
 

@@ -51,21 +51,37 @@ pub struct Server<'a> {
 impl<'a> Server<'a> {
     /// Invites and enrolls an endpoint.
     pub fn enrolled(platform: &'a Platform, name: &'a str) -> anyhow::Result<Self> {
-        let server = Self { platform, name, invitations: Cell::default() };
-        server.invite()?;
+        let server = Self::invited_for(platform, name, &TYPES)?;
         server.enroll()?;
+        Ok(server)
+    }
+
+    /// Invites an endpoint for these types.
+    pub fn invited_for(platform: &'a Platform, name: &'a str, types: &[&str]) -> anyhow::Result<Self> {
+        let server = Self { platform, name, invitations: Cell::default() };
+        server.invite_for(types)?;
         Ok(server)
     }
 
     /// Invites the endpoint, once more if it was before.
     pub fn invite(&self) -> anyhow::Result<String> {
+        self.invite_for(&TYPES)
+    }
+
+    /// The same for these types.
+    pub fn invite_for(&self, types: &[&str]) -> anyhow::Result<String> {
         self.count_invitation();
         let mut arguments = vec!["endpoint", "invite", self.name];
-        TYPES.iter().for_each(|task_type| arguments.extend(["-t", task_type]));
+        types.iter().for_each(|task_type| arguments.extend(["-t", task_type]));
         let printed = self.platform.tasker(&arguments)?;
         let invitation = String::from_utf8(printed.stdout)?;
         self.platform.home().write(&self.invitation(), &invitation)?;
         Ok(invitation)
+    }
+
+    /// How many invitations there were.
+    pub fn invitations(&self) -> u32 {
+        self.invitations.get()
     }
 
     /// Counts an invitation that was not made by `invite`.

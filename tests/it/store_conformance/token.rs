@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tasker::domain::{Quota, Scope, SecretHash, Timestamp, Token};
-use tasker::store::TokenCreated;
+use tasker::domain::{Deed, Quota, Scope, SecretHash, Timestamp, Token};
+use tasker::store::{AuditQuery, TokenCreated};
 use uuid::Uuid;
 
 use super::ledger::{Ledger, at};
@@ -35,8 +35,8 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
         quota: Quota { rate: "50/s".parse().ok(), bytes: Some(1 << 33), ..Quota::default() },
         ..token("alpha", "b")
     };
-    assert_eq!(ledger.store.create_token(&plain).await?, TokenCreated::New);
-    assert_eq!(ledger.store.create_token(&limited).await?, TokenCreated::New);
+    assert_eq!(ledger.store.create_token(&plain, None).await?, TokenCreated::New);
+    assert_eq!(ledger.store.create_token(&limited, None).await?, TokenCreated::New);
     let kept = ledger.another()?.tokens().await?;
     for (kept, made) in kept.iter().zip([&limited, &plain]) {
         assert_eq!(
@@ -55,11 +55,11 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
 }
 
 pub async fn gives_each_name_and_each_secret_once(ledger: &Ledger) -> Result<()> {
-    assert_eq!(ledger.store.create_token(&token("ci", "a")).await?, TokenCreated::New);
-    assert_eq!(ledger.store.create_token(&token("ci", "b")).await?, TokenCreated::NameTaken);
-    assert_eq!(ledger.store.create_token(&token("other", "a")).await?, TokenCreated::SecretTaken);
+    assert_eq!(ledger.store.create_token(&token("ci", "a"), None).await?, TokenCreated::New);
+    assert_eq!(ledger.store.create_token(&token("ci", "b"), None).await?, TokenCreated::NameTaken);
+    assert_eq!(ledger.store.create_token(&token("other", "a"), None).await?, TokenCreated::SecretTaken);
     assert_eq!(
-        ledger.store.create_token(&token("CI", "b")).await?,
+        ledger.store.create_token(&token("CI", "b"), None).await?,
         TokenCreated::New,
         "names are compared byte for byte"
     );
@@ -82,7 +82,7 @@ pub async fn ends_sessions_with_their_token(ledger: &Ledger) -> Result<()> {
         ..token(name, name)
     };
     for token in [&ci, &other] {
-        assert_eq!(ledger.store.create_token(token).await?, TokenCreated::New);
+        assert_eq!(ledger.store.create_token(token, None).await?, TokenCreated::New);
     }
     let (one, two) = (session("one", &ci, 1), session("two", &other, 2));
     for token in [&one, &two] {
@@ -95,7 +95,7 @@ pub async fn ends_sessions_with_their_token(ledger: &Ledger) -> Result<()> {
     };
     let parents: Vec<_> = ledger.another()?.tokens().await?.iter().map(|token| token.parent).collect();
     assert_eq!(parents, [None, Some(ci.id), None, Some(other.id)], "ci, one, other, two");
-    assert!(ledger.store.delete_token(&ci.name).await?);
+    assert!(ledger.store.delete_token(&ci.name, None).await?);
     assert_eq!(names().await?, ["other", "two"]);
     // The next one takes those along that are over, and no token that is no session is ended as one.
     assert_eq!(ledger.store.begin_session(&session("three", &other, 62)).await?, TokenCreated::New);
@@ -119,11 +119,25 @@ pub async fn ends_sessions_with_their_token(ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
+pub async fn records_what_was_done_to_tokens_with_it(ledger: &Ledger) -> Result<()> {
+    let (store, ci) = (&ledger.store, token("ci", "a"));
+    let deed = |action: &str| Deed::new("root", action, "ci", "command line on a host");
+    assert_eq!(store.create_token(&ci, Some(deed("token.create"))).await?, TokenCreated::New);
+    let again = store.create_token(&token("ci", "b"), Some(deed("token.create"))).await?;
+    assert_eq!(again, TokenCreated::NameTaken);
+    let revoke = async || store.delete_token(&ci.name, Some((deed("token.revoke"), at(2)))).await;
+    assert!(revoke().await? && !revoke().await?);
+    let query = AuditQuery { after: Some(0), limit: 10, ..AuditQuery::default() };
+    let told: Vec<_> = store.audit_entries(&query).await?.into_iter().map(|entry| entry.action).collect();
+    assert_eq!(told, ["token.create", "token.revoke"]);
+    Ok(())
+}
+
 pub async fn forgets_what_was_revoked(ledger: &Ledger) -> Result<()> {
-    ledger.store.create_token(&token("ci", "a")).await?;
-    assert!(ledger.store.delete_token(&"ci".parse()?).await?);
-    assert!(!ledger.store.delete_token(&"ci".parse()?).await?);
+    ledger.store.create_token(&token("ci", "a"), None).await?;
+    assert!(ledger.store.delete_token(&"ci".parse()?, None).await?);
+    assert!(!ledger.store.delete_token(&"ci".parse()?, None).await?);
     assert!(ledger.store.tokens().await?.is_empty());
-    assert_eq!(ledger.store.create_token(&token("ci", "a")).await?, TokenCreated::New);
+    assert_eq!(ledger.store.create_token(&token("ci", "a"), None).await?, TokenCreated::New);
     Ok(())
 }

@@ -1,0 +1,2 @@
+-- The types that the newest user of an endpoint may not consume and an older one may, as a JSON array, until the older ones are deleted.
+ALTER TABLE enrolment ADD COLUMN earlier_types TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL;

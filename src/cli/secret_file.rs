@@ -1,0 +1,63 @@
+//! Files with a secret, which only their owner can read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::output::Failure;
+
+/// A file that is made before there is a secret, so that no secret is lost for want of a file. Removed again
+/// unless the secret was written.
+pub(super) struct SecretFile {
+    path: PathBuf,
+    /// Where it is written: a temporary file beside `path` if it replaces one, otherwise `path` itself.
+    written: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl SecretFile {
+    /// A new file. Fails if there is one.
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+        Self::open(path, path.to_owned())
+    }
+
+    /// A file that replaces the one at `path`, if there is one.
+    pub(super) fn replacing(path: &Path) -> Result<Self, Failure> {
+        let mut written = path.as_os_str().to_owned();
+        written.push(".new");
+        let written = PathBuf::from(written);
+        // A killed run may have left its temporary file behind.
+        let _ = fs::remove_file(&written);
+        Self::open(path, written)
+    }
+
+    fn open(path: &Path, written: PathBuf) -> Result<Self, Failure> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
+        let file = file.map_err(|error| {
+            Failure::Usage(format!("cannot make the file {}: {error}", written.display()))
+        })?;
+        Ok(Self { path: path.to_owned(), written, file, kept: false })
+    }
+
+    /// Writes the secret; answers with where it is.
+    pub(super) fn keep(mut self, secret: &[u8]) -> Result<PathBuf, Failure> {
+        let done = self.file.write_all(secret).and_then(|()| self.file.sync_all());
+        let done = done.and_then(|()| match self.written == self.path {
+            true => Ok(()),
+            false => fs::rename(&self.written, &self.path),
+        });
+        done.map_err(|error| Failure::Setup(format!("cannot write {}: {error}", self.path.display())))?;
+        self.kept = true;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.written);
+        }
+    }
+}
