@@ -6,7 +6,7 @@
 //!    of it, and hands that to the [`acceptor`], which records it together with all others that came
 //!    meanwhile: 201.
 //! 2. The [`publisher`] freezes who is expected into the [`ledger`] (rows of the [`store`]), publishes
-//!    through the [`broker`], notes the confirm.
+//!    through the [`broker`], where [`sealing`] may sign the message, notes the confirm.
 //! 3. The [`endpoint`] journals it, acknowledges, runs its handler ([`handlers`] or an executable), journals
 //!    the outcome, reports.
 //! 4. The [`collector`] writes reports to the [`ledger`] in batches. Every task moves there, and waiting
@@ -38,7 +38,8 @@
 //! whole; [`simulated`] endpoints are what it and `tasker up --simulate` are driven with. [`domain`] holds
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`],
 //! [`https`], [`request_body`] and [`observer`] are what every process needs; [`enrolment`] seals the broker
-//! users of endpoints on their way; [`shell`] quotes words of commands that are shown; [`failpoint`] is where
+//! users of endpoints on their way; [`signing`] keeps keys and
+//! judges signatures; [`custody`] says who could exchange a file; [`shell`] quotes words of commands that are shown; [`failpoint`] is where
 //! tests end it. `docs/architecture.md` gives the reasons;
 //! `tests/it/layering.rs` holds the table of who may know whom.
 //!
@@ -61,6 +62,7 @@ pub mod clock;
 pub(crate) mod collector;
 pub mod config;
 pub mod contract;
+pub(crate) mod custody;
 pub(crate) mod dashboard;
 pub mod domain;
 pub mod endpoint;
@@ -85,8 +87,10 @@ pub(crate) mod request_body;
 pub mod requests;
 pub(crate) mod rollouts;
 pub(crate) mod scheduler;
+pub mod sealing;
 pub(crate) mod service;
 pub(crate) mod shell;
+pub mod signing;
 pub mod simulated;
 pub mod store;
 pub mod telemetry;

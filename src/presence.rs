@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -30,6 +31,7 @@ use crate::domain::{
 };
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
+use crate::sealing::{Draft, Sealer};
 use crate::store::{Missed, Owed, Seen, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
@@ -50,6 +52,7 @@ pub struct PresenceWatch {
     store: SharedStore,
     ledger: Ledger,
     broker: SharedBroker,
+    sealer: Sealer,
     publisher: Arc<Publisher>,
     clock: Clock,
     metrics: SharedMetrics,
@@ -61,11 +64,13 @@ pub struct PresenceWatch {
 
 impl PresenceWatch {
     /// A loop. Of the loops of several processes one reads presence, and the others stand by.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         config: Arc<Config>,
         store: SharedStore,
         ledger: Ledger,
         broker: SharedBroker,
+        sealer: Sealer,
         publisher: Arc<Publisher>,
         clock: Clock,
         metrics: SharedMetrics,
@@ -75,6 +80,7 @@ impl PresenceWatch {
             store,
             ledger,
             broker,
+            sealer,
             publisher,
             clock,
             metrics,
@@ -179,12 +185,12 @@ impl PresenceWatch {
             presence_interval: interval,
             reads: WireVersion::NEWEST,
         };
-        let body = wire::encode_command(&welcome, presence.reads);
-        let messages = presence.task_types.iter().map(|task_type| {
+        let drafts = presence.task_types.iter().map(|task_type| {
             let to = Address::Named(task_type.clone(), vec![presence.endpoint.clone()]);
-            Message { expires_in: Some(LONGEST_INTERVAL), ..Message::new(to, body.clone()) }
+            let message = Message { expires_in: Some(LONGEST_INTERVAL), ..Message::new(to, Bytes::new()) };
+            Draft { command: welcome.clone(), version: presence.reads, message, answers: presence.sent_at }
         });
-        for result in self.broker.publish(messages.collect()).await {
+        for result in self.sealer.publish(drafts.collect()).await {
             if let Err(error) = result {
                 // It says again that it has joined.
                 tracing::debug!(endpoint = %presence.endpoint, %error, "could not welcome");
@@ -311,6 +317,9 @@ impl Sink for PresenceWatch {
 impl PresenceWatch {
     async fn see(&self, presences: &[Presence]) -> Result<(), StoreError> {
         let Seen { newcomers, fenced, left, barred } = self.store.see(presences, self.clock.now()).await?;
+        for (fault, count) in presences.iter().flat_map(|presence| &presence.refusals) {
+            self.metrics.seal_refusals.with_label_values(&[fault.as_str()]).inc_by((*count).into());
+        }
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();
             tracing::warn!(%endpoint, %instance, reason = %ReasonCode::Fenced, "refused a second process of this name while the first may hold tasks");

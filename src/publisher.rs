@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::broker::{About, Address, BrokerError, Message, SharedBroker, wire};
+use crate::broker::{About, Address, BrokerError, Message, SharedBroker};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::{
@@ -18,6 +18,7 @@ use crate::domain::{
     TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart,
 };
 use crate::ledger::Ledger;
+use crate::sealing::{Draft, Sealer};
 use crate::store::{Freeze, SharedStore, StoreError, Subscribers};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -131,6 +132,7 @@ pub struct Publisher {
     store: SharedStore,
     ledger: Ledger,
     broker: SharedBroker,
+    sealer: Sealer,
     clock: Clock,
     metrics: SharedMetrics,
     /// Where those workers wait that fetch their tasks.
@@ -139,16 +141,18 @@ pub struct Publisher {
 
 impl Publisher {
     /// A publisher for the types of this configuration.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what it is made of")]
     pub fn new(
         config: Arc<Config>,
         store: SharedStore,
         ledger: Ledger,
         broker: SharedBroker,
+        sealer: Sealer,
         clock: Clock,
         metrics: SharedMetrics,
         desk: Watch<EndpointName>,
     ) -> Arc<Self> {
-        Arc::new(Self { config, store, ledger, broker, clock, metrics, desk })
+        Arc::new(Self { config, store, ledger, broker, sealer, clock, metrics, desk })
     }
 
     /// Publishes what the acceptor hands over, until it closes the channel.
@@ -208,7 +212,7 @@ impl Publisher {
         &self,
         sets: impl Iterator<Item = (&'a Outgoing, Vec<EndpointName>, WireVersion)>,
     ) -> Result<(), StoreError> {
-        let (mut confirmed, mut sending, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut confirmed, mut sending, mut drafts) = (Vec::new(), Vec::new(), Vec::new());
         for (task, expected, reads) in sets {
             // Nobody to send to: it is as sent as it can be, and INCOMPLETE at its deadline.
             if expected.is_empty() {
@@ -219,10 +223,10 @@ impl Publisher {
                 true => Address::All(task.task_type.clone()),
                 false => Address::Named(task.task_type.clone(), expected),
             };
-            messages.push(self.message(task, false, to, reads));
+            drafts.push(self.draft(task, false, to, reads));
             sending.push(task);
         }
-        let results = self.broker.publish(messages).await;
+        let results = self.sealer.publish(drafts).await;
         crate::failpoint::PUBLISHER_CONFIRMED.reach();
         let sent = self.confirmed(&sending, &results);
         confirmed.extend(sending.iter().zip(sent).filter(|(_, sent)| *sent).map(|(task, _)| task.id));
@@ -257,11 +261,11 @@ impl Publisher {
         let readers = self
             .readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..])), WireVersion::Two)
             .await;
-        let message = |ask: &Ask| {
+        let draft = |ask: &Ask| {
             let to = Address::Named(ask.task.task_type.clone(), ask.endpoints.clone());
-            self.message(&ask.task, ask.received, to, readers.read(&ask.task.task_type, &ask.endpoints))
+            self.draft(&ask.task, ask.received, to, readers.read(&ask.task.task_type, &ask.endpoints))
         };
-        let results = self.broker.publish(asks.iter().map(message).collect()).await;
+        let results = self.sealer.publish(asks.iter().map(draft).collect()).await;
         let tasks: Vec<&Outgoing> = asks.iter().map(|ask| &ask.task).collect();
         self.confirmed(&tasks, &results).collect()
     }
@@ -275,10 +279,8 @@ impl Publisher {
     /// that are not connected: they are told when they return, or when they report. Answers the tasks whose
     /// message the broker did not confirm.
     pub async fn stop(&self, stops: Vec<Stop>) -> HashSet<TaskId> {
-        self.command(stops, "to stop a canceled task", |task_id| {
-            wire::encode_command(&Command::Cancel { task_id }, WireVersion::One)
-        })
-        .await
+        let cancel = |task_id| Command::Cancel { task_id };
+        self.command(stops, "to stop a canceled task", cancel, WireVersion::One).await
     }
 
     /// Tells endpoints not to start tasks that were taken back, past all that waits in their queues. Lost for
@@ -295,8 +297,9 @@ impl Publisher {
             endpoints.retain(|endpoint| readers.has(task_type, endpoint));
         }
         withdrawals.retain(|stop| !stop.endpoints.is_empty());
-        let encode = |task_id| wire::encode_command(&Command::Withdraw { task_id }, WireVersion::Three);
-        self.command(withdrawals, "not to start a task that was taken back", encode).await
+        let withdraw = |task_id| Command::Withdraw { task_id };
+        self.command(withdrawals, "not to start a task that was taken back", withdraw, WireVersion::Three)
+            .await
     }
 
     /// Tells endpoints something about a task of theirs; `what` says it for people. Answers the tasks whose
@@ -305,15 +308,15 @@ impl Publisher {
         &self,
         stops: Vec<Stop>,
         what: &str,
-        encode: impl Fn(TaskId) -> Bytes,
+        command: impl Fn(TaskId) -> Command,
+        version: WireVersion,
     ) -> HashSet<TaskId> {
-        let message = |stop: &Stop| {
-            Message::new(
-                Address::Control(stop.task_type.clone(), stop.endpoints.clone()),
-                encode(stop.task_id),
-            )
+        let draft = |stop: &Stop| {
+            let to = Address::Control(stop.task_type.clone(), stop.endpoints.clone());
+            let message = Message::new(to, Bytes::new());
+            Draft { command: command(stop.task_id), version, message, answers: None }
         };
-        let results = self.broker.publish(stops.iter().map(message).collect()).await;
+        let results = self.sealer.publish(stops.iter().map(draft).collect()).await;
         let mut failed = HashSet::new();
         for (Stop { task_id, endpoints, .. }, told) in stops.iter().zip(results) {
             match told {
@@ -371,20 +374,21 @@ impl Publisher {
         Readers(self.store.readers(names, version).await.unwrap_or_default())
     }
 
-    fn message(&self, task: &Outgoing, received: bool, to: Address, reads: WireVersion) -> Message {
+    fn draft(&self, task: &Outgoing, received: bool, to: Address, reads: WireVersion) -> Draft {
         let command = Command::Task(task.message(received, self.clock.now()));
         let policy = self.config.policy(&task.task_type);
         let attempt = u32::try_from(task.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
-        Message {
+        let message = Message {
             to,
-            body: wire::encode_command(&command, reads),
+            body: Bytes::new(),
             persistent: policy.is_some_and(|policy| policy.persistent),
             // The copy of an endpoint that does not take it soon is of no use: the ledger asks again when it
             // is back.
             expires_in: policy.map(|policy| policy.wait_for_endpoints_timeout),
             reads,
             about: About::Task { id: task.id, asked: Some((task.task_type.clone(), attempt)) },
-        }
+        };
+        Draft { command, version: reads, message, answers: None }
     }
 
     fn confirmed<'a>(

@@ -36,6 +36,8 @@ const PAGE: u32 = 100;
 const MOST_TOLD: usize = 20_000;
 /// An answer that is longer ends with the page.
 const ANSWER_BYTES: usize = 4 << 20;
+/// Bytes of a command beside its payload, as a rule.
+const COMMAND_BYTES: usize = 400;
 /// What workers are told, and report, in this interface: its lists are those of the requests.
 const VERSION: WireVersion = WireVersion::One;
 /// How long a message may lie with the broker that says that a worker is there.
@@ -169,11 +171,10 @@ async fn commands(
     worker: &EndpointName,
     wanted: &TasksWanted,
 ) -> Result<Vec<Box<RawValue>>, StoreError> {
-    let mut commands: Vec<Bytes> = Vec::new();
+    let mut commands: Vec<Command> = Vec::new();
     if wanted.all {
         let presence_interval = state.config.endpoint.presence_interval;
-        let welcome = Command::Welcome { session: wanted.session, presence_interval, reads: VERSION };
-        commands.push(wire::encode_command(&welcome, VERSION));
+        commands.push(Command::Welcome { session: wanted.session, presence_interval, reads: VERSION });
     }
     let (known, stopped): (HashSet<TaskId>, HashSet<TaskId>) =
         (wanted.known.iter().copied().collect(), wanted.stopped.iter().copied().collect());
@@ -192,8 +193,12 @@ async fn commands(
                 })
             };
             if let Some(command) = command {
-                let command = wire::encode_command(&command, VERSION);
-                bytes += command.len();
+                bytes += match &command {
+                    Command::Task(task) => task.work.payload.get().len() + COMMAND_BYTES,
+                    Command::Cancel { .. } | Command::Withdraw { .. } | Command::Welcome { .. } => {
+                        COMMAND_BYTES
+                    }
+                };
                 commands.push(command);
             }
         }
@@ -201,6 +206,7 @@ async fn commands(
             break;
         }
     }
+    let commands = state.sealer.encode(commands, VERSION, worker).await;
     let raw =
         |body: Bytes| String::from_utf8(body.into()).ok().and_then(|text| RawValue::from_string(text).ok());
     Ok(commands.into_iter().filter_map(raw).collect())

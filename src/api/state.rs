@@ -38,6 +38,7 @@ use crate::publisher::Publisher;
 use crate::queue::Desk;
 use crate::request_body::Body;
 use crate::requests::Calls;
+use crate::sealing::Sealer;
 use crate::store::SharedStore;
 use crate::store::farm::Farm;
 use crate::telemetry::Metrics;
@@ -54,6 +55,8 @@ pub struct ApiState {
     pub ledger: Ledger,
     /// For cancels, and to say whether it is there.
     pub broker: SharedBroker,
+    /// Seals what workers get over HTTP.
+    pub sealer: Sealer,
     /// Tells endpoints to stop what was canceled.
     pub publisher: Arc<Publisher>,
     /// Where submissions go.

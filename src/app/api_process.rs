@@ -14,7 +14,7 @@ use crate::api::{self, ApiState, Door, Limits};
 use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
-use crate::config::Config;
+use crate::config::{Config, Security};
 use crate::ledger::Ledger;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
@@ -24,7 +24,9 @@ use crate::reconciler::Reconciler;
 use crate::requests::{Advancer, Calls};
 use crate::rollouts::Controller;
 use crate::scheduler::Scheduler;
+use crate::sealing::Sealer;
 use crate::service::Service;
+use crate::signing::{Signer, SigningKey};
 use crate::store::farm::Farm;
 use crate::store::{self, SharedStore};
 use crate::telemetry::Metrics;
@@ -84,11 +86,14 @@ impl ApiProcess {
             config.ignored(),
             retention,
         );
+        let signer = signer(&config.security)?.map(Arc::new);
+        let sealer = Sealer::new(signer, broker.clone(), clock.clone());
         let publisher = Publisher::new(
             config.clone(),
             store.clone(),
             ledger.clone(),
             broker.clone(),
+            sealer.clone(),
             clock.clone(),
             metrics.clone(),
             desk.clone(),
@@ -130,6 +135,7 @@ impl ApiProcess {
             store: store.clone(),
             ledger: ledger.clone(),
             broker: broker.clone(),
+            sealer: sealer.clone(),
             publisher: publisher.clone(),
             acceptor,
             metrics: metrics.clone(),
@@ -158,6 +164,7 @@ impl ApiProcess {
             store.clone(),
             ledger.clone(),
             broker.clone(),
+            sealer.clone(),
             publisher.clone(),
             clock.clone(),
             metrics.clone(),
@@ -245,6 +252,14 @@ impl ApiProcess {
         };
         let _ = tokio::time::timeout(within, closed).await;
     }
+}
+
+/// What signs messages to endpoints; none where they are not signed.
+fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
+    let Some(signing) = &security.signing else { return Ok(None) };
+    let key = SigningKey::read(&signing.key)?;
+    tracing::info!(key = %key.public().id(), environment = %signing.environment, "messages to endpoints are signed");
+    Ok(Some(Signer::new(signing.environment.clone(), key)))
 }
 
 /// Runs a part that compares deadlines: not before it is known what time it is.

@@ -2,8 +2,8 @@
 //!
 //! Owns topology, wire format and connections; the only place with lapin. Two implementations of one trait,
 //! held together by one conformance suite: `amqp` (RabbitMQ) and `memory` (in this process, for `tasker up`
-//! and tests). A third, `fetch`, is the link of a worker that reaches nothing but the API. `envelope` and
-//! `wire` are the bytes of messages, `dead` puts aside what cannot be read, `account` names the broker users
+//! and tests). A third, `fetch`, is the link of a worker that reaches nothing but the API. `envelope`, `seal_form`
+//! and `wire` are the bytes of messages, `dead` puts aside what cannot be read, `account` names the broker users
 //! of endpoints.
 //!
 //! What it promises: a message whose publish answered `Ok` was accepted by the broker; a delivery that was
@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod memory;
 mod parcels;
 pub mod provision;
+mod seal_form;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 //!
 //! Tasks are written in version 1 or 2, by what the receiver reads: `reads` in presence and in the welcome
 //! says it. A withdrawal is written in version 3, and sent to those alone who read that. Everything else is
-//! written in version 1.
+//! written in version 1. A command of any version may have a seal (`seal_form`).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::envelope::{AudienceText, DeliveryForm, TaskIn, TaskOut, WorkForm};
+use super::seal_form::{SealForm, with_seal};
 use crate::contract::{self, PresenceKind, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead};
 use crate::domain::{
     AttemptError, Command, EndpointName, Identifier, Json, Labels, LogPiece, Presence, PresenceState,
-    RefusedType, Report, ReportEvent, TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart, errnr,
-    json_check::in_words,
+    RefusedType, Report, ReportEvent, Seal, TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart,
+    errnr, json_check::in_words,
 };
 
 /// The version of everything that is neither a task nor a withdrawal.
@@ -105,6 +106,11 @@ fn bytes(message: &impl Serialize) -> Bytes {
     serde_json::to_vec(message).expect("messages have string keys and finite numbers").into()
 }
 
+/// The bytes of a command with a seal, for a receiver that reads this version.
+pub fn encode_sealed(command: &Command, version: WireVersion, seal: &Seal) -> Bytes {
+    with_seal(&encode_command(command, version), seal)
+}
+
 /// The bytes of a command, for a receiver that reads this version.
 pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
     let v = VERSION;
@@ -133,7 +139,7 @@ pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
 fn encode_task(TaskMessage { work, expires_in, received, attempts }: &TaskMessage) -> Bytes {
     let v = WireVersion::Two.number().into();
     let WorkPart { id, task_type, identifier, audience, not_after, payload } = work;
-    let (audience, not_after_ms) = (audience.map(AudienceText), not_after.map(since_1970));
+    let (audience, not_after_ms) = (audience.map(AudienceText), not_after.map(Timestamp::as_millis));
     let work = WorkForm { v, id: *id, task_type, identifier, audience, not_after_ms, payload };
     let attempts = (!attempts.is_empty()).then_some(attempts.as_slice());
     bytes(&TaskOut {
@@ -142,16 +148,6 @@ fn encode_task(TaskMessage { work, expires_in, received, attempts }: &TaskMessag
         work,
         delivery: DeliveryForm { expires_in_ms: millis(*expires_in), received: *received, attempts },
     })
-}
-
-/// A time as it travels.
-const fn since_1970(time: Timestamp) -> i64 {
-    time.as_micros().div_euclid(1000)
-}
-
-/// The same on arrival.
-const fn from_1970(millis: i64) -> Timestamp {
-    Timestamp::from_micros(millis.saturating_mul(1000))
 }
 
 /// The members of [`WorkerCommand::Task`].
@@ -198,14 +194,37 @@ pub fn decode_command(item: &[u8]) -> Result<Command, WireError> {
 /// See [`WireError`]; never panics, whatever the bytes.
 pub fn decode_versioned(item: &[u8]) -> Result<(Command, WireVersion), WireError> {
     let Head { v, kind } = serde_json::from_slice(item)?;
+    decode_of(v, &kind, item)
+}
+
+/// What every command starts with, and its seal.
+#[derive(Deserialize)]
+struct SealedHead {
+    v: u32,
+    kind: String,
+    seal: Option<SealForm>,
+}
+
+/// The command in these bytes, the version that it is written in, and its seal, which nobody has verified.
+///
+/// # Errors
+/// See [`WireError`]; never panics, whatever the bytes.
+pub fn decode_sealed(item: &[u8]) -> Result<(Command, WireVersion, Option<Seal>), WireError> {
+    let SealedHead { v, kind, seal } = serde_json::from_slice(item)?;
+    let (command, version) = decode_of(v, &kind, item)?;
+    Ok((command, version, seal.map(Seal::from)))
+}
+
+/// A command of this version and kind.
+fn decode_of(v: u32, kind: &str, item: &[u8]) -> Result<(Command, WireVersion), WireError> {
     match v {
-        1 => decode_first(&kind, item).map(|command| (command, WireVersion::One)),
+        1 => decode_first(kind, item).map(|command| (command, WireVersion::One)),
         2 if kind == "task" => decode_task(item).map(|task| (Command::Task(task), WireVersion::Two)),
         3 if kind == "withdraw" => {
             let CancelBody { task_id } = serde_json::from_slice(item)?;
             Ok((Command::Withdraw { task_id }, WireVersion::Three))
         }
-        2 | 3 => Err(WireError::Kind { found: kind }),
+        2 | 3 => Err(WireError::Kind { found: kind.to_owned() }),
         found => Err(WireError::Version { found, reads: "versions 1 to 3" }),
     }
 }
@@ -218,7 +237,7 @@ fn decode_task(item: &[u8]) -> Result<TaskMessage, WireError> {
         return Err(WireError::Version { found: v, reads: "a `work` of version 2" });
     }
     let (audience, not_after) =
-        (audience.map(|AudienceText(audience)| audience), not_after_ms.map(from_1970));
+        (audience.map(|AudienceText(audience)| audience), not_after_ms.map(Timestamp::from_millis));
     let work = WorkPart { id, task_type, identifier, audience, not_after, payload };
     let DeliveryForm { expires_in_ms, received, attempts } = delivery;
     Ok(TaskMessage {
@@ -416,8 +435,10 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         reads,
         labels,
         restricted,
+        refusals,
         proven: _,
     } = presence;
+    let refusals = refusals.into_iter().map(|(fault, count)| (fault.as_str().to_owned(), count)).collect();
     let labels = labels.into();
     let refused = refused
         .into_iter()
@@ -429,7 +450,7 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         PresenceState::Leaving => PresenceKind::Leaving,
     };
     let (v, interval_ms, sent_at_ms, reads) =
-        (VERSION, millis(interval), sent_at.map(since_1970), reads.number().into());
+        (VERSION, millis(interval), sent_at.map(Timestamp::as_millis), reads.number().into());
     let message = WorkerPresence {
         v,
         kind,
@@ -447,6 +468,7 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         reads,
         labels,
         restricted,
+        refusals,
     };
     bytes(&message)
 }
@@ -483,8 +505,12 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         reads,
         labels,
         restricted,
+        refusals,
         ..
     } = presence;
+    // Those of a newer version have no name here.
+    let known = |(word, count): (String, u32)| Some((word.parse().ok()?, count.min(Presence::REFUSALS)));
+    let refusals = refusals.into_iter().filter_map(known).collect();
     let types = task_types.len() + refused.len();
     if types == 0 || types > Presence::TYPES {
         return Err(WireError::Types { found: types });
@@ -500,7 +526,7 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
     });
     let refused = refused.collect();
     let (sent_at, reads, labels) =
-        (sent_at_ms.map(from_1970), WireVersion::up_to(reads), Labels::believed(labels));
+        (sent_at_ms.map(Timestamp::from_millis), WireVersion::up_to(reads), Labels::believed(labels));
     Ok(Presence {
         endpoint,
         instance,
@@ -517,6 +543,7 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         reads,
         labels,
         restricted,
+        refusals,
         proven: false,
     })
 }
@@ -532,8 +559,11 @@ fn shortened(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Audience, json, json_check};
+    use crate::domain::{
+        Audience, KeyId, Recipients, SIGNATURE, SealFault, SealHead, json, json_check, statement,
+    };
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn report(event: ReportEvent) -> Report {
         Report {
@@ -644,6 +674,7 @@ mod tests {
             reads: WireVersion::Two,
             labels: Labels::of([("site".to_owned(), "berlin".to_owned())]).expect("a label"),
             restricted: true,
+            refusals: [(SealFault::Forged, 3)].into(),
             proven: false,
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
@@ -856,6 +887,18 @@ mod tests {
         ]
     }
 
+    fn seals() -> impl Strategy<Value = Seal> {
+        let tags = proptest::collection::vec(any::<[u8; 8]>(), 0..=Recipients::MOST);
+        let to = prop_oneof![Just(Recipients::All), tags.prop_map(Recipients::Listed)];
+        let signature = proptest::collection::vec(any::<u8>(), SIGNATURE);
+        (any::<u64>(), times(), times(), to, proptest::option::of(times()), signature).prop_map(
+            |(key, issued_at, not_after, to, answers, signature)| Seal {
+                head: SealHead { by: KeyId::of(&key.to_be_bytes()), issued_at, not_after, to, answers },
+                signature: signature.try_into().expect("64 bytes"),
+            },
+        )
+    }
+
     fn attempts() -> impl Strategy<Value = Vec<AttemptError>> {
         let attempt = (any::<u32>(), any::<i32>(), any::<String>())
             .prop_map(|(attempt, errnr, errmsg)| AttemptError { attempt, errnr, errmsg });
@@ -935,6 +978,7 @@ mod tests {
                     reads: WireVersion::up_to(slots.unwrap_or(1)),
                     labels: Labels::default(),
                     restricted: false,
+                    refusals: BTreeMap::default(),
                     proven: false,
                 }
             },
@@ -958,6 +1002,26 @@ mod tests {
             prop_assert_eq!(format!("{old:?}"), format!("{bare:?}"));
         }
 
+        /// A seal changes nothing for those who know none, and what it is of reads as it was signed.
+        #[test]
+        fn every_seal_comes_back(command in commands(), seal in seals()) {
+            let place = "prod".parse().expect("an environment");
+            for version in [WireVersion::One, WireVersion::Two] {
+                let sealed = encode_sealed(&command, version, &seal);
+                let (read, of, found) = decode_sealed(&sealed)?;
+                prop_assert_eq!(found.as_ref(), Some(&seal));
+                let bare = encode_command(&command, version);
+                prop_assert_eq!(encode_command(&read, of), &bare);
+                prop_assert!(decode_sealed(&bare)?.2.is_none());
+                let (past, _) = decode_versioned(&sealed)?;
+                prop_assert_eq!(encode_command(&past, of), bare);
+                if version == WireVersion::Two {
+                    let signed = |command| statement::of_copy(&place, &seal.head, command);
+                    prop_assert_eq!(signed(&read), signed(&command));
+                }
+            }
+        }
+
         #[test]
         fn every_report_comes_back(event in events(), id in uuids(), home in uuids(), (task_type, endpoint, _) in names()) {
             let report = Report { task_id: TaskId(id), task_type, endpoint, home, event };
@@ -972,7 +1036,7 @@ mod tests {
 
         #[test]
         fn rubbish_never_panics(body in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = (decode_command(&body), decode_report(&body), decode_presence(&body), decode_heard(&body));
+            let _ = (decode_sealed(&body), decode_command(&body), decode_report(&body), decode_presence(&body), decode_heard(&body));
         }
     }
 }

@@ -19,6 +19,7 @@ use super::bulk::Sureness;
 use super::explain::Explain;
 pub use super::global::Global;
 use super::groups::GroupCommand;
+use super::keys::KeyCommand;
 use super::listen::Listen;
 use super::page::Page;
 use super::queues::Queue;
@@ -287,6 +288,9 @@ The exit code is 0 if nothing is missing or double, else 2.")]
     /// Works on the database of -m or --config, else on that of `tasker up`.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Create keys that sign messages to endpoints, and say which are trusted on this server
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Check the configuration, or show what is in effect
     #[command(subcommand)]
     Config(Configuration),

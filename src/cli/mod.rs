@@ -6,7 +6,7 @@
 //! text, `picture` draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
 //! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
 //! `configuration` and `initialize` work on the configuration, `tokens`, `enrolment` and `import` on the
-//! `database`; `deed` says who does it, and `secret_file` keeps what they print once.
+//! `database`; `deed` says who does it, and `secret_file` keeps what they print once. `keys` works on the files of signatures.
 //! `flamenco` starts a manager of render farms and looks at one. `servers` and `agents` start what `app` puts
 //! together, `benches` the bench, and `process` has what all of them begin and end with; `agent` is the command
 //! line of the small executable for servers that perform tasks. `simulation` says how simulated endpoints behave, `rehearsal` tries rollouts on them;
@@ -38,6 +38,7 @@ mod groups;
 mod import;
 mod initialize;
 mod input;
+mod keys;
 mod laggards;
 mod listen;
 mod logs;
@@ -199,6 +200,7 @@ async fn run(cli: Cli) -> Code {
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Audit(command) => audit::run(&global, command).await,
         Command::Token(command) => tokens::run(&global, command).await,
+        Command::Key(command) => keys::run(&global, command),
         Command::Config(command) => configuration::run(&global, command).await,
         Command::Completions { shell } => complete::script(shell),
         Command::Complete { shell, line } => complete::answer(shell, &line).await,

@@ -1,8 +1,8 @@
-//! Files with a secret, which only their owner can read.
+//! Files with a secret, which only their owner can read, and files that are written in the same way.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::output::Failure;
@@ -39,6 +39,15 @@ impl SecretFile {
             Failure::Usage(format!("cannot make the file {}: {error}", written.display()))
         })?;
         Ok(Self { path: path.to_owned(), written, file, kept: false })
+    }
+
+    /// Lets everybody read the file: it has no secret.
+    pub(super) fn readable(self) -> Result<Self, Failure> {
+        let changed = self.file.set_permissions(fs::Permissions::from_mode(0o644));
+        changed.map_err(|error| {
+            Failure::Setup(format!("cannot change the mode of {}: {error}", self.written.display()))
+        })?;
+        Ok(self)
     }
 
     /// Writes the secret; answers with where it is.

@@ -17,12 +17,12 @@ use super::queue::Pointer;
 use super::reader::{Findings, Table};
 use super::settings::{
     Api, Body, BrokerTls, Config, Database, Endpoint, Http, HttpWorker, Log, LogFormat, Management, Manager,
-    MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
+    MessageQueue, OnStop, Output, Part, Proof, Security, Signatures, Signing, Tasks, TlsFiles, TypePolicy,
 };
 use super::yaml::DEFAULT_ORIGIN;
 use super::{Secret, queue, requests, rules, schedules, show};
 use crate::backoff::Backoff;
-use crate::domain::{Authority, Expect, Ignored};
+use crate::domain::{Authority, EnvironmentName, Expect, Ignored};
 use crate::http_tasks::Allowed;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -349,6 +349,10 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         pass_env: table.value("pass_env", &variable),
         run_as: table.optional("run_as", &ACCOUNT),
         output_limit: in_memory(table.value("output_limit", &Size(1 << 10, LARGEST_BODY))),
+        signatures: table.value("signatures", &Choice(Signatures::WORDS)),
+        trust: table.value("trust", &A_FILE).into(),
+        clock_tolerance: table
+            .value("clock_tolerance", &Span { least: Duration::from_secs(1), ..Span::up_to(DAY / 24) }),
         http: http(findings, table.table("http")),
     };
     table.finish_needed();
@@ -404,9 +408,25 @@ fn http(findings: &RefCell<Findings>, mut table: Table<'_>) -> Http {
 
 fn security(mut table: Table<'_>) -> Security {
     let proof = Choice(&[("warn", Proof::Warn), ("enforce", Proof::Enforce)]);
-    let security = Security { reports: table.value("reports", &proof) };
+    let reports = table.value("reports", &proof);
+    let signs = table.value("signatures", &Choice(&[("off", false), ("sign", true)]));
+    let name = Text("a name of 1 to 64 characters out of A-Z a-z 0-9 . _ -", |text| {
+        text.parse::<EnvironmentName>().is_ok()
+    });
+    // Read in any case: they may stay in the file while signatures are off.
+    let environment = table.optional("environment", &name).and_then(|name| name.parse().ok());
+    let key = table.optional("signing_key", &A_FILE);
+    let signing = match (signs, environment, key) {
+        (false, ..) => None,
+        (true, Some(environment), Some(key)) => Some(Signing { environment, key: key.into() }),
+        (true, environment, _) => {
+            let lacking = if environment.is_none() { "environment" } else { "signing_key" };
+            table.problem(lacking, "is missing: `signatures: sign` needs it", None);
+            None
+        }
+    };
     table.finish_needed();
-    security
+    Security { reports, signing }
 }
 
 fn log(mut table: Table<'_>) -> Log {

@@ -40,7 +40,8 @@ pub use schedule::{Missed, Schedule, next_time};
 pub use secret::Secret;
 pub use settings::{
     Api, Body, BrokerTls, Config, Database, Endpoint, Http, HttpWorker, Loaded, Log, LogFormat, Management,
-    Manager, MessageQueue, OnStop, Output, Part, Proof, Security, Tasks, TlsFiles, TypePolicy,
+    Manager, MessageQueue, OnStop, Output, Part, Proof, Security, Signatures, Signing, Tasks, TlsFiles,
+    TypePolicy,
 };
 
 #[cfg(test)]

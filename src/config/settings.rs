@@ -11,7 +11,7 @@ use super::request::Requests;
 use super::schedule::Schedule;
 use super::secret::Secret;
 use crate::backoff::Backoff;
-use crate::domain::{Expect, Ignored, IgnoredByType, Labels, TaskType};
+use crate::domain::{EnvironmentName, Expect, Ignored, IgnoredByType, Labels, TaskType};
 use crate::http_tasks::Allowed;
 
 /// Clocks, queues and repeats may make a task outlive its span a little; an outcome must be remembered longer
@@ -454,8 +454,32 @@ pub struct Endpoint {
     pub run_as: Option<String>,
     /// Bytes of a handler's answer at most. Default 256 KiB.
     pub output_limit: usize,
+    /// Which messages are taken. Default: all.
+    pub signatures: Signatures,
+    /// The trust file, which says whose signatures count.
+    pub trust: PathBuf,
+    /// How far the clock may be off where messages are signed. Default 60 s.
+    pub clock_tolerance: Duration,
     /// What the handler `http` may do.
     pub http: Http,
+}
+
+/// Which messages an endpoint takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Signatures {
+    /// All. Signatures are not looked at.
+    #[default]
+    Off,
+    /// Those without a signature, and those with a good one: while API processes learn to sign.
+    Prefer,
+    /// Those with a good signature.
+    Require,
+}
+
+impl Signatures {
+    /// The words of the configuration.
+    pub(super) const WORDS: &[(&str, Self)] =
+        &[("off", Self::Off), ("prefer", Self::Prefer), ("require", Self::Require)];
 }
 
 /// What HTTP calls may do, of the handler `http` and of HTTP workers.
@@ -510,6 +534,17 @@ pub struct Security {
     /// What becomes of reports and presence that do not come from the broker user of their endpoint. Default
     /// warn.
     pub reports: Proof,
+    /// With what API processes sign what they send to endpoints. Default: they do not.
+    pub signing: Option<Signing>,
+}
+
+/// With what API processes sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signing {
+    /// The installation, as in the trust files of its endpoints.
+    pub environment: EnvironmentName,
+    /// The file of the private key.
+    pub key: PathBuf,
 }
 
 /// What becomes of a message that nobody vouches for.

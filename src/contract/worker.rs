@@ -100,6 +100,10 @@ pub struct WorkerPresence {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(ignore)]
     pub restricted: bool,
+    /// Messages that it has refused for their signatures since it told so last, by the fault.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(ignore)]
+    pub refusals: BTreeMap<String, u32>,
 }
 
 /// What is read by those who do not say it.
@@ -272,6 +276,7 @@ pub enum WorkerCommand {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use serde_json::{Value, json};
@@ -324,6 +329,7 @@ mod tests {
             reads: WireVersion::NEWEST,
             labels: Labels::default().with_platform(),
             restricted: false,
+            refusals: BTreeMap::new(),
             proven: false,
         };
         let bare = Presence {

@@ -1,13 +1,14 @@
 //! What travels through the broker, as values. `broker::wire` gives them their bytes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    AttemptError, EndpointName, Identifier, Json, Labels, LogPiece, ResponseEvent, TaskId, TaskType,
-    Timestamp, errnr, json_check,
+    AttemptError, EndpointName, Identifier, Json, Labels, LogPiece, ResponseEvent, SealFault, TaskId,
+    TaskType, Timestamp, errnr, json_check,
 };
 
 /// What the API tells endpoints.
@@ -38,6 +39,17 @@ pub enum Command {
         /// What the API reads.
         reads: WireVersion,
     },
+}
+
+impl Command {
+    /// What it is about: a task, or the session that is welcomed.
+    pub const fn subject(&self) -> Uuid {
+        match self {
+            Self::Task(task) => task.work.id.0,
+            Self::Cancel { task_id } | Self::Withdraw { task_id } => task_id.0,
+            Self::Welcome { session, .. } => *session,
+        }
+    }
 }
 
 /// A version of the bytes of messages (`broker::wire`). Each side says what it reads, and is sent no newer
@@ -339,6 +351,8 @@ pub struct Presence {
     /// Whether its broker user may not declare anything: the API makes its queues, also those of refused
     /// types.
     pub restricted: bool,
+    /// Messages that it has refused for their signatures since it told so last.
+    pub refusals: BTreeMap<SealFault, u32>,
     /// Whether the broker has verified that the endpoint sent it. Not part of the message.
     pub proven: bool,
 }
@@ -356,6 +370,8 @@ impl Presence {
     pub const SLOTS: u32 = 10_000;
     /// Characters of its texts that are kept.
     pub const TEXT_LENGTH: usize = 255;
+    /// Refused messages of one kind at most that are believed.
+    pub const REFUSALS: u32 = 1_000_000;
 }
 
 /// A type whose queue a process cannot consume now.

@@ -7,7 +7,7 @@
 //! `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the
 //! same, with `own_name` and `difference` what sets them apart · `token` who may use the API, `quota` how
-//! much of it and `audit` what was done with it · `authority` how hosts are named · `labels` what endpoints say of themselves and `selector` with `target` whom such
+//! much of it and `audit` what was done with it · `authority` how hosts are named · `seal` who signs a message and for whom, and `statement` what exactly is signed · `labels` what endpoints say of themselves and `selector` with `target` whom such
 //! facts select · `likeness` what to say of a misspelt name · `json_check` which bytes are JSON that every
 //! reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
@@ -35,7 +35,9 @@ mod request;
 mod rerun;
 mod response;
 pub mod rollout;
+mod seal;
 mod selector;
+pub mod statement;
 mod states;
 mod target;
 mod task;
@@ -72,6 +74,9 @@ pub use request::{
 };
 pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
+pub use seal::{
+    EnvironmentName, InvalidSealPart, KeyId, Recipients, SIGNATURE, Seal, SealFault, SealHead, Signature,
+};
 pub use selector::{Groups, InvalidSelector, Selector};
 pub use states::{
     FleetState, InvalidChanges, PartState, StateChange, States, decode_changes, encode_changes, generation,

@@ -59,6 +59,10 @@ codes! {
     BrokerRefused = "broker_refused",
     /// The endpoint was not invited for the type.
     NotInvited = "not_invited",
+    /// The endpoint has refused a message for its signature.
+    SignatureRefused = "signature_refused",
+    /// The clock of the endpoint is wrong, so that it cannot judge signatures.
+    ClockOff = "clock_off",
     /// The endpoint says that something else is wrong.
     EndpointTrouble = "endpoint_trouble",
     /// A second process of the endpoint's name, with another journal, is kept out.

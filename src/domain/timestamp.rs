@@ -33,6 +33,16 @@ impl Timestamp {
         self.0
     }
 
+    /// From milliseconds since the epoch, see [`Self::from_micros`].
+    pub const fn from_millis(millis: i64) -> Self {
+        Self::from_micros(millis.saturating_mul(1000))
+    }
+
+    /// Whole milliseconds since the epoch: times travel in these.
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
     /// Later by a duration; the last one at most.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::at_work::{AtWork, RunningTask};
 use super::executable::Executables;
 use super::executor::GRACE;
+use super::guard::Guard;
 use super::intake::{Intake, IntakeError};
 use super::journal::{Health, Journal, JournalError, Options};
 use super::labels::OwnLabels;
@@ -29,8 +30,9 @@ use super::{Registry, directory, home, line_reporter, lookout, recovery, reporte
 use crate::broker::dead::DeadLetters;
 use crate::broker::{BrokerError, SharedBroker, Source};
 use crate::clock::Clock;
-use crate::config::{self, TypePolicy};
+use crate::config::{self, Signatures, TypePolicy};
 use crate::domain::EndpointName;
+use crate::signing::{Trust, TrustError};
 
 /// Deliveries that may be on their way to the journal.
 const PREFETCH: u16 = 256;
@@ -84,6 +86,9 @@ pub enum AgentError {
     /// Its handlers cannot run as the configured user.
     #[error("{0}")]
     RunAs(String),
+    /// Its trust file cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// Its own directory cannot be used.
     #[error("{path} cannot be used: {source}")]
     Directory {
@@ -219,6 +224,14 @@ impl Agent {
             .clone()
             .map(|dir| Executables::new(dir, &settings, &task_types, leftovers).map(Arc::new));
         let executables = executables.transpose().map_err(AgentError::RunAs)?;
+        let guard = match settings.signatures {
+            Signatures::Off => None,
+            wanted => {
+                let (trust, required) = (Trust::read(&settings.trust)?, wanted == Signatures::Require);
+                let quarantine = dir.join(directory::QUARANTINE);
+                Some(Guard::new(trust, required, settings.clock_tolerance, endpoint.clone(), quarantine))
+            }
+        };
         let shared = slots.map(|slots| Arc::new(Semaphore::new(usize::try_from(slots.max(1)).unwrap_or(1))));
         let lane = |policy: TypePolicy| (policy.name.clone(), Arc::new(Lane::new(policy, shared.clone())));
         let lanes: HashMap<_, _> = task_types.into_iter().map(lane).collect();
@@ -233,6 +246,7 @@ impl Agent {
             grace.min(settings.stop_timeout / 2),
             slots,
             OwnLabels::new(settings.labels.clone(), settings.labels_file.clone()),
+            guard,
             Clock::system(),
         );
         Ok(Self {

@@ -9,6 +9,8 @@ const LONGEST: usize = 200;
 
 /// Within it: what executables run.
 pub(super) const RUNNING: &str = "running";
+/// Messages that were refused.
+pub(super) const QUARANTINE: &str = "quarantine";
 
 /// `<data_dir>/<endpoint>/<types>`: the same for the same set of types in any order, and different for any
 /// other.

@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::custody;
 use super::unfit::{Unfit, passes};
+use crate::custody;
 use crate::domain::TaskType;
 
 /// A directory of executables.

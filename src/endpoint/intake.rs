@@ -6,23 +6,35 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::guard::Guard;
 use super::journal::{JournalError, Record, State, StoredTask};
 use super::lane::{Assignment, Lane};
 use super::performer::Core;
 use super::presence::Session;
+use super::quarantine::Refused;
 use crate::backoff::Backoff;
 use crate::broker::dead::{DeadLetter, DeadLetters};
-use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, envelope, wire};
-use crate::domain::{AttemptError, Command, ReasonCode, ReportEvent, TaskId, TaskMessage, TaskType};
+use crate::broker::wire::{self, WireError};
+use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, envelope};
+use crate::domain::{
+    AttemptError, Command, ReasonCode, ReportEvent, Seal, SealFault, TaskId, TaskMessage, TaskType,
+    WireVersion,
+};
+use crate::signing::Denial;
 
 /// Deliveries taken together at most.
 const BATCH: usize = 256;
+
+/// From so many deliveries on, signatures are verified on a thread of their own: each takes some 50
+/// microseconds.
+const MANY: usize = 32;
 
 /// Takes deliveries and keeps the session up to date.
 pub(super) struct Intake {
@@ -56,7 +68,24 @@ struct Wanted {
     ended: Vec<TaskId>,
     /// Not for us, or not to be understood.
     dead: Vec<DeadLetter>,
+    /// Not to be trusted.
+    refused: Vec<Refused>,
     dropped: usize,
+}
+
+/// An item of a delivery, read and judged.
+struct Arrival {
+    item: Bytes,
+    origin: Origin,
+    read: Result<Read, WireError>,
+}
+
+/// What an item says.
+struct Read {
+    command: Command,
+    version: WireVersion,
+    seal: Option<Seal>,
+    judged: Result<(), Denial>,
 }
 
 impl Intake {
@@ -143,10 +172,15 @@ impl Intake {
     async fn take(&self, deliveries: Vec<Delivery>) -> Result<(), IntakeError> {
         let mut wanted = Wanted::default();
         let mut seen = HashSet::new();
-        for Delivery { origin, body, .. } in &deliveries {
-            for item in envelope::items(body) {
-                self.sort(item, origin, &mut wanted, &mut seen);
-            }
+        if self.core.guard.as_ref().is_some_and(|guard| guard.clock_was_set()) {
+            tracing::warn!(endpoint = %self.core.endpoint, "the clock of this server was set: tasks are taken again after the next welcome");
+            self.session.send_modify(|session| {
+                session.id = Uuid::new_v4();
+                session.welcomed.clear();
+            });
+        }
+        for arrival in self.read(&deliveries).await? {
+            self.sort(arrival, &mut wanted, &mut seen);
         }
         if wanted.dropped > 0 {
             tracing::debug!(
@@ -177,8 +211,19 @@ impl Intake {
         if !wanted.tasks.is_empty() {
             self.journal(wanted.tasks).await?;
         }
-        if !wanted.dead.is_empty() {
-            self.dead.bury(wanted.dead).await;
+        match &self.core.guard {
+            // Nobody has vouched for them.
+            Some(guard) => {
+                let unreadable = wanted.dead.into_iter().map(|letter| {
+                    let (item, reason) = letter.into_parts();
+                    let way = "a queue of this endpoint".to_owned();
+                    Refused { item, way, denial: Denial::new(SealFault::Unreadable, reason) }
+                });
+                wanted.refused.extend(unreadable);
+                guard.refuse(wanted.refused).await;
+            }
+            None if !wanted.dead.is_empty() => drop(self.dead.bury(wanted.dead).await),
+            None => {}
         }
         if let Some(last) = deliveries.last() {
             last.acker.ack_through().await;
@@ -192,23 +237,66 @@ impl Intake {
         Ok(())
     }
 
-    fn sort(&self, item: Bytes, origin: &Origin, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
-        match wire::decode_versioned(&item) {
-            Ok((Command::Task(task), version)) => {
-                self.core.note_api_reads(version);
-                self.sort_task(task, item, origin, wanted, seen);
-            }
-            Ok((Command::Cancel { task_id }, _)) => self.sort_cancel(task_id, false, origin, wanted),
-            Ok((Command::Withdraw { task_id }, version)) => {
-                self.core.note_api_reads(version);
-                self.sort_cancel(task_id, true, origin, wanted);
-            }
-            Ok((Command::Welcome { session, presence_interval, reads }, _)) => {
-                self.core.note_api_reads(reads);
-                self.welcome(session, presence_interval, origin);
-            }
-            Err(error) => wanted.dead.push(DeadLetter::new(item, error.to_string())),
+    /// Reads the items of deliveries, and judges them where signatures are looked at.
+    async fn read(&self, deliveries: &[Delivery]) -> Result<Vec<Arrival>, IntakeError> {
+        let item = |delivery: &Delivery| {
+            let origin = delivery.origin.clone();
+            envelope::items(&delivery.body).into_iter().map(move |item| (item, origin.clone()))
+        };
+        let items: Vec<(Bytes, Origin)> = deliveries.iter().flat_map(item).collect();
+        let guard = self.core.guard.clone();
+        let many = guard.is_some() && items.len() >= MANY;
+        let read = move || {
+            let arrival = |(item, origin)| arrival(guard.as_deref(), item, origin);
+            items.into_iter().map(arrival).collect()
+        };
+        match many {
+            true => tokio::task::spawn_blocking(read)
+                .await
+                .map_err(|_| IntakeError::Journal(JournalError::Closed)),
+            false => Ok(read()),
         }
+    }
+
+    fn sort(&self, arrival: Arrival, wanted: &mut Wanted, seen: &mut HashSet<TaskId>) {
+        let Arrival { item, origin, read } = arrival;
+        let Read { command, version, seal, judged } = match read {
+            Ok(read) => read,
+            Err(error) => return wanted.dead.push(DeadLetter::new(item, error.to_string())),
+        };
+        if let Err(denial) = judged {
+            // What came before the welcome is dropped in any case.
+            let dropped = matches!(command, Command::Task(_)) && !self.is_welcomed(&origin);
+            return match dropped {
+                true => wanted.dropped += 1,
+                false => wanted.refused.push(Refused { item, way: way(&origin), denial }),
+            };
+        }
+        match command {
+            Command::Task(task) => {
+                self.core.note_api_reads(version);
+                let sealed = seal.is_some();
+                self.sort_task(task, item, &origin, wanted, seen);
+                if let Some(guard) = self.core.guard.as_ref().filter(|_| sealed) {
+                    guard.accepted();
+                }
+            }
+            Command::Cancel { task_id } => self.sort_cancel(task_id, false, &origin, wanted),
+            Command::Withdraw { task_id } => {
+                self.core.note_api_reads(version);
+                self.sort_cancel(task_id, true, &origin, wanted);
+            }
+            Command::Welcome { session, presence_interval, reads } => {
+                self.core.note_api_reads(reads);
+                self.welcome(session, presence_interval, seal.as_ref(), &origin);
+            }
+        }
+    }
+
+    /// Whether tasks count that came this way.
+    fn is_welcomed(&self, origin: &Origin) -> bool {
+        let (Origin::All(task_type, _) | Origin::Named(task_type, _)) = origin else { return true };
+        self.session.borrow().welcomed.contains(task_type)
     }
 
     fn sort_task(
@@ -415,16 +503,23 @@ impl Intake {
     }
 
     /// It counts for the type alone through whose queue it came.
-    fn welcome(&self, id: Uuid, interval: std::time::Duration, origin: &Origin) {
+    fn welcome(&self, id: Uuid, interval: Duration, seal: Option<&Seal>, origin: &Origin) {
         let Origin::Named(task_type, _) = origin else { return };
+        let ours = {
+            let session = self.session.borrow();
+            session.up && session.id == id
+        };
+        // One of an earlier session says nothing of the clock now.
+        if ours && self.core.guard.as_ref().is_some_and(|guard| !guard.welcome(seal, task_type)) {
+            return;
+        }
         let welcomed = self.session.send_if_modified(|session| {
             let ours = session.up && session.id == id && session.types.contains(task_type);
             if !ours {
                 return false;
             }
             // A word every few milliseconds, or none at all, would be a mistake on the other side.
-            let interval =
-                interval.clamp(std::time::Duration::from_millis(100), std::time::Duration::from_secs(3600));
+            let interval = interval.clamp(Duration::from_millis(100), Duration::from_secs(3600));
             let fresh = session.welcomed.insert(task_type.clone()) || session.interval != interval;
             session.interval = interval;
             fresh
@@ -461,11 +556,26 @@ impl Intake {
                 Err(JournalError::Full | JournalError::Write(_)) => failures = failures.saturating_add(1),
                 Err(error) => return Err(error.into()),
             }
-            let wait = Backoff { max: std::time::Duration::from_secs(5), ..Backoff::CONNECTION };
+            let wait = Backoff { max: Duration::from_secs(5), ..Backoff::CONNECTION };
             tokio::time::sleep(wait.jittered(failures)).await;
         }
         Ok(())
     }
+}
+
+/// An item, read, and judged if there is a guard.
+fn arrival(guard: Option<&Guard>, item: Bytes, origin: Origin) -> Arrival {
+    let read = wire::decode_sealed(&item).map(|(command, version, seal)| {
+        let judged = match (guard, &origin) {
+            (
+                Some(guard),
+                Origin::All(task_type, _) | Origin::Named(task_type, _) | Origin::Control(task_type, _),
+            ) => guard.judge(&command, seal.as_ref(), task_type),
+            _ => Ok(()),
+        };
+        Read { command, version, seal, judged }
+    });
+    Arrival { item, origin, read }
 }
 
 /// Which way a delivery came, for people.

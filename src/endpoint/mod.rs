@@ -1,11 +1,12 @@
 //! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the
 //! store.
 //!
-//! `agent` puts the parts together · `intake` takes deliveries · `journal` remembers them · `lane` keeps them
+//! `agent` puts the parts together · `intake` takes deliveries, `guard` judges their signatures, and
+//! `quarantine` keeps those that are refused · `journal` remembers them · `lane` keeps them
 //! in order · `recovery` takes up what the last process left, and `boot` how much time that has · `performer`
 //! takes one from its slot to its outcome, and `at_work` has those that run · `executor` runs one attempt ·
 //! `registry` finds its handler · `executable` makes handlers of files · `handlers_dir` says which file
-//! performs which type, and `unfit` why it cannot be run · `custody` says who could exchange them · `account`
+//! performs which type, and `unfit` why it cannot be run · `account`
 //! is the user they run as · `groups` knows the processes that run · `leftovers` ends what a killed process
 //! left · `outbox` and `reporter` answer · `lines` and `line_reporter` tell what handlers log meanwhile ·
 //! `lookout` says which types have a handler · `presence` says who is here, and `home` with which memory.
@@ -14,11 +15,11 @@ mod account;
 mod agent;
 mod at_work;
 mod boot;
-mod custody;
 mod directory;
 mod executable;
 mod executor;
 mod groups;
+mod guard;
 mod handler;
 mod handlers_dir;
 mod home;
@@ -33,6 +34,7 @@ mod lookout;
 mod outbox;
 mod performer;
 mod presence;
+mod quarantine;
 mod recovery;
 mod registry;
 mod reporter;

@@ -22,6 +22,7 @@ use super::at_work::AtWork;
 use super::boot::Boot;
 use super::executable::Executables;
 use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
+use super::guard::Guard;
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
 use super::labels::OwnLabels;
 use super::lane::{Assignment, Lane, Turn};
@@ -65,6 +66,8 @@ pub(super) struct Core {
     /// Of a worker: how many tasks it performs at the same time, of all types together.
     pub(super) slots: Option<u32>,
     pub(super) labels: Arc<OwnLabels>,
+    /// Judges signatures, where they are looked at.
+    pub(super) guard: Option<Arc<Guard>>,
     /// Fired when no more tasks are taken and those that run are finished.
     pub(super) draining: CancellationToken,
     /// Fired when running handlers are not waited for any longer.
@@ -92,6 +95,7 @@ impl Core {
         grace: Duration,
         slots: Option<u32>,
         labels: Arc<OwnLabels>,
+        guard: Option<Guard>,
         clock: Clock,
     ) -> Self {
         Self {
@@ -111,6 +115,7 @@ impl Core {
             grace,
             slots,
             labels,
+            guard: guard.map(Arc::new),
             draining: CancellationToken::new(),
             lease: Mutex::default(),
             lease_until: Mutex::default(),
@@ -218,7 +223,8 @@ impl Core {
         } else {
             tokio::task::spawn_blocking(look).await.unwrap_or_default()
         };
-        let all: Vec<String> = journal.into_iter().chain(handlers).collect();
+        let guard = self.guard.as_ref().and_then(|guard| guard.trouble(self.leases()));
+        let all: Vec<String> = guard.into_iter().chain(journal).chain(handlers).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 

@@ -246,10 +246,15 @@ async fn say(
         reads: WireVersion::NEWEST,
         labels: core.labels.current().await,
         restricted: session.restricted,
+        refusals: BTreeMap::new(),
         proven: false,
     };
+    let counts = core.guard.as_ref().map(|guard| guard.take_counts()).unwrap_or_default();
+    // Told once: each word that tells them is counted.
+    let mut refusals = counts.clone();
     let messages = words.into_iter().map(|(state, types)| {
-        let presence = Presence { state, task_types: types.into_iter().collect(), ..presence.clone() };
+        let (task_types, refusals) = (types.into_iter().collect(), std::mem::take(&mut refusals));
+        let presence = Presence { state, task_types, refusals, ..presence.clone() };
         let expires_in = Some(session.interval.saturating_mul(MISSED));
         Message { expires_in, ..Message::new(Address::Presence, wire::encode_presence(&presence)) }
     });
@@ -257,5 +262,9 @@ async fn say(
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
         tracing::debug!(%error, "presence did not go out");
     }
-    results.iter().all(Result::is_ok)
+    let said = results.iter().all(Result::is_ok);
+    if let Some(guard) = core.guard.as_ref().filter(|_| !said) {
+        guard.put_back(counts);
+    }
+    said
 }

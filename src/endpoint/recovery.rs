@@ -296,6 +296,7 @@ mod tests {
             grace,
             None,
             labels,
+            None,
             clock,
         ));
         recover(&core).await.expect("recovers");

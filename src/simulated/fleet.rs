@@ -558,6 +558,7 @@ pub fn presence(endpoint: &EndpointName, instance: Uuid, session: Uuid, state: P
         reads: WireVersion::NEWEST,
         labels: labels_of(endpoint),
         restricted: false,
+        refusals: BTreeMap::new(),
         proven: false,
     }
 }

@@ -104,6 +104,9 @@ pub struct Metrics {
     /// Messages whose sender the broker does not vouch for, by `source` (responses, presence) and `result`:
     /// taken, refused.
     pub unproven: IntCounterVec,
+    /// Messages that endpoints have refused for their signatures, by `reason`: the words of
+    /// [`crate::domain::SealFault`].
+    pub seal_refusals: IntCounterVec,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Messages that were to go to the dead exchange, which did not take them, by `source`.
@@ -309,6 +312,11 @@ impl Metrics {
                 "tasker_unproven_total",
                 "Messages that came from another broker user than that of the endpoint that they speak for",
                 &["source", "result"],
+            )?,
+            seal_refusals: counter(
+                "tasker_refused_total",
+                "Messages that endpoints have refused for their signatures",
+                &["reason"],
             )?,
             undecodable: counter(
                 "tasker_undecodable_total",

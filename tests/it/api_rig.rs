@@ -1,6 +1,7 @@
 //! The HTTP interface on a free port over a SQLite file and an in-process broker, all its own, with the real
 //! acceptor and nothing behind it: what endpoints would do is written into the ledger by the test.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
 use tasker::queue::Desk;
 use tasker::requests::Calls;
+use tasker::sealing::Sealer;
 use tasker::store::farm::Farm;
 use tasker::store::{Freeze, QueueRule, SharedStore};
 use tasker::telemetry::Metrics;
@@ -148,11 +150,13 @@ impl Rig {
         tokio::spawn(recording);
         let admission = Arc::new(Admission::read(&config).expect("no schema"));
         let link = broker.connect();
+        let sealer = Sealer::new(None, link.clone(), clock.clone());
         let publisher = Publisher::new(
             config.clone(),
             store.clone(),
             ledger.clone(),
             link.clone(),
+            sealer.clone(),
             clock.clone(),
             metrics.clone(),
             desk.clone(),
@@ -163,6 +167,7 @@ impl Rig {
             store: store.clone(),
             ledger,
             broker: link,
+            sealer,
             publisher,
             acceptor,
             metrics,
@@ -311,6 +316,7 @@ impl Rig {
             reads: WireVersion::NEWEST,
             labels: Labels::default(),
             restricted: false,
+            refusals: BTreeMap::new(),
             proven: false,
         }
     }

@@ -116,6 +116,9 @@ impl ApiSide {
             pass_env: Vec::new(),
             run_as: None,
             output_limit: 256 << 10,
+            signatures: config::Signatures::Off,
+            trust: self.dir.path().join("trust.yaml"),
+            clock_tolerance: Duration::from_secs(60),
             http: config::Http::default(),
         };
         AgentConfig {

@@ -30,11 +30,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("dashboard", &[]),
     ("request_body", &[]),
     ("shell", &[]),
+    ("custody", &[]),
     ("contract", &["domain", "farm"]),
     ("bell", &[]),
     ("backoff", &["domain"]),
     ("clock", &["domain"]),
     ("config", &["domain", "backoff", "http_tasks"]),
+    ("signing", &["domain", "config", "custody"]),
     ("telemetry", &["domain", "config"]),
     ("service", &["domain", "telemetry"]),
     ("watch", &["domain"]),
@@ -46,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["domain", "contract", "client", "backoff", "config", "https", "telemetry"]),
     ("http_remote", &["http_tasks", "backoff", "config", "broker"]),
     ("enrolment", &["domain", "config"]),
+    ("sealing", &["domain", "signing", "broker", "clock"]),
     // The loops of an API process.
     ("keyring", &["domain", "store"]),
     ("throughput", &["domain", "store", "clock"]),
@@ -54,8 +57,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "publisher",
         &[
-            "domain", "failpoint", "store", "ledger", "broker", "backoff", "clock", "config", "telemetry",
-            "watch",
+            "domain", "failpoint", "store", "ledger", "broker", "backoff", "clock", "config", "sealing",
+            "telemetry", "watch",
         ],
     ),
     (
@@ -73,7 +76,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("scheduler", &["domain", "failpoint", "admission", "store", "clock", "config", "telemetry", "acceptor"]),
     (
         "presence",
-        &["domain", "store", "ledger", "broker", "clock", "config", "telemetry", "publisher", "collector"],
+        &[
+            "domain", "store", "ledger", "broker", "clock", "config", "sealing", "telemetry", "publisher",
+            "collector",
+        ],
     ),
     ("reconciler", &["domain", "store", "ledger", "backoff", "clock", "publisher"]),
     (
@@ -95,7 +101,13 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["domain", "store", "broker", "backoff", "clock", "config", "service", "telemetry", "watch"],
     ),
     // What runs on the servers: never the store.
-    ("endpoint", &["domain", "failpoint", "broker", "backoff", "clock", "config", "service", "telemetry"]),
+    (
+        "endpoint",
+        &[
+            "domain", "failpoint", "custody", "signing", "broker", "backoff", "clock", "config", "service",
+            "telemetry",
+        ],
+    ),
     ("handlers", &["domain", "endpoint", "config", "http_tasks"]),
     // What the bench and trials have in the place of real endpoints.
     ("simulated", &["domain", "broker", "clock", "config"]),
@@ -105,7 +117,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "domain", "farm", "contract", "dashboard", "admission", "store", "broker", "backoff", "clock",
             "config", "request_body", "telemetry", "watch", "keyring", "ledger", "live", "publisher",
-            "queue", "requests", "rollouts", "acceptor",
+            "queue", "requests", "rollouts", "acceptor", "sealing",
         ],
     ),
     // Render farms: the protocol of Flamenco 2.x in front of the farm.
@@ -114,10 +126,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "app",
         &[
-            "domain", "flamenco", "shell", "client", "clock", "config", "service", "telemetry", "watch",
-            "admission", "store", "broker", "http_remote", "throughput", "ledger", "publisher", "queue",
-            "collector", "acceptor", "scheduler", "presence", "reconciler", "requests", "rollouts",
-            "observer", "endpoint", "handlers", "simulated", "api",
+            "domain", "flamenco", "shell", "signing", "sealing", "client", "clock", "config", "service",
+            "telemetry", "watch", "admission", "store", "broker", "http_remote", "throughput", "ledger",
+            "publisher", "queue", "collector", "acceptor", "scheduler", "presence", "reconciler", "requests",
+            "rollouts", "observer", "endpoint", "handlers", "simulated", "api",
         ],
     ),
     // Starts a platform and drives it through what customers and endpoints really see.
@@ -132,8 +144,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "domain", "shell", "contract", "client", "backoff", "clock", "config", "telemetry", "admission",
-            "store", "broker", "enrolment", "endpoint", "handlers", "simulated", "farm", "flamenco", "api",
-            "app", "bench",
+            "store", "broker", "enrolment", "signing", "endpoint", "handlers", "simulated", "farm",
+            "flamenco", "api", "app", "bench",
         ],
     ),
 ];

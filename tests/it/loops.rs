@@ -221,6 +221,7 @@ fn presence(name: &str, home: Uuid) -> Presence {
         reads: WireVersion::One,
         labels: Labels::default(),
         restricted: false,
+        refusals: BTreeMap::new(),
         proven: false,
     }
 }

@@ -136,10 +136,11 @@ fn documented() -> anyhow::Result<Known> {
 /// Gauges of tasks show themselves while there are such tasks.
 fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
     let metrics = Metrics::new();
-    let vectors: [&dyn Collector; 13] = [
+    let vectors: [&dyn Collector; 14] = [
         &metrics.unsubmitted,
         &metrics.undecodable,
         &metrics.unproven,
+        &metrics.seal_refusals,
         &metrics.dead_dropped,
         &metrics.asks,
         &metrics.refused,

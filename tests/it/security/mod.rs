@@ -9,4 +9,5 @@ mod enrolment;
 mod proof;
 mod quotas;
 mod rights;
+mod signatures;
 mod transport;

@@ -1,5 +1,6 @@
 //! Proof of the sender: reports and presence count only for the endpoint whose user has sent them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -32,6 +33,7 @@ fn presence(name: &str, state: PresenceState) -> Presence {
         reads: WireVersion::NEWEST,
         labels: Labels::default(),
         restricted: true,
+        refusals: BTreeMap::new(),
         proven: false,
     }
 }

@@ -1,5 +1,6 @@
 //! Who is there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -32,6 +33,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         reads: WireVersion::One,
         labels: Labels::default(),
         restricted: false,
+        refusals: BTreeMap::new(),
         proven: false,
     }
 }

@@ -25,7 +25,7 @@ const STICKY: u32 = 0o1000;
 ///
 /// # Errors
 /// When something on the way cannot be looked at.
-pub(super) fn objection(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn objection(path: &Path) -> io::Result<Option<String>> {
     let own = geteuid().as_raw();
     let mut ahead = reversed(path);
     let mut at = PathBuf::from("/");

@@ -1,0 +1,242 @@
+//! What is signed: each message as bytes that can be made of its fields in one way alone.
+//!
+//! A statement is a sequence of fields, each with its length before it. The first one names the kind of the
+//! statement, the second one the environment: a signature of one kind or environment counts in no other. Two
+//! statements with equal bytes have equal fields.
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    AttemptError, Audience, Command, EnvironmentName, KeyId, Recipients, SealHead, TaskMessage, Timestamp,
+    WorkPart,
+};
+
+/// A statement that is being made.
+struct Statement(Vec<u8>);
+
+impl Statement {
+    fn new(kind: &str, environment: &EnvironmentName) -> Self {
+        Self(Vec::with_capacity(256)).field(kind).field(environment.as_str())
+    }
+
+    /// # Panics
+    /// When a field has 4 GiB: no message is that long.
+    fn field(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        let bytes = bytes.as_ref();
+        let length = u32::try_from(bytes.len()).expect("a field of a message is shorter than 4 GiB");
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// A field that may be absent, which is something else than an empty one.
+    fn optional(self, bytes: Option<impl AsRef<[u8]>>) -> Self {
+        match bytes {
+            None => self.field([]),
+            Some(bytes) => self.field([&[1], bytes.as_ref()].concat()),
+        }
+    }
+
+    fn time(self, time: Timestamp) -> Self {
+        self.field(millis(time))
+    }
+}
+
+/// A time as it travels: other digits do not arrive, so they are not signed.
+fn millis(time: Timestamp) -> [u8; 8] {
+    time.as_millis().to_be_bytes()
+}
+
+/// What a task is: the same in every copy of it.
+pub fn of_work(environment: &EnvironmentName, by: KeyId, work: &WorkPart) -> Vec<u8> {
+    let WorkPart { id, task_type, identifier, audience, not_after, payload } = work;
+    let audience = audience.map(|audience| match audience {
+        Audience::All => b"*".to_vec(),
+        Audience::Listed(hash) => hash.to_vec(),
+    });
+    Statement::new("tasker/work/1", environment)
+        .field(by.as_bytes())
+        .field(id.0.as_bytes())
+        .field(task_type.as_str())
+        .field(identifier.as_str())
+        .optional(audience)
+        .optional(not_after.map(millis))
+        .field(Sha256::digest(payload.get()))
+        .0
+}
+
+/// One copy of a message.
+pub fn of_copy(environment: &EnvironmentName, head: &SealHead, command: &Command) -> Vec<u8> {
+    let SealHead { by, issued_at, not_after, to, answers } = head;
+    let kind = match command {
+        Command::Task(_) => "tasker/delivery/1",
+        Command::Cancel { .. } => "tasker/cancel/1",
+        Command::Withdraw { .. } => "tasker/withdraw/1",
+        Command::Welcome { .. } => "tasker/welcome/1",
+    };
+    let to = match to {
+        Recipients::All => None,
+        Recipients::Listed(tags) => Some(tags.concat()),
+    };
+    let statement = Statement::new(kind, environment)
+        .field(by.as_bytes())
+        .time(*issued_at)
+        .time(*not_after)
+        .optional(to)
+        .optional(answers.map(millis));
+    match command {
+        Command::Task(TaskMessage { work, expires_in, received, attempts }) => statement
+            .field(Sha256::digest(of_work(environment, *by, work)))
+            .field(expires_in.as_millis().to_be_bytes())
+            .field([u8::from(*received)])
+            .field(of_attempts(attempts)),
+        Command::Cancel { task_id } | Command::Withdraw { task_id } => statement.field(task_id.0.as_bytes()),
+        Command::Welcome { session, presence_interval, reads } => statement
+            .field(session.as_bytes())
+            .field(presence_interval.as_millis().to_be_bytes())
+            .field([reads.number()]),
+    }
+    .0
+}
+
+/// Attempts elsewhere, in one field of 32 bytes: each of them may have a long text.
+fn of_attempts(attempts: &[AttemptError]) -> [u8; 32] {
+    let all = attempts.iter().fold(Statement(Vec::new()), |all, attempt| {
+        let AttemptError { attempt, errnr, errmsg } = attempt;
+        all.field(attempt.to_be_bytes()).field(errnr.to_be_bytes()).field(errmsg)
+    });
+    Sha256::digest(all.0).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{EndpointName, TaskId, WireVersion};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn environment(name: &str) -> EnvironmentName {
+        name.parse().expect("a name")
+    }
+
+    fn payload(text: &str) -> super::super::Json {
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    fn work() -> WorkPart {
+        WorkPart {
+            id: TaskId(Uuid::from_u128(1)),
+            task_type: "worker".parse().expect("a type"),
+            identifier: "one".parse().expect("an identifier"),
+            audience: Some(Audience::All),
+            not_after: Some(Timestamp::from_micros(5_000)),
+            payload: payload("1"),
+        }
+    }
+
+    fn task() -> TaskMessage {
+        TaskMessage { work: work(), expires_in: Duration::from_millis(7), received: false, attempts: vec![] }
+    }
+
+    fn head() -> SealHead {
+        SealHead {
+            by: KeyId::of(b"a"),
+            issued_at: Timestamp::from_micros(1_000),
+            not_after: Timestamp::from_micros(2_000),
+            to: Recipients::All,
+            answers: None,
+        }
+    }
+
+    /// Everything that differs in one place has a statement of its own.
+    #[test]
+    fn no_field_can_be_exchanged() {
+        let name = |text: &str| text.parse::<EndpointName>().expect("a name");
+        let works = [
+            work(),
+            WorkPart { id: TaskId(Uuid::from_u128(2)), ..work() },
+            WorkPart { task_type: "backup".parse().expect("a type"), ..work() },
+            WorkPart { identifier: "on".parse().expect("an identifier"), ..work() },
+            WorkPart { audience: None, ..work() },
+            WorkPart { audience: Some(Audience::of(&[name("a")])), ..work() },
+            WorkPart { not_after: None, ..work() },
+            WorkPart { not_after: Some(Timestamp::from_micros(6_000)), ..work() },
+            WorkPart { payload: payload("1.0"), ..work() },
+            WorkPart { payload: payload("[1]"), ..work() },
+        ];
+        let attempt = |errmsg: &str| AttemptError { attempt: 1, errnr: 2, errmsg: errmsg.to_owned() };
+        let tasks = works.into_iter().map(|work| TaskMessage { work, ..task() }).chain([
+            TaskMessage { expires_in: Duration::from_millis(8), ..task() },
+            TaskMessage { received: true, ..task() },
+            TaskMessage { attempts: vec![attempt("")], ..task() },
+            TaskMessage { attempts: vec![attempt("x")], ..task() },
+        ]);
+        let (id, session) = (TaskId(Uuid::from_u128(1)), Uuid::from_u128(1));
+        let welcome = |session, secs, reads| Command::Welcome {
+            session,
+            presence_interval: Duration::from_secs(secs),
+            reads,
+        };
+        let commands: Vec<Command> = tasks
+            .map(Command::Task)
+            .chain([
+                Command::Cancel { task_id: id },
+                Command::Cancel { task_id: TaskId(Uuid::from_u128(2)) },
+                Command::Withdraw { task_id: id },
+                welcome(session, 1, WireVersion::One),
+                welcome(Uuid::from_u128(2), 1, WireVersion::One),
+                welcome(session, 2, WireVersion::One),
+                welcome(session, 1, WireVersion::Two),
+            ])
+            .collect();
+        let later = Timestamp::from_micros(3_000);
+        let heads = [
+            head(),
+            SealHead { by: KeyId::of(b"b"), ..head() },
+            SealHead { issued_at: later, ..head() },
+            SealHead { not_after: later, ..head() },
+            SealHead { to: Recipients::of(session, []), ..head() },
+            SealHead { to: Recipients::of(session, &[name("a")]), ..head() },
+            SealHead { to: Recipients::of(session, &[name("a"), name("b")]), ..head() },
+            SealHead { answers: Some(later), ..head() },
+        ];
+        let mut statements = std::collections::BTreeSet::new();
+        let mut count = 0;
+        for place in ["prod", "dev", "prod.dev"] {
+            for head in &heads {
+                for command in &commands {
+                    count += 1;
+                    statements.insert(of_copy(&environment(place), head, command));
+                }
+            }
+        }
+        assert_eq!((statements.len(), count), (count, 3 * 8 * 21));
+    }
+
+    #[test]
+    fn digits_that_do_not_travel_are_not_signed() {
+        let place = environment("prod");
+        let precise = WorkPart { not_after: Some(Timestamp::from_micros(5_999)), ..work() };
+        assert_eq!(of_work(&place, head().by, &precise), of_work(&place, head().by, &work()));
+        let precise = TaskMessage { expires_in: Duration::from_micros(7_900), ..task() };
+        let of = |task| of_copy(&place, &head(), &Command::Task(task));
+        assert_eq!(of(precise), of(task()));
+    }
+
+    proptest! {
+        /// The fields of a statement can be read back, so no two sequences of fields have the same bytes.
+        #[test]
+        fn fields_are_told_apart(fields in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..8)) {
+            let bytes = fields.iter().fold(Statement(Vec::new()), |all, field| all.field(field)).0;
+            let (mut rest, mut read) = (&bytes[..], Vec::new());
+            while let Some((length, after)) = rest.split_first_chunk::<4>() {
+                let (field, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+                read.push(field.to_vec());
+                rest = after;
+            }
+            prop_assert_eq!(read, fields);
+        }
+    }
+}

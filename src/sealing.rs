@@ -1,0 +1,173 @@
+//! Seals messages of an API process on their way to the broker, if it has a key.
+//!
+//! Owns the choice of copies: a seal names at most [`Recipients::MOST`] receivers, so a message for more goes
+//! out in several copies, each with a seal of its own. Without a key, messages go out as they are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
+use crate::clock::Clock;
+use crate::domain::{Command, EndpointName, Recipients, Timestamp, WireVersion};
+use crate::signing::Signer;
+
+/// From so many signatures on, they are made on a thread of their own: each takes some 25 microseconds, and
+/// other tasks of the thread would wait for all of them.
+const MANY: usize = 32;
+
+/// A message that is to be sealed.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What it says.
+    pub command: Command,
+    /// The version to write it in.
+    pub version: WireVersion,
+    /// Everything else; the body is still empty.
+    pub message: Message,
+    /// When the message was sent that this one answers, by the clock of its receiver.
+    pub answers: Option<Timestamp>,
+}
+
+/// Seals and publishes.
+#[derive(Debug, Clone)]
+pub struct Sealer {
+    signer: Option<Arc<Signer>>,
+    broker: SharedBroker,
+    clock: Clock,
+}
+
+impl Sealer {
+    /// One that publishes with this broker; without a signer, nothing is sealed.
+    pub const fn new(signer: Option<Arc<Signer>>, broker: SharedBroker, clock: Clock) -> Self {
+        Self { signer, broker, clock }
+    }
+
+    /// Publishes drafts. Returns one result for each, in order: of those that went out in several copies the
+    /// first error.
+    pub async fn publish(&self, drafts: Vec<Draft>) -> Vec<Result<(), BrokerError>> {
+        let Some(signer) = self.signer.clone() else {
+            let encode = |Draft { command, version, message, .. }| {
+                let body = wire::encode_command(&command, version);
+                Message { body, ..message }
+            };
+            return self.broker.publish(drafts.into_iter().map(encode).collect()).await;
+        };
+        let count = drafts.len();
+        let (mut copies, mut owners) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for (owner, draft) in drafts.into_iter().enumerate() {
+            let before = copies.len();
+            split(draft, &mut copies);
+            owners.resize(owners.len() + copies.len() - before, owner);
+        }
+        let now = self.clock.now();
+        let messages = if copies.len() < MANY {
+            sealed(&signer, copies, now)
+        } else {
+            let work = tokio::task::spawn_blocking(move || sealed(&signer, copies, now));
+            match work.await {
+                Ok(messages) => messages,
+                // It panicked, or the process ends: what was not sent is asked for again.
+                Err(_) => return vec![Err(BrokerError::Closed); count],
+            }
+        };
+        let mut results = vec![Ok(()); count];
+        for (owner, result) in owners.into_iter().zip(self.broker.publish(messages).await) {
+            let of_owner: &mut Result<(), BrokerError> = &mut results[owner];
+            if of_owner.is_ok() {
+                *of_owner = result;
+            }
+        }
+        results
+    }
+
+    /// The bytes of commands for one receiver that gets them another way than through the broker.
+    pub async fn encode(
+        &self,
+        commands: Vec<Command>,
+        version: WireVersion,
+        to: &EndpointName,
+    ) -> Vec<Bytes> {
+        let Some(signer) = self.signer.clone() else {
+            return commands.iter().map(|command| wire::encode_command(command, version)).collect();
+        };
+        let (to, now) = (to.clone(), self.clock.now());
+        let encode = move || {
+            let sealed = |command: Command| {
+                let seal = signer.seal(&command, Recipients::of(command.subject(), [&to]), None, now);
+                wire::encode_sealed(&command, version, &seal)
+            };
+            commands.into_iter().map(sealed).collect()
+        };
+        tokio::task::spawn_blocking(encode).await.unwrap_or_default()
+    }
+}
+
+/// A draft as copies with few enough receivers.
+fn split(draft: Draft, copies: &mut Vec<Draft>) {
+    let (Address::Named(task_type, names) | Address::Control(task_type, names)) = &draft.message.to else {
+        return copies.push(draft);
+    };
+    if names.len() <= Recipients::MOST {
+        return copies.push(draft);
+    }
+    let control = matches!(draft.message.to, Address::Control(..));
+    for some in names.chunks(Recipients::MOST) {
+        let (task_type, some) = (task_type.clone(), some.to_vec());
+        let to = if control { Address::Control(task_type, some) } else { Address::Named(task_type, some) };
+        copies.push(Draft { message: Message { to, ..draft.message.clone() }, ..draft.clone() });
+    }
+}
+
+fn sealed(signer: &Signer, copies: Vec<Draft>, now: Timestamp) -> Vec<Message> {
+    let seal = |Draft { command, version, message, answers }| {
+        let to = match &message.to {
+            Address::Named(_, names) | Address::Control(_, names) => Recipients::of(command.subject(), names),
+            _ => Recipients::All,
+        };
+        let seal = signer.seal(&command, to, answers, now);
+        Message { body: wire::encode_sealed(&command, version, &seal), ..message }
+    };
+    copies.into_iter().map(seal).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::TaskId;
+
+    fn names(count: usize) -> Vec<EndpointName> {
+        (0..count).map(|number| format!("ep{number}").parse().expect("a name")).collect()
+    }
+
+    #[test]
+    fn long_lists_go_out_in_several_copies() {
+        let task_type = || "worker".parse().expect("a type");
+        for (to, sizes) in [
+            (Address::All(task_type()), vec![]),
+            (Address::Named(task_type(), names(1)), vec![1]),
+            (Address::Named(task_type(), names(64)), vec![64]),
+            (Address::Named(task_type(), names(65)), vec![64, 1]),
+            (Address::Control(task_type(), names(200)), vec![64, 64, 64, 8]),
+        ] {
+            let draft = Draft {
+                command: Command::Cancel { task_id: TaskId::new() },
+                version: WireVersion::One,
+                message: Message::new(to.clone(), Bytes::new()),
+                answers: None,
+            };
+            let mut copies = Vec::new();
+            split(draft, &mut copies);
+            let lists: Vec<&[EndpointName]> = copies
+                .iter()
+                .filter_map(|copy| match (&copy.message.to, &to) {
+                    (Address::Named(_, names), Address::Named(..))
+                    | (Address::Control(_, names), Address::Control(..)) => Some(names.as_slice()),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(lists.iter().map(|list| list.len()).collect::<Vec<_>>(), sizes);
+            assert_eq!(lists.concat(), names(sizes.iter().sum()));
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Signatures: `key` keeps keys in files, `signer` seals what an API process sends, `trust` says whose seals
+//! count on a server.
+//!
+//! Owns all use of private keys. Promises: a private key is read only from a file that nobody else on the
+//! machine can read, and never leaves this module. What exactly is signed is in `domain::statement`; how a
+//! seal travels, in `broker::seal_form`.
+
+mod key;
+mod signer;
+mod trust;
+
+pub use key::{KeyError, PublicKey, SigningKey};
+pub use signer::Signer;
+pub use trust::{Denial, NAME, OtherTypes, Situation, Trust, TrustError, TypeTrust, is_name};

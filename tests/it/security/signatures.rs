@@ -1,0 +1,583 @@
+//! What a thief of the broker can do where messages are signed: a table of messages, each made from a genuine
+//! one or with a key that the thief has, published past the API.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use serde_json::{Value, json};
+use tasker::broker::{envelope, wire};
+use tasker::domain::{
+    Command, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion, WorkPart, json as raw,
+};
+use tasker::signing::{Signer, SigningKey};
+use tasker_services::Process;
+use uuid::Uuid;
+
+use super::rig::endpoint;
+use crate::support::clock::Shift;
+use crate::support::platform::{Platform, response_of};
+
+/// What the handler of `worker` does here: it leaves a trace of each execution.
+const HANDLER: &str = "#!/bin/sh\necho \"$TASKER_ENDPOINT $TASKER_TASK_ID\" >> '@'\n";
+
+/// An installation that signs, with a server on which that is required.
+struct Signed {
+    platform: Platform,
+}
+
+impl Signed {
+    fn new() -> anyhow::Result<Self> {
+        let platform = Platform::idle()?;
+        let signed = Self { platform };
+        let handlers = signed.platform.home().join("handlers");
+        fs::create_dir(&handlers)?;
+        fs::set_permissions(&handlers, fs::Permissions::from_mode(0o755))?;
+        let script = HANDLER.replace('@', &signed.path("effects"));
+        fs::write(handlers.join("worker"), script)?;
+        fs::set_permissions(handlers.join("worker"), fs::Permissions::from_mode(0o755))?;
+        let (dir, trust) = (signed.path(""), signed.path("trust.yaml"));
+        signed.platform.tasker(&["key", "create", "server", "--dir", &dir])?;
+        let public = signed.path("server.pub");
+        signed.platform.tasker(&["key", "trust", &public, "--environment", "it", "--trust", &trust])?;
+        Ok(signed)
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.platform.home().join(file).display().to_string()
+    }
+
+    fn start_api(&self) -> anyhow::Result<Process> {
+        let settings = [
+            ("SIGNATURES", "sign".to_owned()),
+            ("ENVIRONMENT", "it".to_owned()),
+            ("SIGNING_KEY", self.path("server.key")),
+        ];
+        let environment = settings.map(|(key, value)| (format!("TASKER_SECURITY__{key}"), value));
+        let api = self.platform.launch("api", &["api".to_owned()], &environment)?;
+        self.platform.until("the API is ready", |platform| {
+            let (status, body) = platform.get("/ready")?;
+            ensure!(status == 200, "{status}: {body}");
+            Ok(())
+        })?;
+        Ok(api)
+    }
+
+    /// Starts an endpoint, whose clock is the one of `clock`.
+    fn launch(&self, name: &str, signatures: &str, clock: Option<&Shift>) -> anyhow::Result<Process> {
+        let settings = [
+            ("SIGNATURES", signatures.to_owned()),
+            ("TRUST", self.path("trust.yaml")),
+            ("HANDLERS_DIR", self.path("handlers")),
+        ];
+        let mut environment: Vec<(String, String)> =
+            settings.map(|(key, value)| (format!("TASKER_ENDPOINT__{key}"), value)).into();
+        for (key, value) in clock.into_iter().flat_map(|clock| &clock.environment) {
+            environment.push(((*key).to_owned(), value.clone()));
+        }
+        let arguments = ["endpoint", "-e", name, "-t", "worker", "-t", "steered"].map(str::to_owned);
+        self.platform.launch(name, &arguments, &environment)
+    }
+
+    fn start(&self, name: &str) -> anyhow::Result<Process> {
+        let process = self.launch(name, "require", None)?;
+        self.platform.subscribed(name, &["worker", "steered"]).with_context(|| process.log())?;
+        Ok(process)
+    }
+
+    /// How often each task ran, anywhere.
+    fn effects(&self) -> BTreeMap<String, usize> {
+        let mut effects = BTreeMap::new();
+        for line in fs::read_to_string(self.path("effects")).unwrap_or_default().lines() {
+            *effects.entry(line.split_once(' ').map_or("", |(_, id)| id).to_owned()).or_default() += 1;
+        }
+        effects
+    }
+
+    /// How many files of an endpoint's quarantine have each reason.
+    fn quarantine(&self, name: &str) -> anyhow::Result<BTreeMap<String, usize>> {
+        let mut reasons = BTreeMap::new();
+        let dir = self.platform.home().join(&format!("journals/{name}/steered+worker/quarantine"));
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let entry: Value = serde_json::from_slice(&fs::read(entry?.path())?)?;
+            let reason = entry["reason"].as_str().context("a reason")?.to_owned();
+            *reasons.entry(reason).or_default() += 1;
+        }
+        Ok(reasons)
+    }
+
+    /// How many messages were refused, by the reason, as the API counts them.
+    fn counted(&self) -> anyhow::Result<BTreeMap<String, usize>> {
+        let (_, metrics) = self.platform.get("/metrics")?;
+        let metrics = metrics.as_str().context("text")?.to_owned();
+        let count = |line: &str| {
+            let (reason, count) = line.strip_prefix("tasker_refused_total{reason=\"")?.split_once("\"} ")?;
+            Some((reason.to_owned(), count.parse().ok()?))
+        };
+        Ok(metrics.lines().filter_map(count).collect())
+    }
+
+    /// How many reports there were about tasks that the API knows nothing of: each of them shows that a
+    /// forged message did something.
+    fn strange_reports(&self) -> anyhow::Result<u64> {
+        let (_, metrics) = self.platform.get("/metrics")?;
+        let metrics = metrics.as_str().context("text")?.to_owned();
+        let of = "tasker_responses_total{result=\"unknown\"} ";
+        Ok(metrics.lines().find_map(|line| line.strip_prefix(of)).map_or(Ok(0), str::parse)?)
+    }
+}
+
+/// Somebody with all rights at the broker.
+struct Thief {
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Thief {
+    async fn come(platform: &Platform) -> anyhow::Result<Self> {
+        let connection = Connection::connect(&platform.amqp(), ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let (options, none) = (QueueDeclareOptions::default(), FieldTable::default);
+        channel.queue_declare("loot".into(), options, none()).await?;
+        for (exchange, key) in [
+            ("it.worker", ""),
+            ("it.worker.to", "ep1"),
+            ("it.worker.to", "ep2"),
+            ("it.control", "worker.ep1"),
+            ("it.control", "worker.ep2"),
+            ("it.presence", ""),
+        ] {
+            let options = QueueBindOptions::default();
+            channel.queue_bind("loot".into(), exchange.into(), key.into(), options, none()).await?;
+        }
+        Ok(Self { channel, _connection: connection })
+    }
+
+    /// The next message that has something, of those that went by.
+    async fn wait_for<T>(&self, wanted: impl Fn(&Bytes) -> Option<T>) -> anyhow::Result<T> {
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            match self.channel.basic_get("loot".into(), BasicGetOptions { no_ack: true }).await? {
+                Some(message) => {
+                    let body = Bytes::from(message.delivery.data);
+                    if let Some(found) = envelope::items(&body).iter().find_map(&wanted) {
+                        return Ok(found);
+                    }
+                }
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        anyhow::bail!("no such message went by")
+    }
+
+    /// The copy of a task.
+    async fn copy_of(&self, id: TaskId) -> anyhow::Result<Bytes> {
+        self.wait_for(|item| match wire::decode_command(item) {
+            Ok(Command::Task(task)) if task.work.id == id => Some(item.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn publish(&self, (exchange, key): (&str, &str), body: &[u8]) -> anyhow::Result<()> {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?.await?;
+        Ok(())
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+enum Forgery {
+    /// A task that the thief made.
+    Task,
+    /// The genuine copy, changed in one place.
+    Changed(fn(&mut TaskMessage)),
+    /// The genuine copy as it is.
+    Genuine,
+    /// A cancel of the task that runs.
+    Cancel,
+    /// A withdrawal of it.
+    Withdraw,
+    /// A welcome of a session that the thief made up.
+    Welcome,
+    /// Something else.
+    Rubbish,
+}
+
+/// How it is sealed.
+#[derive(Debug, Clone, Copy)]
+enum Hand {
+    /// Not at all.
+    Nobody,
+    /// With the seal of the genuine copy.
+    Taken,
+    /// With a key of the thief.
+    Thief,
+    /// With a key of the thief, which pretends to be that of the API.
+    Pretender,
+    /// With the key of the API, for another installation, as its test environment has it.
+    OtherEnvironment,
+    /// With the key of the API, so many seconds from now.
+    Api(i64),
+    /// With the key of the API, for `ep2`.
+    ForOther,
+}
+
+use Forgery as F;
+use Hand as H;
+
+/// What is sent, how it is sealed, where to, and why it is refused. Nothing: it is known already.
+type Row = (Forgery, Hand, (&'static str, &'static str), Option<SealFault>);
+
+const ALL: (&str, &str) = ("it.worker", "");
+const TO_EP1: (&str, &str) = ("it.worker.to", "ep1");
+const OTHER_TYPE: (&str, &str) = ("it.steered.to", "ep1");
+const CONTROL: (&str, &str) = ("it.control", "worker.ep1");
+
+const TABLE: &[Row] = &[
+    (F::Task, H::Nobody, TO_EP1, Some(SealFault::Unsigned)),
+    (F::Task, H::Nobody, ALL, Some(SealFault::Unsigned)),
+    (F::Task, H::Thief, TO_EP1, Some(SealFault::UnknownKey)),
+    (F::Task, H::Pretender, TO_EP1, Some(SealFault::Forged)),
+    (F::Task, H::OtherEnvironment, TO_EP1, Some(SealFault::Forged)),
+    (F::Task, H::Taken, TO_EP1, Some(SealFault::Forged)),
+    (F::Task, H::Api(-3600), TO_EP1, Some(SealFault::Expired)),
+    (F::Task, H::Api(3600), TO_EP1, Some(SealFault::Early)),
+    (F::Task, H::ForOther, TO_EP1, Some(SealFault::Misdirected)),
+    (F::Task, H::Api(0), OTHER_TYPE, Some(SealFault::Unreadable)),
+    (F::Genuine, H::Taken, OTHER_TYPE, Some(SealFault::Unreadable)),
+    (F::Changed(|task| task.work.id = TaskId::new()), H::Taken, TO_EP1, Some(SealFault::Forged)),
+    (
+        F::Changed(|task| task.work.payload = raw(&json!({"evil": 1}))),
+        H::Taken,
+        TO_EP1,
+        Some(SealFault::Forged),
+    ),
+    (
+        F::Changed(|task| task.work.task_type = "steered".parse().expect("a type")),
+        H::Taken,
+        OTHER_TYPE,
+        Some(SealFault::Forged),
+    ),
+    (
+        F::Changed(|task| task.work.identifier = "other".parse().expect("an identifier")),
+        H::Taken,
+        TO_EP1,
+        Some(SealFault::Forged),
+    ),
+    (F::Changed(|task| task.expires_in *= 2), H::Taken, TO_EP1, Some(SealFault::Forged)),
+    (F::Changed(|task| task.received = true), H::Taken, TO_EP1, Some(SealFault::Forged)),
+    // It is in the journal: the endpoint repeats its answer.
+    (F::Genuine, H::Taken, TO_EP1, None),
+    (F::Cancel, H::Nobody, CONTROL, Some(SealFault::Unsigned)),
+    (F::Cancel, H::Thief, CONTROL, Some(SealFault::UnknownKey)),
+    (F::Cancel, H::Pretender, CONTROL, Some(SealFault::Forged)),
+    (F::Cancel, H::OtherEnvironment, CONTROL, Some(SealFault::Forged)),
+    (F::Cancel, H::Taken, CONTROL, Some(SealFault::Forged)),
+    (F::Cancel, H::Api(-3600), CONTROL, Some(SealFault::Expired)),
+    (F::Cancel, H::ForOther, CONTROL, Some(SealFault::Misdirected)),
+    (F::Withdraw, H::Nobody, CONTROL, Some(SealFault::Unsigned)),
+    (F::Withdraw, H::Pretender, CONTROL, Some(SealFault::Forged)),
+    (F::Welcome, H::Nobody, TO_EP1, Some(SealFault::Unsigned)),
+    (F::Welcome, H::Thief, TO_EP1, Some(SealFault::UnknownKey)),
+    (F::Rubbish, H::Nobody, TO_EP1, Some(SealFault::Unreadable)),
+    (F::Rubbish, H::Nobody, CONTROL, Some(SealFault::Unreadable)),
+];
+
+/// What the thief has to work with.
+struct Loot {
+    /// The copy of a task that has ended at `ep1`.
+    genuine: Bytes,
+    /// A task that runs there.
+    runs: TaskId,
+    api: Signer,
+    elsewhere: Signer,
+    own: Signer,
+}
+
+impl Loot {
+    fn forge(&self, forgery: Forgery, hand: Hand) -> anyhow::Result<Bytes> {
+        let (genuine, version, seal) = wire::decode_sealed(&self.genuine)?;
+        let seal = seal.context("a seal")?;
+        let Command::Task(task) = &genuine else { anyhow::bail!("the copy is not of a task") };
+        let command = match forgery {
+            F::Genuine => return Ok(self.genuine.clone()),
+            F::Rubbish => return Ok(Bytes::from_static(b"{\"v\":2,\"kind\":\"task\",\"work\":1}")),
+            F::Task => {
+                let work = WorkPart { id: TaskId::new(), ..task.work.clone() };
+                Command::Task(TaskMessage { work, ..task.clone() })
+            }
+            F::Changed(change) => {
+                let mut task = task.clone();
+                change(&mut task);
+                Command::Task(task)
+            }
+            F::Cancel => Command::Cancel { task_id: self.runs },
+            F::Withdraw => Command::Withdraw { task_id: self.runs },
+            F::Welcome => Command::Welcome {
+                session: Uuid::new_v4(),
+                presence_interval: Duration::from_secs(1),
+                reads: WireVersion::NEWEST,
+            },
+        };
+        let version = match command {
+            Command::Task(_) => version,
+            Command::Withdraw { .. } => WireVersion::Three,
+            _ => WireVersion::One,
+        };
+        let now = || tasker::clock::Clock::system().now();
+        let to = |name: &str| Recipients::of(command.subject(), &[endpoint(name)]);
+        let seal = match hand {
+            H::Nobody => return Ok(wire::encode_command(&command, version)),
+            H::Taken => seal,
+            H::Thief => self.own.seal(&command, to("ep1"), None, now()),
+            H::Pretender => {
+                let mut own = self.own.seal(&command, to("ep1"), None, now());
+                own.head.by = seal.head.by;
+                own
+            }
+            H::OtherEnvironment => self.elsewhere.seal(&command, to("ep1"), None, now()),
+            H::Api(seconds) => {
+                let at = Timestamp::from_micros(now().as_micros() + seconds * 1_000_000);
+                self.api.seal(&command, to("ep1"), None, at)
+            }
+            H::ForOther => self.api.seal(&command, to("ep2"), None, now()),
+        };
+        Ok(wire::encode_sealed(&command, version, &seal))
+    }
+}
+
+fn id_of(platform: &Platform, task_type: &str, identifier: &str) -> anyhow::Result<TaskId> {
+    let (_, body) = platform.get(&format!("/{task_type}/{identifier}"))?;
+    Ok(body["task"]["id"].as_str().context("an id")?.parse()?)
+}
+
+#[test]
+fn what_a_thief_of_the_broker_sends_does_nothing() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let _api = signed.start_api()?;
+    let (_one, _two) = (signed.start("ep1")?, signed.start("ep2")?);
+    let thief = platform.block_on(Thief::come(platform))?;
+
+    // A task for both, by name, which is done; and one that runs.
+    let identifier = platform.submit("worker", json!({"n": 1}), &["ep1", "ep2"])?;
+    platform.task("worker", &identifier, "DONE")?;
+    let done = id_of(platform, "worker", &identifier)?;
+    let genuine = platform.block_on(thief.copy_of(done))?;
+    let hanging = platform.submit("steered", json!({"do": "hang"}), &["ep1"])?;
+    platform.response("steered", &hanging, "ep1", "CREATED")?;
+    let runs = id_of(platform, "steered", &hanging)?;
+
+    let key = || SigningKey::read(platform.home().join("server.key").as_path());
+    let loot = Loot {
+        genuine,
+        runs,
+        api: Signer::new("it".parse()?, key()?),
+        elsewhere: Signer::new("dev".parse()?, key()?),
+        own: Signer::new("it".parse()?, SigningKey::create()?.0),
+    };
+    let mut wanted: BTreeMap<String, usize> = BTreeMap::new();
+    let mut on_ep2: BTreeMap<String, usize> = BTreeMap::new();
+    for (forgery, hand, place, fault) in TABLE {
+        let place = match forgery {
+            // It is in the journal for the other type.
+            F::Cancel | F::Withdraw => ("it.control", "steered.ep1"),
+            _ => *place,
+        };
+        let body = loot.forge(*forgery, *hand)?;
+        platform.block_on(thief.publish(place, &body))?;
+        if let Some(fault) = fault {
+            *wanted.entry(fault.to_string()).or_default() += 1;
+            if place == ALL {
+                *on_ep2.entry(fault.to_string()).or_default() += 1;
+            }
+        }
+    }
+    let mut counted = wanted.clone();
+    on_ep2.iter().for_each(|(fault, count)| *counted.entry(fault.clone()).or_default() += count);
+    platform.until("all of it is refused and counted", |_| {
+        let (one, two, all) = (signed.quarantine("ep1")?, signed.quarantine("ep2")?, signed.counted()?);
+        ensure!(one == wanted && two == on_ep2, "ep1: {one:?}, ep2: {two:?}, expected {wanted:?}");
+        ensure!(all == counted, "counted {all:?}, expected {counted:?}");
+        Ok(())
+    })?;
+    // Presence has told the last one.
+    platform.until("the refusals are trouble", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        ensure!(page.to_string().contains("signature_refused: the last message was refused as"), "{page}");
+        Ok(())
+    })?;
+
+    // What the API sends goes on, in both directions.
+    let after = platform.submit("worker", json!({"n": 2}), &[])?;
+    let body = platform.task("worker", &after, "DONE")?;
+    ensure!(response_of(&body, "ep1").is_some() && response_of(&body, "ep2").is_some(), "{body}");
+    platform.response("steered", &hanging, "ep1", "CREATED")?;
+    platform.delete(&format!("/steered/{hanging}"))?;
+    platform.response("steered", &hanging, "ep1", "CANCELED")?;
+    let ran = [done, id_of(platform, "worker", &after)?].map(|id| (id.to_string(), 2));
+    ensure!(signed.effects() == ran.into(), "{:?}", signed.effects());
+    let strange = signed.strange_reports()?;
+    ensure!(strange == 0, "endpoints have reported {strange} tasks of the thief");
+    platform.until("the trouble is over", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        ensure!(!page.to_string().contains("signature_refused"), "{page}");
+        Ok(())
+    })
+}
+
+/// The thief has what it takes to be believed by an endpoint that verifies nothing: the session.
+#[test]
+fn a_welcome_counts_only_from_the_api() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    // Makes the exchanges of the installation.
+    signed.start_api()?.stop(Duration::from_secs(30))?;
+    let thief = platform.block_on(Thief::come(platform))?;
+    let one = signed.launch("ep1", "require", None)?;
+    let session = platform.block_on(thief.wait_for(|item| match wire::decode_presence(item) {
+        Ok(presence) if presence.endpoint == endpoint("ep1") => Some(presence.session),
+        _ => None,
+    }))?;
+    let welcome =
+        Command::Welcome { session, presence_interval: Duration::from_secs(1), reads: WireVersion::NEWEST };
+    let own = Signer::new("it".parse()?, SigningKey::create()?.0);
+    let to = Recipients::of(session, &[endpoint("ep1")]);
+    let seal = own.seal(&welcome, to, None, tasker::clock::Clock::system().now());
+    let bodies = [
+        wire::encode_command(&welcome, WireVersion::One),
+        wire::encode_sealed(&welcome, WireVersion::One, &seal),
+    ];
+    for body in &bodies {
+        platform.block_on(thief.publish(("it.worker.to", "ep1"), body))?;
+    }
+    let wanted = [("unknown_key".to_owned(), 1), ("unsigned".to_owned(), 1)].into();
+    platform.until("both are refused", |_| {
+        let found = signed.quarantine("ep1")?;
+        ensure!(found == wanted, "{found:?}\n{}", one.log());
+        Ok(())
+    })?;
+    let log = one.log();
+    ensure!(!log.contains("subscribed"), "{log}");
+    let _api = signed.start_api()?;
+    platform.subscribed("ep1", &["worker", "steered"])
+}
+
+/// A copy counts once, whatever has become of the memory of the endpoint.
+#[test]
+fn copies_cannot_be_replayed_after_a_restart() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let _api = signed.start_api()?;
+    let one = signed.start("ep1")?;
+    let thief = platform.block_on(Thief::come(platform))?;
+    let identifier = platform.submit("worker", json!({"n": 1}), &["ep1"])?;
+    platform.task("worker", &identifier, "DONE")?;
+    let id = id_of(platform, "worker", &identifier)?;
+    let (copy, taken) = (platform.block_on(thief.copy_of(id))?, Instant::now());
+    let mut process = one;
+    for (number, forgets) in [false, true].into_iter().enumerate() {
+        process.stop(Duration::from_secs(30))?;
+        if forgets {
+            fs::remove_dir_all(platform.home().join("journals/ep1"))?;
+            // Copies that are a little older than the welcome count: API processes differ a little.
+            platform.until("the copy is older than that", |_| {
+                ensure!(taken.elapsed() > Duration::from_secs(6), "it is {:?} old", taken.elapsed());
+                Ok(())
+            })?;
+        }
+        process = signed.start("ep1")?;
+        platform.block_on(thief.publish(("it.worker.to", "ep1"), &copy))?;
+        let next = platform.submit("worker", json!({"n": number}), &["ep1"])?;
+        platform.task("worker", &next, "DONE")?;
+        ensure!(signed.effects().get(&id.to_string()) == Some(&1), "{:?}", signed.effects());
+    }
+    let found = signed.quarantine("ep1")?;
+    ensure!(found == [("stale".to_owned(), 1)].into(), "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn an_endpoint_with_a_wrong_clock_takes_nothing_and_says_why() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let _api = signed.start_api()?;
+    let clock = Shift::new(platform.home(), "endpoint.clock")?;
+    for (seconds, word) in [(600, "s ahead of that of the API"), (-600, "s behind that of the API")] {
+        clock.set(seconds)?;
+        let mut one = signed.launch("ep1", "require", Some(&clock))?;
+        let identifier = platform.submit("worker", json!({"n": 1}), &["ep1"])?;
+        platform.until("the trouble is the clock", |platform| {
+            let (_, page) = platform.get("/endpoints")?;
+            let text = page.to_string();
+            ensure!(text.contains("clock_off: ") && text.contains(word), "{page}\n{}", one.log());
+            Ok(())
+        })?;
+        platform.task("worker", &identifier, "INCOMPLETE")?;
+        ensure!(signed.effects().is_empty(), "{:?}", signed.effects());
+        platform.delete(&format!("/worker/{identifier}"))?;
+        one.stop(Duration::from_secs(30))?;
+    }
+    // It is set while the endpoint runs, and set right again.
+    clock.set(0)?;
+    let one = signed.launch("ep1", "require", Some(&clock))?;
+    platform.subscribed("ep1", &["worker", "steered"])?;
+    let first = platform.submit("worker", json!({"n": 2}), &["ep1"])?;
+    platform.task("worker", &first, "DONE")?;
+    clock.set(-600)?;
+    let second = platform.submit("worker", json!({"n": 3}), &["ep1"])?;
+    platform.until("the trouble is the clock", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        ensure!(page.to_string().contains("clock_off: "), "{page}\n{}", one.log());
+        Ok(())
+    })?;
+    ensure!(signed.effects().len() == 1, "{:?}", signed.effects());
+    clock.set(0)?;
+    platform.task("worker", &second, "DONE").map(drop)
+}
+
+/// Each step of the way is a fleet that works.
+#[test]
+fn signatures_are_introduced_step_by_step() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let works = |what: &str| -> anyhow::Result<()> {
+        let identifier = platform.submit("worker", json!({"n": what}), &["ep1"])?;
+        platform.task("worker", &identifier, "DONE").map(drop).with_context(|| what.to_owned())
+    };
+    let subscribed = || platform.subscribed("ep1", &["worker", "steered"]);
+    // Nobody signs, and the endpoint prefers signatures.
+    let mut plain = platform.launch("api", &["api".to_owned()], &[])?;
+    let mut prefers = signed.launch("ep1", "prefer", None)?;
+    subscribed()?;
+    works("unsigned")?;
+    prefers.stop(Duration::from_secs(30))?;
+    // Where they are required, an API that does not sign is not listened to.
+    let mut requires = signed.launch("ep1", "require", None)?;
+    platform.until("the welcome is refused", |_| {
+        ensure!(signed.quarantine("ep1")?.contains_key("unsigned"), "{}", requires.log());
+        Ok(())
+    })?;
+    requires.stop(Duration::from_secs(30))?;
+    plain.stop(Duration::from_secs(30))?;
+    // The API signs, and the endpoint looks, or does not.
+    let _api = signed.start_api()?;
+    for signatures in ["off", "prefer", "require"] {
+        let mut one = signed.launch("ep1", signatures, None)?;
+        subscribed()?;
+        works(signatures)?;
+        one.stop(Duration::from_secs(30))?;
+    }
+    Ok(())
+}
