@@ -58,7 +58,7 @@ pub struct PresenceWatch {
     metrics: SharedMetrics,
     /// The probe that was read last.
     probed: watch::Sender<Uuid>,
-    /// The queues that were made for endpoints without a handler, by the session that reported it.
+    /// The queues that were made for endpoints without a handler, and the session that last reported it.
     made: Mutex<HashMap<(TaskType, EndpointName), Uuid>>,
 }
 
@@ -421,7 +421,6 @@ impl PresenceWatch {
             .filter(|presence| presence.restricted)
             .map(|presence| &presence.endpoint)
             .collect();
-        self.made().retain(|subscription, _| !left.contains(subscription));
         let left: Vec<_> =
             left.iter().filter(|(_, endpoint)| restricted.contains(endpoint)).cloned().collect();
         if !left.is_empty()

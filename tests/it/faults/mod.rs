@@ -10,6 +10,7 @@ mod cluster;
 mod frozen;
 mod judge;
 mod links;
+mod migration;
 mod processes;
 mod refusals;
 mod repeats;

@@ -1,10 +1,13 @@
 //! How a server gets its user, gets another one, and loses it.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::rig::{Server, endpoint, message_queue, start_api};
 use crate::support::management;
@@ -264,6 +267,69 @@ fn an_endpoint_performs_what_it_was_invited_for() -> anyhow::Result<()> {
         ensure!((entry["actor"] == "endpoint ep1") == by_endpoint, "{entry}");
     }
     Ok(())
+}
+
+#[test]
+fn the_queue_of_an_endpoint_without_a_handler_is_made_once() -> anyhow::Result<()> {
+    let platform = Platform::idle()?;
+    let path = platform.home().join("config.yaml");
+    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    config["task_types"].as_array_mut().context("types")?.push(json!("ghost"));
+    let handlers = platform.home().join("handlers");
+    std::fs::create_dir(&handlers)?;
+    config["endpoint"]["handlers_dir"] = json!(handlers);
+    std::fs::write(&path, config.to_string())?;
+    let environment = [("RUST_LOG".to_owned(), "tasker=debug".to_owned())];
+    let _api = platform.launch("api", &["api".to_owned()], &environment)?;
+    platform.until("the API is ready", |platform| {
+        let (status, body) = platform.get("/ready")?;
+        ensure!(status == 200, "{status}: {body}");
+        Ok(())
+    })?;
+    let server = Server::invited_for(&platform, "ep1", &["worker", "ghost"])?;
+    server.enroll()?;
+    let identity = server.path(&server.identity());
+    let arguments = ["endpoint", "-e", "ep1", "-t", "worker", "-t", "ghost", "--identity", &identity];
+    let process = platform.launch("ep1", &arguments.map(str::to_owned), &[])?;
+    platform.subscribed("ep1", &["worker"]).with_context(|| process.log())?;
+    let made = || {
+        let line = |line: &&str| line.contains("admitted") && line.contains("ghost");
+        let log = std::fs::read_to_string(platform.home().join("api.log"))?;
+        anyhow::Ok(log.lines().filter(line).count())
+    };
+    // Each presence says that there is no handler.
+    let heard = RefCell::new(BTreeSet::new());
+    platform.until("five presences came", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        let types = page["endpoints"][0]["types"].as_array().context("types")?;
+        let ghost = types.iter().find(|one| one["type"] == "ghost").context("it is known")?;
+        let trouble = ghost["trouble"].as_str().unwrap_or_default();
+        ensure!(trouble.starts_with("handler_missing: "), "{page}");
+        let mut heard = heard.borrow_mut();
+        heard.insert(page["endpoints"][0]["last_seen"].to_string());
+        ensure!(heard.len() >= 5, "{heard:?}");
+        Ok(())
+    })?;
+    let times = made()?;
+    ensure!(times == 1, "{times} times");
+    let virtual_host = message_queue(&platform)?.virtual_host;
+    let path = ["queues", &virtual_host, "it.ghost.ep1"];
+    ensure!(platform.block_on(management::exists(&path)), "it has one");
+    Ok(())
+}
+
+#[test]
+fn the_start_of_an_api_process_names_its_configuration() -> anyhow::Result<()> {
+    let mut platform = Platform::idle()?;
+    platform.start_api()?;
+    let shown = platform.tasker(&["config", "show"])?;
+    ensure!(!String::from_utf8(shown.stdout.clone())?.contains("secret"), "secrets are shown");
+    let sha256: String = Sha256::digest(&shown.stdout).iter().map(|byte| format!("{byte:02x}")).collect();
+    platform.until("it is in the audit log", |platform| {
+        let (_, page) = platform.get("/audit?action=process.start")?;
+        ensure!(page["entries"][0]["detail"]["config_sha256"] == *sha256, "{sha256}: {page}");
+        Ok(())
+    })
 }
 
 #[test]

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
+use tasker_services::{Port, RabbitMq};
 
+use super::rig::start_api;
 use crate::support::place::Place;
+use crate::support::platform::{Platform, response_of};
 
 const QUEUE: &str = "username: u, password: p";
 
@@ -101,9 +104,19 @@ impl Authority {
 
     /// Certificate and key.
     fn sign(&self, name: &str) -> anyhow::Result<(String, String)> {
+        self.issue(&CertificateParams::new(vec![name.to_owned()])?)
+    }
+
+    /// The same with this common name.
+    fn sign_for(&self, user: &str) -> anyhow::Result<(String, String)> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, user);
+        self.issue(&params)
+    }
+
+    fn issue(&self, params: &CertificateParams) -> anyhow::Result<(String, String)> {
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &self.issuer)?;
-        Ok((certificate.pem(), key.serialize_pem()))
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
     }
 }
 
@@ -199,6 +212,53 @@ fn a_broker_is_verified_and_knows_a_client_by_its_certificate() -> anyhow::Resul
             (_, answer) => anyhow::bail!("{client}: {answer:?}"),
         }
     }
+    Ok(())
+}
+
+/// What `rabbitmq.conf` says of TLS and of users that their certificates name, by `docs/operations.md`.
+fn with_certificates(place: &Place, port: u16) -> String {
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let (ca, certificate, key) = (path("ca.pem"), path("server.pem"), path("server.key"));
+    format!(
+        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {ca}\nssl_options.certfile = {certificate}\n\
+         ssl_options.keyfile = {key}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n\
+         ssl_cert_login_from = common_name\nauth_mechanisms.1 = EXTERNAL\nauth_mechanisms.2 = PLAIN\n"
+    )
+}
+
+#[test]
+fn an_endpoint_joins_with_its_certificate_alone() -> anyhow::Result<()> {
+    let (authority, place, port) = (Authority::new()?, Place::new()?, Port::free()?);
+    // The virtual host and the exchange of a private platform.
+    let user = "tasker:it:ep1:1";
+    for (name, certificate) in
+        [("server", authority.sign("127.0.0.1")?), ("client", authority.sign_for(user)?)]
+    {
+        place.write(&format!("{name}.pem"), &certificate.0)?;
+        place.write(&format!("{name}.key"), &certificate.1)?;
+    }
+    place.write("ca.pem", &authority.pem)?;
+    let configuration = with_certificates(&place, port.number());
+    let platform =
+        Platform::idle_on(RabbitMq::start_with(&["rabbitmq_auth_mechanism_ssl"], &configuration)?)?;
+    // Reports of endpoints count only where the broker has verified who sent them.
+    let _api = start_api(&platform, "enforce")?;
+    platform.tasker(&["endpoint", "invite", "ep1", "-t", "worker"])?;
+
+    let config = platform.home().join("config.yaml");
+    let mut own: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&config)?)?;
+    let path = |name: &str| place.path().join(name).display().to_string();
+    own["manager"]["message_queue"] = serde_json::json!({
+        "host": "127.0.0.1", "port": port.number(), "username": user, "virtual_host": "tasker", "exchange": "it",
+        "tls": {"ca": path("ca.pem"), "certificate": path("client.pem"), "key": path("client.key")},
+    });
+    std::fs::write(&config, own.to_string())?;
+    let endpoint = ["endpoint", "-e", "ep1", "-t", "worker"].map(str::to_owned);
+    let process = platform.launch("ep1", &endpoint, &[])?;
+    platform.subscribed("ep1", &["worker"]).with_context(|| process.log())?;
+    let identifier = platform.submit("worker", serde_json::json!({"n": 1}), &[])?;
+    let body = platform.task("worker", &identifier, "DONE").with_context(|| process.log())?;
+    ensure!(response_of(&body, "ep1").is_some(), "{body}");
     Ok(())
 }
 

@@ -178,6 +178,13 @@ impl Fleet {
         self.post(name, &["worker", "-e", name, "--concurrency", "4"], environment.iter())
     }
 
+    /// Starts a process with these arguments besides from its next life on.
+    pub fn add_arguments(&mut self, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let post = self.posts.get_mut(name).with_context(|| format!("there is no process {name}"))?;
+        post.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        Ok(())
+    }
+
     fn post<'a>(
         &mut self,
         name: &str,

@@ -71,6 +71,12 @@ impl Platform {
         Self::initialized(Self::own(MariaDb::start)?)
     }
 
+    /// The same on this RabbitMQ and a MariaDB of its own.
+    pub fn idle_on(rabbitmq: RabbitMq) -> anyhow::Result<Self> {
+        let mariadb = Box::new(MariaDb::start()?);
+        Self::initialized(Backend::Private { nodes: vec![rabbitmq], mariadb })
+    }
+
     /// The same, and the database can be filled up, if this user may mount a disk for it.
     #[allow(dead_code, reason = "the soak alone fills up disks")]
     pub fn idle_on_own_disk() -> anyhow::Result<Self> {

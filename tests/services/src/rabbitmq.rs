@@ -55,15 +55,20 @@ impl Names {
 impl RabbitMq {
     /// Starts a server and waits until both AMQP and the management API answer.
     pub fn start() -> anyhow::Result<Self> {
-        Self::start_node(Names::start()?, None)
+        Self::start_node(Names::start()?, None, &[], "")
+    }
+
+    /// The same with these plugins and lines of configuration besides.
+    pub fn start_with(plugins: &[&str], configuration: &str) -> anyhow::Result<Self> {
+        Self::start_node(Names::start()?, None, plugins, configuration)
     }
 
     /// Starts a cluster of so many nodes. Each is a server of its own that can be killed; queues that are not
     /// replicated live where they were declared.
     pub fn start_cluster(nodes: usize) -> anyhow::Result<Vec<Self>> {
         let names = Names::start()?;
-        let seed = Self::start_node(names.clone(), None)?;
-        let join = || Self::start_node(names.clone(), Some(&seed));
+        let seed = Self::start_node(names.clone(), None, &[], "")?;
+        let join = || Self::start_node(names.clone(), Some(&seed), &[], "");
         let others = thread::scope(|scope| {
             let starting: Vec<_> = (1..nodes).map(|_| scope.spawn(join)).collect();
             let joined = starting
@@ -74,20 +79,26 @@ impl RabbitMq {
         Ok(std::iter::once(seed).chain(others).collect())
     }
 
-    fn start_node(names: Arc<Names>, seed: Option<&Self>) -> anyhow::Result<Self> {
+    fn start_node(
+        names: Arc<Names>,
+        seed: Option<&Self>,
+        plugins: &[&str],
+        configuration: &str,
+    ) -> anyhow::Result<Self> {
         let home = Home::new("rabbitmq")?;
         let (amqp, management, distribution) = (Port::free()?, Port::free()?, Port::free()?);
         let join = seed.map(|seed| {
             let (backend, node) = ("cluster_formation.peer_discovery_backend = classic_config", seed.node());
             format!("{backend}\ncluster_formation.classic_config.nodes.1 = {node}\n")
         });
-        home.write("enabled_plugins", "[rabbitmq_management].\n")?;
+        let plugins = [&["rabbitmq_management"], plugins].concat().join(", ");
+        home.write("enabled_plugins", &format!("[{plugins}].\n"))?;
         home.write(
             "rabbitmq.conf",
             &format!(
                 "listeners.tcp.1 = 127.0.0.1:{}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {}\n\
                  # The alarm that blocks publishers must come from a test, not from a full laptop.\ndisk_free_limit.absolute = 1MB\n\
-                 vm_memory_high_watermark.absolute = {MEMORY}\nlog.console.level = info\n{}",
+                 vm_memory_high_watermark.absolute = {MEMORY}\nlog.console.level = info\n{}{configuration}",
                 amqp.number(),
                 management.number(),
                 join.unwrap_or_default(),
