@@ -350,8 +350,7 @@ impl PresenceWatch {
         mut newcomers: Vec<Presence>,
         barred: &BTreeSet<(TaskType, EndpointName)>,
     ) -> Vec<Presence> {
-        let mut wanted = self.wanted(presences, &newcomers);
-        wanted.retain(|subscription, _| !barred.contains(subscription));
+        let wanted = self.wanted(presences, &newcomers, barred);
         if wanted.is_empty() {
             return newcomers;
         }
@@ -380,11 +379,13 @@ impl PresenceWatch {
 
     /// The subscriptions of restricted endpoints that need queues now: those of newcomers, and those that the
     /// broker refused. An endpoint without a handler says so with each presence, so it gets its queue once a
-    /// session, and the session is returned with it. Types that are not configured need no queue.
+    /// session, and the session is returned with it. Types that are not configured need no queue, and nobody gets
+    /// one that is barred.
     fn wanted(
         &self,
         presences: &[Presence],
         newcomers: &[Presence],
+        barred: &BTreeSet<(TaskType, EndpointName)>,
     ) -> BTreeMap<(TaskType, EndpointName), Option<Uuid>> {
         let restricted =
             |presence: &&Presence| presence.restricted && presence.state != PresenceState::Leaving;
@@ -406,7 +407,10 @@ impl PresenceWatch {
             });
         let is_configured =
             |(task_type, _): &(TaskType, EndpointName)| self.config.policy(task_type).is_some();
-        lacking.chain(joined).filter(|(subscription, _)| is_configured(subscription)).collect()
+        let wanted = lacking.chain(joined);
+        wanted
+            .filter(|(subscription, _)| is_configured(subscription) && !barred.contains(subscription))
+            .collect()
     }
 
     fn made(&self) -> MutexGuard<'_, HashMap<(TaskType, EndpointName), Uuid>> {

@@ -305,7 +305,10 @@ async fn see(conn: &mut Conn<'_>, presences: Arc<[Presence]>, now: Timestamp) ->
         false => presences
             .iter()
             .filter_map(|presence| match standings.get(&presence.endpoint) {
-                Some(Standing::Revoked) => None,
+                Some(Standing::Revoked) => {
+                    subscription::within(presence.clone(), &BTreeSet::new(), &mut barred);
+                    None
+                }
                 Some(Standing::For(types)) => {
                     Some(subscription::within(presence.clone(), types, &mut barred))
                 }

@@ -179,7 +179,8 @@ pub struct Seen {
     pub fenced: Vec<Presence>,
     /// Subscriptions whose endpoint said goodbye, and did not join again in this batch.
     pub left: BTreeSet<(TaskType, EndpointName)>,
-    /// What restricted endpoints said that they perform without having been invited for it.
+    /// What restricted endpoints said that they perform without having been invited for it, or although they
+    /// were revoked.
     pub barred: BTreeSet<(TaskType, EndpointName)>,
 }
 

@@ -95,6 +95,10 @@ pub async fn takes_nothing_of_what_was_revoked(ledger: &Ledger) -> Result<()> {
     let seen = store.see(&joined, at(12)).await?.newcomers;
     assert!(seen.iter().all(|presence| presence.endpoint.as_str() == "b") && !seen.is_empty(), "{seen:?}");
     assert_eq!(store.endpoint(&a).await?, None);
+    // What lay in a queue gets no queue made.
+    let late = Presence { restricted: true, ..joined[0].clone() };
+    let barred: Vec<_> = store.see(&[late], at(12)).await?.barred.into_iter().collect();
+    assert_eq!(barred, [("worker".parse()?, a.clone())]);
     // Revoked once more, nothing changes; invited again, it is there again.
     assert!(revoke(&a, 1, 13).await?);
     assert_eq!(store.enrolment(&a).await?.expect("it is there").revoked_at, Some(at(11)));
