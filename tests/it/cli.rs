@@ -46,6 +46,9 @@ fn every_command_is_explained_with_an_example() {
     check(&tasker::cli::agent_command(), "");
 }
 
+/// Whether a program takes a line.
+type CanBeTyped<'a> = &'a dyn Fn(&str) -> bool;
+
 #[test]
 fn every_example_can_be_typed() {
     fn examples(command: &clap::Command, program: &str, lines: &mut Vec<String>) {
@@ -61,7 +64,7 @@ fn every_example_can_be_typed() {
         let words = ["tasker-agent"].into_iter().chain(line.split_whitespace());
         tasker::cli::agent_command().try_get_matches_from(words).is_ok()
     };
-    let programs: [(_, _, _, &dyn Fn(&str) -> bool); 2] = [
+    let programs: [(_, _, _, CanBeTyped<'_>); 2] = [
         (tasker::cli::command(), "tasker ", 16, &|line| read(line).is_ok()),
         (tasker::cli::agent_command(), "tasker-agent ", 5, &of_agent),
     ];
