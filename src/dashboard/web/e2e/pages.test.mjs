@@ -4,7 +4,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { Browser, Platform, Proxy, furnish, until } from "./platform.mjs";
+import { compare } from "./looks.mjs";
+import { Browser, Farm, Platform, Proxy, furnish, until } from "./platform.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -27,6 +28,9 @@ const PAGES = [
   "/dashboard/rollouts/careful",
   "/dashboard/rollouts/careful?tab=events",
   "/dashboard/requests",
+  "/dashboard/render",
+  `/dashboard/render?job=${Farm.JOBS[0]}`,
+  "/dashboard/render?task=5e90d0000000000000000001",
   "/dashboard/submit?type=deploy",
   "/dashboard/audit",
   "/dashboard/settings",
@@ -35,14 +39,16 @@ const PAGES = [
 
 let platform;
 let browser;
+let farm;
 
 before(async () => {
   browser = await Browser.start();
   platform = await Platform.start();
-  await furnish(platform);
+  farm = await furnish(platform);
 });
 
 after(async () => {
+  await farm?.stop();
   await browser?.stop();
   await platform?.stop();
 });
@@ -61,6 +67,60 @@ async function at(path, see, options = {}) {
 }
 
 const idle = (page) => page.waitForFunction(() => !document.querySelector("[aria-busy=true]") && document.querySelector("main h1, main .empty"));
+
+/** What is the same each time, as long as no test has changed anything. */
+const LOOKS = [
+  ["tasks", "/dashboard/tasks?type=backup"],
+  ["task", "/dashboard/tasks/backup/nightly-2026-11-28?endpoint=console1"],
+  ["payload", "/dashboard/tasks/worker/long-job?tab=payload"],
+  ["endpoints", "/dashboard/endpoints"],
+  ["groups", "/dashboard/groups"],
+  ["queues", "/dashboard/queues"],
+  ["schedules", "/dashboard/schedules"],
+  ["render", "/dashboard/render"],
+  ["submit", "/dashboard/submit?type=deploy"],
+  ["settings", "/dashboard/settings"],
+];
+
+test("pages look as they did", async () => {
+  const blank = await browser.chromium.newPage();
+  const wrong = [];
+  for (const theme of ["light", "dark"]) {
+    for (const width of [1280, 390]) {
+      const page = await browser.open(platform, { theme, width });
+      for (const [name, path] of LOOKS) {
+        await page.goto(platform.url + path);
+        await idle(page);
+        await page.locator(".contact.ok").waitFor();
+        wrong.push(...(await compare(page, blank, `${name}-${theme}-${width}`)));
+      }
+      await page.context().close();
+    }
+  }
+  await blank.close();
+  assert.deepEqual(wrong, []);
+});
+
+test("nothing moves once it is there", async () => {
+  await at("/dashboard", async (page) => {
+    for (const path of PAGES) {
+      await page.goto(platform.url + path);
+      await idle(page);
+      const moved = await page.evaluate(async () => {
+        const shifts = [];
+        const observer = new PerformanceObserver((list) => {
+          for (const shift of list.getEntries()) {
+            if (!shift.hadRecentInput) shifts.push([shift.value, ...shift.sources.map(({ node }) => node?.nodeName + "." + (node?.className ?? ""))]);
+          }
+        });
+        observer.observe({ type: "layout-shift", buffered: false });
+        await new Promise((done) => setTimeout(done, 1200));
+        return shifts.filter(([value]) => value > 0.01);
+      });
+      assert.deepEqual(moved, [], path);
+    }
+  });
+});
 
 for (const theme of ["light", "dark"]) {
   for (const width of [1280, 390]) {
@@ -98,6 +158,33 @@ test("names, payloads and answers are text, whatever is in them", async () => {
     await page.getByRole("alert").waitFor();
     assert.equal(await page.locator("main img, main script").count(), 0);
   });
+});
+
+test("what handlers answer and say is text, whatever is in it", async () => {
+  const html = "<img src=x onerror=alert(1)><b>bold</b>";
+  const own = await Platform.start({
+    config: "task_types: [answers, fails]\n",
+    handlers: {
+      answers: `#!/bin/sh\ncat > /dev/null\necho '{"${html}": ["${html}", {"__proto__": "${html}"}]}'\n`,
+      fails: `#!/bin/sh\ncat > /dev/null\necho '${html}' >&2\nexit 32\n`,
+    },
+    endpoints: "web1,web2",
+  });
+  try {
+    for (const type of ["answers", "fails"]) {
+      await own.submit(type, "nasty");
+      await own.whenEnded(type, "nasty");
+    }
+    const inert = async (page) => {
+      await page.getByText(html).first().waitFor();
+      assert.equal(await page.locator("main img, main b b, pre b, .json b, td b").count(), 0);
+    };
+    for (const path of ["answers/nasty?endpoint=web1", "answers/nasty?tab=answers", "fails/nasty?endpoint=web2", "fails/nasty?tab=answers", "fails/nasty?tab=log"]) {
+      await at(`/dashboard/tasks/${path}`, inert, { platform: own });
+    }
+  } finally {
+    await own.stop();
+  }
 });
 
 test("filters, tabs and selections are in the address", async () => {
@@ -198,6 +285,9 @@ test("what handlers log is shown while they run", async () => {
       writeFileSync(join(own.directory, "go"), "");
       await detail.getByText("last line").waitFor();
       assert.equal((await detail.locator("pre").filter({ hasText: "last line" }).innerText()).match(/first/g).length, 1);
+      const [file] = await Promise.all([page.waitForEvent("download"), detail.getByRole("button", { name: "Download as text" }).click()]);
+      assert.equal(file.suggestedFilename(), "talk-web1.log");
+      assert.equal(readFileSync(await file.path(), "utf8"), "<b>first</b> line\nlast line\n");
     }, { platform: own });
   } finally {
     await own.stop();
@@ -357,6 +447,60 @@ test("a group is stored, changed, chosen for a task, and deleted", async () => {
   });
 });
 
+test("a render farm shows its jobs, what workers do, and why tasks fail", async () => {
+  await at("/dashboard/render", async (page) => {
+    const jobs = page.getByRole("region", { name: "Jobs" }).getByRole("row");
+    await jobs.filter({ hasText: "1 of 4" }).filter({ hasText: "running" }).waitFor();
+    const workers = page.getByRole("region", { name: "Workers" }).getByRole("row");
+    await workers.filter({ hasText: "node-a" }).filter({ hasText: "working" }).filter({ hasText: "Fra:21 Mem:120M" }).waitFor();
+    await workers.filter({ hasText: "<b>node</b>" }).filter({ hasText: "idle" }).waitFor();
+    await page.getByRole("region", { name: "Failing tasks" }).getByRole("link", { name: "blender-render-10-19" }).click();
+    const detail = page.getByRole("complementary", { name: "Task of the farm" });
+    await detail.getByText("<script>out of memory</script>").waitFor();
+    assert.equal(await page.locator("main script, main b").count(), 0);
+    await detail.getByText('"10-19"').waitFor();
+    await detail.getByRole("link", { name: Farm.JOBS[0] }).click();
+    await page.waitForURL((url) => url.searchParams.get("job") === Farm.JOBS[0]);
+    await page.getByRole("heading", { name: `Tasks of job ${Farm.JOBS[0]}` }).waitFor();
+    await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 4);
+    await page.getByRole("link", { name: "All jobs" }).click();
+    await jobs.filter({ hasText: Farm.JOBS[1] }).filter({ hasText: "0 of 1" }).filter({ hasText: "waiting" }).waitFor();
+  });
+  const own = await Platform.start({ endpoints: "" });
+  try {
+    await at("/dashboard/render", (page) => page.getByText("No render farm is known here.").waitFor(), { platform: own });
+  } finally {
+    await own.stop();
+  }
+});
+
+test("a payload folds, and is copied as it was written", async () => {
+  const identifier = `folds-${Date.now()}`;
+  await platform.request("POST", "/worker", { identifier, payload: { seconds: 0, deep: { list: Array.from({ length: 150 }, (_, number) => ({ number })) } } });
+  await at(`/dashboard/tasks/worker/${identifier}?tab=payload`, async (page) => {
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    const list = page.locator("summary").filter({ hasText: '"list"' });
+    await list.getByText("150 elements").waitFor();
+    assert.equal(await page.getByText('{"number":99}').count(), 0);
+    await list.click();
+    await page.getByText('{"number":99}').waitFor();
+    await page.getByRole("button", { name: "Show more (50 are left)" }).click();
+    await page.getByText('{"number":149}').waitFor();
+    await page.getByRole("button", { name: "Copy" }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    const copied = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
+    assert.equal(copied.deep.list[149].number, 149);
+    await page.locator("summary").filter({ hasText: '"deep"' }).click();
+    await list.waitFor({ state: "detached" });
+  });
+});
+
+test("a running task says how long such a task takes", async () => {
+  await at("/dashboard/tasks/worker/long-job", async (page) => {
+    await page.locator(".summary").getByText(/^usually takes /).waitFor();
+  });
+});
+
 test("a queue is paused and goes on", async () => {
   await at("/dashboard/queues", async (page) => {
     await page.getByRole("button", { name: "Pause" }).click();
@@ -441,6 +585,60 @@ test("an API that is killed is told, and what is shown is right again when it is
   }
 });
 
+test("a stream that is cut for an hour is told, what happens meanwhile is seen, and it comes back", async () => {
+  let cut = false;
+  const streams = new Set();
+  const proxy = await Proxy.start(platform, "", (request, response) => {
+    if (!request.url.startsWith("/events?")) return false;
+    if (cut) response.writeHead(502).end();
+    else {
+      streams.add(response);
+      response.on("close", () => streams.delete(response));
+    }
+    return cut;
+  });
+  try {
+    const identifier = `cut-${Date.now()}`;
+    await platform.submit("worker", identifier, { payload: { seconds: 600 } });
+    await at(`/dashboard/tasks/worker/${identifier}`, async (page) => {
+      await page.locator(".contact", { hasText: "live" }).waitFor();
+      await page.locator(".summary .state", { hasText: "running" }).waitFor();
+      cut = true;
+      for (const response of streams) response.destroy();
+      await page.locator(".contact", { hasText: "up to date" }).waitFor();
+      await page.clock.install();
+      await page.clock.fastForward("01:00:00");
+      await platform.request("DELETE", `/worker/${identifier}`);
+      await page.locator(".summary .state", { hasText: "canceled" }).waitFor();
+      cut = false;
+      await page.clock.fastForward("00:01:00");
+      await page.locator(".contact", { hasText: "live" }).waitFor();
+      page.wrongs = page.wrongs.filter((wrong) => !/EventSource|ERR_/.test(wrong));
+    }, { platform: proxy });
+  } finally {
+    await proxy.stop();
+  }
+});
+
+test("fifty thousand failures are a number, a grid and a group of answers, and nobody reruns them by a slip", async () => {
+  await platform.large("all-failed", 50_000);
+  platform.paint("all-failed", [0, 100, 100, 100, 100]);
+  await at("/dashboard/tasks/worker/all-failed?state=failed", async (page) => {
+    await page.locator(".countlink", { hasText: "50,000 failed" }).waitFor();
+    await page.locator(".legend", { hasText: "failed 50,000" }).waitFor();
+    await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 100);
+    assert.ok((await page.evaluate(() => document.querySelectorAll("*").length)) < 3000);
+    await page.getByRole("link", { name: "Next 100" }).click();
+    await page.getByRole("link", { name: "web-00100" }).waitFor();
+    await page.getByRole("link", { name: "Answers" }).click();
+    await page.locator(".groups > li b", { hasText: "50,000" }).waitFor();
+    await page.getByRole("button", { name: "Rerun …", exact: true }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("Type the number 50000 to go on").waitFor();
+    assert.equal(await dialog.getByRole("button", { name: "Rerun for 50,000" }).isDisabled(), true);
+  });
+});
+
 test("one logs in with a token, sees what it may do, and is out when it is revoked", async () => {
   const own = await Platform.start({ token: "read", config: "task_types: [worker]\n" });
   try {
@@ -517,18 +715,20 @@ test("seven tabs have one stream, and the next one leads when the first is close
   await context.close();
 });
 
-test("a clock that is an hour off changes no time that is shown", async () => {
-  const context = await browser.chromium.newContext({ viewport: { width: 1280, height: 800 } });
-  await context.addInitScript(() => {
-    const right = Date.now.bind(Date);
-    Date.now = () => right() + 3_600_000;
+for (const [off, words] of [[3_600_000, "1 h ahead"], [-3_600_000, "1 h behind"]]) {
+  test(`a clock that is ${words} changes no time that is shown`, async () => {
+    const context = await browser.chromium.newContext({ viewport: { width: 1280, height: 800 } });
+    await context.addInitScript((off) => {
+      const right = Date.now.bind(Date);
+      Date.now = () => right() + off;
+    }, off);
+    const page = await browser.open(platform, { context });
+    await page.goto(`${platform.url}/dashboard/tasks/worker/long-job`);
+    await page.getByText(`This machine's clock is ${words}`).waitFor();
+    await page.getByText("given up in 23 h").waitFor();
+    await context.close();
   });
-  const page = await browser.open(platform, { context });
-  await page.goto(`${platform.url}/dashboard/tasks/worker/long-job`);
-  await page.getByText("This machine's clock is 1 h ahead").waitFor();
-  await page.getByText("given up in 23 h").waitFor();
-  await context.close();
-});
+}
 
 test("a link on another site opens a page, and no site shows it in a frame", async () => {
   const context = await browser.chromium.newContext();

@@ -1,5 +1,5 @@
 // A platform of its own for a test, and a browser that tells whatever a page does that it must not.
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { createServer } from "node:net";
@@ -76,6 +76,7 @@ export class Platform {
 
   async up() {
     const args = ["up", ...this.#place, "--endpoints", this.options.endpoints ?? ENDPOINTS];
+    args.push(...(this.options.args ?? []));
     if (this.options.handlers) args.push("--handlers-dir", join(this.directory, "jobs"));
     this.process = spawn(TASKER, args, {
       cwd: this.directory,
@@ -122,15 +123,128 @@ export class Platform {
   whenEnded(type, identifier) {
     return this.request("GET", `/${type}/${encodeURIComponent(identifier)}?wait=30s`);
   }
+
+  /** A task for so many endpoints that nobody has heard of, once its set is frozen: `web-00000` and on. */
+  async large(identifier, number) {
+    const endpoints = Array.from({ length: number }, (_, at) => `web-${String(at).padStart(5, "0")}`);
+    const { id } = await this.submit("worker", identifier, { payload: { seconds: 0 }, endpoints });
+    await until("the frozen set", async () => (await this.request("GET", `/worker/${identifier}?responses=none`)).task.expected === number);
+    return id;
+  }
+
+  /** Writes into the ledger how the endpoints of such a task fared: so many of a hundred finished, failed, run, are lost, have not received it. */
+  paint(identifier, parts) {
+    const bound = parts.map((_, place) => parts.slice(0, place + 1).reduce((sum, part) => sum + part, 0));
+    // Spread evenly, and the same each time.
+    const number = "CAST(substr(endpoint, 5) AS INTEGER)";
+    const lot = `((${number} * 7919 + ${number} * ${number} * 13) % 10007 % 100)`;
+    const of = `task_id = (SELECT id FROM task WHERE identifier = CAST('${identifier}' AS BLOB))`;
+    const now = "start_time = last_modified_time";
+    const sql = [
+      `UPDATE response SET status = 2, errnr = 0, attempt = 1, ${now} WHERE ${of} AND ${lot} < ${bound[0]};`,
+      `UPDATE response SET status = 2, errnr = 28, errmsg = 'no space left on /var', attempt = 1, ${now} WHERE ${of} AND ${lot} >= ${bound[0]} AND ${lot} < ${bound[1]};`,
+      `UPDATE response SET status = 1, progress = 40, attempt = 1, ${now} WHERE ${of} AND ${lot} >= ${bound[1]} AND ${lot} < ${bound[2]};`,
+      `UPDATE response SET status = 2, errnr = 69, errmsg = 'the outcome will never be known', ${now} WHERE ${of} AND ${lot} >= ${bound[2]} AND ${lot} < ${bound[3]};`,
+      `UPDATE task SET received = (SELECT COUNT(*) FROM response WHERE ${of} AND start_time IS NOT NULL), finished = (SELECT COUNT(*) FROM response WHERE ${of} AND status = 2),`,
+      `  failed = (SELECT COUNT(*) FROM response WHERE ${of} AND errnr <> 0) WHERE identifier = CAST('${identifier}' AS BLOB);`,
+    ];
+    execFileSync("sqlite3", ["-cmd", ".timeout 20000", join(this.directory, "data", "tasker.db"), `BEGIN IMMEDIATE; ${sql.join("\n")} COMMIT;`]);
+  }
+
+  /** What a metric says. */
+  async metric(line) {
+    const text = await (await fetch(`${this.url}/metrics`)).text();
+    return Number(text.split("\n").find((one) => one.startsWith(`${line} `))?.slice(line.length + 1) ?? 0);
+  }
 }
 
-/** A reverse proxy that has a platform below a path of its own, as nginx and others do. */
+/** A Flamenco Manager on the ledger of a platform, with a Server that has some tasks for it, and with workers. */
+export class Farm {
+  static JOBS = ["5e90c0000000000000000c01", "5e90c1000000000000000c02"];
+
+  static task(number, job, more = {}) {
+    return {
+      _id: `5e90d000000000000000${String(number).padStart(4, "0")}`, _etag: `e${number}`, job: Farm.JOBS[job], manager: "5e90aa11bb22cc33dd44ee00",
+      project: "5e90e0000000000000000e01", user: "5e90f0000000000000000f01", name: `blender-render-${number * 10}-${number * 10 + 9}`, status: "claimed-by-manager",
+      priority: 50, job_priority: 50, job_type: "blender-render", task_type: "blender-render",
+      commands: [{ name: "blender_render", settings: { filepath: "{job_storage}/shot.blend", frames: `${number * 10}-${number * 10 + 9}` } }], ...more,
+    };
+  }
+
+  static async start(platform, tasks) {
+    const farm = new Farm();
+    let told = false;
+    farm.server = http.createServer(async (request, response) => {
+      let body = "";
+      for await (const piece of request) body += piece;
+      if (request.url.includes("/task-update-batch")) {
+        const ids = JSON.parse(body).map((update) => update._id);
+        return response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify({ modified_count: ids.length, handled_update_ids: ids }));
+      }
+      if (request.url.includes("/depsgraph") && !told) {
+        told = true;
+        return response.writeHead(200, { "Content-Type": "application/json" }).end(JSON.stringify({ depsgraph: tasks }));
+      }
+      response.writeHead(request.url.includes("/api/flamenco/tasks/") ? 304 : 204).end();
+    });
+    await new Promise((done) => farm.server.listen(0, "127.0.0.1", done));
+    farm.directory = mkdtempSync(join(tmpdir(), "tasker-farm-"));
+    const port = await freePort();
+    farm.url = `http://127.0.0.1:${port}`;
+    const settings = `manager_id: 5e90aa11bb22cc33dd44ee00\nmanager_secret: s\nflamenco: http://127.0.0.1:${farm.server.address().port}/\nlisten: 127.0.0.1:${port}\n`;
+    // Nobody calls in the name of the workers again, and none of them is to be silent for that.
+    const patience = "active_worker_timeout_interval: 24h\nactive_task_timeout_interval: 24h\n";
+    writeFileSync(join(farm.directory, "flamenco-manager.yaml"), `${settings}${patience}database_url: sqlite://${join(platform.directory, "data", "tasker.db")}\n`);
+    farm.process = spawn(TASKER, ["flamenco-manager"], { cwd: farm.directory, stdio: ["ignore", "ignore", "pipe"] });
+    let err = "";
+    farm.process.stderr.on("data", (bytes) => (err = (err + bytes).slice(-4000)));
+    farm.ended = new Promise((done) => farm.process.on("close", done));
+    await until("the tasks of the farm", async () => {
+      if (farm.process.exitCode !== null) throw new Error(err);
+      return tasks.length === (await platform.request("GET", "/flamenco/tasks")).tasks.length;
+    });
+    return farm;
+  }
+
+  /** A worker that has signed on. */
+  async worker(nickname) {
+    const secret = `secret of ${nickname}`;
+    const post = async (path, body, headers = {}) => {
+      const answer = await fetch(this.url + path, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(body) });
+      if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+      return answer.status === 204 ? undefined : answer.json();
+    };
+    const { _id } = await post("/register-worker", { secret, platform: "linux", supported_task_types: ["blender-render"], nickname });
+    const known = { Authorization: `Basic ${Buffer.from(`${_id}:${secret}`).toString("base64")}` };
+    await post("/sign-on", {}, known);
+    await post("/ack-status-change/awake", {}, known);
+    return {
+      takes: () => post("/task", {}, known),
+      says: (task, more) => post(`/tasks/${task._id}/update`, { metrics: { timing: {} }, ...more }, known),
+    };
+  }
+
+  async stop() {
+    this.process.kill("SIGTERM");
+    await this.ended;
+    this.server.closeAllConnections();
+    await new Promise((done) => this.server.close(done));
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** A reverse proxy that has a platform below a path of its own, as nginx and others do. What `take` takes, it answers itself. */
 export class Proxy {
-  static async start(platform, prefix) {
+  static async start(platform, prefix, take = () => false) {
     const proxy = new Proxy();
     proxy.server = http.createServer((request, response) => {
+      if (take(request, response)) return;
       if (!request.url.startsWith(`${prefix}/`)) return response.writeHead(404).end("not below the path");
-      const { method, headers } = request;
+      const { method } = request;
+      // Before there is a token, a platform has no name but its own address.
+      const headers = { ...request.headers };
+      if (!platform.secret) headers.host = new URL(platform.url).host;
+      if (!platform.secret && headers.origin) headers.origin = platform.url;
       const on = http.request(platform.url + request.url.slice(prefix.length), { method, headers }, (answer) => {
         response.writeHead(answer.statusCode, answer.headers);
         answer.pipe(response);
@@ -201,7 +315,7 @@ export class Browser {
   }
 }
 
-/** Fills a platform with a bit of everything. */
+/** Fills a platform with a bit of everything; answers the farm that has to be stopped. */
 export async function furnish(platform) {
   await platform.submit("worker", "release-check", { payload: { seconds: 0 } });
   await platform.submit("backup", "nightly-2026-11-28", { payload: { foo: "bar" } });
@@ -215,4 +329,12 @@ export async function furnish(platform) {
   await platform.request("PUT", "/groups/everything", { match: "name=*" });
   await platform.request("PUT", "/groups/web", { match: "name=web* and os=linux and not site in (lab, staging)" });
   await platform.request("POST", "/requests", { action: "release", params: { tag: "v2" }, steps: [{ name: "build", jobs: ["builds"] }, { name: "check", jobs: ["builds"] }] });
+  const farm = await Farm.start(platform, [...[0, 1, 2, 3].map((number) => Farm.task(number, 0)), Farm.task(9, 1, { priority: 1, job_priority: 1 })]);
+  const a = await farm.worker("node-a");
+  await farm.worker("<b>node</b>");
+  await a.says(await a.takes(), { task_status: "completed", activity: "done", log: "Saved: 0009.png\n" });
+  // Of two workers the other one may still succeed: it waits for that one.
+  await a.says(await a.takes(), { task_status: "failed", activity: "blender died", log: "Fra:10 Mem:1G\n<script>out of memory</script>\n" });
+  await a.says(await a.takes(), { task_status: "active", activity: "Fra:21 Mem:120M" });
+  return farm;
 }

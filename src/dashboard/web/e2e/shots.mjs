@@ -31,6 +31,10 @@ const PAGES = [
   ["rollout-retry", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Retry …" }).click()],
   ["rollout-abort", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Abort …" }).click()],
   ["requests", "/dashboard/requests"],
+  ["render", "/dashboard/render"],
+  ["render-task", "/dashboard/render?task=5e90d0000000000000000001"],
+  ["render-job", "/dashboard/render?job=5e90c0000000000000000c01"],
+  ["task-payload", "/dashboard/tasks/worker/long-job?tab=payload"],
   ["submit", "/dashboard/submit?type=deploy"],
   ["submit-groups", "/dashboard/submit?type=worker&groups=web,everything", (page) => page.getByRole("button", { name: "Preview" }).click()],
   ["settings", "/dashboard/settings"],
@@ -39,8 +43,9 @@ const PAGES = [
 const empty = await Platform.start({ endpoints: "" });
 const platform = await Platform.start();
 const browser = await Browser.start();
+let farm;
 try {
-  await furnish(platform);
+  farm = await furnish(platform);
   await platform.request("POST", "/rollouts", { identifier: "broken", type: "backup", payload: {}, waves: [1, "rest"], rollback: { type: "worker" } });
   for (const theme of ["light", "dark"]) {
     for (const width of [1280, 390]) {
@@ -60,12 +65,14 @@ try {
       for (const [name, path, act] of PAGES) await shoot(name, platform, path, act);
       await shoot("first", empty, "/dashboard");
       await shoot("first-groups", empty, "/dashboard/groups");
+      await shoot("first-render", empty, "/dashboard/render");
       for (const wrong of page.wrongs.filter((wrong) => !wrong.includes(empty.url))) console.log(wrong);
       await page.context().close();
     }
   }
 } finally {
   await browser.stop();
+  await farm?.stop();
   await platform.stop();
   await empty.stop();
 }

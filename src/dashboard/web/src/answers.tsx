@@ -2,7 +2,8 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { change, path } from "./api";
-import { Action, Bar, Confirm, Empty, Json, Show, State, Text, count } from "./parts";
+import { Json } from "./json";
+import { Action, Bar, Confirm, Empty, Show, State, Text, count } from "./parts";
 import { go, to, withQuery } from "./place";
 import { useResource } from "./resource";
 import { isOpen, responseLook } from "./state";

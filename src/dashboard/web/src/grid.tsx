@@ -39,6 +39,23 @@ const GLYPH = 12;
 const GAP = 5;
 const LARGEST = 22;
 
+/** States that were asked for before anybody could show them. */
+const ahead = new Map<string, Promise<Response>>();
+
+/** Asks for the states of a grid that is likely to follow, so that it need not wait for what is read before. */
+export function useStatesAhead(base: string): void {
+  useEffect(() => {
+    const asked = new AbortController();
+    const answer = getBytes(`${base}/states`, asked.signal);
+    answer.catch(() => ahead.delete(base));
+    ahead.set(base, answer);
+    return () => {
+      asked.abort();
+      ahead.delete(base);
+    };
+  }, [base]);
+}
+
 /** The vector of a topic, kept up to date; none until it is read. */
 function useVector(base: string, topic: string): Vector | undefined {
   const [vector, setVector] = useState<Vector | undefined>();
@@ -47,7 +64,8 @@ function useVector(base: string, topic: string): Vector | undefined {
     let told = false;
     const read = async (): Promise<void> => {
       try {
-        const answer = await getBytes(`${base}/states`, asked.signal);
+        const answer = await (ahead.get(base) ?? getBytes(`${base}/states`, asked.signal));
+        ahead.delete(base);
         const number = Number(answer.headers.get("x-count"));
         const codes = unpack(new Uint8Array(await answer.arrayBuffer()), number);
         // What an event has told meanwhile is newer.

@@ -14,6 +14,7 @@ export const GO: Record<string, [string, string[]]> = {
   s: ["Schedules", ["schedules"]],
   w: ["Rollouts", ["rollouts"]],
   r: ["Requests", ["requests"]],
+  f: ["Render farm", ["render"]],
   n: ["New task", ["submit"]],
   a: ["Audit", ["audit"]],
   ",": ["Settings", ["settings"]],

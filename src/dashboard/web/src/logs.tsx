@@ -101,7 +101,22 @@ export function Logs({ task }: { task: Task }): JSX.Element {
 export function OneLog({ task, endpoint, last }: { task: Task; endpoint: string; last: string | null }): JSX.Element | null {
   const log = useLogs(task, endpoint).read?.logs[0];
   if (!log && !last) return null;
-  return <Section title="Log">{log ? <Cut log={log} /> : <Text tail>{last ?? ""}</Text>}</Section>;
+  const text = log?.text ?? last ?? "";
+  return (
+    <Section title="Log" aside={<button type="button" class="quiet" onClick={() => download(`${task.identifier}-${endpoint}.log`, text)}>Download as text</button>}>
+      {log ? <Cut log={log} /> : <Text tail>{text}</Text>}
+    </Section>
+  );
+}
+
+/** Has the browser keep a text as a file. */
+function download(name: string, text: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = name;
+  link.click();
+  // A browser that is slow still reads it then.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 function Cut({ log }: { log: Log }): JSX.Element {

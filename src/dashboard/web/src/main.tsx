@@ -14,6 +14,7 @@ import { EndpointsPage } from "./pages/endpoints";
 import { GroupsPage } from "./pages/groups";
 import { Overview } from "./pages/overview";
 import { QueuesPage } from "./pages/queues";
+import { RenderPage } from "./pages/render";
 import { RequestPage } from "./pages/request";
 import { RequestsPage } from "./pages/requests";
 import { RolloutPage } from "./pages/rollout";
@@ -44,6 +45,7 @@ function Shown(): JSX.Element {
       if (first === "groups") return <GroupsPage />;
       if (first === "queues") return <QueuesPage />;
       if (first === "schedules") return <SchedulesPage />;
+      if (first === "render") return <RenderPage />;
       if (first === "submit") return <SubmitPage />;
       if (first === "audit") return <AuditPage />;
       if (first === "settings") return <SettingsPage />;
@@ -66,6 +68,7 @@ const LINKS: [string, string, string][] = [
   ["schedules", "Schedules", "s"],
   ["rollouts", "Rollouts", "w"],
   ["requests", "Requests", "r"],
+  ["render", "Render farm", "f"],
   ["submit", "New task", "n"],
 ];
 

@@ -66,21 +66,25 @@ export function Empty({ children }: { children: ComponentChildren }): JSX.Elemen
   return <div class="empty">{children}</div>;
 }
 
-export function Command({ children }: { children: string }): JSX.Element {
+export function Copy({ text }: { text: () => string }): JSX.Element {
   const [copied, setCopied] = useState(false);
   const copy = async (): Promise<void> => {
     try {
-      await navigator.clipboard.writeText(children);
+      await navigator.clipboard.writeText(text());
       setCopied(true);
       setTimeout(() => setCopied(false), 1500);
     } catch {
       // Where a page may not copy, one marks the text oneself.
     }
   };
+  return <button type="button" class="quiet copy" onClick={() => void copy()}>{copied ? "Copied" : "Copy"}</button>;
+}
+
+export function Command({ children }: { children: string }): JSX.Element {
   return (
     <div class="command">
       <code tabIndex={0}>{children}</code>
-      <button type="button" class="quiet" onClick={() => void copy()}>{copied ? "Copied" : "Copy"}</button>
+      <Copy text={() => children} />
     </div>
   );
 }
@@ -303,11 +307,6 @@ function spread(parts: { number: number; tone: string }[], whole: number): { ton
     x += width;
     return placed;
   });
-}
-
-export function Json({ value }: { value: unknown }): JSX.Element {
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  return <Text>{text ?? ""}</Text>;
 }
 
 /** Characters that are shown at once: no page waits for a text of megabytes. */

@@ -40,6 +40,13 @@ export function span(ms: number): string {
   return `${Math.floor(hours / 24)} d`;
 }
 
+/** The middle of some numbers, of which there is one at least. */
+export function median(numbers: number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
 /** A moment from now, or until now: `3 m ago`, `in 2 h`. */
 export function relative(at: number, from: number): string {
   const ms = from - at;

@@ -418,3 +418,68 @@ export interface RolloutTargetPage {
 export interface RolloutEvents {
   events: { seq: number; time: string; kind: string; actor: string | null; wave: number | null; endpoint: string | null; text: string | null }[];
 }
+
+export type FarmStatus = "queued" | "claimed-by-manager" | "soft-failed" | "active" | "cancel-requested" | "completed" | "failed" | "canceled" | "paused" | "under-construction";
+
+export interface FarmJob {
+  id: string;
+  job_type: string;
+  priority: number;
+  created_at: string;
+  total: number;
+  tasks: Partial<Record<FarmStatus, number>>;
+}
+
+export interface FarmJobPage {
+  jobs: FarmJob[];
+  next_cursor: string | null;
+}
+
+export interface FarmTask {
+  id: string;
+  name: string;
+  status: FarmStatus;
+  job: string | null;
+  job_type: string;
+  job_priority: number;
+  priority: number;
+  task_type: string;
+  worker: string;
+  worker_id: string | null;
+  activity: string;
+  failed_by: string[];
+  last_worker_ping: string | null;
+  last_updated: string | null;
+}
+
+export interface FarmTaskPage {
+  tasks: FarmTask[];
+  next_cursor: string | null;
+}
+
+export interface FarmTaskDetail extends FarmTask {
+  parents: string[];
+  commands: { name: string; settings: Record<string, unknown> }[];
+  timing: Record<string, number> | null;
+  log_tail: string | null;
+}
+
+export interface FarmWorker {
+  id: string;
+  nickname: string;
+  platform: string;
+  address: string;
+  software: string;
+  status: string;
+  status_requested: string | null;
+  lazy: boolean;
+  task_types: string[];
+  current_task: string | null;
+  current_job: string | null;
+  current_task_status: string;
+  last_activity: string | null;
+}
+
+export interface FarmWorkerList {
+  workers: FarmWorker[];
+}

@@ -1,7 +1,8 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { change, path } from "../api";
-import { Action, Ago, Confirm, Json, Page, Section, Show, State, Took, When, say } from "../parts";
+import { Json } from "../json";
+import { Action, Ago, Confirm, Page, Section, Show, State, Took, When, say } from "../parts";
 import { to } from "../place";
 import { useResource } from "../resource";
 import { jobLook, requestLook } from "../state";

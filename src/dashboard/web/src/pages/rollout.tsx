@@ -1,7 +1,8 @@
 import type { JSX } from "preact";
 import { path, query } from "../api";
 import { Commands, command } from "../commands";
-import { Action, Ago, Bar, Clear, Empty, Json, Page, Section, Show, State, Table, Tabs, When, count, left, say } from "../parts";
+import { Json } from "../json";
+import { Action, Ago, Bar, Clear, Empty, Page, Section, Show, State, Table, Tabs, When, count, left, say } from "../parts";
 import { search, to, withQuery } from "../place";
 import { useResource } from "../resource";
 import { LEFT_OUT, RETRIED, gate, isGivenUp, isOver, timeLeft } from "../rollout";

@@ -1,19 +1,20 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { change, path, query } from "../api";
-import { Action, Ago, Bar, Clear, Confirm, Empty, Json, Page, Search, Section, Show, State, Table, Tabs, Text, Took, When, count, left, say } from "../parts";
+import { Json } from "../json";
+import { Action, Ago, Bar, Clear, Confirm, Empty, Page, Search, Section, Show, State, Table, Tabs, Text, Took, When, count, left, say } from "../parts";
 import { go, search, setQuery, to, withQuery } from "../place";
 import { PREFIX } from "../base";
 import { Answers } from "../answers";
 import { PART } from "../codes";
 import { Explain } from "../explain";
-import { Grid } from "../grid";
-import { watch } from "../live";
+import { Grid, useStatesAhead } from "../grid";
+import { streaming, watch } from "../live";
 import { Logs, OneLog } from "../logs";
 import { useResource } from "../resource";
 import { isOpen, responseLook, taskLook } from "../state";
-import { ledgerTime, now, span } from "../time";
-import type { ResponsePage, Task, TaskResponse, TaskWithResponses } from "../types";
+import { ledgerTime, median, now, span } from "../time";
+import type { ResponsePage, Task, TaskPage as TaskList, TaskResponse, TaskWithResponses } from "../types";
 import { progress } from "./tasks";
 
 /** Endpoints from which on a grid says more than the table. */
@@ -27,12 +28,19 @@ type Tab = (typeof TABS)[number];
 
 export function TaskPage({ type, id }: { type: string; id: string }): JSX.Element {
   const [open, setOpen] = useState(true);
-  const task = useResource<TaskWithResponses>(path`/${type}/${id}?responses=none`, { every: open ? 2000 : 15_000, watch: "tasks", exact: true });
+  const base = path`/${type}/${id}`;
+  useStatesAhead(base);
+  // Events tell how it stands. What they do not tell changes seldom, and the list of its endpoints may be long.
+  const task = useResource<TaskWithResponses>(`${base}?responses=none`, { every: open && !streaming.value ? 2000 : 15_000, exact: true });
   const told = useLive(task.data?.task);
   if (told && isOpen(told.status) !== open) setOpen(isOpen(told.status));
+  const status = told?.status;
+  useEffect(() => {
+    if (status !== undefined && status !== task.data?.task.status) task.again();
+  }, [status]);
   return (
     <Page title={<><span class="dim">{type} /</span> {id}</>} actions={told && <Acts task={told} again={task.again} />}>
-      <Show of={task} lines={10}>{({ task }) => <Body task={told ?? task} />}</Show>
+      <Show of={task} lines={10}>{({ task }) => <Body task={told ?? task} base={base} />}</Show>
     </Page>
   );
 }
@@ -59,7 +67,7 @@ function useLive(task: Task | undefined): Task | undefined {
   }, [task, told]);
 }
 
-function Body({ task }: { task: Task }): JSX.Element {
+function Body({ task, base }: { task: Task; base: string }): JSX.Element {
   const tab = TABS.find((name) => name === search.value.get("tab")) ?? "endpoints";
   const chosen = search.value.get("endpoint");
   return (
@@ -67,7 +75,7 @@ function Body({ task }: { task: Task }): JSX.Element {
       <Summary task={task} />
       {task.expected >= SHOWN_AS_GRID && (
         <Grid
-          base={path`/${task.type}/${task.id}`}
+          base={base}
           topic={`task:${task.id}`}
           codes={PART}
           label="Endpoints of the task"
@@ -118,6 +126,7 @@ function Summary({ task }: { task: Task }): JSX.Element {
       <p class="line">
         <State look={look} title={task.status} />
         <span class="left">{remaining(task)}</span>
+        {isOpen(task.status) && <Usual type={task.type} />}
       </p>
       <Bar whole={task.expected} parts={progress(task)} />
       <div class="counts" role="group" aria-label="Endpoints by how they fared">
@@ -144,6 +153,17 @@ function Summary({ task }: { task: Task }): JSX.Element {
       )}
     </div>
   );
+}
+
+/** Tasks of a type that say how long such a task takes. */
+const USUAL = 20;
+
+/** How long the latest tasks of the type took. */
+function Usual({ type }: { type: string }): JSX.Element | null {
+  const done = useResource<TaskList>(path`/${type}` + query({ status: "DONE", limit: USUAL }), { every: 60_000 });
+  const took = (done.data?.tasks ?? []).filter((task) => task.finished_at !== null).map((task) => Date.parse(task.finished_at ?? "") - Date.parse(task.start_time));
+  if (took.length === 0) return null;
+  return <span class="left" title={`The median of the ${took.length} that were done last`}>usually takes {span(median(took))}</span>;
 }
 
 function targetWords(task: Task): string {
