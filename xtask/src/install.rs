@@ -45,6 +45,11 @@ pub(crate) const FOR_OPENAPI: &[Needed] =
 pub(crate) const FOR_PAGES: &[Needed] = &[
     Needed { program: "chromium", directory: "/usr/bin", package: "chromium" },
     Needed { program: "sqlite3", directory: "/usr/bin", package: "sqlite3" },
+    Needed {
+        program: "DejaVuSans.ttf",
+        directory: "/usr/share/fonts/truetype/dejavu",
+        package: "fonts-dejavu-core",
+    },
 ];
 
 /// What makes packages.

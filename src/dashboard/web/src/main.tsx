@@ -2,7 +2,7 @@ import { render, type JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Problem, contact, problemOf } from "./api";
 import { GO, help, listen } from "./keys";
-import { Dialog, Trouble, Waiting, Words } from "./parts";
+import { Dialog, Trouble, Waiting, Words, useInSight } from "./parts";
 import { listenToEvents, streaming } from "./live";
 import { followLinks, parts, to } from "./place";
 import { logIn, logOut, look, session, sessionProblem } from "./session";
@@ -74,12 +74,7 @@ const LINKS: [string, string, string][] = [
 
 function Navigation(): JSX.Element {
   const first = parts.value[0] ?? "";
-  const bar = useRef<HTMLElement>(null);
-  // On a narrow screen it is wider than that: the page that is shown is in sight.
-  useEffect(() => {
-    const link = bar.current?.querySelector<HTMLElement>("[aria-current]");
-    if (bar.current && link) bar.current.scrollLeft = link.offsetLeft - (bar.current.clientWidth - link.offsetWidth) / 2;
-  }, [first]);
+  const bar = useInSight(first);
   return (
     <nav class="main" aria-label="Pages" ref={bar}>
       <a class="brand" href={to([])} aria-hidden="true" tabIndex={-1}>

@@ -1,5 +1,5 @@
 /** The parts that pages are made of. */
-import { type ComponentChildren, type JSX } from "preact";
+import { type ComponentChildren, type JSX, type RefObject } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { Problem, problemOf } from "./api";
 import type { Resource } from "./resource";
@@ -370,10 +370,21 @@ export function Clear({ off, href }: { off: boolean; href: string }): JSX.Elemen
   return <a class={off ? "clear off" : "clear"} href={href}>Clear</a>;
 }
 
+/** A bar of links that may be wider than a narrow screen: the one that holds is in sight. */
+export function useInSight(chosen: string | undefined): RefObject<HTMLElement | null> {
+  const bar = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const link = bar.current?.querySelector<HTMLElement>("[aria-current]");
+    if (bar.current && link) bar.current.scrollLeft = link.offsetLeft - bar.current.offsetLeft - (bar.current.clientWidth - link.offsetWidth) / 2;
+  }, [chosen]);
+  return bar;
+}
+
 /** Choices of which one holds, as links: each has an address. */
 export function Tabs({ of, label }: { of: { name: string; href: string; chosen: boolean; aside?: string }[]; label: string }): JSX.Element {
+  const bar = useInSight(of.find((tab) => tab.chosen)?.name);
   return (
-    <nav class="tabs" aria-label={label}>
+    <nav class="tabs" aria-label={label} ref={bar}>
       {of.map((tab) => (
         <a key={tab.name} href={tab.href} aria-current={tab.chosen ? "page" : undefined}>
           {tab.name}

@@ -58,12 +58,12 @@ function Jobs({ page, cursor }: { page: FarmJobPage; cursor: string }): JSX.Elem
             <tr>
               <th scope="col" class="w-state">State</th>
               <th scope="col">Job</th>
-              <th scope="col">Type</th>
+              <th scope="col" class="roomy">Type</th>
               <th scope="col" class="w-bar">Progress</th>
               <th scope="col" class="num">Completed</th>
               <th scope="col" class="num">Failed</th>
-              <th scope="col" class="num">Priority</th>
-              <th scope="col" class="num">Made</th>
+              <th scope="col" class="num roomy">Priority</th>
+              <th scope="col" class="num roomy">Made</th>
             </tr>
           </thead>
           <tbody>
@@ -71,12 +71,12 @@ function Jobs({ page, cursor }: { page: FarmJobPage; cursor: string }): JSX.Elem
               <tr key={job.id}>
                 <td><State look={farmJobLook(job)} title={stateWords(job)} /></td>
                 <td><a class="row" href={withQuery({ job: job.id, cursor: undefined, task: undefined })}><code>{job.id}</code></a></td>
-                <td class="cut">{job.job_type}</td>
+                <td class="cut roomy">{job.job_type}</td>
                 <td><Bar whole={job.total} parts={farmProgress(job)} /></td>
                 <td class="num">{count(tasksOf(job, "completed"))} of {count(job.total)}</td>
                 <td class={tasksOf(job, "failed", "soft-failed") > 0 ? "num bad" : "num"}>{count(tasksOf(job, "failed", "soft-failed"))}</td>
-                <td class="num">{job.priority}</td>
-                <td class="num"><Ago at={job.created_at} /></td>
+                <td class="num roomy">{job.priority}</td>
+                <td class="num roomy"><Ago at={job.created_at} /></td>
               </tr>
             ))}
           </tbody>
@@ -182,7 +182,7 @@ function Tasks({ label, tasks, failing }: { label: string; tasks: FarmTask[]; fa
           <th scope="col" class="roomy">Type</th>
           <th scope="col">{failing ? "Failed on" : "Worker"}</th>
           <th scope="col">Says</th>
-          <th scope="col" class="num">Changed</th>
+          <th scope="col" class="num roomy">Changed</th>
         </tr>
       </thead>
       <tbody>
@@ -193,7 +193,7 @@ function Tasks({ label, tasks, failing }: { label: string; tasks: FarmTask[]; fa
             <td class="dim roomy">{task.task_type}</td>
             <td class="cut">{(failing && task.failed_by.join(", ")) || task.worker || <span class="dim">–</span>}</td>
             <td class="cut">{task.activity}</td>
-            <td class="num"><Ago at={task.last_updated} /></td>
+            <td class="num roomy"><Ago at={task.last_updated} /></td>
           </tr>
         ))}
       </tbody>
