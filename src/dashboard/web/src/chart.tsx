@@ -33,14 +33,12 @@ export function Day(): JSX.Element {
         )}
         {bars && sum("done") + sum("failed") + sum("other") === 0 && <Empty>No task has ended in the last 24 hours.</Empty>}
       </div>
-      {bars && (
-        <p class="day-legend dim">
-          <span>{inZone(bars[0].at).slice(11, 16)}</span>
-          {KINDS.map(([kind, word, tone]) => <span key={kind}><i class={`swatch ${tone}`} aria-hidden="true" />{word}</span>)}
-          <span>at most {count(most)} in a quarter of an hour</span>
-          <span>now</span>
-        </p>
-      )}
+      <p class="day-legend dim">
+        <span>{bars ? inZone(bars[0].at).slice(11, 16) : " "}</span>
+        {KINDS.map(([kind, word, tone]) => <span key={kind}><i class={`swatch ${tone}`} aria-hidden="true" />{word}</span>)}
+        <span>at most {count(most)} in a quarter of an hour</span>
+        <span>now</span>
+      </p>
     </Section>
   );
 }

@@ -1,9 +1,9 @@
 import type { JSX } from "preact";
 import { Day } from "../chart";
-import { Bar, Command, Empty, Page, Section, Show, State, Ago, Table, count } from "../parts";
+import { Bar, Command, Empty, Page, Section, Show, State, Ago, Table, Waiting, count } from "../parts";
 import { search, to } from "../place";
 import { isThere, isTroubled } from "../presence";
-import { useResource } from "../resource";
+import { type Resource, useResource } from "../resource";
 import { mayAllTypes } from "../session";
 import { rolloutLook, statusLook } from "../state";
 import { now } from "../time";
@@ -64,7 +64,8 @@ export function Overview(): JSX.Element {
       </div>
       {first
         ? <FirstSteps endpoints={endpoints.data?.endpoints ?? []} known={endpoints.data !== undefined} />
-        : (
+        // What may stand above the rest comes first, or the rest moves.
+        : !isKnown(rollouts) || all && !isKnown(queues) ? <Waiting lines={10} /> : (
           <>
             {rollouts.data && rollouts.data.rollouts.length > 0 && <Rollouts rollouts={rollouts.data} />}
             {queues.data && queues.data.queues.length > 0 && <Queues queues={queues.data} />}
@@ -82,6 +83,9 @@ export function Overview(): JSX.Element {
     </Page>
   );
 }
+
+/** Whether it was read, or could not be. */
+const isKnown = ({ data, problem }: Resource<unknown>): boolean => data !== undefined || problem !== undefined;
 
 /** A number of the endpoints that were read, of which there may be more. */
 const more = (page: EndpointPage, number: number): string => (page.next_cursor ? `${count(number)}+` : count(number));
