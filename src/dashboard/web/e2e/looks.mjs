@@ -2,6 +2,8 @@
 // colours, and no letters: times and numbers change less than a hundredth of what is drawn, a column that has moved a fifth. Another font changes as much, so the
 // browser has only those of `fonts.conf`.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const KEPT = fileURLToPath(new URL("./looks/", import.meta.url));
@@ -20,9 +22,8 @@ export async function compare(page, blank, name) {
     writeFileSync(file, Buffer.from(picture, "base64"));
     return process.env.LOOKS === "keep" ? [] : [`${name}: there was no picture; one is in e2e/looks now`];
   }
-  if (process.env.LOOKS === "print") console.log(name, differs.toFixed(3));
   if (differs <= PART) return [];
-  const now = `/tmp/${name}-now.png`;
+  const now = join(tmpdir(), `${name}-now.png`);
   writeFileSync(now, Buffer.from(picture, "base64"));
   return [`${name}: ${(differs * 100).toFixed(1)} % of it look different (${now}; if that is right, run with LOOKS=keep)`];
 }
