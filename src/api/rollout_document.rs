@@ -121,10 +121,10 @@ impl Reader {
         let catch_up =
             self.word(values, "catch_up", &CatchUp::ALL.map(|one| (one.as_str(), one))).unwrap_or_default();
         let catch_up_for = self.span(values, "", "catch_up_for", Duration::ZERO, 30 * DAY).unwrap_or(DAY);
-        let rollback = values.get("rollback").filter(|value| value.as_str() != Some("none"));
-        let rollback = rollback.and_then(|value| self.rollback(value, of_rollback, policy, config));
+        let given = values.get("rollback").filter(|value| value.as_str() != Some("none"));
+        let rollback = given.and_then(|value| self.rollback(value, of_rollback, policy, config));
         let on_breach = self.on_breach(values, "", "on_breach", &OnBreach::ALL);
-        if on_breach == OnBreach::Rollback && !values.contains_key("rollback") {
+        if on_breach == OnBreach::Rollback && given.is_none() {
             self.problem(
                 "/on_breach",
                 "is `rollback`, which needs the member `rollback`: it says how endpoints are rolled back",
@@ -1129,6 +1129,10 @@ mod tests {
             (with("rollback", value!("now")), "/rollback must be an object, not \"now\""),
             (
                 with("on_breach", value!("rollback")),
+                "/on_breach is `rollback`, which needs the member `rollback`",
+            ),
+            (
+                value!({"identifier": "r", "type": "update", "on_breach": "rollback", "rollback": "none"}),
                 "/on_breach is `rollback`, which needs the member `rollback`",
             ),
             (

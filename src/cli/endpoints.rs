@@ -16,6 +16,10 @@ use super::output::{self, Failure, note, show};
 use super::tasks::{more, refused};
 use super::{access, render};
 
+/// What people read when there are no endpoints, and when none fits the filters.
+const NONE: &str = "no endpoints: `tasker endpoint -e NAME` starts one";
+const NONE_SUCH: &str = "no such endpoints: `tasker endpoints` without filters shows all";
+
 pub(super) async fn run(global: &Global, args: Endpoints) -> Result<Code, Failure> {
     let client = access::client(global)?;
     if let Some(EndpointsAction::Forget(args)) = args.action {
@@ -28,6 +32,8 @@ pub(super) async fn run(global: &Global, args: Endpoints) -> Result<Code, Failur
             .is_none_or(|of_type| endpoint.types.iter().any(|one| one.task_type == *of_type));
         of_type && !(args.gone && render::is_present(endpoint))
     };
+    let filtered =
+        args.of_type.is_some() || args.gone || args.selector.is_some() || args.page.cursor.is_some();
     let limit = args.page.limit as usize;
     let mut page = EndpointPage { endpoints: Vec::new(), next_cursor: args.page.cursor };
     loop {
@@ -46,7 +52,10 @@ pub(super) async fn run(global: &Global, args: Endpoints) -> Result<Code, Failur
             break;
         }
     }
-    show(global.json, &page, |screen| render::endpoints(&page.endpoints, Clock::system().now(), screen))?;
+    let none = page.endpoints.is_empty().then_some(if filtered { NONE_SUCH } else { NONE });
+    output::list(global.json, &page, none, |screen| {
+        render::endpoints(&page.endpoints, Clock::system().now(), screen)
+    })?;
     more(global, page.next_cursor.as_deref());
     Ok(Code::Ok)
 }

@@ -298,6 +298,10 @@ fn show_answer(
     Ok(verdict(&report.task).unwrap_or(Code::Ok))
 }
 
+/// What people read when there are no tasks, and when none fits the filters.
+const NONE: &str = "no tasks: `tasker submit TYPE` submits one";
+const NONE_SUCH: &str = "no such tasks: `tasker list` without filters shows all";
+
 pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
     let List { task_type, status, identifier, since, until, wide, page } = args;
     let query = Query { status, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
@@ -305,7 +309,11 @@ pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
         .list(task_type.as_ref(), &query)
         .await
         .map_err(|error| refused(global, error, None))?;
-    show(global.json, &page, |screen| render::tasks(&page.tasks, Clock::system().now(), wide, screen))?;
+    let all = task_type.is_none() && query == Query { limit: query.limit, ..Query::default() };
+    let none = page.tasks.is_empty().then_some(if all { NONE } else { NONE_SUCH });
+    output::list(global.json, &page, none, |screen| {
+        render::tasks(&page.tasks, Clock::system().now(), wide, screen)
+    })?;
     more(global, page.next_cursor.as_deref());
     Ok(Code::Ok)
 }

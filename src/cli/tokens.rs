@@ -165,6 +165,8 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
+const NONE: &str = "no tokens: `tasker token create` makes one, and from then on each request needs one";
+
 async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
     let Opened { store, .. } = open(global, args.data_dir.as_deref(), false).await?;
     let done = async { Ok::<_, Failure>((store.tokens().await?, store.now().await?)) }.await;
@@ -172,7 +174,8 @@ async fn list(global: &Global, args: ListTokens) -> Result<Code, Failure> {
     let (tokens, now) = done?;
     let tokens = given(tokens);
     let shown: Vec<_> = tokens.iter().map(|token| Shown::of(token, None)).collect();
-    output::show(global.json, &shown, |screen| render::tokens(&tokens, now, screen))?;
+    let none = shown.is_empty().then_some(NONE);
+    output::list(global.json, &shown, none, |screen| render::tokens(&tokens, now, screen))?;
     Ok(Code::Ok)
 }
 

@@ -80,7 +80,7 @@ pub struct Submitted {
 }
 
 /// Which tasks to list.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
     /// Only these states; empty means all.
     pub status: Vec<TaskStatus>,

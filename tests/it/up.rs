@@ -288,6 +288,29 @@ fn names_that_stand_for_two_are_refused() -> anyhow::Result<()> {
 
 /// Who was stopped is not waited for by what starts next under other names.
 #[test]
+fn an_empty_list_says_what_fills_it() -> anyhow::Result<()> {
+    let site = Site::new("empty")?;
+    let _up = site.up(&["--endpoints", ""])?;
+    for (command, hint) in [
+        ("list", "no tasks: `tasker submit TYPE` submits one"),
+        ("list worker", "no such tasks: `tasker list` without filters shows all"),
+        ("endpoints", "no endpoints: `tasker endpoint -e NAME` starts one"),
+        ("endpoints --gone", "no such endpoints: `tasker endpoints` without filters shows all"),
+        ("token list", "no tokens: `tasker token create` makes one"),
+        ("rollout list", "no rollouts: `tasker rollout run FILE` makes one"),
+        ("request list", "no requests: `tasker request submit` makes one"),
+        ("group list", "no groups: `tasker group set"),
+        ("queue list", "no work queues: a task type with `delivery: queue` has one"),
+        ("schedules", "no schedules: `schedules` in the configuration"),
+        ("stats", "no tasks in this time"),
+    ] {
+        let (code, text) = site.says(&command.split(' ').collect::<Vec<_>>())?;
+        ensure!(code == Some(0) && text.starts_with(hint), "{command} ends with {code:?}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
 fn no_goodbye_is_lost() -> anyhow::Result<()> {
     let site = Site::new("goodbye")?;
     let many: Vec<String> = (1..=40).map(|number| format!("web{number}")).collect();
