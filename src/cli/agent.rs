@@ -1,5 +1,5 @@
-//! The executable `tasker-agent`: the commands that a server needs which performs tasks, under the names that
-//! they have in `tasker`.
+//! The executable `tasker-agent`: what a server needs to perform tasks, under the names that the commands have
+//! in `tasker`.
 //!
 //! It is small because it reaches neither the store nor the API nor the bench, and so is linked without them.
 //! A process touches less of a smaller program, which is most of the memory of an endpoint that has nothing
@@ -79,7 +79,7 @@ pub fn agent_command() -> clap::Command {
 
 /// The program of `tasker-agent`.
 pub fn agent_main(words: std::env::ArgsOs) -> ExitCode {
-    super::start(super::read::<Agent>(agent_command(), words.collect()).map(run))
+    super::start("tasker-agent", super::read::<Agent>(agent_command(), words.collect()).map(run))
 }
 
 async fn run(Agent { mut global, command }: Agent) -> Code {

@@ -64,20 +64,12 @@ pub(super) async fn bench(global: &Global, args: Bench) -> Result<Code, Failure>
                     By::Workers(workers as usize, Box::new(config.for_http_worker()?.clone()))
                 }
             };
-            print(&bench::run_http(calls, by).await?)?;
-            Ok(Code::Ok)
+            unless_told(bench::run_http(calls, by)).await
         }
         Bench::Flamenco(args) => {
             let phase = Duration::from_secs(args.seconds.into());
-            print(
-                &bench::run_flamenco(Farming {
-                    workers: args.workers as usize,
-                    tasks: args.tasks as usize,
-                    phase,
-                })
-                .await?,
-            )?;
-            Ok(Code::Ok)
+            let (workers, tasks) = (args.workers as usize, args.tasks as usize);
+            unless_told(bench::run_flamenco(Farming { workers, tasks, phase })).await
         }
         Bench::HttpServer(args) => {
             bench::run_http_server(&args.hosts, Duration::from_millis(args.delay)).await?;
@@ -97,18 +89,33 @@ async fn on_a_stack(
         Some(file) => Stack::real(load(file, quiet())?, delivery).await?,
         None => Stack::embedded(load(ConfigFile::Embedded, quiet())?, delivery).await?,
     };
-    print(&format!("bench        {}\n", stack.describe()))?;
-    let measured = signals.unless_told(measure(&stack)).await;
+    let measured = signals.unless_told(async {
+        print(&format!("bench        {}\n", stack.describe()))?;
+        print(&measure(&stack).await?)
+    });
+    let measured = measured.await;
     // Whatever came of it, nothing is left behind.
     let removed = stack.stop().await;
+    if let (Some(Err(_)), Err(error)) = (&measured, &removed) {
+        note(&format!("tasker: what the bench made could not be removed: {error:#}"));
+    }
+    let code = finished(measured)?;
+    removed?;
+    Ok(code)
+}
+
+/// Measures what leaves nothing on servers, so that it may be cut off.
+async fn unless_told(measure: impl Future<Output = anyhow::Result<String>>) -> Result<Code, Failure> {
+    let signals = Signals::install()?;
+    finished(signals.unless_told(async { print(&measure.await?) }).await)
+}
+
+fn finished(measured: Option<Result<(), Failure>>) -> Result<Code, Failure> {
     let Some(measured) = measured else {
-        removed?;
-        note("stopped before anything was measured; what the bench made has been removed");
+        note("interrupted before all was measured");
         return Ok(Code::Interrupted);
     };
-    print(&measured?)?;
-    removed?;
-    Ok(Code::Ok)
+    measured.map(|()| Code::Ok)
 }
 
 /// The figures are what is to be read.

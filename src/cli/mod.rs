@@ -138,11 +138,11 @@ fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
 /// The program of `tasker`. It is here and not in the executable, because the compiler would generate its
 /// futures a second time there.
 pub fn main(words: std::env::ArgsOs) -> ExitCode {
-    start(parse(words).map(run))
+    start("tasker", parse(words).map(run))
 }
 
 /// Runs what the command line asks for, if it could be read.
-fn start(asked: Result<impl Future<Output = Code>, Code>) -> ExitCode {
+fn start(name: &str, asked: Result<impl Future<Output = Code>, Code>) -> ExitCode {
     app::keep_files_from_children();
     let program = match asked {
         Ok(program) => program,
@@ -151,7 +151,7 @@ fn start(asked: Result<impl Future<Output = Code>, Code>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(program).into(),
         Err(error) => {
-            eprintln!("tasker: cannot start: {error}");
+            eprintln!("{name}: cannot start: {error}");
             ExitCode::FAILURE
         }
     }
