@@ -3,6 +3,7 @@
 //! Owns the choice of copies: a seal names at most [`Recipients::MOST`] receivers, so a message for more goes
 //! out in several copies, each with a seal of its own. Without a key, messages go out as they are.
 
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,9 @@ use crate::signing::Signer;
 /// From so many signatures on, they are made on a thread of their own: each takes some 25 microseconds, and
 /// other tasks of the thread would wait for all of them.
 const MANY: usize = 32;
+/// Bytes of payloads that are sealed before they are published: each copy has its own, and one task may have
+/// 800 of them.
+const TOGETHER: usize = 8 << 20;
 
 /// A message that is to be sealed.
 #[derive(Debug, Clone)]
@@ -61,21 +65,21 @@ impl Sealer {
             owners.resize(owners.len() + copies.len() - before, owner);
         }
         let now = self.clock.now();
-        let messages = if copies.len() < MANY {
-            sealed(&signer, copies, now)
-        } else {
-            let work = tokio::task::spawn_blocking(move || sealed(&signer, copies, now));
-            match work.await {
-                Ok(messages) => messages,
-                // It panicked, or the process ends: what was not sent is asked for again.
-                Err(_) => return vec![Err(BrokerError::Closed); count],
-            }
-        };
         let mut results = vec![Ok(()); count];
-        for (owner, result) in owners.into_iter().zip(self.broker.publish(messages).await) {
-            let of_owner: &mut Result<(), BrokerError> = &mut results[owner];
-            if of_owner.is_ok() {
-                *of_owner = result;
+        let (mut copies, mut owners) = (copies.into_iter().peekable(), owners.into_iter());
+        while copies.peek().is_some() {
+            let (slice, signer) = (slice(&mut copies), signer.clone());
+            let many = slice.len() >= MANY;
+            let seal = move || slice.into_iter().map(|copy| sealed(&signer, copy, now)).collect();
+            // What was not sent because the process ends is asked for again.
+            let Some(messages) = aside_if(many, seal).await else {
+                return vec![Err(BrokerError::Closed); count];
+            };
+            for (result, owner) in self.broker.publish(messages).await.into_iter().zip(owners.by_ref()) {
+                let of_owner: &mut Result<(), BrokerError> = &mut results[owner];
+                if of_owner.is_ok() {
+                    *of_owner = result;
+                }
             }
         }
         results
@@ -92,15 +96,46 @@ impl Sealer {
             return commands.iter().map(|command| wire::encode_command(command, version)).collect();
         };
         let (to, now) = (to.clone(), self.clock.now());
+        let many = commands.len() >= MANY;
         let encode = move || {
-            let sealed = |command: Command| {
-                let seal = signer.seal(&command, Recipients::of(command.subject(), [&to]), None, now);
-                wire::encode_sealed(&command, version, &seal)
+            let one = |command: Command| {
+                let to = Recipients::of(command.subject(), [&to]);
+                written(&signer, command, version, to, None, now)
             };
-            commands.into_iter().map(sealed).collect()
+            commands.into_iter().map(one).collect()
         };
-        tokio::task::spawn_blocking(encode).await.unwrap_or_default()
+        // Nothing while the process ends: the worker asks another one.
+        aside_if(many, encode).await.unwrap_or_default()
     }
+}
+
+/// Does work at once or, if it is much, on a thread for such work. Nothing when the process ends before.
+///
+/// # Panics
+/// When the work does.
+async fn aside_if<T: Send + 'static>(much: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if !much {
+        return Some(work());
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => None,
+    }
+}
+
+/// The next copies that are sealed together: at least one, and no more than the bytes that may wait for the
+/// broker at a time.
+fn slice(copies: &mut Peekable<impl Iterator<Item = Draft>>) -> Vec<Draft> {
+    let mut bytes = 0;
+    let mut slice = Vec::new();
+    while let Some(copy) = copies.next_if(|_| bytes < TOGETHER) {
+        if let Command::Task(task) = &copy.command {
+            bytes += task.work.payload.get().len();
+        }
+        slice.push(copy);
+    }
+    slice
 }
 
 /// A draft as copies with few enough receivers.
@@ -119,22 +154,35 @@ fn split(draft: Draft, copies: &mut Vec<Draft>) {
     }
 }
 
-fn sealed(signer: &Signer, copies: Vec<Draft>, now: Timestamp) -> Vec<Message> {
-    let seal = |Draft { command, version, message, answers }| {
-        let to = match &message.to {
-            Address::Named(_, names) | Address::Control(_, names) => Recipients::of(command.subject(), names),
-            _ => Recipients::All,
-        };
-        let seal = signer.seal(&command, to, answers, now);
-        Message { body: wire::encode_sealed(&command, version, &seal), ..message }
+fn sealed(signer: &Signer, copy: Draft, now: Timestamp) -> Message {
+    let Draft { command, version, message, answers } = copy;
+    let to = match &message.to {
+        Address::Named(_, names) | Address::Control(_, names) => Recipients::of(command.subject(), names),
+        _ => Recipients::All,
     };
-    copies.into_iter().map(seal).collect()
+    Message { body: written(signer, command, version, to, answers, now), ..message }
+}
+
+/// A command with its seal, which is of what travels in that version and of nothing else.
+fn written(
+    signer: &Signer,
+    command: Command,
+    version: WireVersion,
+    to: Recipients,
+    answers: Option<Timestamp>,
+    now: Timestamp,
+) -> Bytes {
+    let command = command.in_version(version);
+    let seal = signer.seal(&command, to, answers, now);
+    wire::encode_sealed(&command, version, &seal)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::domain::TaskId;
+    use crate::domain::{TaskId, TaskMessage, WorkPart};
 
     fn names(count: usize) -> Vec<EndpointName> {
         (0..count).map(|number| format!("ep{number}").parse().expect("a name")).collect()
@@ -169,5 +217,32 @@ mod tests {
             assert_eq!(lists.iter().map(|list| list.len()).collect::<Vec<_>>(), sizes);
             assert_eq!(lists.concat(), names(sizes.iter().sum()));
         }
+    }
+
+    #[test]
+    fn few_bytes_are_sealed_at_a_time() {
+        let copy = |bytes: usize| {
+            let payload = crate::domain::json(&"x".repeat(bytes));
+            let work = WorkPart {
+                id: TaskId::new(),
+                task_type: "worker".parse().expect("a type"),
+                identifier: "one".parse().expect("an identifier"),
+                audience: None,
+                not_after: None,
+                payload,
+            };
+            let task = TaskMessage { work, expires_in: Duration::ZERO, received: false, attempts: vec![] };
+            Draft {
+                command: Command::Task(task),
+                version: WireVersion::Two,
+                message: Message::new(Address::All("worker".parse().expect("a type")), Bytes::new()),
+                answers: None,
+            }
+        };
+        let mut copies =
+            vec![copy(1); 3].into_iter().chain(vec![copy(TOGETHER); 2]).chain([copy(1)]).peekable();
+        let sizes: Vec<usize> =
+            std::iter::from_fn(|| Some(slice(&mut copies).len()).filter(|size| *size > 0)).collect();
+        assert_eq!(sizes, [4, 1, 1]);
     }
 }

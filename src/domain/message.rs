@@ -50,6 +50,20 @@ impl Command {
             Self::Welcome { session, .. } => *session,
         }
     }
+
+    /// What of it travels in a version: what its reader sees, and so what is signed.
+    #[must_use]
+    pub fn in_version(self, version: WireVersion) -> Self {
+        match self {
+            Self::Task(TaskMessage { work, expires_in, received, attempts })
+                if version == WireVersion::One =>
+            {
+                let work = WorkPart { audience: None, not_after: None, ..work };
+                Self::Task(TaskMessage { work, expires_in, received, attempts })
+            }
+            other => other,
+        }
+    }
 }
 
 /// A version of the bytes of messages (`broker::wire`). Each side says what it reads, and is sent no newer

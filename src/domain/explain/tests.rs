@@ -112,6 +112,8 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         C::JournalFailing,
         C::BrokerRefused,
         C::NotInvited,
+        C::SignatureRefused,
+        C::ClockOff,
         C::EndpointTrouble,
     ];
     let troubles = troubles.map(|code| {
