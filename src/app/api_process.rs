@@ -26,7 +26,7 @@ use crate::rollouts::Controller;
 use crate::scheduler::Scheduler;
 use crate::sealing::Sealer;
 use crate::service::Service;
-use crate::signing::{Signer, SigningKey};
+use crate::signing::{Signer, SigningKey, read_certificate};
 use crate::store::farm::Farm;
 use crate::store::{self, SharedStore};
 use crate::telemetry::Metrics;
@@ -36,6 +36,9 @@ use crate::watch::Watch;
 /// Tasks that may wait in memory between acceptor and publisher; what finds no place is published by the
 /// reconciler.
 const HAND_OVER: usize = 8192;
+
+/// How long before its end a certificate is warned of.
+const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A running API role.
 #[derive(Debug)]
@@ -257,9 +260,15 @@ impl ApiProcess {
 /// What signs messages to endpoints; none where they are not signed.
 fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
     let Some(signing) = &security.signing else { return Ok(None) };
-    let key = SigningKey::read(&signing.key)?;
-    tracing::info!(key = %key.public().id(), environment = %signing.environment, "messages to endpoints are signed");
-    Ok(Some(Signer::new(signing.environment.clone(), key)))
+    let signer = Signer::new(signing.environment.clone(), SigningKey::read(&signing.key)?);
+    tracing::info!(key = %signer.key(), environment = %signing.environment, "messages to endpoints are signed");
+    let Some(path) = &signing.certificate else { return Ok(Some(signer)) };
+    let certificate = read_certificate(path)?;
+    let (left, key) = (certificate.not_after.since(Clock::system().now()), signer.key());
+    if left < SOON {
+        tracing::warn!(%key, until = %certificate.not_after, "the certificate of the signing key ends soon or has ended: certify the key again and restart the API");
+    }
+    Ok(Some(signer.with_certificate(certificate)?))
 }
 
 /// Runs a part that compares deadlines: not before it is known what time it is.

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{KeyId, Recipients, Seal, SealHead, Signature, Timestamp};
+use crate::domain::{Certificate, KeyId, Recipients, Seal, SealHead, Signature, Timestamp};
 
 /// A seal as it travels.
 #[derive(Serialize, Deserialize)]
@@ -19,31 +19,34 @@ pub(super) struct SealForm {
     /// Milliseconds since 1970, as the other times.
     at_ms: i64,
     until_ms: i64,
-    to: RecipientsText,
+    to: Recipients,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answers_ms: Option<i64>,
     sig: SignatureText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate: Option<Certificate>,
 }
 
 impl From<&Seal> for SealForm {
-    fn from(Seal { head, signature }: &Seal) -> Self {
+    fn from(Seal { head, signature, certificate }: &Seal) -> Self {
         Self {
             by: head.by,
             at_ms: head.issued_at.as_millis(),
             until_ms: head.not_after.as_millis(),
-            to: RecipientsText(head.to.clone()),
+            to: head.to.clone(),
             answers_ms: head.answers.map(Timestamp::as_millis),
             sig: SignatureText(*signature),
+            certificate: certificate.clone(),
         }
     }
 }
 
 impl From<SealForm> for Seal {
     fn from(form: SealForm) -> Self {
-        let SealForm { by, at_ms, until_ms, to: RecipientsText(to), answers_ms, sig } = form;
+        let SealForm { by, at_ms, until_ms, to, answers_ms, sig, certificate } = form;
         let [issued_at, not_after] = [at_ms, until_ms].map(Timestamp::from_millis);
         let answers = answers_ms.map(Timestamp::from_millis);
-        Self { head: SealHead { by, issued_at, not_after, to, answers }, signature: sig.0 }
+        Self { head: SealHead { by, issued_at, not_after, to, answers }, signature: sig.0, certificate }
     }
 }
 
@@ -60,36 +63,6 @@ pub(super) fn with_seal(message: &Bytes, seal: &Seal) -> Bytes {
     sealed.put_slice(&form);
     sealed.put_u8(b'}');
     sealed.freeze()
-}
-
-/// `*`, or the tags of the receivers one after the other.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-struct RecipientsText(Recipients);
-
-impl From<RecipientsText> for String {
-    fn from(RecipientsText(to): RecipientsText) -> Self {
-        match to {
-            Recipients::All => "*".to_owned(),
-            Recipients::Listed(tags) => URL_SAFE_NO_PAD.encode(tags.concat()),
-        }
-    }
-}
-
-impl TryFrom<String> for RecipientsText {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "*" {
-            return Ok(Self(Recipients::All));
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(&text).unwrap_or_else(|_| vec![0]);
-        let (tags, rest) = bytes.as_chunks::<8>();
-        match rest.is_empty() && tags.len() <= Recipients::MOST {
-            true => Ok(Self(Recipients::Listed(tags.to_vec()))),
-            false => Err(format!("`to` is `{text}`; expected `*` or at most {} tags", Recipients::MOST)),
-        }
-    }
 }
 
 /// A signature as text.

@@ -560,7 +560,7 @@ fn shortened(mut text: String) -> String {
 mod tests {
     use super::*;
     use crate::domain::{
-        Audience, KeyId, Recipients, SIGNATURE, SealFault, SealHead, json, json_check, statement,
+        Audience, Certificate, KeyId, Recipients, SIGNATURE, SealFault, SealHead, json, json_check, statement,
     };
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -890,13 +890,27 @@ mod tests {
     fn seals() -> impl Strategy<Value = Seal> {
         let tags = proptest::collection::vec(any::<[u8; 8]>(), 0..=Recipients::MOST);
         let to = prop_oneof![Just(Recipients::All), tags.prop_map(Recipients::Listed)];
-        let signature = proptest::collection::vec(any::<u8>(), SIGNATURE);
-        (any::<u64>(), times(), times(), to, proptest::option::of(times()), signature).prop_map(
-            |(key, issued_at, not_after, to, answers, signature)| Seal {
-                head: SealHead { by: KeyId::of(&key.to_be_bytes()), issued_at, not_after, to, answers },
-                signature: signature.try_into().expect("64 bytes"),
+        let signature = || {
+            proptest::collection::vec(any::<u8>(), SIGNATURE)
+                .prop_map(|bytes| <[u8; SIGNATURE]>::try_from(bytes).expect("64 bytes"))
+        };
+        let types = proptest::collection::vec(names().prop_map(|(task_type, ..)| task_type), 0..3);
+        let certificate = (any::<[u8; 32]>(), types, times(), times(), signature()).prop_map(
+            |(public, types, not_before, not_after, signature)| Certificate {
+                public,
+                types,
+                not_before,
+                not_after,
+                signature,
             },
-        )
+        );
+        let certificate = proptest::option::of(certificate);
+        (any::<u64>(), times(), times(), to, proptest::option::of(times()), (signature(), certificate))
+            .prop_map(|(key, issued_at, not_after, to, answers, (signature, certificate))| Seal {
+                head: SealHead { by: KeyId::of(&key.to_be_bytes()), issued_at, not_after, to, answers },
+                signature,
+                certificate,
+            })
     }
 
     fn attempts() -> impl Strategy<Value = Vec<AttemptError>> {

@@ -19,7 +19,7 @@ use super::bulk::Sureness;
 use super::explain::Explain;
 pub use super::global::Global;
 use super::groups::GroupCommand;
-use super::keys::KeyCommand;
+use super::keys::{Hand, KeyCommand};
 use super::listen::Listen;
 use super::page::Page;
 use super::queues::Queue;
@@ -1006,6 +1006,9 @@ pub struct Submit {
     /// Do not ask, however many endpoints the task is for
     #[arg(long)]
     pub yes: bool,
+    /// Who signs it.
+    #[command(flatten)]
+    pub hand: Hand,
     /// How to wait for the end.
     #[command(flatten)]
     pub waiting: Waiting,

@@ -1,25 +1,35 @@
-//! `tasker key create | list | trust | distrust`: keys that sign messages to endpoints.
+//! `tasker key create | list | trust | certify | sign | distrust`: keys that sign messages to endpoints.
 //!
 //! All of it works on files of this machine: neither API nor database is asked. The trust file is that of the
 //! endpoints of this server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::exit::Code;
 use super::global::Global;
+use super::input;
 use super::output::{self, Failure, note};
 use super::secret_file::SecretFile;
 use super::table::{Narrow, Screen, Table};
-use crate::domain::likeness;
-use crate::domain::{EnvironmentName, KeyId};
-use crate::signing::{NAME, PublicKey, SigningKey, Trust, TrustError, is_name};
+use crate::clock::Clock;
+use crate::config::span;
+use crate::domain::{
+    Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Recipients, SIGNATURE, TaskType,
+    Timestamp, json, likeness,
+};
+use crate::signing::{self, NAME, PublicKey, SigningKey, Trust, TrustError, is_name};
 
 /// Where the endpoints of a server look for whom they trust, as in the configuration's `endpoint.trust`.
 const TRUST: &str = "/etc/tasker/trust.yaml";
+
+/// What the root key is called where keys are listed.
+const ROOT: &str = "root";
 
 /// `tasker key`.
 #[derive(Debug, Clone, Subcommand)]
@@ -34,11 +44,30 @@ The private key stays where it signs. The public one goes to the servers, for `k
     /// List the keys that are trusted on this server
     #[command(after_help = "Example:\n  tasker key list")]
     List(List),
-    /// Trust the key of an API process on this server
+    /// Trust a key on this server: of an API process, of a person, or the root key
+    ///
+    /// The root key certifies keys of API processes. The key of a person signs tasks of the types that --type
+    /// names; such tasks run only when as many persons have signed as --threshold says.
     ///
     /// Makes the trust file if there is none. Endpoints read it when they start.
-    #[command(after_help = "Example:\n  tasker key trust server.pub --environment production")]
+    #[command(
+        after_help = "Examples:\n  tasker key trust server.pub --environment production\n  tasker key trust root.pub --root --environment production\n  tasker key trust alice.pub --type update --threshold 1"
+    )]
     Trust(TrustKey),
+    /// Certify the key of an API process with the root key, which is kept offline
+    ///
+    /// Servers that trust the root key trust the certified key until the certificate ends.
+    #[command(
+        after_help = "Example:\n  tasker key certify server.pub --root-key root.key --environment production --days 30"
+    )]
+    Certify(Certify),
+    /// Sign a payload, so that tasks with it run where the signatures of persons are needed
+    ///
+    /// Prints the payload with the signed order. Another person adds a signature with --order.
+    #[command(
+        after_help = "Examples:\n  tasker key sign update --payload 1 --key alice.key --environment production > order.json\n  tasker key sign --order order.json --key bob.key > signed.json\n\nSubmit it with `submit --payload-file`. `submit --key` signs and submits at once."
+    )]
+    Sign(Sign),
     /// Trust a key no longer on this server
     ///
     /// Endpoints read the trust file when they start: restart them afterwards.
@@ -74,6 +103,15 @@ pub struct TrustKey {
     /// What the key is called in the trust file [default: the name of its file]
     #[arg(long, value_name = "NAME", value_parser = a_name)]
     pub name: Option<String>,
+    /// It is the root key
+    #[arg(long, conflicts_with_all = ["name", "task_types"])]
+    pub root: bool,
+    /// It is the key of a person, who signs tasks of this type (repeatable)
+    #[arg(short, long = "type", value_name = "TYPE")]
+    pub task_types: Vec<TaskType>,
+    /// How many persons must sign a task of these types [default: as before, else 1]
+    #[arg(long, value_name = "N", requires = "task_types")]
+    pub threshold: Option<usize>,
     /// Name of the installation, as in security.environment of its API processes; needed for a new trust file
     #[arg(long, value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
@@ -82,10 +120,96 @@ pub struct TrustKey {
     pub trust: PathBuf,
 }
 
+/// `tasker key sign`.
+#[derive(Debug, Clone, Args)]
+#[command(group = ArgGroup::new("what").args(["task_type", "order"]).required(true))]
+pub struct Sign {
+    /// Task type
+    #[arg(value_name = "TYPE", requires = "environment")]
+    pub task_type: Option<TaskType>,
+    /// File with a signed payload, to which a signature is added; - reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "payload_file", "endpoints", "environment", "valid"])]
+    pub order: Option<PathBuf>,
+    /// Payload as JSON
+    #[arg(long, value_name = "JSON")]
+    pub payload: Option<String>,
+    /// File that holds the payload as JSON; - reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+    pub payload_file: Option<PathBuf>,
+    /// Endpoints that may perform it, separated by commas or one at a time, at most 64 [default: all]
+    #[arg(short, long, visible_alias = "endpoint", value_name = "NAMES", value_delimiter = ',')]
+    pub endpoints: Vec<EndpointName>,
+    /// File with the private key
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Name of the installation, as in the trust files of its servers
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<EnvironmentName>,
+    /// How long tasks with it may be begun
+    #[arg(long, value_name = "DURATION", value_parser = span::parse, default_value = "24h")]
+    pub valid: Duration,
+}
+
+/// With which key `tasker submit` signs.
+#[derive(Debug, Clone, Args)]
+pub struct Hand {
+    /// Sign the task with this private key, for a type that a person must sign (see `tasker key sign`)
+    #[arg(long, value_name = "FILE", requires = "environment", conflicts_with = "batch")]
+    pub key: Option<PathBuf>,
+    /// With --key: name of the installation, as in the trust files of its servers
+    #[arg(long, value_name = "NAME", requires = "key")]
+    pub environment: Option<EnvironmentName>,
+}
+
+/// How long a task may be begun that `tasker submit` has signed.
+const VALID: Duration = Duration::from_secs(24 * 3600);
+
+impl Hand {
+    /// The payload of a submission, signed if it is to be.
+    pub(super) fn sign(
+        &self,
+        task_type: &TaskType,
+        payload: Option<Json>,
+        endpoints: &[EndpointName],
+    ) -> Result<Option<Json>, Failure> {
+        match (&self.key, &self.environment) {
+            (Some(key), Some(environment)) => {
+                let payload = payload.unwrap_or_else(|| json(&""));
+                let order = order(environment.clone(), task_type.clone(), endpoints, VALID)?;
+                signed(key, Ordered { order, payload }).map(Some)
+            }
+            _ => Ok(payload),
+        }
+    }
+}
+
+/// `tasker key certify`.
+#[derive(Debug, Clone, Args)]
+pub struct Certify {
+    /// File with the public key
+    #[arg(value_name = "PUB")]
+    pub public: PathBuf,
+    /// File with the private root key
+    #[arg(long, value_name = "FILE")]
+    pub root_key: PathBuf,
+    /// Name of the installation, as in security.environment of its API processes
+    #[arg(long, value_name = "NAME")]
+    pub environment: EnvironmentName,
+    /// For how many days from now on
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3660))]
+    pub days: u32,
+    /// Task type that may be signed with the key (repeatable) [default: all types]
+    #[arg(short, long = "type", value_name = "TYPE")]
+    pub task_types: Vec<TaskType>,
+    /// File for the certificate, in the place of an older one [default: that of the key, ending in .cert]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
 /// `tasker key distrust`.
 #[derive(Debug, Clone, Args)]
 pub struct Distrust {
-    /// Name of the key in the trust file
+    /// Name of the key in the trust file; `root` for the root key
     #[arg(value_name = "NAME")]
     pub name: String,
     /// The trust file of the server
@@ -103,6 +227,8 @@ pub(super) fn run(global: &Global, command: KeyCommand) -> Result<Code, Failure>
         KeyCommand::Create(args) => create(global, &args),
         KeyCommand::List(args) => list(global, &args),
         KeyCommand::Trust(args) => trust(&args),
+        KeyCommand::Sign(args) => sign(args),
+        KeyCommand::Certify(args) => certify(&args),
         KeyCommand::Distrust(args) => distrust(&args),
     }
 }
@@ -111,8 +237,11 @@ pub(super) fn run(global: &Global, command: KeyCommand) -> Result<Code, Failure>
 #[derive(Debug, Serialize)]
 struct Shown {
     name: String,
-    /// What is signed with it.
+    /// Whose it is.
     role: &'static str,
+    /// The types whose tasks a person signs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    signs: String,
     key: KeyId,
     public: String,
 }
@@ -128,6 +257,7 @@ fn create(global: &Global, args: &Create) -> Result<Code, Failure> {
     let shown = Shown {
         name: args.name.clone(),
         role: "none",
+        signs: String::new(),
         key: key.public().id(),
         public: key.public().to_string(),
     };
@@ -139,39 +269,50 @@ fn create(global: &Global, args: &Create) -> Result<Code, Failure> {
 
 fn list(global: &Global, args: &List) -> Result<Code, Failure> {
     let trust = Trust::read(&args.trust).map_err(setup)?;
-    let server = |(name, key): (&String, &PublicKey)| Shown {
-        name: name.clone(),
-        role: "server",
+    let shown = |name: &str, role: &'static str, key: &PublicKey| Shown {
+        name: name.to_owned(),
+        role,
+        signs: String::new(),
         key: key.id(),
         public: key.to_string(),
     };
-    let shown: Vec<Shown> = trust.servers.iter().map(server).collect();
+    let root = trust.root.iter().map(|key| shown(ROOT, "root", key));
+    let servers = trust.servers.iter().map(|(name, key)| shown(name, "server", key));
+    let persons = trust.keys.iter().map(|(name, key)| {
+        let signs = trust.types.iter().filter(|(_, rule)| rule.signers.contains(name));
+        let signs: Vec<&str> = signs.map(|(task_type, _)| task_type.as_str()).collect();
+        Shown { signs: signs.join(","), ..shown(name, "person", key) }
+    });
+    let shown: Vec<Shown> = root.chain(servers).chain(persons).collect();
     output::show(global.json, &shown, |screen| table(&shown, screen))?;
     Ok(Code::Ok)
 }
 
 fn table(keys: &[Shown], screen: Screen) -> String {
     use Narrow::{Drop, Keep};
-    let mut table = Table::new([("NAME", Keep), ("ROLE", Keep), ("KEY", Keep), ("PUBLIC", Drop)]);
-    for Shown { name, role, key, public } in keys {
-        table.push([
-            name.clone().into(),
-            (*role).to_owned().into(),
-            key.to_string().into(),
-            public.clone().into(),
-        ]);
+    let mut table =
+        Table::new([("NAME", Keep), ("ROLE", Keep), ("SIGNS", Keep), ("KEY", Keep), ("PUBLIC", Drop)]);
+    for Shown { name, role, signs, key, public } in keys {
+        let (signs, key) = (if signs.is_empty() { "-" } else { signs.as_str() }, key.to_string());
+        let words = [name.as_str(), role, signs, key.as_str(), public.as_str()];
+        table.push(words.map(|word| word.to_owned().into()));
     }
     table.text(screen)
 }
 
+/// The public key in a file.
+fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+    let wrong = |error: String| Failure::Usage(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    PublicKey::parse(&text).map_err(|error| wrong(error.to_string()))
+}
+
 fn trust(args: &TrustKey) -> Result<Code, Failure> {
-    let shown = args.public.display();
-    let text = fs::read_to_string(&args.public)
-        .map_err(|error| Failure::Usage(format!("{shown} cannot be read: {error}")))?;
-    let key = PublicKey::parse(&text).map_err(|error| Failure::Usage(format!("{shown}: {error}")))?;
+    let key = public_key(&args.public)?;
     let stem = args.public.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = match &args.name {
         Some(name) => name.clone(),
+        None if args.root => ROOT.to_owned(),
         None => a_name(stem)
             .map_err(|error| Failure::Usage(format!("name the key with --name; `{stem}`: {error}")))?,
     };
@@ -198,10 +339,19 @@ fn trust(args: &TrustKey) -> Result<Code, Failure> {
         }
         (Err(error), _) => return Err(setup(error)),
     };
-    if let Some((other, _)) = trust.servers.iter().find(|(other, held)| **held == key && **other != name) {
-        return Err(Failure::Usage(format!("the key {} is trusted already, as `{other}`", key.id())));
+    let before = match (args.root, args.task_types.is_empty()) {
+        (true, _) => trust.root.replace(key),
+        (false, true) => trust.servers.insert(name.clone(), key),
+        (false, false) => trust.keys.insert(name.clone(), key),
+    };
+    for task_type in &args.task_types {
+        let rule = trust.types.entry(task_type.clone()).or_default();
+        if !rule.signers.contains(&name) {
+            rule.signers.push(name.clone());
+        }
+        rule.threshold = args.threshold.or(rule.threshold);
     }
-    if let Some(before) = trust.servers.insert(name.clone(), key).filter(|before| *before != key) {
+    if let Some(before) = before.filter(|before| *before != key) {
         note(&format!("`{name}` was the key {} before", before.id()));
     }
     keep(&trust, &args.trust)?;
@@ -213,12 +363,96 @@ fn trust(args: &TrustKey) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
+/// An order that nobody has signed.
+fn order(
+    environment: EnvironmentName,
+    task_type: TaskType,
+    endpoints: &[EndpointName],
+    valid: Duration,
+) -> Result<Order, Failure> {
+    if endpoints.len() > Recipients::MOST {
+        return Err(Failure::Usage(format!(
+            "{} endpoints are named, and a signed task is for at most {} or for all: sign several",
+            endpoints.len(),
+            Recipients::MOST
+        )));
+    }
+    let id = Uuid::new_v4();
+    let to = if endpoints.is_empty() { Recipients::All } else { Recipients::of(id, endpoints) };
+    let not_after = Timestamp::from_millis(Clock::system().now().after(valid).as_millis());
+    Ok(Order { id, environment, task_type, not_after, to, signatures: Vec::new() })
+}
+
+/// The payload with one more signature.
+fn signed(key: &Path, mut ordered: Ordered) -> Result<Json, Failure> {
+    let key = SigningKey::read(key).map_err(setup)?;
+    let signature = signing::sign_order(&key, &ordered.order, &ordered.payload);
+    ordered.order.signatures.retain(|before| before.by != signature.by);
+    ordered.order.signatures.push(signature);
+    Ok(json(&ordered))
+}
+
+fn sign(args: Sign) -> Result<Code, Failure> {
+    let ordered = match (args.order, args.task_type, args.environment) {
+        (Some(file), ..) => {
+            let payload = input::json("--order", None, Some(&file))?.unwrap_or_else(|| json(&""));
+            Ordered::read(&payload).map_err(|error| {
+                Failure::Usage(format!("{} is not a signed payload: {error}", input::name(&file)))
+            })?
+        }
+        (None, Some(task_type), Some(environment)) => {
+            let payload = input::json("--payload", args.payload.as_deref(), args.payload_file.as_deref())?;
+            let order = order(environment, task_type, &args.endpoints, args.valid)?;
+            Ordered { order, payload: payload.unwrap_or_else(|| json(&"")) }
+        }
+        _ => return Err(Failure::Usage("name the task type and --environment, or --order".to_owned())),
+    };
+    output::print(&format!("{}\n", signed(&args.key, ordered)?.get()))?;
+    Ok(Code::Ok)
+}
+
+fn certify(args: &Certify) -> Result<Code, Failure> {
+    let public = public_key(&args.public)?;
+    let root = SigningKey::read(&args.root_key).map_err(setup)?;
+    let now = Clock::system().now();
+    let not_after = now.after(Duration::from_secs(u64::from(args.days) * 24 * 3600));
+    let blank = Certificate {
+        public: *public.as_bytes(),
+        types: args.task_types.clone(),
+        not_before: now,
+        not_after,
+        signature: [0; SIGNATURE],
+    };
+    let certificate = signing::certify(&root, &args.environment, blank);
+    let path = args.out.clone().unwrap_or_else(|| args.public.with_extension("cert"));
+    let text = serde_json::to_vec_pretty(&certificate).map_err(setup)?;
+    SecretFile::replacing(&path)?.readable()?.keep(&text)?;
+    note(&format!(
+        "the key {} is certified until {not_after} in {}: name that file as security.certificate, and restart the API",
+        public.id(),
+        path.display()
+    ));
+    Ok(Code::Ok)
+}
+
 fn distrust(args: &Distrust) -> Result<Code, Failure> {
     let mut trust = Trust::read(&args.trust).map_err(setup)?;
-    let Some(key) = trust.servers.remove(&args.name) else {
-        let known = trust.servers.keys().map(String::as_str);
+    let held = if args.name == ROOT { trust.root.take() } else { None };
+    let held = held.or_else(|| trust.servers.remove(&args.name)).or_else(|| trust.keys.remove(&args.name));
+    let Some(key) = held else {
+        let names = trust.servers.keys().chain(trust.keys.keys()).map(String::as_str);
+        let known = names.chain(trust.root.map(|_| ROOT));
         return Err(Failure::Usage(likeness::unknown("key", &args.name, "trusted", known).text));
     };
+    for (task_type, rule) in trust.types.iter_mut().filter(|(_, rule)| rule.signers.contains(&args.name)) {
+        rule.signers.retain(|name| *name != args.name);
+        if rule.signers.is_empty() {
+            return Err(Failure::Usage(format!(
+                "nobody else signs tasks of `{task_type}`, and the signature of a server would be enough for them: trust another person first, or remove the type from {}",
+                args.trust.display()
+            )));
+        }
+    }
     keep(&trust, &args.trust)?;
     note(&format!(
         "{} no longer trusts the key {} of `{}`; restart the endpoints of this server",
@@ -229,8 +463,10 @@ fn distrust(args: &Distrust) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-/// Writes a trust file in the place of the old one.
+/// Writes a trust file in the place of the old one, if endpoints can use it.
 fn keep(trust: &Trust, path: &Path) -> Result<(), Failure> {
+    let wrong = |reason| Failure::Usage(format!("{} would not be valid: {reason}", path.display()));
+    Trust::parse(&trust.to_yaml()).map_err(wrong)?;
     SecretFile::replacing(path)?.readable()?.keep(trust.to_yaml().as_bytes()).map(drop)
 }
 

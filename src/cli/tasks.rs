@@ -28,6 +28,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
         (None, None) => return Err(Failure::Usage("which task type?".to_owned())),
     };
     let payload = input::json("--payload", args.payload.as_deref(), args.payload_file.as_deref())?;
+    let payload = args.hand.sign(&task_type, payload, &args.endpoints)?;
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
     let client = access::client(global)?;
     let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;

@@ -416,9 +416,10 @@ fn security(mut table: Table<'_>) -> Security {
     // Read in any case: they may stay in the file while signatures are off.
     let environment = table.optional("environment", &name).and_then(|name| name.parse().ok());
     let key = table.optional("signing_key", &A_FILE);
+    let certificate = table.optional("certificate", &A_FILE).map(Into::into);
     let signing = match (signs, environment, key) {
         (false, ..) => None,
-        (true, Some(environment), Some(key)) => Some(Signing { environment, key: key.into() }),
+        (true, Some(environment), Some(key)) => Some(Signing { environment, key: key.into(), certificate }),
         (true, environment, _) => {
             let lacking = if environment.is_none() { "environment" } else { "signing_key" };
             table.problem(lacking, "is missing: `signatures: sign` needs it", None);

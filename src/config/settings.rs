@@ -545,6 +545,8 @@ pub struct Signing {
     pub environment: EnvironmentName,
     /// The file of the private key.
     pub key: PathBuf,
+    /// The file of its certificate.
+    pub certificate: Option<PathBuf>,
 }
 
 /// What becomes of a message that nobody vouches for.

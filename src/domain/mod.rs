@@ -7,7 +7,7 @@
 //! `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the
 //! same, with `own_name` and `difference` what sets them apart · `token` who may use the API, `quota` how
-//! much of it and `audit` what was done with it · `authority` how hosts are named · `seal` who signs a message and for whom, and `statement` what exactly is signed · `labels` what endpoints say of themselves and `selector` with `target` whom such
+//! much of it and `audit` what was done with it · `authority` how hosts are named · `seal` who signs a message and for whom, `order` what persons sign, and `statement` what exactly is signed · `labels` what endpoints say of themselves and `selector` with `target` whom such
 //! facts select · `likeness` what to say of a misspelt name · `json_check` which bytes are JSON that every
 //! reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
@@ -25,6 +25,7 @@ pub mod likeness;
 mod live_log;
 mod message;
 mod names;
+mod order;
 mod outcome;
 mod own_name;
 mod payload;
@@ -63,6 +64,7 @@ pub use names::{
     EndpointName, GroupName, Identifier, InvalidName, RESERVED_TASK_TYPES, RequestToken, RolloutName, TaskId,
     TaskType, TokenName,
 };
+pub use order::{Order, OrderSignature, Ordered};
 pub use outcome::{AttemptError, Outcome, errnr};
 pub use payload::trimmed;
 pub use queue::{MAX_PRIORITY, PayloadKey, Place, Queued, UniqueKey};
@@ -75,7 +77,8 @@ pub use request::{
 pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use seal::{
-    EnvironmentName, InvalidSealPart, KeyId, Recipients, SIGNATURE, Seal, SealFault, SealHead, Signature,
+    Certificate, EnvironmentName, InvalidSealPart, KeyId, Recipients, SIGNATURE, Seal, SealFault, SealHead,
+    Signature,
 };
 pub use selector::{Groups, InvalidSelector, Selector};
 pub use states::{

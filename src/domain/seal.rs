@@ -3,11 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{EndpointName, Timestamp};
+use super::{EndpointName, TaskType, Timestamp};
 
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE: usize = 64;
@@ -24,6 +26,9 @@ pub enum InvalidSealPart {
     /// See [`EnvironmentName`].
     #[error("the name of an environment is 1 to 64 characters out of A-Z a-z 0-9 . _ -")]
     Environment,
+    /// See [`Recipients`].
+    #[error("receivers are `*`, or at most {} tags of 8 bytes in base64url", Recipients::MOST)]
+    Recipients,
 }
 
 /// Names a key: the first 8 bytes of the SHA-256 of its public half.
@@ -122,8 +127,10 @@ impl From<EnvironmentName> for String {
     }
 }
 
-/// Whom a copy of a message is for, without telling one receiver the names of the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Whom a copy of a message is for, without telling one receiver the names of the others. As text `*`, or
+/// the tags one after the other in base64url.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Recipients {
     /// Whoever gets it.
     All,
@@ -147,6 +154,29 @@ impl Recipients {
             Self::All => true,
             Self::Listed(tags) => tags.contains(&tag(subject, name)),
         }
+    }
+}
+
+impl From<Recipients> for String {
+    fn from(to: Recipients) -> Self {
+        match to {
+            Recipients::All => "*".to_owned(),
+            Recipients::Listed(tags) => URL_SAFE_NO_PAD.encode(tags.concat()),
+        }
+    }
+}
+
+impl TryFrom<String> for Recipients {
+    type Error = InvalidSealPart;
+
+    fn try_from(text: String) -> Result<Self, InvalidSealPart> {
+        if text == "*" {
+            return Ok(Self::All);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(&text).map_err(|_| InvalidSealPart::Recipients)?;
+        let (tags, rest) = bytes.as_chunks::<8>();
+        let formed = rest.is_empty() && tags.len() <= Self::MOST;
+        formed.then(|| Self::Listed(tags.to_vec())).ok_or(InvalidSealPart::Recipients)
     }
 }
 
@@ -181,6 +211,63 @@ pub struct Seal {
     pub head: SealHead,
     /// The signature of what it says and of the message.
     pub signature: Signature,
+    /// What makes the key count where it is not known. It has a signature of its own.
+    pub certificate: Option<Certificate>,
+}
+
+/// Says that a key may sign for an API process: signed with the root key of an installation, which no API
+/// process has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The public half of the key that it is for.
+    #[serde(with = "base64_bytes")]
+    pub public: [u8; 32],
+    /// The types whose tasks may be signed with it; none: all types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<TaskType>,
+    /// From when on it counts.
+    #[serde(rename = "from_ms", with = "in_millis")]
+    pub not_before: Timestamp,
+    /// Until when it counts.
+    #[serde(rename = "until_ms", with = "in_millis")]
+    pub not_after: Timestamp,
+    /// The signature of the root key.
+    #[serde(rename = "sig", with = "base64_bytes")]
+    pub signature: Signature,
+}
+
+/// So many bytes as base64url.
+pub(super) mod base64_bytes {
+    use base64::Engine as _;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::URL_SAFE_NO_PAD;
+
+    pub fn serialize<const N: usize, S: Serializer>(bytes: &[u8; N], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, const N: usize, D: Deserializer<'de>>(from: D) -> Result<[u8; N], D::Error> {
+        let bytes = URL_SAFE_NO_PAD.decode(String::deserialize(from)?).ok();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.ok_or_else(|| D::Error::custom(format!("expected {N} bytes in base64url")))
+    }
+}
+
+/// A time as it travels.
+pub(super) mod in_millis {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Timestamp;
+
+    pub fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+        time.as_millis().serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(from).map(Timestamp::from_millis)
+    }
 }
 
 /// Declares the faults with their words.
@@ -223,6 +310,10 @@ faults! {
     Misdirected = "misdirected",
     /// The policy of the endpoint does not allow the task.
     NotAllowed = "not_allowed",
+    /// The type needs more signatures of persons.
+    Unapproved = "unapproved",
+    /// Another task has brought the same order.
+    Replayed = "replayed",
     /// The payload is larger than the policy allows.
     TooLarge = "too_large",
     /// It cannot be read, or came through the wrong queue.

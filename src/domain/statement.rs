@@ -7,8 +7,8 @@
 use sha2::{Digest, Sha256};
 
 use super::{
-    AttemptError, Audience, Command, EnvironmentName, KeyId, Recipients, SealHead, TaskMessage, Timestamp,
-    WorkPart,
+    AttemptError, Audience, Certificate, Command, EnvironmentName, Json, KeyId, Order, Recipients, SealHead,
+    TaskMessage, Timestamp, WorkPart,
 };
 
 /// A statement that is being made.
@@ -65,6 +65,38 @@ pub fn of_work(environment: &EnvironmentName, by: KeyId, work: &WorkPart) -> Vec
         .0
 }
 
+/// That a key may sign for an API process, as the root key says.
+pub fn of_certificate(environment: &EnvironmentName, root: KeyId, certificate: &Certificate) -> Vec<u8> {
+    let Certificate { public, types, not_before, not_after, signature: _ } = certificate;
+    let statement = Statement::new("tasker/certificate/1", environment)
+        .field(root.as_bytes())
+        .field(public)
+        .time(*not_before)
+        .time(*not_after);
+    types.iter().fold(statement, |statement, task_type| statement.field(task_type.as_str())).0
+}
+
+/// An order with its payload, as one person signs it.
+pub fn of_order(order: &Order, by: KeyId, payload: &Json) -> Vec<u8> {
+    let Order { id, environment, task_type, not_after, to, signatures: _ } = order;
+    Statement::new("tasker/order/1", environment)
+        .field(by.as_bytes())
+        .field(id.as_bytes())
+        .field(task_type.as_str())
+        .time(*not_after)
+        .optional(tags(to))
+        .field(Sha256::digest(payload.get()))
+        .0
+}
+
+/// The tags of receivers; none of all.
+fn tags(to: &Recipients) -> Option<Vec<u8>> {
+    match to {
+        Recipients::All => None,
+        Recipients::Listed(tags) => Some(tags.concat()),
+    }
+}
+
 /// One copy of a message.
 pub fn of_copy(environment: &EnvironmentName, head: &SealHead, command: &Command) -> Vec<u8> {
     let SealHead { by, issued_at, not_after, to, answers } = head;
@@ -74,15 +106,11 @@ pub fn of_copy(environment: &EnvironmentName, head: &SealHead, command: &Command
         Command::Withdraw { .. } => "tasker/withdraw/1",
         Command::Welcome { .. } => "tasker/welcome/1",
     };
-    let to = match to {
-        Recipients::All => None,
-        Recipients::Listed(tags) => Some(tags.concat()),
-    };
     let statement = Statement::new(kind, environment)
         .field(by.as_bytes())
         .time(*issued_at)
         .time(*not_after)
-        .optional(to)
+        .optional(tags(to))
         .optional(answers.map(millis));
     match command {
         Command::Task(TaskMessage { work, expires_in, received, attempts }) => statement

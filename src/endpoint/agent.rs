@@ -24,6 +24,7 @@ use super::journal::{Health, Journal, JournalError, Options};
 use super::labels::OwnLabels;
 use super::lane::Lane;
 use super::leftovers::Leftovers;
+use super::orders::Orders;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
 use super::{Registry, directory, home, line_reporter, lookout, recovery, reporter};
@@ -229,7 +230,16 @@ impl Agent {
             wanted => {
                 let (trust, required) = (Trust::read(&settings.trust)?, wanted == Signatures::Require);
                 let quarantine = dir.join(directory::QUARANTINE);
-                Some(Guard::new(trust, required, settings.clock_tolerance, endpoint.clone(), quarantine))
+                let orders = Orders::open(of_endpoint, names.iter().copied(), Clock::system().now())
+                    .map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
+                Some(Guard::new(
+                    trust,
+                    required,
+                    settings.clock_tolerance,
+                    endpoint.clone(),
+                    quarantine,
+                    orders,
+                ))
             }
         };
         let shared = slots.map(|slots| Arc::new(Semaphore::new(usize::try_from(slots.max(1)).unwrap_or(1))));

@@ -5,13 +5,18 @@
 //! of the endpoint, and never asked for again: whoever has sent a message that counts sends it anew.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::orders::{Orders, Use};
 use super::quarantine::{Quarantine, Refused};
 use crate::clock::Clock;
-use crate::domain::{Command, EndpointName, ReasonCode, Seal, SealFault, SealHead, TaskType, Timestamp};
+use crate::domain::{
+    Command, EndpointName, Json, Ordered, ReasonCode, Seal, SealFault, SealHead, TaskType, Timestamp,
+    WorkPart,
+};
 use crate::signing::{Denial, Situation, Trust};
 
 /// How often the log tells of refused messages at most.
@@ -30,6 +35,7 @@ pub(super) struct Guard {
     endpoint: EndpointName,
     state: Mutex<State>,
     quarantine: Arc<Mutex<Quarantine>>,
+    orders: Orders,
 }
 
 #[derive(Debug, Default)]
@@ -56,12 +62,13 @@ impl Guard {
         tolerance: Duration,
         endpoint: EndpointName,
         quarantine: PathBuf,
+        orders: Orders,
     ) -> Self {
         tracing::info!(
             %endpoint, environment = %trust.environment, servers = trust.servers.len(), required, "messages are judged by their signatures"
         );
         let quarantine = Arc::new(Mutex::new(Quarantine::in_dir(quarantine)));
-        Self { trust, required, tolerance, endpoint, state: Mutex::default(), quarantine }
+        Self { trust, required, tolerance, endpoint, state: Mutex::default(), quarantine, orders }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,9 +82,6 @@ impl Guard {
         seal: Option<&Seal>,
         task_type: &TaskType,
     ) -> Result<(), Denial> {
-        if seal.is_none() && !self.required {
-            return Ok(());
-        }
         let welcomed_at = self.state().welcomed.get(task_type).copied();
         let situation = Situation {
             endpoint: &self.endpoint,
@@ -85,7 +89,42 @@ impl Guard {
             tolerance: self.tolerance,
             welcomed_at,
         };
-        self.trust.judge(command, seal, situation)
+        match seal {
+            None if !self.required => self.trust.judge_unsealed(command, situation),
+            seal => self.trust.judge(command, seal, situation),
+        }
+    }
+
+    /// What the handler gets of a task.
+    pub(super) fn payload(&self, work: &WorkPart) -> Json {
+        self.trust.order_of(work).map_or_else(|| work.payload.clone(), |ordered| ordered.payload)
+    }
+
+    /// Whether tasks of any type bring orders.
+    pub(super) fn has_orders(&self) -> bool {
+        self.trust.has_orders()
+    }
+
+    /// Judges tasks that are new here by the orders that they bring. Returns for each why it is refused, if
+    /// it is. Waits for the disk.
+    pub(super) fn use_orders(&self, tasks: &[WorkPart]) -> io::Result<Vec<Result<(), Denial>>> {
+        let mut judged = Vec::with_capacity(tasks.len());
+        for work in tasks {
+            let Some(Ordered { order, .. }) = self.trust.order_of(work) else {
+                judged.push(Ok(()));
+                continue;
+            };
+            let one = Use { order: order.id, task: work.id, until_ms: order.not_after.as_millis() };
+            let admitted = self.orders.admit(&work.task_type, &[one])?;
+            judged.push(match admitted.first() {
+                Some(true) => Ok(()),
+                _ => Err(Denial::new(
+                    SealFault::Replayed,
+                    format!("another task has brought the order {}", order.id),
+                )),
+            });
+        }
+        Ok(judged)
     }
 
     /// Takes a welcome that was found good. Returns whether the clock is right: else tasks cannot be judged,

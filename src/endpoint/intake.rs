@@ -25,7 +25,7 @@ use crate::broker::wire::{self, WireError};
 use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, envelope};
 use crate::domain::{
     AttemptError, Command, ReasonCode, ReportEvent, Seal, SealFault, TaskId, TaskMessage, TaskType,
-    WireVersion,
+    WireVersion, WorkPart,
 };
 use crate::signing::Denial;
 
@@ -208,6 +208,8 @@ impl Intake {
         if !wanted.parked.is_empty() {
             wanted.tasks.extend(self.renew(wanted.parked).await?);
         }
+        let replayed = self.use_orders(&mut wanted.tasks).await?;
+        wanted.refused.extend(replayed);
         if !wanted.tasks.is_empty() {
             self.journal(wanted.tasks).await?;
         }
@@ -343,6 +345,38 @@ impl Intake {
                 wanted.tasks.push(self.to_start(task, item, attempts, lane.clone()));
             }
         }
+    }
+
+    /// Refuses tasks that bring an order which another task has brought. Before the journal: an order counts
+    /// as used as soon as a task with it may be started.
+    async fn use_orders(&self, tasks: &mut Vec<ToStart>) -> Result<Vec<Refused>, IntakeError> {
+        let guard = self.core.guard.clone().filter(|guard| guard.has_orders() && !tasks.is_empty());
+        let Some(guard) = guard else { return Ok(Vec::new()) };
+        let works: Vec<WorkPart> =
+            tasks.iter().map(|(.., assignment)| assignment.task.work.clone()).collect();
+        let judge = move || guard.use_orders(&works);
+        let judged = tokio::task::spawn_blocking(judge).await.map_err(|_| JournalError::Closed)?;
+        let judged = match judged {
+            Ok(judged) => judged,
+            Err(error) => {
+                // Not taken, and asked for again.
+                tracing::error!(endpoint = %self.core.endpoint, %error, "cannot note the orders of tasks: they are not taken");
+                tasks.clear();
+                return Ok(Vec::new());
+            }
+        };
+        let mut refused = Vec::new();
+        for (task, judged) in std::mem::take(tasks).into_iter().zip(judged) {
+            match (judged, task) {
+                (Ok(()), task) => tasks.push(task),
+                (Err(denial), (_, _, Assignment { task, .. })) => {
+                    let way = format!("the queue for `{}`", task.work.task_type);
+                    let item = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
+                    refused.push(Refused { item, way, denial });
+                }
+            }
+        }
+        Ok(refused)
     }
 
     fn lose(&self, id: TaskId, task_type: TaskType, wanted: &mut Wanted) {

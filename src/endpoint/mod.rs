@@ -2,7 +2,7 @@
 //! store.
 //!
 //! `agent` puts the parts together · `intake` takes deliveries, `guard` judges their signatures, and
-//! `quarantine` keeps those that are refused · `journal` remembers them · `lane` keeps them
+//! `quarantine` keeps those that are refused, `orders` knows what persons have ordered · `journal` remembers them · `lane` keeps them
 //! in order · `recovery` takes up what the last process left, and `boot` how much time that has · `performer`
 //! takes one from its slot to its outcome, and `at_work` has those that run · `executor` runs one attempt ·
 //! `registry` finds its handler · `executable` makes handlers of files · `handlers_dir` says which file
@@ -31,6 +31,7 @@ mod leftovers;
 mod line_reporter;
 mod lines;
 mod lookout;
+mod orders;
 mod outbox;
 mod performer;
 mod presence;

@@ -405,7 +405,10 @@ async fn attempt(
                 identifier: assignment.task.work.identifier.clone(),
                 endpoint: core.endpoint.clone(),
                 attempt: number,
-                payload: assignment.task.work.payload.clone(),
+                payload: match &core.guard {
+                    Some(guard) => guard.payload(&assignment.task.work),
+                    None => assignment.task.work.payload.clone(),
+                },
             };
             let limits = Limits { time: lane.policy.time_limit, grace: core.grace };
             let signals = Signals { canceled, stopping, lost };

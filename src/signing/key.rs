@@ -108,6 +108,22 @@ pub enum KeyError {
         "the public key is a point of small order, for which anybody can sign: it comes from an attacker or a broken program"
     )]
     Weak,
+    /// The file has something else.
+    #[error("{path} is not a certificate of a key, as `tasker key certify` writes it: {reason}")]
+    Certificate {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The certificate is for another key.
+    #[error(
+        "the certificate is for the key {of}, which is not the one that signs here: certify the right one"
+    )]
+    OtherCertificate {
+        /// The key that it is for.
+        of: KeyId,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomNumbers,
@@ -135,6 +151,11 @@ impl PublicKey {
             Some(der) => Self::new(der.strip_prefix(&SPKI[..]).ok_or(KeyError::Public)?),
             None => Self::new(&STANDARD.decode(text).map_err(|_| KeyError::Public)?),
         }
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; PUBLIC] {
+        &self.0
     }
 
     /// Names it.

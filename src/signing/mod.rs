@@ -1,4 +1,4 @@
-//! Signatures: `key` keeps keys in files, `signer` seals what an API process sends, `trust` says whose seals
+//! Signatures: `key` keeps keys in files, `signer` seals what an API process sends and signs what persons order, `trust` says whose seals
 //! count on a server.
 //!
 //! Owns all use of private keys. Promises: a private key is read only from a file that nobody else on the
@@ -10,5 +10,5 @@ mod signer;
 mod trust;
 
 pub use key::{KeyError, PublicKey, SigningKey};
-pub use signer::Signer;
+pub use signer::{Signer, certify, read_certificate, sign_order};
 pub use trust::{Denial, NAME, OtherTypes, Situation, Trust, TrustError, TypeTrust, is_name};

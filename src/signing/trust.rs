@@ -3,7 +3,7 @@
 //! The file is local and belongs to root or the user of the endpoint. Nothing of it comes from the broker or
 //! the API, so whoever has stolen those cannot change it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::key::PublicKey;
 use crate::config::size;
 use crate::custody;
 use crate::domain::{
-    Command, EndpointName, EnvironmentName, Seal, SealFault, SealHead, TaskMessage, TaskType, Timestamp,
-    statement,
+    Certificate, Command, EndpointName, EnvironmentName, Ordered, Seal, SealFault, SealHead, TaskMessage,
+    TaskType, Timestamp, WorkPart, likeness, statement,
 };
 
 /// How much earlier than the welcome of its receiver a copy may have been signed. Both times are of the
@@ -79,6 +79,13 @@ pub enum OtherTypes {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TypeTrust {
+    /// The persons whose signatures count, by the names of their keys. None: the seal of an API process is
+    /// enough. Tasks of a type with persons bring an order ([`Ordered`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
+    /// How many different persons must have signed; one unless said.
+    #[serde(default)]
+    pub threshold: Option<usize>,
     /// Bytes of a payload at most.
     #[serde(default, deserialize_with = "a_size")]
     pub max_payload: Option<u64>,
@@ -90,15 +97,41 @@ pub struct TypeTrust {
 pub struct Trust {
     /// The installation. Seals of others do not count.
     pub environment: EnvironmentName,
-    /// The keys of API processes, by name.
+    /// The key that certifies keys of API processes.
+    #[serde(default)]
+    pub root: Option<PublicKey>,
+    /// The keys of API processes that need no certificate, by name.
     #[serde(default)]
     pub servers: BTreeMap<String, PublicKey>,
+    /// The keys of persons, by name.
+    #[serde(default)]
+    pub keys: BTreeMap<String, PublicKey>,
     /// Types with a rule of their own.
     #[serde(default)]
     pub types: BTreeMap<TaskType, TypeTrust>,
     /// The rule for all other types.
     #[serde(default)]
     pub default: OtherTypes,
+}
+
+impl TypeTrust {
+    /// What is wrong with it.
+    fn check(&self, keys: &BTreeMap<String, PublicKey>) -> Result<(), String> {
+        let Self { signers, threshold, .. } = self;
+        if let Some(unknown) = signers.iter().find(|name| !keys.contains_key(*name)) {
+            let known = keys.keys().map(String::as_str);
+            return Err(likeness::unknown("signer", unknown, "in `keys`", known).text);
+        }
+        let distinct = signers.iter().collect::<BTreeSet<_>>().len();
+        match threshold {
+            _ if distinct < signers.len() => Err("`signers` names somebody twice".to_owned()),
+            Some(_) if signers.is_empty() => Err("`threshold` needs `signers`".to_owned()),
+            Some(number) if *number == 0 || *number > distinct => {
+                Err(format!("threshold is {number}; expected 1 to {distinct}, the number of signers"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for PublicKey {
@@ -145,7 +178,14 @@ impl Denial {
 impl Trust {
     /// A file that trusts nobody yet.
     pub const fn of(environment: EnvironmentName) -> Self {
-        Self { environment, servers: BTreeMap::new(), types: BTreeMap::new(), default: OtherTypes::Server }
+        Self {
+            environment,
+            root: None,
+            servers: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            types: BTreeMap::new(),
+            default: OtherTypes::Server,
+        }
     }
 
     /// The file at this absolute path.
@@ -171,36 +211,50 @@ impl Trust {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let trust: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        if let Some(name) = trust.servers.keys().find(|name| !is_name(name)) {
+        let all: Vec<(&String, &PublicKey)> = trust.servers.iter().chain(&trust.keys).collect();
+        if let Some((name, _)) = all.iter().find(|(name, _)| !is_name(name)) {
             return Err(format!("`{}` is not a name of a key; expected {NAME}", name.escape_debug()));
         }
-        let servers: Vec<_> = trust.servers.iter().collect();
-        for (at, (name, key)) in servers.iter().enumerate() {
-            if let Some((other, _)) = servers[..at].iter().find(|(_, other)| other == key) {
+        for (at, (name, key)) in all.iter().enumerate() {
+            if let Some((other, _)) = all[..at].iter().find(|(_, other)| other == key) {
                 return Err(format!(
                     "`{other}` and `{name}` have the same key: each name has a key of its own"
                 ));
             }
+        }
+        for (task_type, rule) in &trust.types {
+            rule.check(&trust.keys).map_err(|reason| format!("types.{task_type}: {reason}"))?;
         }
         Ok(trust)
     }
 
     /// The text that reads as this.
     pub fn to_yaml(&self) -> String {
-        let Self { environment, servers, types, default } = self;
+        let Self { environment, root, servers, keys, types, default } = self;
         let mut text = format!(
             "# Whose messages the endpoints of this server accept (docs/security.md). `tasker key trust` rewrites this file.\nenvironment: \"{environment}\"\n"
         );
         // Writing to a String cannot fail.
-        if !servers.is_empty() {
-            text.push_str("servers:\n");
-            servers.iter().for_each(|(name, key)| _ = writeln!(text, "  \"{name}\": \"{key}\""));
+        if let Some(root) = root {
+            let _ = writeln!(text, "root: \"{root}\"");
+        }
+        for (title, keys) in [("servers", servers), ("keys", keys)] {
+            if !keys.is_empty() {
+                let _ = writeln!(text, "{title}:");
+                keys.iter().for_each(|(name, key)| _ = writeln!(text, "  \"{name}\": \"{key}\""));
+            }
         }
         if !types.is_empty() {
             text.push_str("types:\n");
-            for (task_type, TypeTrust { max_payload }) in types {
-                let size = max_payload.map(|bytes| format!("max_payload: {}", size::format(bytes)));
-                let _ = writeln!(text, "  \"{task_type}\": {{{}}}", size.unwrap_or_default());
+            for (task_type, TypeTrust { signers, threshold, max_payload }) in types {
+                let quoted: Vec<_> = signers.iter().map(|name| format!("\"{name}\"")).collect();
+                let parts = [
+                    (!quoted.is_empty()).then(|| format!("signers: [{}]", quoted.join(", "))),
+                    threshold.map(|number| format!("threshold: {number}")),
+                    max_payload.map(|bytes| format!("max_payload: {}", size::format(bytes))),
+                ];
+                let parts: Vec<_> = parts.into_iter().flatten().collect();
+                let _ = writeln!(text, "  \"{task_type}\": {{{}}}", parts.join(", "));
             }
         }
         let word = match default {
@@ -226,13 +280,8 @@ impl Trust {
         let Some(seal) = seal else {
             return deny(SealFault::Unsigned, "it is not signed".to_owned());
         };
-        let Seal { head, signature } = seal;
-        let Some(key) = self.servers.values().find(|key| key.id() == head.by) else {
-            return deny(
-                SealFault::UnknownKey,
-                format!("it is signed with the key {}, which is not in the trust file", head.by),
-            );
-        };
+        let Seal { head, signature, .. } = seal;
+        let (key, certificate) = self.key_of(seal, situation)?;
         if !key.verifies(&statement::of_copy(&self.environment, head, command), signature) {
             return deny(
                 SealFault::Forged,
@@ -250,14 +299,82 @@ impl Trust {
             return deny(SealFault::Misdirected, format!("it is not for {}", situation.endpoint));
         }
         match command {
-            Command::Task(task) => self.judge_task(task),
+            Command::Task(task) => {
+                let task_type = &task.work.task_type;
+                match certificate {
+                    Some(certificate)
+                        if !certificate.types.is_empty() && !certificate.types.contains(task_type) =>
+                    {
+                        deny(
+                            SealFault::NotAllowed,
+                            format!("the certificate of key {} is not for tasks of `{task_type}`", head.by),
+                        )
+                    }
+                    _ => self.judge_task(task, situation),
+                }
+            }
             Command::Cancel { .. } | Command::Withdraw { .. } | Command::Welcome { .. } => Ok(()),
         }
     }
 
-    fn judge_task(&self, task: &TaskMessage) -> Result<(), Denial> {
+    /// The key of a seal, and the certificate that makes it count.
+    fn key_of<'s>(
+        &self,
+        seal: &'s Seal,
+        Situation { now, tolerance, .. }: Situation<'_>,
+    ) -> Result<(PublicKey, Option<&'s Certificate>), Denial> {
+        let by = seal.head.by;
+        let deny = |reason: String| Err(Denial::new(SealFault::UnknownKey, reason));
+        if let Some(key) = self.servers.values().find(|key| key.id() == by) {
+            return Ok((*key, None));
+        }
+        let (Some(root), Some(certificate)) = (&self.root, &seal.certificate) else {
+            return deny(format!("it is signed with the key {by}, which is not in the trust file"));
+        };
+        let Certificate { public, not_before, not_after, signature, .. } = certificate;
+        let (key, root_id) = (PublicKey::new(public), root.id());
+        let certified = statement::of_certificate(&self.environment, root_id, certificate);
+        match key {
+            Ok(key) if key.id() == by && root.verifies(&certified, signature) => {
+                if now > not_after.after(tolerance) {
+                    let late = now.since(*not_after).as_secs();
+                    return deny(format!("the certificate of key {by} expired {late} s ago"));
+                }
+                if not_before.before(tolerance) > now {
+                    return deny(format!("the certificate of key {by} does not count yet"));
+                }
+                Ok((key, Some(certificate)))
+            }
+            _ => deny(format!("the certificate of key {by} is not one of the root key {root_id}")),
+        }
+    }
+
+    /// Judges a message without a seal, where seals are not required yet: what persons must have signed is
+    /// required in any case.
+    ///
+    /// # Errors
+    /// The first reason to refuse it.
+    pub fn judge_unsealed(&self, command: &Command, situation: Situation<'_>) -> Result<(), Denial> {
+        match command {
+            Command::Task(task) => self.judge_task(task, situation),
+            Command::Cancel { .. } | Command::Withdraw { .. } | Command::Welcome { .. } => Ok(()),
+        }
+    }
+
+    /// The order that a task of this type must bring; none where it brings a payload as it is.
+    pub fn order_of(&self, work: &WorkPart) -> Option<Ordered> {
+        let has_signers = self.types.get(&work.task_type).is_some_and(|rule| !rule.signers.is_empty());
+        has_signers.then(|| Ordered::read(&work.payload).ok()).flatten()
+    }
+
+    /// Whether tasks of any type must bring orders.
+    pub fn has_orders(&self) -> bool {
+        self.types.values().any(|rule| !rule.signers.is_empty())
+    }
+
+    fn judge_task(&self, task: &TaskMessage, situation: Situation<'_>) -> Result<(), Denial> {
         let task_type = &task.work.task_type;
-        let Some(TypeTrust { max_payload }) = self.types.get(task_type) else {
+        let Some(rule) = self.types.get(task_type) else {
             return match self.default {
                 OtherTypes::Server => Ok(()),
                 OtherTypes::Refuse => Err(Denial::new(
@@ -267,12 +384,62 @@ impl Trust {
             };
         };
         let bytes = task.work.payload.get().len() as u64;
-        match max_payload {
-            Some(most) if bytes > *most => Err(Denial::new(
+        match rule.max_payload {
+            Some(most) if bytes > most => Err(Denial::new(
                 SealFault::TooLarge,
                 format!("the payload has {bytes} bytes, the trust file allows {most} for `{task_type}`"),
             )),
-            _ => Ok(()),
+            _ if rule.signers.is_empty() => Ok(()),
+            _ => self.judge_order(&task.work, rule, situation),
+        }
+    }
+
+    fn judge_order(
+        &self,
+        work: &WorkPart,
+        rule: &TypeTrust,
+        Situation { endpoint, now, tolerance, .. }: Situation<'_>,
+    ) -> Result<(), Denial> {
+        let (task_type, threshold) = (&work.task_type, rule.threshold.unwrap_or(1));
+        let deny = |fault, reason: String| Err(Denial::new(fault, reason));
+        let Ordered { order, payload } = match Ordered::read(&work.payload) {
+            Ok(ordered) => ordered,
+            Err(reason) => {
+                return deny(
+                    SealFault::Unapproved,
+                    format!("`{task_type}` needs an order that {threshold} persons have signed: {reason}"),
+                );
+            }
+        };
+        if order.task_type != *task_type || order.environment != self.environment {
+            return deny(
+                SealFault::Unapproved,
+                format!("the order is for `{}` in `{}`", order.task_type, order.environment),
+            );
+        }
+        // Different persons, however often each has signed.
+        let signed =
+            |name: &&String| {
+                let key = self.keys.get(*name);
+                key.is_some_and(|key| {
+                    order.signatures.iter().filter(|one| one.by == key.id()).any(|one| {
+                        key.verifies(&statement::of_order(&order, one.by, &payload), &one.signature)
+                    })
+                })
+            };
+        let holders = rule.signers.iter().filter(signed).count();
+        if holders < threshold {
+            return deny(
+                SealFault::Unapproved,
+                format!("{holders} of {threshold} persons that `{task_type}` needs have signed the order"),
+            );
+        }
+        if now > order.not_after.after(tolerance) {
+            return deny(SealFault::Expired, format!("the order ended at {}", order.not_after));
+        }
+        match order.to.include(order.id, endpoint) {
+            true => Ok(()),
+            false => deny(SealFault::Misdirected, format!("the order is not for {endpoint}")),
         }
     }
 }
@@ -306,8 +473,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Recipients, TaskId, WireVersion, WorkPart, json};
-    use crate::signing::{Signer, SigningKey};
+    use crate::domain::{Order, Recipients, TaskId, WireVersion, json};
+    use crate::signing::{Signer, SigningKey, certify, sign_order};
 
     fn key() -> SigningKey {
         SigningKey::create().expect("a key").0
@@ -338,10 +505,15 @@ mod tests {
     }
 
     fn trust(key: &SigningKey) -> Trust {
-        let small = TypeTrust { max_payload: Some(8) };
+        let small = TypeTrust { max_payload: Some(8), ..TypeTrust::default() };
+        let persons = TypeTrust { signers: vec!["alice".to_owned()], threshold: Some(1), max_payload: None };
         Trust {
+            root: Some(*self::key().public()),
             servers: [("api".to_owned(), *key.public())].into(),
-            types: [("small".parse().expect("a type"), small)].into(),
+            keys: [("alice".to_owned(), *self::key().public())].into(),
+            types: [("small", small), ("update", persons)]
+                .map(|(name, rule)| (name.parse().expect("a type"), rule))
+                .into(),
             ..Trust::of(environment("prod"))
         }
     }
@@ -408,6 +580,167 @@ mod tests {
             TaskMessage { work: WorkPart { payload: json(&1), ..task("small").work }, ..task("small") };
         let empty = Command::Task(empty);
         assert_eq!(refusing.judge(&empty, Some(&seal(&empty)), situation), Ok(()));
+    }
+
+    #[test]
+    fn a_key_counts_with_a_certificate_of_the_root() {
+        let (root, other, server) = (key(), key(), key());
+        let (place, public) = (environment("prod"), *server.public());
+        let trust = Trust { root: Some(*root.public()), ..Trust::of(place.clone()) };
+        let signer = Signer::new(place.clone(), server);
+        let ep1 = name("ep1");
+        let blank = Certificate {
+            public: *public.as_bytes(),
+            types: vec![],
+            not_before: at(1000),
+            not_after: at(2000),
+            signature: [0; 64],
+        };
+        let only = |task_type: &str| Certificate {
+            types: vec![task_type.parse().expect("a type")],
+            ..blank.clone()
+        };
+        let of_root = |certificate| Some(certify(&root, &place, certificate));
+        let command = Command::Task(task("worker"));
+        for (certificate, now, wanted) in [
+            (None, 1500, Some(SealFault::UnknownKey)),
+            (of_root(blank.clone()), 1500, None),
+            (of_root(blank.clone()), 939, Some(SealFault::UnknownKey)),
+            (of_root(blank.clone()), 940, None),
+            (of_root(blank.clone()), 2060, None),
+            (of_root(blank.clone()), 2061, Some(SealFault::UnknownKey)),
+            (of_root(only("worker")), 1500, None),
+            (of_root(only("backup")), 1500, Some(SealFault::NotAllowed)),
+            (Some(certify(&other, &place, blank.clone())), 1500, Some(SealFault::UnknownKey)),
+            (Some(certify(&root, &environment("dev"), blank.clone())), 1500, Some(SealFault::UnknownKey)),
+            // Changed after it was certified.
+            (
+                of_root(blank.clone()).map(|made| Certificate { not_after: at(9000), ..made }),
+                1500,
+                Some(SealFault::UnknownKey),
+            ),
+            (
+                of_root(only("backup")).map(|made| Certificate { types: vec![], ..made }),
+                1500,
+                Some(SealFault::UnknownKey),
+            ),
+            // For another key.
+            (
+                of_root(Certificate { public: *other.public().as_bytes(), ..blank.clone() }),
+                1500,
+                Some(SealFault::UnknownKey),
+            ),
+        ] {
+            let seal = signer.seal(&command, Recipients::All, None, at(now));
+            let seal = Seal { certificate: certificate.clone(), ..seal };
+            let situation = Situation {
+                endpoint: &ep1,
+                now: at(now),
+                tolerance: Duration::from_secs(60),
+                welcomed_at: None,
+            };
+            assert_eq!(
+                fault(trust.judge(&command, Some(&seal), situation)),
+                wanted,
+                "{certificate:?} at {now}"
+            );
+            let without = Trust { root: None, ..trust.clone() };
+            let judged = fault(without.judge(&command, Some(&seal), situation));
+            assert_eq!(judged, Some(SealFault::UnknownKey));
+        }
+    }
+
+    #[test]
+    fn persons_are_counted_and_nobody_twice() {
+        let keys = ["alice", "bob", "carol", "mallory"].map(|name| (name, key()));
+        let [alice, bob, carol, mallory] = &keys;
+        let update: TaskType = "update".parse().expect("a type");
+        let rule = TypeTrust {
+            signers: vec!["alice".to_owned(), "bob".to_owned()],
+            threshold: Some(2),
+            max_payload: None,
+        };
+        // Carol is known, and not for this type.
+        let known = [alice, bob, carol].map(|(name, key)| ((*name).to_owned(), *key.public()));
+        let trust = Trust {
+            keys: known.into(),
+            types: [(update.clone(), rule)].into(),
+            ..Trust::of(environment("prod"))
+        };
+        let (ep1, id) = (name("ep1"), Uuid::from_u128(9));
+        let order = || Order {
+            id,
+            environment: environment("prod"),
+            task_type: update.clone(),
+            not_after: at(2000),
+            to: Recipients::of(id, [&ep1]),
+            signatures: vec![],
+        };
+        let payload = || json(&"now");
+        let signed = |mut order: Order, by: &[&(&str, SigningKey)]| {
+            order.signatures = by.iter().map(|(_, key)| sign_order(key, &order, &payload())).collect();
+            Ordered { order, payload: payload() }
+        };
+        let both = || signed(order(), &[alice, bob]);
+        let judge = |ordered: &Ordered, now, endpoint: &EndpointName| {
+            let work = WorkPart { payload: json(ordered), ..task("update").work };
+            let command = Command::Task(TaskMessage { work, ..task("update") });
+            let tolerance = Duration::from_secs(60);
+            let situation = Situation { endpoint, now: at(now), tolerance, welcomed_at: None };
+            fault(trust.judge_unsealed(&command, situation))
+        };
+        let unapproved = Some(SealFault::Unapproved);
+        let changed = |change: fn(&mut Ordered)| {
+            let mut ordered = both();
+            change(&mut ordered);
+            ordered
+        };
+        for (what, ordered, now, wanted) in [
+            ("two persons", both(), 1500, None),
+            ("in the other order", signed(order(), &[bob, alice]), 1500, None),
+            ("with a third", signed(order(), &[mallory, bob, carol, alice]), 1500, None),
+            ("one person", signed(order(), &[alice]), 1500, unapproved),
+            ("one person twice", signed(order(), &[alice, alice]), 1500, unapproved),
+            ("one of another type", signed(order(), &[alice, carol]), 1500, unapproved),
+            ("a stranger", signed(order(), &[alice, mallory]), 1500, unapproved),
+            ("nobody", signed(order(), &[]), 1500, unapproved),
+            ("at its end", both(), 2060, None),
+            ("after its end", both(), 2061, Some(SealFault::Expired)),
+            ("another payload", changed(|ordered| ordered.payload = json(&"never")), 1500, unapproved),
+            ("a later end", changed(|ordered| ordered.order.not_after = at(9000)), 1500, unapproved),
+            ("for all", changed(|ordered| ordered.order.to = Recipients::All), 1500, unapproved),
+            (
+                "under another name",
+                changed(|ordered| ordered.order.id = Uuid::from_u128(8)),
+                1500,
+                unapproved,
+            ),
+            (
+                "the signature of another",
+                changed(|ordered| ordered.order.signatures[1].by = ordered.order.signatures[0].by),
+                1500,
+                unapproved,
+            ),
+            (
+                "another environment",
+                signed(Order { environment: environment("dev"), ..order() }, &[alice, bob]),
+                1500,
+                unapproved,
+            ),
+            (
+                "another type",
+                signed(Order { task_type: "backup".parse().expect("a type"), ..order() }, &[alice, bob]),
+                1500,
+                unapproved,
+            ),
+        ] {
+            assert_eq!(judge(&ordered, now, &ep1), wanted, "{what}");
+        }
+        assert_eq!(judge(&both(), 1500, &name("ep2")), Some(SealFault::Misdirected));
+        let bare = Command::Task(task("update"));
+        let situation =
+            Situation { endpoint: &ep1, now: at(1500), tolerance: Duration::ZERO, welcomed_at: None };
+        assert_eq!(fault(trust.judge_unsealed(&bare, situation)), unapproved);
     }
 
     #[test]
@@ -479,7 +812,21 @@ mod tests {
             ("environment: a b".to_owned(), "the name of an environment"),
             ("environment: a\nserver: {}".to_owned(), "unknown field"),
             ("environment: a\nservers: {\"a b\": 1}".to_owned(), "not a public key"),
+            ("environment: a\ntypes: {a: {signers: [bob]}}".to_owned(), "unknown signer"),
+            ("environment: a\ntypes: {a: {threshold: 1}}".to_owned(), "needs `signers`"),
+            (
+                format!(
+                    "environment: a\nkeys: {{al: \"{key}\"}}\ntypes: {{a: {{signers: [al], threshold: 2}}}}"
+                ),
+                "threshold is 2; expected 1 to 1",
+            ),
+            (
+                format!("environment: a\nkeys: {{al: \"{key}\"}}\ntypes: {{a: {{signers: [al, al]}}}}"),
+                "twice",
+            ),
+            (format!("environment: a\nservers: {{b: \"{key}\"}}\nkeys: {{al: \"{key}\"}}"), "the same key"),
             (format!("environment: a\nservers: {{\"a b\": \"{key}\"}}"), "not a name of a key"),
+            ("environment: a\nroot: AAAA".to_owned(), "not a public key"),
             ("environment: a\ndefault: everybody".to_owned(), "everybody"),
             ("environment: a\nservers: {a: AAAA}".to_owned(), "not a public key"),
             ("environment: a\ntypes: {a: {max_payload: 3 apples}}".to_owned(), "3 apples"),

@@ -16,9 +16,10 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 use tasker::broker::{envelope, wire};
 use tasker::domain::{
-    Command, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion, WorkPart, json as raw,
+    Command, Order, Ordered, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion, WorkPart,
+    json as raw,
 };
-use tasker::signing::{Signer, SigningKey};
+use tasker::signing::{Signer, SigningKey, sign_order};
 use tasker_services::Process;
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ use crate::support::clock::Shift;
 use crate::support::platform::{Platform, response_of};
 
 /// What the handler of `worker` does here: it leaves a trace of each execution.
-const HANDLER: &str = "#!/bin/sh\necho \"$TASKER_ENDPOINT $TASKER_TASK_ID\" >> '@'\n";
+const HANDLER: &str = "#!/bin/sh\nset -e\necho \"$TASKER_ENDPOINT $TASKER_TASK_ID\" >> '@effects'\nprintf '%s\\n' \"$(cat)\" >> '@payloads'\n";
 
 /// An installation that signs, with a server on which that is required.
 struct Signed {
@@ -41,7 +42,7 @@ impl Signed {
         let handlers = signed.platform.home().join("handlers");
         fs::create_dir(&handlers)?;
         fs::set_permissions(&handlers, fs::Permissions::from_mode(0o755))?;
-        let script = HANDLER.replace('@', &signed.path("effects"));
+        let script = HANDLER.replace('@', &signed.path(""));
         fs::write(handlers.join("worker"), script)?;
         fs::set_permissions(handlers.join("worker"), fs::Permissions::from_mode(0o755))?;
         let (dir, trust) = (signed.path(""), signed.path("trust.yaml"));
@@ -56,12 +57,18 @@ impl Signed {
     }
 
     fn start_api(&self) -> anyhow::Result<Process> {
+        self.start_api_with(&[])
+    }
+
+    fn start_api_with(&self, more: &[(&str, String)]) -> anyhow::Result<Process> {
         let settings = [
             ("SIGNATURES", "sign".to_owned()),
             ("ENVIRONMENT", "it".to_owned()),
             ("SIGNING_KEY", self.path("server.key")),
         ];
-        let environment = settings.map(|(key, value)| (format!("TASKER_SECURITY__{key}"), value));
+        let settings = settings.iter().chain(more);
+        let environment: Vec<_> =
+            settings.map(|(key, value)| (format!("TASKER_SECURITY__{key}"), value.clone())).collect();
         let api = self.platform.launch("api", &["api".to_owned()], &environment)?;
         self.platform.until("the API is ready", |platform| {
             let (status, body) = platform.get("/ready")?;
@@ -112,6 +119,31 @@ impl Signed {
             *reasons.entry(reason).or_default() += 1;
         }
         Ok(reasons)
+    }
+
+    /// Waits until an endpoint has refused a task, for this reason.
+    fn refused(&self, id: TaskId, fault: SealFault) -> anyhow::Result<()> {
+        self.platform.until(&format!("the task is refused as {fault}"), |_| {
+            let dir = self.platform.home().join("journals/ep1/steered+worker/quarantine");
+            let mut reasons = Vec::new();
+            for entry in fs::read_dir(dir)? {
+                let entry: Value = serde_json::from_slice(&fs::read(entry?.path())?)?;
+                if entry["message"].as_str().is_some_and(|message| message.contains(&id.to_string())) {
+                    reasons.push(format!("{}: {}", entry["reason"], entry["detail"]));
+                }
+            }
+            let good = |reason: &String| reason.starts_with(&format!("\"{fault}\""));
+            ensure!(!reasons.is_empty() && reasons.iter().all(good), "{reasons:?}");
+            Ok(())
+        })
+    }
+
+    /// Submits a task for `ep1`, which must refuse it.
+    fn is_refused(&self, what: &str, payload: Value, fault: SealFault) -> anyhow::Result<()> {
+        let identifier = self.platform.submit("worker", payload, &["ep1"])?;
+        let id = id_of(&self.platform, "worker", &identifier)?;
+        self.refused(id, fault).with_context(|| what.to_owned())?;
+        self.platform.delete(&format!("/worker/{identifier}")).map(drop)
     }
 
     /// How many messages were refused, by the reason, as the API counts them.
@@ -545,6 +577,151 @@ fn an_endpoint_with_a_wrong_clock_takes_nothing_and_says_why() -> anyhow::Result
     ensure!(signed.effects().len() == 1, "{:?}", signed.effects());
     clock.set(0)?;
     platform.task("worker", &second, "DONE").map(drop)
+}
+
+/// What the thief of an API process sends: all of it has a good seal, and persons have signed only some.
+#[test]
+fn what_persons_must_sign_an_api_process_cannot() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let (dir, trust) = (signed.path(""), signed.path("trust.yaml"));
+    for name in ["alice", "bob", "mallory"] {
+        platform.tasker(&["key", "create", name, "--dir", &dir])?;
+    }
+    for (name, threshold) in [("alice", "1"), ("bob", "2")] {
+        let public = signed.path(&format!("{name}.pub"));
+        platform.tasker(&[
+            "key", "trust", &public, "-t", "worker", "--threshold", threshold, "--trust", &trust,
+        ])?;
+    }
+    let key = |name: &str| SigningKey::read(platform.home().join(&format!("{name}.key")).as_path());
+    let [alice, bob, mallory] = [key("alice")?, key("bob")?, key("mallory")?];
+    let _api = signed.start_api()?;
+    let (mut one, _two) = (signed.start("ep1")?, signed.start("ep2")?);
+
+    let order = |name: &str, minutes: i64, to: &[&str]| {
+        let (id, now) = (Uuid::new_v4(), tasker::clock::Clock::system().now().as_millis());
+        let to: Vec<_> = to.iter().map(|name| endpoint(name)).collect();
+        Order {
+            id,
+            environment: "it".parse().expect("a name"),
+            task_type: name.parse().expect("a type"),
+            not_after: Timestamp::from_millis(now + minutes * 60_000),
+            to: if to.is_empty() { Recipients::All } else { Recipients::of(id, &to) },
+            signatures: vec![],
+        }
+    };
+    let by = |mut order: Order, keys: &[&SigningKey]| {
+        let payload = raw(&json!({"n": 1}));
+        order.signatures = keys.iter().map(|key| sign_order(key, &order, &payload)).collect();
+        serde_json::to_value(Ordered { order, payload }).expect("JSON")
+    };
+    let worker = || order("worker", 60, &[]);
+    let mut changed = by(worker(), &[&alice, &bob]);
+    changed["payload"] = json!({"n": 2});
+    let elsewhere = Order { environment: "dev".parse()?, ..worker() };
+    let unapproved = SealFault::Unapproved;
+    for (what, payload, fault) in [
+        ("no order", json!({"n": 1}), unapproved),
+        ("one of two persons", by(worker(), &[&alice]), unapproved),
+        ("one person twice", by(worker(), &[&alice, &alice]), unapproved),
+        ("a stranger", by(worker(), &[&alice, &mallory]), unapproved),
+        ("another payload", changed, unapproved),
+        ("another type", by(order("steered", 60, &[]), &[&alice, &bob]), unapproved),
+        ("another environment", by(elsewhere, &[&alice, &bob]), unapproved),
+        ("over", by(order("worker", -60, &[]), &[&alice, &bob]), SealFault::Expired),
+        ("for another endpoint", by(order("worker", 60, &["ep2"]), &[&alice, &bob]), SealFault::Misdirected),
+    ] {
+        signed.is_refused(what, payload, fault)?;
+    }
+    ensure!(signed.effects().is_empty(), "{:?}", signed.effects());
+
+    // Two persons, one after the other, at the command line.
+    let order_of = |arguments: &[&str], file: &str| -> anyhow::Result<Value> {
+        let printed = platform.tasker(arguments)?.stdout;
+        platform.home().write(file, std::str::from_utf8(&printed)?)?;
+        Ok(serde_json::from_slice(&printed)?)
+    };
+    let [alices, bobs] = ["alice.key", "bob.key"].map(|file| signed.path(file));
+    let payload = r#"{"n":1.0}"#;
+    order_of(
+        &["key", "sign", "worker", "--payload", payload, "--key", &alices, "--environment", "it"],
+        "order.json",
+    )?;
+    let both =
+        order_of(&["key", "sign", "--order", &signed.path("order.json"), "--key", &bobs], "signed.json")?;
+    let submit =
+        ["submit", "worker", "--identifier", "good", "--payload-file", &signed.path("signed.json"), "--wait"];
+    platform.tasker(&submit)?;
+    let good = id_of(platform, "worker", "good")?.to_string();
+    ensure!(signed.effects() == [(good.clone(), 2)].into(), "{:?}", signed.effects());
+    let payloads = fs::read_to_string(signed.path("payloads"))?;
+    ensure!(
+        payloads.lines().count() == 2
+            && payloads.lines().all(|line| line.contains(&format!("\"payload\":{payload}"))),
+        "handlers got {payloads}"
+    );
+
+    // Once is enough, also after a restart and for an endpoint that has lost its journal.
+    signed.is_refused("the order of another task", both.clone(), SealFault::Replayed)?;
+    one.stop(Duration::from_secs(30))?;
+    fs::remove_dir_all(platform.home().join("journals/ep1/steered+worker"))?;
+    let _one = signed.start("ep1")?;
+    signed.is_refused("the order of another task, after the journal", both, SealFault::Replayed)?;
+    ensure!(signed.effects() == [(good, 2)].into(), "{:?}", signed.effects());
+
+    // One person does not do it alone.
+    let lone = platform.tasker_any(&[
+        "submit", "worker", "--identifier", "lone", "--key", &alices, "--environment", "it", "--endpoints",
+        "ep1",
+    ])?;
+    ensure!(lone.status.success(), "{}", String::from_utf8_lossy(&lone.stderr));
+    signed.refused(id_of(platform, "worker", "lone")?, unapproved)
+}
+
+/// The key of an API process comes and goes; servers know the root key alone.
+#[test]
+fn servers_trust_what_the_root_key_certifies() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let (dir, trust) = (signed.path(""), signed.path("trust.yaml"));
+    for name in ["root", "other"] {
+        platform.tasker(&["key", "create", name, "--dir", &dir])?;
+    }
+    let root = signed.path("root.pub");
+    platform.tasker(&["key", "trust", &root, "--root", "--trust", &trust])?;
+    platform.tasker(&["key", "distrust", "server", "--trust", &trust])?;
+    let certify = |root: &str, more: &[&str]| -> anyhow::Result<String> {
+        let (public, root) = (signed.path("server.pub"), signed.path(root));
+        let mut arguments = vec!["key", "certify", &public, "--root-key", &root, "--environment", "it"];
+        arguments.extend(more);
+        platform.tasker(&arguments)?;
+        Ok(signed.path("server.cert"))
+    };
+    // Without a certificate, and with one of somebody else.
+    let mut seen = 0;
+    for certificate in [None, Some(certify("other.key", &[])?)] {
+        let more: Vec<_> = certificate.into_iter().map(|path| ("CERTIFICATE", path)).collect();
+        let mut api = signed.start_api_with(&more)?;
+        let mut one = signed.launch("ep1", "require", None)?;
+        seen = platform.until("the welcome is refused", |_| {
+            let found = signed.quarantine("ep1")?;
+            let count = found.get("unknown_key").copied().unwrap_or_default();
+            ensure!(count > seen && found.len() == 1, "{found:?}\n{}", one.log());
+            Ok(count)
+        })?;
+        one.stop(Duration::from_secs(30))?;
+        api.stop(Duration::from_secs(30))?;
+    }
+    // For one type alone.
+    let _api =
+        signed.start_api_with(&[("CERTIFICATE", certify("root.key", &["-t", "worker", "--days", "1"])?)])?;
+    let _one = signed.start("ep1")?;
+    let identifier = platform.submit("worker", json!({"n": 1}), &["ep1"])?;
+    platform.task("worker", &identifier, "DONE")?;
+    let other = platform.submit("steered", json!({"do": "ok"}), &["ep1"])?;
+    let id = id_of(platform, "steered", &other)?;
+    signed.refused(id, SealFault::NotAllowed)
 }
 
 /// Each step of the way is a fleet that works.
