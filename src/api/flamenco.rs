@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, web};
 
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::{Answer, Api, answer, segment};
+use super::{Answer, Api, answer, list_tasks, segment};
 use crate::contract::{
     self, FlamencoJob, FlamencoJobPage, FlamencoTask, FlamencoTaskDetail, FlamencoTaskPage, FlamencoWorker,
     FlamencoWorkerList, ProblemCode,
@@ -69,6 +69,7 @@ pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let after = query.take("cursor", object_id);
     query.finish()?;
+    api.room(&request, list_tasks::ROOM).await?;
     let farm = api.state.farm.clone();
     let wanted = FarmTaskQuery { job, statuses, after, most: limit };
     let tasks = api.run(async move { farm.tasks(wanted).await }).await?;

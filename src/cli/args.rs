@@ -623,6 +623,10 @@ pub struct Revoke {
     /// Only the users before the newest
     #[arg(long)]
     pub old: bool,
+    /// With --old: also when the newest user was never fetched, which endpoints with a client certificate do
+    /// not do
+    #[arg(long, requires = "old")]
+    pub force: bool,
 }
 
 /// `tasker worker`.

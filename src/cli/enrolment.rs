@@ -99,6 +99,8 @@ async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
         )));
     }
     let types = types(&place.config, args.task_types)?;
+    // An invitation voids the one before, so the broker has to be there before the first.
+    provision::look(place.broker()?.1).await.map_err(setup)?;
     for name in names {
         // Create the file first: without it the invitation would be lost.
         let out =
@@ -386,7 +388,7 @@ async fn revoke(global: &Global, args: Revoke) -> Result<Code, Failure> {
     place.leave(done).await
 }
 
-async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code, Failure> {
+async fn revoke_one(place: &Place, Revoke { name, old, force }: &Revoke) -> Result<Code, Failure> {
     let (queue, management) = place.broker()?;
     let Some(enrolment) = place.store.enrolment(name).await? else {
         return Err(Failure::Setup(format!(
@@ -394,9 +396,13 @@ async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code
         )));
     };
     let Enrolment { generation, task_types, earlier_types, expires_at, .. } = enrolment;
-    if *old && expires_at.is_some() {
+    if let Some(until) = expires_at.filter(|_| *old && !*force) {
+        let next = match until > place.store.now().await? {
+            true => "`tasker endpoint enroll` fetches it",
+            false => "its invitation is over, so invite it again",
+        };
         return Err(Failure::Setup(format!(
-            "{name} has not fetched its newest user yet, and needs the one before until then: `tasker endpoint enroll` fetches it"
+            "{name} has not fetched its newest user yet, and needs the one before until then: {next}; with --force the one before is deleted all the same, as for endpoints with a client certificate"
         )));
     }
     // Delete the users first: the broker closes their connections, so no message comes after this.
@@ -426,6 +432,9 @@ async fn revoke_one(place: &Place, Revoke { name, old }: &Revoke) -> Result<Code
         )));
     }
     if !*old {
+        // Whoever was inviting it meanwhile has made this user after the others were deleted.
+        let user = account::user_name(queue, name, generation);
+        deleted += u32::from(provision::delete_user(management, &user).await.map_err(setup)?);
         place.store.forget_endpoint(name, true).await?;
     }
     let queues: Vec<_> = types.into_iter().map(|task_type| (task_type, name.clone())).collect();

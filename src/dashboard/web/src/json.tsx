@@ -1,7 +1,7 @@
 /** JSON as a tree: its parts fold, and all of it can be copied. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { Copy, Text, count } from "./parts";
+import { Copy, PIECE, Text, count } from "./parts";
 
 /** Members of one list or object that are shown at once. */
 const SHOWN = 100;
@@ -36,6 +36,7 @@ export function Json({ value }: { value: unknown }): JSX.Element {
 function Node({ name, value, depth }: { name?: string; value: unknown; depth: number }): JSX.Element {
   const key = name !== undefined && <><span class="key">{name}</span>: </>;
   if (!hasMembers(value)) {
+    if (typeof value === "string" && value.length > PIECE) return <div class="leaf">{key}<Text>{value}</Text></div>;
     const tone = typeof value === "string" ? "text" : value === null ? "nothing" : "plain";
     return <div class={`leaf ${tone}`}>{key}{JSON.stringify(value)}</div>;
   }
@@ -49,7 +50,8 @@ function Node({ name, value, depth }: { name?: string; value: unknown; depth: nu
 /** A short list or object as its text. */
 export function inLine(value: object): string | undefined {
   const members = Object.values(value);
-  if (members.length > LINE / 4 || members.some(hasMembers)) return undefined;
+  const isLong = (member: unknown): boolean => hasMembers(member) || typeof member === "string" && member.length > LINE;
+  if (members.length > LINE / 4 || members.some(isLong)) return undefined;
   const text = JSON.stringify(value);
   return text.length <= LINE ? text : undefined;
 }

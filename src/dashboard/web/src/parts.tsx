@@ -310,7 +310,7 @@ function spread(parts: { number: number; tone: string }[], whole: number): { ton
 }
 
 /** Characters that are shown at once: no page waits for a text of megabytes. */
-const PIECE = 40_000;
+export const PIECE = 40_000;
 
 /** A long text, its end first where that is what one looks for. */
 export function Text({ children, tail }: { children: string; tail?: boolean }): JSX.Element {

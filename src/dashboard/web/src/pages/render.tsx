@@ -11,11 +11,16 @@ import type { FarmJob, FarmJobPage, FarmTask, FarmTaskDetail, FarmTaskPage, Farm
 /** Jobs, or tasks, on a page. */
 const LIMIT = 50;
 
+/** Milliseconds between looks at what the farm has to count: it may have a million tasks. */
+const EVERY = 15_000;
+
 export function RenderPage(): JSX.Element {
   const [job, task, cursor] = ["job", "task", "cursor"].map((name) => search.value.get(name) ?? "");
-  const jobs = useResource<FarmJobPage>("/flamenco/jobs" + query({ cursor: job === "" ? cursor : "", limit: LIMIT }));
-  const workers = useResource<FarmWorkerList>("/flamenco/workers");
-  const active = useResource<FarmTaskPage>("/flamenco/tasks?status=active,cancel-requested&limit=1000");
+  // What one job does not show is not asked for.
+  const all = (path: string): string | null => (job === "" ? path : null);
+  const jobs = useResource<FarmJobPage>(all("/flamenco/jobs" + query({ cursor, limit: LIMIT })), { every: EVERY });
+  const workers = useResource<FarmWorkerList>(all("/flamenco/workers"));
+  const active = useResource<FarmTaskPage>(all("/flamenco/tasks?status=active,cancel-requested&limit=1000"));
   const none = jobs.data?.jobs.length === 0 && workers.data?.workers.length === 0;
   return (
     <Page title="Render farm">
@@ -94,7 +99,7 @@ const stateWords = (job: FarmJob): string => Object.entries(job.tasks).map(([sta
 
 /** What failed, or is to be tried on another worker: that is what one comes for. */
 function Failing(): JSX.Element | null {
-  const page = useResource<FarmTaskPage>("/flamenco/tasks?status=failed,soft-failed&limit=100");
+  const page = useResource<FarmTaskPage>("/flamenco/tasks?status=failed,soft-failed&limit=100", { every: EVERY });
   if (page.data?.tasks.length === 0) return null;
   return (
     <Section title="Failing tasks">
@@ -226,7 +231,7 @@ function OneTask({ id }: { id: string }): JSX.Element {
               <dt>Says</dt>
               <dd>{task.activity || "–"}</dd>
               {task.failed_by.length > 0 && [<dt key="dt">Failed on</dt>, <dd key="dd">{task.failed_by.join(", ")}</dd>]}
-              {task.timing && Object.entries(task.timing).map(([phase, seconds]) => [<dt key={phase}>{phase}</dt>, <dd key={`${phase} took`}>{span(Number(seconds) * 1000)}</dd>])}
+              {task.timing && Object.entries(task.timing).map(([phase, seconds]) => [<dt key={phase}>{phase}</dt>, <dd key={`${phase} took`}>{span(Number(JSON.stringify(seconds)) * 1000)}</dd>])}
               <dt>Our id</dt>
               <dd><code>{id}</code></dd>
             </dl>
