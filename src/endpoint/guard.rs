@@ -17,7 +17,7 @@ use crate::domain::{
     Command, EndpointName, Json, Ordered, ReasonCode, Seal, SealFault, SealHead, TaskType, Timestamp,
     WorkPart,
 };
-use crate::signing::{Denial, Situation, Trust};
+use crate::signing::{self, Denial, Situation, Trust};
 
 /// How often the log tells of refused messages at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -93,6 +93,13 @@ impl Guard {
             None if !self.required => self.trust.judge_unsealed(command, situation),
             seal => self.trust.judge(command, seal, situation),
         }
+    }
+
+    /// Judges a message once more, by a welcome that has come since it was read: of a batch, all messages are
+    /// read before the first is taken.
+    pub(super) fn judge_age(&self, seal: Option<&Seal>, task_type: &TaskType) -> Result<(), Denial> {
+        let welcomed_at = self.state().welcomed.get(task_type).copied();
+        seal.zip(welcomed_at).map_or(Ok(()), |(seal, at)| signing::judge_age(&seal.head, at))
     }
 
     /// What the handler gets of a task.

@@ -266,6 +266,12 @@ impl Intake {
             Ok(read) => read,
             Err(error) => return wanted.dead.push(DeadLetter::new(item, error.to_string())),
         };
+        let judged = judged.and_then(|()| match (&self.core.guard, &origin) {
+            (Some(guard), Origin::All(task_type, _) | Origin::Named(task_type, _)) => {
+                guard.judge_age(seal.as_ref(), task_type)
+            }
+            _ => Ok(()),
+        });
         if let Err(denial) = judged {
             // What came before the welcome is dropped in any case.
             let dropped = matches!(command, Command::Task(_)) && !self.is_welcomed(&origin);

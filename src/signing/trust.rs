@@ -169,9 +169,14 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// For this reason.
+    /// Characters of a reason: it may quote what somebody has made up, and goes into presence, the log and
+    /// the quarantine.
+    const LENGTH: usize = 200;
+
+    /// For this reason, which is cut, and shows no control characters.
     pub fn new(fault: SealFault, reason: impl Into<String>) -> Self {
-        Self { fault, reason: reason.into() }
+        let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        Self { fault, reason: reason.into().chars().take(Self::LENGTH).map(visible).collect() }
     }
 }
 
@@ -457,13 +462,21 @@ fn judge_time(head: &SealHead, situation: Situation<'_>) -> Result<(), Denial> {
         let late = now.since(head.not_after).as_secs();
         return Err(Denial::new(SealFault::Expired, format!("it expired {late} s ago")));
     }
-    match welcomed_at {
-        Some(at) if head.issued_at.after(SLACK) < at => Err(Denial::new(
-            SealFault::Stale,
-            "it was signed before this endpoint subscribed, and comes again if it is still owed",
-        )),
-        _ => Ok(()),
+    welcomed_at.map_or(Ok(()), |at| judge_age(head, at))
+}
+
+/// Judges a message by the welcome that came before it. What was sealed before that is owed, and comes again.
+///
+/// # Errors
+/// When it was sealed before.
+pub fn judge_age(head: &SealHead, welcomed_at: Timestamp) -> Result<(), Denial> {
+    if head.issued_at.after(SLACK) >= welcomed_at {
+        return Ok(());
     }
+    Err(Denial::new(
+        SealFault::Stale,
+        "it was signed before this endpoint subscribed, and comes again if it is still owed",
+    ))
 }
 
 #[cfg(test)]
