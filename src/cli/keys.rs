@@ -153,32 +153,40 @@ pub struct Sign {
 /// With which key `tasker submit` signs.
 #[derive(Debug, Clone, Args)]
 pub struct Hand {
-    /// Sign the task with this private key, for a type that a person must sign (see `tasker key sign`)
-    #[arg(long, value_name = "FILE", requires = "environment", conflicts_with = "batch")]
+    /// Sign the task with this private key, for a type that a person must sign (see `tasker key sign`): for
+    /// the endpoints of --endpoints, or for all
+    #[arg(long, value_name = "FILE", requires = "environment", conflicts_with_all = ["batch", "selectors", "groups", "exclude", "percent", "limit"])]
     pub key: Option<PathBuf>,
     /// With --key: name of the installation, as in the trust files of its servers
     #[arg(long, value_name = "NAME", requires = "key")]
     pub environment: Option<EnvironmentName>,
 }
 
-/// How long a task may be begun that `tasker submit` has signed.
+/// How long a task may be begun that `tasker submit` has signed, unless it says how long it lives.
 const VALID: Duration = Duration::from_secs(24 * 3600);
 
 impl Hand {
-    /// The payload of a submission, signed if it is to be.
-    pub(super) fn sign(
+    /// The order of a submission that is to be signed. Without a signature it counts nowhere: what is only
+    /// looked at is not signed.
+    pub(super) fn order(
         &self,
         task_type: &TaskType,
-        payload: Option<Json>,
+        payload: Option<&Json>,
         endpoints: &[EndpointName],
-    ) -> Result<Option<Json>, Failure> {
-        match (&self.key, &self.environment) {
-            (Some(key), Some(environment)) => {
-                let payload = payload.unwrap_or_else(|| json(&""));
-                let order = order(environment.clone(), task_type.clone(), endpoints, VALID)?;
-                signed(key, Ordered { order, payload }).map(Some)
-            }
-            _ => Ok(payload),
+        ttl: Option<Duration>,
+        run_at: Option<Timestamp>,
+    ) -> Result<Option<Ordered>, Failure> {
+        let Some(environment) = self.environment.clone() else { return Ok(None) };
+        let waits = run_at.map(|at| at.since(Clock::system().now())).unwrap_or_default();
+        let order = order(environment, task_type.clone(), endpoints, waits + ttl.unwrap_or(VALID))?;
+        Ok(Some(Ordered { order, payload: payload.cloned().unwrap_or_else(|| json(&"")) }))
+    }
+
+    /// The payload with that order, signed.
+    pub(super) fn sign(&self, ordered: Ordered) -> Result<Json, Failure> {
+        match &self.key {
+            Some(key) => signed(key, ordered),
+            None => Ok(json(&ordered)),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::span;
 use crate::contract::{
     self, Answers, BulkCancel, ProblemCode, Responses, Submission, Task, TaskFilter, TaskWithResponses,
 };
-use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType};
+use crate::domain::{EndpointName, Identifier, Selector, TaskId, TaskType, json};
 
 use super::args::{Cancel, GROUPS, Global, List, Rerun, Status, Submit, Target, Waiting};
 use super::bulk::{self, Deed};
@@ -28,7 +28,8 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
         (None, None) => return Err(Failure::Usage("which task type?".to_owned())),
     };
     let payload = input::json("--payload", args.payload.as_deref(), args.payload_file.as_deref())?;
-    let payload = args.hand.sign(&task_type, payload, &args.endpoints)?;
+    let ordered = args.hand.order(&task_type, payload.as_ref(), &args.endpoints, args.ttl, args.run_at)?;
+    let payload = ordered.as_ref().map(json).or(payload);
     let identifier = args.identifier.map_or_else(fresh_identifier, Ok)?;
     let client = access::client(global)?;
     let interrupts = args.waiting.wait.is_some().then(Interrupts::install).transpose()?;
@@ -37,7 +38,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
     let Target { selectors, groups, exclude, percent, limit, seed, expect } = args.target;
     let (selectors, exclude) = (texts(selectors), texts(exclude));
     let endpoints = args.endpoints;
-    let submission = Submission {
+    let mut submission = Submission {
         identifier,
         payload,
         endpoints,
@@ -67,6 +68,10 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
             // previews.
             (false, Err(_)) => {}
         }
+    }
+    // Only now: whoever has a signed order may use it.
+    if let Some(ordered) = ordered {
+        submission.payload = Some(args.hand.sign(ordered)?);
     }
     let submitted = client
         .submit_as(&task_type, &submission, args.strict)
