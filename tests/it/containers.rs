@@ -30,11 +30,13 @@ fn the_image_is_made_of_what_is_there() -> anyhow::Result<()> {
                 stages.extend(rest.last());
                 user = "root";
             }
-            ["COPY", from, path, _] if from.starts_with("--from=") => {
+            ["COPY", from, paths @ .., _] if from.starts_with("--from=") => {
                 let stage = &from["--from=".len()..];
                 ensure!(stages.contains(&stage), "{line}: no stage is called {stage}");
-                let built = path.strip_prefix("/src/").context("what the build made")?;
-                ensure!(made.contains(&built.to_owned()), "{line}: the build makes {made:?}");
+                for path in paths {
+                    let built = path.strip_prefix("/src/").context("what the build made")?;
+                    ensure!(made.contains(&built.to_owned()), "{line}: the build makes {made:?}");
+                }
             }
             ["COPY", paths @ .., _] => {
                 for path in paths {
@@ -49,7 +51,8 @@ fn the_image_is_made_of_what_is_there() -> anyhow::Result<()> {
                     checkout("Cargo.toml")?.contains(&format!("[profile.{profile}]")),
                     "there is no profile {profile}"
                 );
-                made.push(format!("target/{profile}/tasker"));
+                ensure!(words.contains(&"--bins"), "{line}: makes one of several programs");
+                made.extend(["tasker", "tasker-agent"].map(|program| format!("target/{profile}/{program}")));
             }
             ["USER", name] => user = name,
             _ => {}
