@@ -13,7 +13,13 @@ use tempfile::TempDir;
 fn packages_hold_what_they_promise() -> anyhow::Result<()> {
     let folder = TempDir::new()?;
     let (binary, out) = (folder.path().join("tasker"), folder.path().join("package"));
-    run(Command::new("strip").arg("-o").arg(&binary).arg(env!("CARGO_BIN_EXE_tasker")))?;
+    // The other program is looked for beside it.
+    let agent = binary.with_file_name("tasker-agent");
+    for (made, stripped) in
+        [(env!("CARGO_BIN_EXE_tasker"), &binary), (env!("CARGO_BIN_EXE_tasker-agent"), &agent)]
+    {
+        run(Command::new("strip").arg("-o").arg(stripped).arg(made))?;
+    }
     let mut package = Command::new(env!("CARGO"));
     package
         .args(["run", "--quiet", "--locked", "--package", "xtask", "--", "package", "--binary"])
