@@ -37,11 +37,6 @@ impl DeadLetter {
         Self { body, reason }
     }
 
-    /// The item and the reason.
-    pub fn into_parts(self) -> (Bytes, String) {
-        (self.body, self.reason)
-    }
-
     fn message(&self) -> Message {
         let reason = match self.body.len() {
             0..=HEAD => self.reason.clone(),

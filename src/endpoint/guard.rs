@@ -75,31 +75,27 @@ impl Guard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges a message that came through a queue of this type.
-    pub(super) fn judge(
-        &self,
-        command: &Command,
-        seal: Option<&Seal>,
-        task_type: &TaskType,
-    ) -> Result<(), Denial> {
-        let welcomed_at = self.state().welcomed.get(task_type).copied();
-        let situation = Situation {
-            endpoint: &self.endpoint,
-            now: Clock::system().now(),
-            tolerance: self.tolerance,
-            welcomed_at,
-        };
+    /// Judges a message by all but its age, which is a matter of what comes before it: see
+    /// [`Self::judge_age`].
+    pub(super) fn judge(&self, command: &Command, seal: Option<&Seal>) -> Result<(), Denial> {
+        let now = Clock::system().now();
+        let situation = Situation { endpoint: &self.endpoint, now, tolerance: self.tolerance };
         match seal {
             None if !self.required => self.trust.judge_unsealed(command, situation),
             seal => self.trust.judge(command, seal, situation),
         }
     }
 
-    /// Judges a message once more, by a welcome that has come since it was read: of a batch, all messages are
-    /// read before the first is taken.
-    pub(super) fn judge_age(&self, seal: Option<&Seal>, task_type: &TaskType) -> Result<(), Denial> {
+    /// Judges the age of a message that came through a queue of this type. In the order of the messages: of a
+    /// batch all are read before the first is taken, and a welcome may be among them.
+    pub(super) fn judge_age(
+        &self,
+        command: &Command,
+        seal: Option<&Seal>,
+        task_type: &TaskType,
+    ) -> Result<(), Denial> {
         let welcomed_at = self.state().welcomed.get(task_type).copied();
-        seal.zip(welcomed_at).map_or(Ok(()), |(seal, at)| signing::judge_age(&seal.head, at))
+        seal.zip(welcomed_at).map_or(Ok(()), |(seal, at)| signing::judge_age(command, &seal.head, at))
     }
 
     /// What the handler gets of a task.
@@ -122,10 +118,9 @@ impl Guard {
                 continue;
             };
             let one = Use { order: order.id, task: work.id, until_ms: order.not_after.as_millis() };
-            let admitted = self.orders.admit(&work.task_type, &[one])?;
-            judged.push(match admitted.first() {
-                Some(true) => Ok(()),
-                _ => Err(Denial::new(
+            judged.push(match self.orders.admit(&work.task_type, one)? {
+                true => Ok(()),
+                false => Err(Denial::new(
                     SealFault::Replayed,
                     format!("another task has brought the order {}", order.id),
                 )),

@@ -213,19 +213,11 @@ impl Intake {
         if !wanted.tasks.is_empty() {
             self.journal(wanted.tasks).await?;
         }
-        match &self.core.guard {
-            // Nobody has vouched for them.
-            Some(guard) => {
-                let unreadable = wanted.dead.into_iter().map(|letter| {
-                    let (item, reason) = letter.into_parts();
-                    let way = "a queue of this endpoint".to_owned();
-                    Refused { item, way, denial: Denial::new(SealFault::Unreadable, reason) }
-                });
-                wanted.refused.extend(unreadable);
-                guard.refuse(wanted.refused).await;
-            }
-            None if !wanted.dead.is_empty() => drop(self.dead.bury(wanted.dead).await),
-            None => {}
+        if let Some(guard) = &self.core.guard {
+            guard.refuse(wanted.refused).await;
+        }
+        if !wanted.dead.is_empty() {
+            self.dead.bury(wanted.dead).await;
         }
         if let Some(last) = deliveries.last() {
             last.acker.ack_through().await;
@@ -264,12 +256,13 @@ impl Intake {
         let Arrival { item, origin, read } = arrival;
         let Read { command, version, seal, judged } = match read {
             Ok(read) => read,
-            Err(error) => return wanted.dead.push(DeadLetter::new(item, error.to_string())),
+            Err(error) => return self.put_aside(item, error.to_string(), &origin, wanted),
         };
         let judged = judged.and_then(|()| match (&self.core.guard, &origin) {
-            (Some(guard), Origin::All(task_type, _) | Origin::Named(task_type, _)) => {
-                guard.judge_age(seal.as_ref(), task_type)
-            }
+            (
+                Some(guard),
+                Origin::All(task_type, _) | Origin::Named(task_type, _) | Origin::Control(task_type, _),
+            ) => guard.judge_age(&command, seal.as_ref(), task_type),
             _ => Ok(()),
         });
         if let Err(denial) = judged {
@@ -301,6 +294,18 @@ impl Intake {
         }
     }
 
+    /// Puts an item aside that is not for us, or not to be understood. Where signatures are looked at, nobody
+    /// has vouched for it, and it is refused.
+    fn put_aside(&self, item: Bytes, reason: String, origin: &Origin, wanted: &mut Wanted) {
+        match self.core.guard {
+            Some(_) => {
+                let denial = Denial::new(SealFault::Unreadable, reason);
+                wanted.refused.push(Refused { item, way: way(origin), denial });
+            }
+            None => wanted.dead.push(DeadLetter::new(item, reason)),
+        }
+    }
+
     /// Whether tasks count that came this way.
     fn is_welcomed(&self, origin: &Origin) -> bool {
         let (Origin::All(task_type, _) | Origin::Named(task_type, _)) = origin else { return true };
@@ -319,11 +324,11 @@ impl Intake {
         // Who may write to the queue of one type need not be let write to that of another.
         if !matches!(origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task_type) {
             let reason = format!("a task of type `{task_type}` came through {}", way(origin));
-            return wanted.dead.push(DeadLetter::new(item, reason));
+            return self.put_aside(item, reason, origin, wanted);
         }
         let Some(lane) = self.core.lanes.get(&task_type) else {
             let reason = format!("{} does not perform `{task_type}`", self.core.endpoint);
-            return wanted.dead.push(DeadLetter::new(item, reason));
+            return self.put_aside(item, reason, origin, wanted);
         };
         let welcomed = self.session.borrow().welcomed.contains(&task_type);
         if !welcomed || self.core.draining.is_cancelled() || self.core.lease_is_over() {
@@ -606,13 +611,7 @@ impl Intake {
 /// An item, read, and judged if there is a guard.
 fn arrival(guard: Option<&Guard>, item: Bytes, origin: Origin) -> Arrival {
     let read = wire::decode_sealed(&item).map(|(command, version, seal)| {
-        let judged = match (guard, &origin) {
-            (
-                Some(guard),
-                Origin::All(task_type, _) | Origin::Named(task_type, _) | Origin::Control(task_type, _),
-            ) => guard.judge(&command, seal.as_ref(), task_type),
-            _ => Ok(()),
-        };
+        let judged = guard.map_or(Ok(()), |guard| guard.judge(&command, seal.as_ref()));
         Read { command, version, seal, judged }
     });
     Arrival { item, origin, read }

@@ -65,33 +65,24 @@ impl Orders {
         Ok(Self { dir: dir.to_owned(), known: Mutex::new(known) })
     }
 
-    /// Notes uses, which are all of one type. Returns for each whether the order may be performed: not if
-    /// another task has brought it. Waits for the disk.
-    pub(super) fn admit(&self, task_type: &TaskType, uses: &[Use]) -> io::Result<Vec<bool>> {
+    /// Notes a use by a task of this type. Returns whether the order may be performed: not if another task
+    /// has brought it. Waits for the disk.
+    pub(super) fn admit(&self, task_type: &TaskType, one: Use) -> io::Result<bool> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut seen, mut fresh) = (known.clone(), Vec::new());
-        let admitted = uses.iter().map(|one| match seen.get(&one.order) {
-            Some(task) => *task == one.task,
-            None => {
-                seen.insert(one.order, one.task);
-                fresh.push(*one);
-                true
-            }
-        });
-        let admitted = admitted.collect();
-        if !fresh.is_empty() {
-            let path = file(&self.dir, task_type);
-            let new = !path.exists();
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-            // A torn line before it must not swallow the first.
-            file.write_all(&[b"\n", lines(&fresh)?.as_slice()].concat())?;
-            file.sync_data()?;
-            if new {
-                File::open(&self.dir)?.sync_all()?;
-            }
-            *known = seen;
+        if let Some(task) = known.get(&one.order) {
+            return Ok(*task == one.task);
         }
-        Ok(admitted)
+        let path = file(&self.dir, task_type);
+        let new = !path.exists();
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        // A torn line before it must not swallow this one.
+        file.write_all(&[b"\n", lines(&[one])?.as_slice()].concat())?;
+        file.sync_data()?;
+        if new {
+            File::open(&self.dir)?.sync_all()?;
+        }
+        known.insert(one.order, one.task);
+        Ok(true)
     }
 }
 
@@ -123,9 +114,12 @@ mod tests {
         let (one, other) = (TaskId(Uuid::from_u128(1)), TaskId(Uuid::from_u128(2)));
         let of = |order, task, secs: i64| Use { order: Uuid::from_u128(order), task, until_ms: secs * 1000 };
         let orders = open(0);
+        let admit = |orders: &Orders, uses: &[Use]| -> Vec<bool> {
+            uses.iter().map(|one| orders.admit(&update, *one).expect("written")).collect()
+        };
         let uses = [of(7, one, 100), of(7, other, 100), of(8, other, 9000)];
-        assert_eq!(orders.admit(&update, &uses).expect("written"), [true, false, true]);
-        assert_eq!(orders.admit(&update, &uses[1..2]).expect("written"), [false]);
+        assert_eq!(admit(&orders, &uses), [true, false, true]);
+        assert_eq!(admit(&orders, &uses[1..2]), [false]);
         drop(orders);
         // A crash has left half a line.
         let path = dir.path().join("update.orders");
@@ -133,12 +127,12 @@ mod tests {
         text.extend(b"{\"order\":");
         fs::write(&path, text).expect("written");
         let orders = open(3000);
-        assert_eq!(orders.admit(&update, &[of(9, one, 9000)]).expect("written"), [true]);
-        assert_eq!(orders.admit(&update, &uses).expect("written"), [true, false, true]);
+        assert_eq!(admit(&orders, &[of(9, one, 9000)]), [true]);
+        assert_eq!(admit(&orders, &uses), [true, false, true]);
         drop(orders);
         // What is long over is forgotten, the rest is not.
         let orders = open(4000);
         let again = [of(7, other, 9000), of(8, one, 9000), of(9, other, 9000), of(9, one, 9000)];
-        assert_eq!(orders.admit(&update, &again).expect("written"), [true, false, false, true]);
+        assert_eq!(admit(&orders, &again), [true, false, false, true]);
     }
 }

@@ -155,8 +155,6 @@ pub struct Situation<'a> {
     pub now: Timestamp,
     /// How far that clock may be off.
     pub tolerance: Duration,
-    /// When it was welcomed, by the clock of the ledger. What was sealed before is owed, and comes again.
-    pub welcomed_at: Option<Timestamp>,
 }
 
 /// Why a message is refused.
@@ -281,7 +279,7 @@ impl Trust {
         seal: Option<&Seal>,
         situation: Situation<'_>,
     ) -> Result<(), Denial> {
-        let deny = |fault, reason: String| Err(Denial { fault, reason });
+        let deny = |fault, reason: String| Err(Denial::new(fault, reason));
         let Some(seal) = seal else {
             return deny(SealFault::Unsigned, "it is not signed".to_owned());
         };
@@ -449,8 +447,7 @@ impl Trust {
     }
 }
 
-fn judge_time(head: &SealHead, situation: Situation<'_>) -> Result<(), Denial> {
-    let Situation { now, tolerance, welcomed_at, .. } = situation;
+fn judge_time(head: &SealHead, Situation { now, tolerance, .. }: Situation<'_>) -> Result<(), Denial> {
     if head.issued_at > now.after(tolerance) {
         let ahead = head.issued_at.since(now).as_secs();
         return Err(Denial::new(
@@ -462,15 +459,17 @@ fn judge_time(head: &SealHead, situation: Situation<'_>) -> Result<(), Denial> {
         let late = now.since(head.not_after).as_secs();
         return Err(Denial::new(SealFault::Expired, format!("it expired {late} s ago")));
     }
-    welcomed_at.map_or(Ok(()), |at| judge_age(head, at))
+    Ok(())
 }
 
-/// Judges a message by the welcome that came before it. What was sealed before that is owed, and comes again.
+/// Judges a good message by the last welcome before it, whose time is that of the ledger's clock. What was
+/// sealed before the welcome is owed, and comes again.
 ///
 /// # Errors
 /// When it was sealed before.
-pub fn judge_age(head: &SealHead, welcomed_at: Timestamp) -> Result<(), Denial> {
-    if head.issued_at.after(SLACK) >= welcomed_at {
+pub fn judge_age(command: &Command, head: &SealHead, welcomed_at: Timestamp) -> Result<(), Denial> {
+    // A welcome is judged by its session.
+    if matches!(command, Command::Welcome { .. }) || head.issued_at.after(SLACK) >= welcomed_at {
         return Ok(());
     }
     Err(Denial::new(
@@ -547,12 +546,7 @@ mod tests {
         let to = || Recipients::of(id, &[name("ep1")]);
         let seal = |command: &Command| signer.seal(command, to(), None, at(1000));
         let ep1 = name("ep1");
-        let situation = Situation {
-            endpoint: &ep1,
-            now: at(1000),
-            tolerance: Duration::from_secs(60),
-            welcomed_at: None,
-        };
+        let situation = Situation { endpoint: &ep1, now: at(1000), tolerance: Duration::from_secs(60) };
         let good = seal(&command);
         assert_eq!(trust.judge(&command, Some(&good), situation), Ok(()));
         assert_eq!(fault(trust.judge(&command, None, situation)), Some(SealFault::Unsigned));
@@ -646,12 +640,7 @@ mod tests {
         ] {
             let seal = signer.seal(&command, Recipients::All, None, at(now));
             let seal = Seal { certificate: certificate.clone(), ..seal };
-            let situation = Situation {
-                endpoint: &ep1,
-                now: at(now),
-                tolerance: Duration::from_secs(60),
-                welcomed_at: None,
-            };
+            let situation = Situation { endpoint: &ep1, now: at(now), tolerance: Duration::from_secs(60) };
             assert_eq!(
                 fault(trust.judge(&command, Some(&seal), situation)),
                 wanted,
@@ -699,7 +688,7 @@ mod tests {
             let work = WorkPart { payload: json(ordered), ..task("update").work };
             let command = Command::Task(TaskMessage { work, ..task("update") });
             let tolerance = Duration::from_secs(60);
-            let situation = Situation { endpoint, now: at(now), tolerance, welcomed_at: None };
+            let situation = Situation { endpoint, now: at(now), tolerance };
             fault(trust.judge_unsealed(&command, situation))
         };
         let unapproved = Some(SealFault::Unapproved);
@@ -751,8 +740,7 @@ mod tests {
         }
         assert_eq!(judge(&both(), 1500, &name("ep2")), Some(SealFault::Misdirected));
         let bare = Command::Task(task("update"));
-        let situation =
-            Situation { endpoint: &ep1, now: at(1500), tolerance: Duration::ZERO, welcomed_at: None };
+        let situation = Situation { endpoint: &ep1, now: at(1500), tolerance: Duration::ZERO };
         assert_eq!(fault(trust.judge_unsealed(&bare, situation)), unapproved);
     }
 
@@ -790,17 +778,10 @@ mod tests {
             (welcome, None, 1961, None),
         ] {
             let seal = signer.seal(&command, Recipients::All, None, at(1000));
-            let situation = Situation {
-                endpoint: &ep1,
-                now: at(now),
-                tolerance: Duration::from_secs(60),
-                welcomed_at: welcomed_at.map(at),
-            };
-            assert_eq!(
-                fault(trust.judge(&command, Some(&seal), situation)),
-                wanted,
-                "{command:?} {welcomed_at:?} {now}"
-            );
+            let situation = Situation { endpoint: &ep1, now: at(now), tolerance: Duration::from_secs(60) };
+            let age = || welcomed_at.map_or(Ok(()), |welcome| judge_age(&command, &seal.head, at(welcome)));
+            let judged = trust.judge(&command, Some(&seal), situation).and_then(|()| age());
+            assert_eq!(fault(judged), wanted, "{command:?} {welcomed_at:?} {now}");
         }
     }
 
