@@ -40,10 +40,7 @@ pub async fn list_jobs(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let farm = api.state.farm.clone();
     let tallies = api.run(async move { farm.jobs(before, limit).await }).await?;
     let next_cursor = tallies.last().filter(|_| tallies.len() >= limit as usize).map(|last| last.job);
-    let job = |tally: crate::store::farm::JobTally| {
-        FlamencoJob::new(tally.job, tally.job_type, tally.priority, tally.tasks)
-    };
-    let jobs: Vec<_> = tallies.into_iter().map(job).collect();
+    let jobs: Vec<_> = tallies.into_iter().map(FlamencoJob::from).collect();
     let room = 256 + jobs.len() * 256;
     answer(StatusCode::OK, &FlamencoJobPage { jobs, next_cursor }, room)
 }
@@ -65,7 +62,9 @@ pub async fn list_jobs(api: web::Data<Api>, request: HttpRequest) -> Answer {
 pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
     let job = query.take("job", object_id);
-    let statuses = query.take("status", statuses).unwrap_or_default();
+    let statuses = query
+        .take("status", |text| query::words(text, &TaskStatus::ALL, TaskStatus::as_str))
+        .unwrap_or_default();
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let after = query.take("cursor", object_id);
     query.finish()?;
@@ -114,14 +113,4 @@ pub async fn list_workers(api: web::Data<Api>) -> Answer {
 
 fn object_id(text: &str) -> Result<ObjectId, String> {
     text.parse().map_err(|_| "must be an id of 24 hexadecimal digits".to_owned())
-}
-
-fn statuses(text: &str) -> Result<Vec<TaskStatus>, String> {
-    let status = |word: &str| {
-        word.parse::<TaskStatus>().map_err(|_| {
-            let known = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
-            format!("`{}` is no state of a task; there are {known}", word.escape_debug())
-        })
-    };
-    text.split(',').map(status).collect()
 }

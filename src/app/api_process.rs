@@ -55,6 +55,8 @@ pub struct ApiProcess {
     loops: Vec<Service>,
     throughput: Service,
     store: SharedStore,
+    /// Of the render farm, if it is not the ledger.
+    farm: Option<SharedStore>,
     broker: SharedBroker,
     within: Duration,
 }
@@ -71,10 +73,7 @@ impl ApiProcess {
         listener: TcpListener,
     ) -> anyhow::Result<Self> {
         let admission = Arc::new(Admission::read(&config)?);
-        let farm = match config.farm()? {
-            Some(database) => store::open_existing(database)?,
-            None => store.clone(),
-        };
+        let farm = config.farm()?.map(store::open_existing).transpose()?;
         let (clock, metrics, watch, died) =
             (Clock::unset(), Metrics::new(), Watch::default(), CancellationToken::new());
         let retention = config.tasks.retention;
@@ -148,7 +147,7 @@ impl ApiProcess {
             calls,
             clock: clock.clone(),
             desk,
-            farm: Farm::new(farm),
+            farm: Farm::new(farm.clone().unwrap_or_else(|| store.clone())),
             admission: admission.clone(),
             limits: Limits::default(),
         };
@@ -221,6 +220,7 @@ impl ApiProcess {
             loops,
             throughput,
             store,
+            farm,
             broker,
             within: config.api.stop_timeout,
         })
@@ -252,6 +252,9 @@ impl ApiProcess {
         let closed = async {
             self.broker.close().await;
             self.store.close().await;
+            if let Some(farm) = &self.farm {
+                farm.close().await;
+            }
         };
         let _ = tokio::time::timeout(within, closed).await;
     }

@@ -134,10 +134,8 @@ async fn on_farm(global: &Global, command: FlamencoCommand, farm: &Farm) -> Resu
             })?;
         }
         FlamencoCommand::Jobs(args) => {
-            let tallies = farm.jobs(args.before, args.limit).await?.into_iter();
-            let jobs: Vec<_> = tallies
-                .map(|tally| FlamencoJob::new(tally.job, tally.job_type, tally.priority, tally.tasks))
-                .collect();
+            let jobs: Vec<_> =
+                farm.jobs(args.before, args.limit).await?.into_iter().map(FlamencoJob::from).collect();
             output::show(global.json, &json!({"jobs": jobs}), |screen| jobs_table(&jobs).text(screen))?;
         }
         FlamencoCommand::Tasks(args) => {

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::Timestamp;
-use crate::farm::{self, Command, FailedBy, ObjectId, TaskStatus, Timing};
+use crate::farm::{self, Command, FailedBy, JobTally, ObjectId, TaskStatus, Timing};
 
 /// A page of jobs.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FlamencoJobPage {
     /// The newest first.
     pub jobs: Vec<FlamencoJob>,
-    /// Where the next page begins; null when there is none.
+    /// What to pass as `cursor` for the next page; null when this is the last one.
     #[schema(value_type = Option<String>, required = true)]
     pub next_cursor: Option<ObjectId>,
 }
@@ -38,9 +38,8 @@ pub struct FlamencoJob {
     pub tasks: BTreeMap<TaskStatus, u64>,
 }
 
-impl FlamencoJob {
-    /// A job with the number of its tasks of each state.
-    pub fn new(id: ObjectId, job_type: String, priority: i32, tasks: BTreeMap<TaskStatus, u64>) -> Self {
+impl From<JobTally> for FlamencoJob {
+    fn from(JobTally { job: id, job_type, priority, tasks }: JobTally) -> Self {
         let total = tasks.values().sum();
         Self { id, job_type, priority, created_at: id.made_at(), total, tasks }
     }
@@ -51,7 +50,7 @@ impl FlamencoJob {
 pub struct FlamencoTaskPage {
     /// In the order of their ids, so the oldest first.
     pub tasks: Vec<FlamencoTask>,
-    /// Where the next page begins; null when there is none.
+    /// What to pass as `cursor` for the next page; null when this is the last one.
     #[schema(value_type = Option<String>, required = true)]
     pub next_cursor: Option<ObjectId>,
 }

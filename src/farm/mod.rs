@@ -6,6 +6,7 @@
 
 mod failure;
 mod id;
+mod job;
 mod log_tail;
 mod sleep;
 mod task;
@@ -16,6 +17,7 @@ mod worker_status;
 
 pub use failure::{Failing, FailureLimits, FailureVerdict};
 pub use id::{InvalidObjectId, ObjectId, optional_id};
+pub use job::JobTally;
 pub use log_tail::log_tail;
 pub use sleep::{DayTime, SleepSchedule};
 pub use task::{Command, FailedBy, MANAGER_LOCAL, Task, TaskStatus, UNKNOWN_TYPE};

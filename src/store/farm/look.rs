@@ -7,26 +7,13 @@ use futures::FutureExt;
 
 use super::Farm;
 use super::task_rows::{self, status};
-use crate::farm::{ObjectId, Task, TaskStatus};
+use crate::farm::{JobTally, ObjectId, Task, TaskStatus};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 use crate::store::{Result, batch};
 
 /// Above every id.
 const LAST: [u8; 13] = [0xff; 13];
-
-/// A job by the states of its tasks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobTally {
-    /// The job.
-    pub job: ObjectId,
-    /// What kind of job it is.
-    pub job_type: String,
-    /// Higher first.
-    pub priority: i32,
-    /// How many tasks there are of each state that any has.
-    pub tasks: BTreeMap<TaskStatus, u64>,
-}
 
 /// Which tasks are looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

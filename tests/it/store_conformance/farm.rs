@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::farm::{
-    FailureLimits, ObjectId, Request, Seen, Task, TaskStatus, Worker, WorkerReport, WorkerStatus,
+    FailureLimits, JobTally, ObjectId, Request, Seen, Task, TaskStatus, Worker, WorkerReport, WorkerStatus,
 };
-use tasker::store::farm::{Asked, Farm, FarmTaskQuery, JobTally, Reported};
+use tasker::store::farm::{Asked, Farm, FarmTaskQuery, Reported};
 use tokio::time::timeout;
 
 use super::ledger::{Ledger, PATIENCE, at, together};
