@@ -38,10 +38,9 @@
 //! whole; [`simulated`] endpoints are what it and `tasker up --simulate` are driven with. [`domain`] holds
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`],
 //! [`https`], [`request_body`] and [`observer`] are what every process needs; [`enrolment`] seals the broker
-//! users of endpoints on their way; [`signing`] keeps keys and
-//! judges signatures; [`custody`] says who could exchange a file; [`shell`] quotes words of commands that are shown; [`failpoint`] is where
-//! tests end it. `docs/architecture.md` gives the reasons;
-//! `tests/it/layering.rs` holds the table of who may know whom.
+//! users of endpoints on their way; [`signing`] keeps keys and judges signatures; [`custody`] says who could
+//! exchange a file; [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it.
+//! `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 //!
 //! Public is what others use: the executables, handlers written in Rust, the tests and the fuzz targets.
 

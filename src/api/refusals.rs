@@ -60,8 +60,9 @@ impl Refusals {
             return false;
         }
         metrics.refused.with_label_values(&[code.as_str()]).inc();
-        // Whoever shows nothing learns nothing, and every browser that comes by does it. `quotas` logs which
-        // token is over its quota, and the wrong secrets of an address were logged before they were too many.
+        // These have no line of their own. A request without a token tries nothing, and every browser sends
+        // some. `quotas` logs the tokens that are over their quota. The wrong secrets of an address were logged
+        // before they were too many.
         if matches!(
             code,
             ProblemCode::TokenNeeded | ProblemCode::QuotaExceeded | ProblemCode::TooManyWrongTokens

@@ -26,7 +26,7 @@ Examples:
   tasker-agent endpoint -m production -e web1
   tasker-agent worker --api https://tasker.example.net --name site7 -t worker --concurrency 8
 
-Each command works as the one of the same name of `tasker`, which has all others.
+Each command works as in `tasker`, which has all others; `enroll` is `tasker endpoint enroll` there.
 
 Environment:
   TASKER_API_URL     address of the API for `enroll`, as --api

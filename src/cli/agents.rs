@@ -64,8 +64,8 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
     ];
     let mut flags: Vec<Flag> = flags.into_iter().flatten().collect();
     let (config, broker): (Config, SharedBroker) = match &global.api {
-        // Whoever reaches nothing but the API may have no file either: the types that it names are treated as
-        // usual.
+        // A worker that reaches nothing but the API may have no configuration file. The types that it names
+        // have the usual policy then.
         Some(_) => {
             let mut config = load(global.named_file().unwrap_or(ConfigFile::Embedded), flags)?;
             if global.named_file().is_none() {

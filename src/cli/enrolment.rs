@@ -172,8 +172,8 @@ async fn invite_one(
     provision::make_user(management, &queue.virtual_host, &username, &password, &permissions).await.map_err(
         |error| Failure::Setup(format!("{error}; {endpoint} cannot be enrolled until it is invited again")),
     )?;
-    // Whoever has revoked it meanwhile has found no user of this number yet, and whoever has invited it again
-    // has made another one.
+    // Somebody may have revoked the endpoint before this user existed, or invited it again: then the
+    // invitation is void, and nobody else deletes this user.
     let now = place.store.enrolment(endpoint).await?;
     if now.is_some_and(|now| now.generation == generation && now.revoked_at.is_none()) {
         return Ok(text);
@@ -432,7 +432,7 @@ async fn revoke_one(place: &Place, Revoke { name, old, force }: &Revoke) -> Resu
         )));
     }
     if !*old {
-        // Whoever was inviting it meanwhile has made this user after the others were deleted.
+        // An invitation that was under way may have made this user after the loop above.
         let user = account::user_name(queue, name, generation);
         deleted += u32::from(provision::delete_user(management, &user).await.map_err(setup)?);
         place.store.forget_endpoint(name, true).await?;

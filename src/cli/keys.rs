@@ -49,7 +49,7 @@ The private key stays where it signs. The public one goes to the servers, for `k
     /// The root key certifies keys of API processes. The key of a person signs tasks of the types that --type
     /// names; such tasks run only when as many persons have signed as --threshold says.
     ///
-    /// Makes the trust file if there is none. Endpoints read it when they start.
+    /// Creates the trust file if it does not exist. Endpoints read the file when they start.
     #[command(
         after_help = "Examples:\n  tasker key trust server.pub --environment production\n  tasker key trust root.pub --root --environment production\n  tasker key trust alice.pub --type update --threshold 1"
     )]

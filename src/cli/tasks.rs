@@ -69,7 +69,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
             (false, Err(_)) => {}
         }
     }
-    // Only now: whoever has a signed order may use it.
+    // After the preview and the question: everybody who gets a signed order can have it performed.
     if let Some(ordered) = ordered {
         submission.payload = Some(args.hand.sign(ordered)?);
     }

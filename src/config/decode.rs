@@ -352,7 +352,7 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         signatures: table.value("signatures", &Choice(Signatures::WORDS)),
         trust: table.value("trust", &A_FILE).into(),
         clock_tolerance: table
-            .value("clock_tolerance", &Span { least: Duration::from_secs(1), ..Span::up_to(DAY / 24) }),
+            .value("clock_tolerance", &Span { least: Duration::from_secs(1), ..Span::up_to(HOUR) }),
         http: http(findings, table.table("http")),
     };
     table.finish_needed();

@@ -86,7 +86,7 @@ impl From<KeyId> for String {
 }
 
 /// The name of an installation in signatures: what is signed for one counts nowhere else.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EnvironmentName(String);
 
