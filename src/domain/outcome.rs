@@ -74,6 +74,8 @@ pub mod errnr {
     pub const TRY_AGAIN: i32 = 75;
     /// The endpoint was told to cancel the task, and the task was not canceled (`EX_NOPERM`).
     pub const STOPPED: i32 = 77;
+    /// The trust file of the endpoint does not allow the task any more that waited there (`EX_NOPERM`).
+    pub const REFUSED: i32 = 77;
     /// The time limit passed (as `timeout(1)`).
     pub const TIME_LIMIT: i32 = 124;
     /// There is no handler of this name (as the shell's "command not found").

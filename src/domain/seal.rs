@@ -314,6 +314,8 @@ faults! {
     Unapproved = "unapproved",
     /// Another task has brought the same order.
     Replayed = "replayed",
+    /// The order in it has begun under this task, which the journal has forgotten.
+    Forgotten = "forgotten",
     /// The payload is larger than the policy allows.
     TooLarge = "too_large",
     /// It cannot be read, or came through the wrong queue.

@@ -230,7 +230,7 @@ impl Agent {
             wanted => {
                 let (trust, required) = (Trust::read(&settings.trust)?, wanted == Signatures::Require);
                 let quarantine = dir.join(directory::QUARANTINE);
-                let orders = Orders::open(of_endpoint, names.iter().copied(), Clock::system().now())
+                let orders = Orders::open(of_endpoint, names.iter().copied())
                     .map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
                 Some(Guard::new(
                     trust,

@@ -10,20 +10,24 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::orders::{Orders, Use};
+use super::orders::{Admission, Orders, Use};
 use super::quarantine::{Quarantine, Refused};
+use crate::broker::wire;
 use crate::clock::Clock;
 use crate::domain::{
-    Command, EndpointName, Json, Ordered, ReasonCode, Seal, SealFault, SealHead, TaskType, Timestamp,
-    WorkPart,
+    Command, EndpointName, Json, Order, Ordered, ReasonCode, Seal, SealFault, SealHead, TaskId, TaskType,
+    Timestamp, WorkPart,
 };
-use crate::signing::{self, Denial, Situation, Trust};
+use crate::signing::{self, Denial, Moment, Situation, Trust};
 
 /// How often the log tells of refused messages at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long presence tells of a refused message at most.
 const TOLD_FOR: Duration = Duration::from_secs(600);
+
+/// How often orders that are long over are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// The judge of one endpoint.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub(super) struct Guard {
     endpoint: EndpointName,
     state: Mutex<State>,
     quarantine: Arc<Mutex<Quarantine>>,
-    orders: Orders,
+    orders: Arc<Orders>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +57,19 @@ struct State {
     /// When the log told of refused messages last, and how many it has not told.
     logged: Option<Instant>,
     unlogged: usize,
+    /// When orders were last forgotten.
+    forgotten: Option<Instant>,
+    /// Why orders cannot be noted, until one is.
+    orders: Option<String>,
+}
+
+/// What a task may do whose turn has come.
+#[derive(Debug)]
+pub(super) enum Begin {
+    /// Begin, with this payload.
+    Now(Json),
+    /// Wait: its order cannot be noted.
+    Later,
 }
 
 impl Guard {
@@ -68,6 +85,7 @@ impl Guard {
             %endpoint, environment = %trust.environment, servers = trust.servers.len(), required, "messages are judged by their signatures"
         );
         let quarantine = Arc::new(Mutex::new(Quarantine::in_dir(quarantine)));
+        let orders = Arc::new(orders);
         Self { trust, required, tolerance, endpoint, state: Mutex::default(), quarantine, orders }
     }
 
@@ -78,11 +96,50 @@ impl Guard {
     /// Judges a message by all but its age, which is a matter of what comes before it: see
     /// [`Self::judge_age`].
     pub(super) fn judge(&self, command: &Command, seal: Option<&Seal>) -> Result<(), Denial> {
-        let now = Clock::system().now();
-        let situation = Situation { endpoint: &self.endpoint, now, tolerance: self.tolerance };
+        self.judge_at(Moment::Arrives, command, seal)
+    }
+
+    /// Judges a task that waits here by the message that brought it: what is trusted may have changed since
+    /// it came.
+    pub(super) fn judge_waiting(&self, message: &[u8]) -> Result<(), Denial> {
+        let (command, _, seal) = wire::decode_sealed(message)
+            .map_err(|error| Denial::new(SealFault::Unreadable, error.to_string()))?;
+        self.judge_at(Moment::Waits, &command, seal.as_ref())
+    }
+
+    fn judge_at(&self, moment: Moment, command: &Command, seal: Option<&Seal>) -> Result<(), Denial> {
+        let situation = self.situation(moment);
         match seal {
             None if !self.required => self.trust.judge_unsealed(command, situation),
             seal => self.trust.judge(command, seal, situation),
+        }
+    }
+
+    fn situation(&self, moment: Moment) -> Situation<'_> {
+        let now = Clock::system().now();
+        Situation { endpoint: &self.endpoint, moment, now, tolerance: self.tolerance }
+    }
+
+    /// Whether a task that waits here and is refused may be asked for again with a copy that counts, so that
+    /// it is not to be given up.
+    pub(super) fn may_come_again(&self, fault: SealFault) -> bool {
+        match fault {
+            // Of the copy.
+            SealFault::Unsigned
+            | SealFault::Forged
+            | SealFault::UnknownKey
+            | SealFault::Early
+            | SealFault::Stale
+            | SealFault::Unreadable => true,
+            // By a clock that may be wrong.
+            SealFault::Expired => self.state().pace.is_none(),
+            // Of what persons have signed, or of the trust file.
+            SealFault::Misdirected
+            | SealFault::NotAllowed
+            | SealFault::Unapproved
+            | SealFault::Replayed
+            | SealFault::Forgotten
+            | SealFault::TooLarge => false,
         }
     }
 
@@ -98,9 +155,28 @@ impl Guard {
         seal.zip(welcomed_at).map_or(Ok(()), |(seal, at)| signing::judge_age(command, &seal.head, at))
     }
 
-    /// What the handler gets of a task.
-    pub(super) fn payload(&self, work: &WorkPart) -> Json {
-        self.trust.order_of(work).map_or_else(|| work.payload.clone(), |ordered| ordered.payload)
+    /// Whether tasks of this type bring orders.
+    pub(super) fn needs_orders(&self, task_type: &TaskType) -> bool {
+        self.trust.needs_orders(task_type)
+    }
+
+    /// Lets a task begin whose turn has come, with what its handler gets: of an order that has not ended, and
+    /// that no other task has brought. Waits for the disk.
+    pub(super) fn begin(&self, work: &WorkPart) -> Result<Begin, Denial> {
+        let Some(Ordered { order, payload }) = self.trust.order_of(work)? else {
+            return Ok(Begin::Now(work.payload.clone()));
+        };
+        Trust::judge_end(&order, self.situation(Moment::Waits))?;
+        let noted = self.orders.begin(&work.task_type, used(&order, work.id));
+        self.note_orders(noted.as_ref().err());
+        match noted {
+            Ok(true) => Ok(Begin::Now(payload)),
+            Ok(false) => Err(replayed(&order)),
+            Err(error) => {
+                tracing::error!(endpoint = %self.endpoint, task = %work.id, %error, "cannot note that an order begins: the task waits");
+                Ok(Begin::Later)
+            }
+        }
     }
 
     /// Whether tasks of any type bring orders.
@@ -108,25 +184,32 @@ impl Guard {
         self.trust.has_orders()
     }
 
-    /// Judges tasks that are new here by the orders that they bring. Returns for each why it is refused, if
-    /// it is. Waits for the disk.
-    pub(super) fn use_orders(&self, tasks: &[WorkPart]) -> io::Result<Vec<Result<(), Denial>>> {
-        let mut judged = Vec::with_capacity(tasks.len());
-        for work in tasks {
-            let Some(Ordered { order, .. }) = self.trust.order_of(work) else {
-                judged.push(Ok(()));
-                continue;
-            };
-            let one = Use { order: order.id, task: work.id, until_ms: order.not_after.as_millis() };
-            judged.push(match self.orders.admit(&work.task_type, one)? {
-                true => Ok(()),
-                false => Err(Denial::new(
-                    SealFault::Replayed,
-                    format!("another task has brought the order {}", order.id),
-                )),
-            });
-        }
-        Ok(judged)
+    /// Judges a task that is to be taken by the order that it brings, if it has to; `remembered` when the
+    /// journal knows the task. Waits for the disk.
+    ///
+    /// # Errors
+    /// When the order cannot be noted, so that the task cannot be taken now.
+    pub(super) fn use_order(&self, work: &WorkPart, remembered: bool) -> io::Result<Result<(), Denial>> {
+        let order = match self.trust.order_of(work) {
+            Ok(None) => return Ok(Ok(())),
+            Ok(Some(Ordered { order, .. })) => order,
+            Err(denial) => return Ok(Err(denial)),
+        };
+        let admitted = self.orders.admit(&work.task_type, used(&order, work.id), remembered);
+        self.note_orders(admitted.as_ref().err());
+        Ok(match admitted? {
+            Admission::Granted => Ok(()),
+            Admission::OfAnother => Err(replayed(&order)),
+            Admission::Forgotten => Err(Denial::new(
+                SealFault::Forgotten,
+                format!("the order {} has begun under this task, which the journal has forgotten", order.id),
+            )),
+        })
+    }
+
+    /// Notes whether orders can be noted.
+    fn note_orders(&self, error: Option<&io::Error>) {
+        self.state().orders = error.map(|error| format!("orders cannot be noted: {error}"));
     }
 
     /// Takes a welcome that was found good. Returns whether the clock is right: else tasks cannot be judged,
@@ -142,9 +225,24 @@ impl Guard {
             state.pace = Some((Instant::now(), now));
             let at = state.welcomed.entry(task_type.clone()).or_insert(head.issued_at);
             *at = head.issued_at.max(*at);
+            let due = state.forgotten.is_none_or(|forgotten| forgotten.elapsed() >= FORGET_EVERY);
+            if due && self.has_orders() {
+                state.forgotten = Some(Instant::now());
+                self.forget_orders(head.issued_at);
+            }
         }
         state.clock = off;
         state.clock.is_none()
+    }
+
+    /// Forgets orders that are long over, behind the back of the caller: at this time of the ledger's clock.
+    fn forget_orders(&self, now: Timestamp) {
+        let (orders, endpoint) = (self.orders.clone(), self.endpoint.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = orders.forget(now) {
+                tracing::warn!(%endpoint, %error, "orders that are long over cannot be forgotten");
+            }
+        });
     }
 
     /// Whether the machine's clock was set since the last welcome, beyond what is tolerated: another welcome
@@ -202,6 +300,9 @@ impl Guard {
         if let Some(text) = &state.clock {
             return Some(ReasonCode::ClockOff.told(text));
         }
+        if let Some(text) = &state.orders {
+            return Some(ReasonCode::JournalFailing.told(text));
+        }
         let (at, denial) = state.last.as_ref().filter(|_| !is_worker)?;
         (at.elapsed() < TOLD_FOR).then(|| {
             let Denial { fault, reason } = denial;
@@ -222,6 +323,15 @@ impl Guard {
             *untold = untold.saturating_add(count);
         }
     }
+}
+
+/// That a task brings an order.
+fn used(order: &Order, task: TaskId) -> Use {
+    Use { order: order.id, task, until_ms: order.not_after.as_millis() }
+}
+
+fn replayed(order: &Order) -> Denial {
+    Denial::new(SealFault::Replayed, format!("another task has brought the order {}", order.id))
 }
 
 /// How a clock is wrong that shows this time when a welcome arrives. A welcome that has lain in the queue

@@ -363,24 +363,26 @@ impl Intake {
     async fn use_orders(&self, tasks: &mut Vec<ToStart>) -> Result<Vec<Refused>, IntakeError> {
         let guard = self.core.guard.clone().filter(|guard| guard.has_orders() && !tasks.is_empty());
         let Some(guard) = guard else { return Ok(Vec::new()) };
-        let works: Vec<WorkPart> =
-            tasks.iter().map(|(.., assignment)| assignment.task.work.clone()).collect();
-        let judge = move || guard.use_orders(&works);
-        let judged = tokio::task::spawn_blocking(judge).await.map_err(|_| JournalError::Closed)?;
-        let judged = match judged {
-            Ok(judged) => judged,
-            Err(error) => {
-                // Not taken, and asked for again.
-                tracing::error!(endpoint = %self.core.endpoint, %error, "cannot note the orders of tasks: they are not taken");
-                tasks.clear();
-                return Ok(Vec::new());
-            }
+        let works: Vec<(WorkPart, bool)> = tasks
+            .iter()
+            .map(|(.., Assignment { task, .. })| {
+                (task.work.clone(), self.core.journal.state(task.work.id).is_some())
+            })
+            .collect();
+        let judge = move || {
+            let one = |(work, remembered): &(WorkPart, bool)| guard.use_order(work, *remembered);
+            works.iter().map(one).collect::<Vec<_>>()
         };
+        let judged = tokio::task::spawn_blocking(judge).await.map_err(|_| JournalError::Closed)?;
         let mut refused = Vec::new();
         for (task, judged) in std::mem::take(tasks).into_iter().zip(judged) {
             match (judged, task) {
-                (Ok(()), task) => tasks.push(task),
-                (Err(denial), (_, _, Assignment { task, .. })) => {
+                (Ok(Ok(())), task) => tasks.push(task),
+                // Not taken, and asked for again.
+                (Err(error), (_, _, Assignment { task, .. })) => {
+                    tracing::error!(endpoint = %self.core.endpoint, task = %task.work.id, %error, "cannot note the order of a task: it is not taken");
+                }
+                (Ok(Err(denial)), (_, _, Assignment { task, .. })) => {
                     let way = format!("the queue for `{}`", task.work.task_type);
                     let item = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
                     refused.push(Refused { item, way, denial });

@@ -22,27 +22,32 @@ use super::at_work::AtWork;
 use super::boot::Boot;
 use super::executable::Executables;
 use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
-use super::guard::Guard;
+use super::guard::{Begin, Guard};
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
 use super::labels::OwnLabels;
 use super::lane::{Assignment, Lane, Turn};
 use super::lines::Lines;
 use super::outbox::Outbox;
+use super::quarantine::Refused;
 use super::{AttemptSink, Registry, RunningTask, Work};
 use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::config::OnStop;
 use crate::domain::{
-    Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, TaskId, TaskType, WireVersion,
-    errnr, json,
+    AttemptError, Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, TaskId, TaskType,
+    WireVersion, errnr, json,
 };
+use crate::signing::Denial;
 
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// When a task is looked at again that was being withdrawn when its turn came.
 const HELD_BACK: Duration = Duration::from_millis(50);
+
+/// When a task is looked at again whose order could not be noted.
+const NOT_NOTED: Duration = Duration::from_secs(5);
 
 /// What the parts of one agent share.
 pub(super) struct Core {
@@ -233,6 +238,40 @@ impl Core {
         self.boot.left(assignment.deadline).unwrap_or_else(|| assignment.expires_at.since(self.clock.now()))
     }
 
+    /// Refuses a task that waits here. Returns what the journal is to note of it: that it is parked, where
+    /// the API may ask for it with a copy that counts, and else that it has failed.
+    pub(super) async fn refuse_waiting(
+        &self,
+        id: TaskId,
+        task_type: &TaskType,
+        attempts: Vec<AttemptError>,
+        item: Bytes,
+        denial: Denial,
+    ) -> Record {
+        let Denial { fault, reason } = &denial;
+        let parked = self.guard.as_ref().is_some_and(|guard| guard.may_come_again(*fault));
+        tracing::warn!(task = %id, %fault, why = %reason, parked, "refused a task that waited: it does not begin");
+        let record = if parked {
+            Record::Parked { id }
+        } else {
+            let event = ReportEvent::Finished {
+                errnr: errnr::REFUSED,
+                errmsg: format!("refused: {fault}: {reason}"),
+                payload: None,
+                attempt: u32::try_from(attempts.len()).unwrap_or(u32::MAX).saturating_add(1),
+                attempts,
+                log: None,
+                run: None,
+            };
+            Record::Outcome { id, report: self.report(id, task_type.clone(), event) }
+        };
+        if let Some(guard) = &self.guard {
+            let way = format!("the journal for `{task_type}`");
+            guard.refuse(vec![Refused { item, way, denial }]).await;
+        }
+        record
+    }
+
     /// Some of the tasks that run, for people.
     pub(super) fn some_running(&self) -> Vec<TaskId> {
         self.at_work.ids().into_iter().take(10).collect()
@@ -356,13 +395,12 @@ async fn attempt(
     if !matches!(core.journal.state(id), Some(State::Pending { .. })) {
         return Ok(After::Nothing);
     }
-    let assignment = match turn.assignment {
-        Some(assignment) => assignment,
+    let (assignment, message) = match turn.assignment {
+        Some(assignment) => (assignment, None),
         None => {
-            let Some(assignment) = core.stored(id).await?.as_ref().and_then(assignment_of) else {
-                return Ok(After::Nothing);
-            };
-            assignment
+            let Some(stored) = core.stored(id).await? else { return Ok(After::Nothing) };
+            let Some(assignment) = assignment_of(&stored) else { return Ok(After::Nothing) };
+            (assignment, Some(stored.message))
         }
     };
     let expired = core.time_left(&assignment).is_zero();
@@ -373,6 +411,22 @@ async fn attempt(
         core.journal.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
     }
+    let payload = match begin(core, &assignment, message.as_ref()).await? {
+        Ok(Begin::Now(payload)) => payload,
+        Ok(Begin::Later) => return Ok(After::Again(Instant::now() + NOT_NOTED)),
+        Err(denial) => {
+            let Assignment { task, attempts, .. } = assignment;
+            let task_type = task.work.task_type.clone();
+            let item =
+                message.unwrap_or_else(|| wire::encode_command(&Command::Task(task), WireVersion::NEWEST));
+            let record = core.refuse_waiting(id, &task_type, attempts, item, denial).await;
+            core.journal.keep(vec![record.clone()]).await?;
+            return Ok(match record {
+                Record::Outcome { report, .. } => After::Ended(Some(report)),
+                _ => After::Nothing,
+            });
+        }
+    };
     let number = u32::try_from(assignment.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
     // In the file before the handler begins: one that brings the process down must not do so for ever.
     note_start(core, Record::Started { id, attempt: number }).await?;
@@ -405,10 +459,7 @@ async fn attempt(
                 identifier: assignment.task.work.identifier.clone(),
                 endpoint: core.endpoint.clone(),
                 attempt: number,
-                payload: match &core.guard {
-                    Some(guard) => guard.payload(&assignment.task.work),
-                    None => assignment.task.work.payload.clone(),
-                },
+                payload,
             };
             let limits = Limits { time: lane.policy.time_limit, grace: core.grace };
             let signals = Signals { canceled, stopping, lost };
@@ -460,6 +511,26 @@ async fn attempt(
             Ok(if parked { After::Nothing } else { After::Again(Instant::now() + after) })
         }
     }
+}
+
+/// Judges a task whose turn has come, by its message if it was read back, and lets it begin.
+async fn begin(
+    core: &Core,
+    assignment: &Assignment,
+    message: Option<&Bytes>,
+) -> Result<Result<Begin, Denial>, JournalError> {
+    let work = &assignment.task.work;
+    let Some(guard) = &core.guard else { return Ok(Ok(Begin::Now(work.payload.clone()))) };
+    if let Some(message) = message
+        && let Err(denial) = guard.judge_waiting(message)
+    {
+        return Ok(Err(denial));
+    }
+    if !guard.needs_orders(&work.task_type) {
+        return Ok(guard.begin(work));
+    }
+    let (guard, work) = (guard.clone(), work.clone());
+    tokio::task::spawn_blocking(move || guard.begin(&work)).await.map_err(|_| JournalError::Closed)
 }
 
 async fn note_start(core: &Core, record: Record) -> Result<(), JournalError> {

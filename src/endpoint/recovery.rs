@@ -6,6 +6,8 @@
 //! nor forgotten. The next time the API asks for it, it says how long the task is still worth starting, and
 //! it goes on (`intake`). If nobody asks, it is forgotten as what has ended is. And nothing waits longer for
 //! its next attempt than its policy lets it.
+//!
+//! What was trusted when it came is judged again: the trust file may have been changed since.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use super::lane::Assignment;
 use super::performer::{Core, assignment_of};
 use crate::config::TypePolicy;
 use crate::domain::{Outcome, TaskId, Timestamp, json};
+use crate::signing::Denial;
 
 /// Tasks that are read back at once.
 const READ: usize = 256;
@@ -37,13 +40,20 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
     }
     let mut parked = 0;
     for ids in pending.chunks(READ) {
-        let (journal, ids) = (core.journal.clone(), ids.to_vec());
-        let read = move || ids.into_iter().map(|id| (id, journal.read_task(id))).collect::<Vec<_>>();
+        let (journal, guard, ids) = (core.journal.clone(), core.guard.clone(), ids.to_vec());
+        let judge = move |task: StoredTask| {
+            let judged = guard.as_ref().map_or(Ok(()), |guard| guard.judge_waiting(&task.message));
+            (task, judged)
+        };
+        let read = move || {
+            let read = |id| (id, journal.read_task(id).map(|task| task.map(&judge)));
+            ids.into_iter().map(read).collect::<Vec<_>>()
+        };
         let tasks = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
         let mut records = Vec::new();
         for (id, task) in tasks {
             match task {
-                Ok(Some(task)) => take_up(core, task, &mut records),
+                Ok(Some((task, judged))) => take_up(core, task, judged, &mut records).await,
                 Ok(None) => {}
                 Err(error) => tracing::error!(task = %id, %error, "a task in the journal cannot be read"),
             }
@@ -70,7 +80,12 @@ pub(super) async fn recover(core: &Arc<Core>) -> Result<(), JournalError> {
     Ok(())
 }
 
-fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
+async fn take_up(
+    core: &Arc<Core>,
+    stored: StoredTask,
+    judged: Result<(), Denial>,
+    records: &mut Vec<Record>,
+) {
     let id = stored.id;
     let known = assignment_of(&stored).and_then(|assignment| {
         core.lanes.get(&assignment.task.work.task_type).map(|lane| (assignment, lane))
@@ -95,6 +110,10 @@ fn take_up(core: &Arc<Core>, stored: StoredTask, records: &mut Vec<Record>) {
             (Assignment { attempts, ..assignment }, stored)
         }
     };
+    if let Err(denial) = judged {
+        let (task_type, message) = (assignment.task.work.task_type, stored.message);
+        return records.push(core.refuse_waiting(id, &task_type, assignment.attempts, message, denial).await);
+    }
     // Another worker may have been given it meanwhile.
     if core.leases() {
         return records.push(Record::Parked { id });

@@ -11,4 +11,6 @@ mod trust;
 
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use signer::{Signer, certify, read_certificate, sign_order};
-pub use trust::{Denial, NAME, OtherTypes, Situation, Trust, TrustError, TypeTrust, is_name, judge_age};
+pub use trust::{
+    Denial, Moment, NAME, OtherTypes, Situation, Trust, TrustError, TypeTrust, is_name, judge_age,
+};

@@ -15,8 +15,8 @@ use super::key::PublicKey;
 use crate::config::size;
 use crate::custody;
 use crate::domain::{
-    Certificate, Command, EndpointName, EnvironmentName, Ordered, Seal, SealFault, SealHead, TaskMessage,
-    TaskType, Timestamp, WorkPart, likeness, statement,
+    Certificate, Command, EndpointName, EnvironmentName, Order, Ordered, Seal, SealFault, SealHead,
+    TaskMessage, TaskType, Timestamp, WorkPart, likeness, statement,
 };
 
 /// How much earlier than the welcome of its receiver a copy may have been signed. Both times are of the
@@ -146,11 +146,22 @@ fn a_size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::E
     size::parse(&text).ok_or_else(wrong).map(Some)
 }
 
+/// When a message is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It has just come.
+    Arrives,
+    /// It came in time, and has waited since: neither its own end counts any more, nor that of a certificate.
+    Waits,
+}
+
 /// In what situation a message is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
     /// Who has received it.
     pub endpoint: &'a EndpointName,
+    /// When.
+    pub moment: Moment,
     /// The time of its clock.
     pub now: Timestamp,
     /// How far that clock may be off.
@@ -295,7 +306,7 @@ impl Trust {
             );
         }
         // The clock of the endpoint is judged by its welcome, and a session has one welcome that counts.
-        if !matches!(command, Command::Welcome { .. }) {
+        if !matches!(command, Command::Welcome { .. }) && situation.moment == Moment::Arrives {
             judge_time(head, situation)?;
         }
         if !head.to.include(command.subject(), situation.endpoint) {
@@ -324,7 +335,7 @@ impl Trust {
     fn key_of<'s>(
         &self,
         seal: &'s Seal,
-        Situation { now, tolerance, .. }: Situation<'_>,
+        Situation { now, tolerance, moment, .. }: Situation<'_>,
     ) -> Result<(PublicKey, Option<&'s Certificate>), Denial> {
         let by = seal.head.by;
         let deny = |reason: String| Err(Denial::new(SealFault::UnknownKey, reason));
@@ -339,6 +350,9 @@ impl Trust {
         let certified = statement::of_certificate(&self.environment, root_id, certificate);
         match key {
             Ok(key) if key.id() == by && root.verifies(&certified, signature) => {
+                if moment == Moment::Waits {
+                    return Ok((key, Some(certificate)));
+                }
                 if now > not_after.after(tolerance) {
                     let late = now.since(*not_after).as_secs();
                     return deny(format!("the certificate of key {by} expired {late} s ago"));
@@ -365,9 +379,37 @@ impl Trust {
     }
 
     /// The order that a task of this type must bring; none where it brings a payload as it is.
-    pub fn order_of(&self, work: &WorkPart) -> Option<Ordered> {
-        let has_signers = self.types.get(&work.task_type).is_some_and(|rule| !rule.signers.is_empty());
-        has_signers.then(|| Ordered::read(&work.payload).ok()).flatten()
+    ///
+    /// # Errors
+    /// When it must bring one and does not.
+    pub fn order_of(&self, work: &WorkPart) -> Result<Option<Ordered>, Denial> {
+        let task_type = &work.task_type;
+        let Some(rule) = self.types.get(task_type).filter(|rule| !rule.signers.is_empty()) else {
+            return Ok(None);
+        };
+        Ordered::read(&work.payload).map(Some).map_err(|reason| {
+            let threshold = rule.threshold.unwrap_or(1);
+            Denial::new(
+                SealFault::Unapproved,
+                format!("`{task_type}` needs an order that {threshold} persons have signed: {reason}"),
+            )
+        })
+    }
+
+    /// Whether an order has not ended.
+    ///
+    /// # Errors
+    /// When it has.
+    pub fn judge_end(order: &Order, Situation { now, tolerance, .. }: Situation<'_>) -> Result<(), Denial> {
+        if now <= order.not_after.after(tolerance) {
+            return Ok(());
+        }
+        Err(Denial::new(SealFault::Expired, format!("the order ended at {}", order.not_after)))
+    }
+
+    /// Whether tasks of this type must bring orders.
+    pub fn needs_orders(&self, task_type: &TaskType) -> bool {
+        self.types.get(task_type).is_some_and(|rule| !rule.signers.is_empty())
     }
 
     /// Whether tasks of any type must bring orders.
@@ -392,28 +434,22 @@ impl Trust {
                 SealFault::TooLarge,
                 format!("the payload has {bytes} bytes, the trust file allows {most} for `{task_type}`"),
             )),
-            _ if rule.signers.is_empty() => Ok(()),
-            _ => self.judge_order(&task.work, rule, situation),
+            _ => match self.order_of(&task.work)? {
+                None => Ok(()),
+                Some(ordered) => self.judge_order(&ordered, task_type, rule, situation),
+            },
         }
     }
 
     fn judge_order(
         &self,
-        work: &WorkPart,
+        Ordered { order, payload }: &Ordered,
+        task_type: &TaskType,
         rule: &TypeTrust,
-        Situation { endpoint, now, tolerance, .. }: Situation<'_>,
+        situation: Situation<'_>,
     ) -> Result<(), Denial> {
-        let (task_type, threshold) = (&work.task_type, rule.threshold.unwrap_or(1));
+        let (endpoint, threshold) = (situation.endpoint, rule.threshold.unwrap_or(1));
         let deny = |fault, reason: String| Err(Denial::new(fault, reason));
-        let Ordered { order, payload } = match Ordered::read(&work.payload) {
-            Ok(ordered) => ordered,
-            Err(reason) => {
-                return deny(
-                    SealFault::Unapproved,
-                    format!("`{task_type}` needs an order that {threshold} persons have signed: {reason}"),
-                );
-            }
-        };
         if order.task_type != *task_type || order.environment != self.environment {
             return deny(
                 SealFault::Unapproved,
@@ -421,15 +457,16 @@ impl Trust {
             );
         }
         // Different persons, however often each has signed.
-        let signed =
-            |name: &&String| {
-                let key = self.keys.get(*name);
-                key.is_some_and(|key| {
-                    order.signatures.iter().filter(|one| one.by == key.id()).any(|one| {
-                        key.verifies(&statement::of_order(&order, one.by, &payload), &one.signature)
-                    })
-                })
-            };
+        let signed = |name: &&String| {
+            let key = self.keys.get(*name);
+            key.is_some_and(|key| {
+                order
+                    .signatures
+                    .iter()
+                    .filter(|one| one.by == key.id())
+                    .any(|one| key.verifies(&statement::of_order(order, one.by, payload), &one.signature))
+            })
+        };
         let holders = rule.signers.iter().filter(signed).count();
         if holders < threshold {
             return deny(
@@ -437,9 +474,7 @@ impl Trust {
                 format!("{holders} of {threshold} persons that `{task_type}` needs have signed the order"),
             );
         }
-        if now > order.not_after.after(tolerance) {
-            return deny(SealFault::Expired, format!("the order ended at {}", order.not_after));
-        }
+        Self::judge_end(order, situation)?;
         match order.to.include(order.id, endpoint) {
             true => Ok(()),
             false => deny(SealFault::Misdirected, format!("the order is not for {endpoint}")),
@@ -485,7 +520,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Order, Recipients, TaskId, WireVersion, json};
+    use crate::domain::{Recipients, TaskId, WireVersion, json};
     use crate::signing::{Signer, SigningKey, certify, sign_order};
 
     fn key() -> SigningKey {
@@ -546,7 +581,12 @@ mod tests {
         let to = || Recipients::of(id, &[name("ep1")]);
         let seal = |command: &Command| signer.seal(command, to(), None, at(1000));
         let ep1 = name("ep1");
-        let situation = Situation { endpoint: &ep1, now: at(1000), tolerance: Duration::from_secs(60) };
+        let situation = Situation {
+            endpoint: &ep1,
+            moment: Moment::Arrives,
+            now: at(1000),
+            tolerance: Duration::from_secs(60),
+        };
         let good = seal(&command);
         assert_eq!(trust.judge(&command, Some(&good), situation), Ok(()));
         assert_eq!(fault(trust.judge(&command, None, situation)), Some(SealFault::Unsigned));
@@ -640,15 +680,27 @@ mod tests {
         ] {
             let seal = signer.seal(&command, Recipients::All, None, at(now));
             let seal = Seal { certificate: certificate.clone(), ..seal };
-            let situation = Situation { endpoint: &ep1, now: at(now), tolerance: Duration::from_secs(60) };
+            let situation = Situation {
+                endpoint: &ep1,
+                moment: Moment::Arrives,
+                now: at(now),
+                tolerance: Duration::from_secs(60),
+            };
             assert_eq!(
                 fault(trust.judge(&command, Some(&seal), situation)),
                 wanted,
                 "{certificate:?} at {now}"
             );
+            // What came in time may wait for longer, and nothing else is overlooked.
+            let waits = Situation { moment: Moment::Waits, now: at(99_999), ..situation };
+            let genuine = certificate == of_root(blank.clone()) || certificate == of_root(only("worker"));
+            let judged = fault(trust.judge(&command, Some(&seal), waits));
+            assert_eq!(judged, wanted.filter(|_| !genuine), "{certificate:?} that waits");
             let without = Trust { root: None, ..trust.clone() };
-            let judged = fault(without.judge(&command, Some(&seal), situation));
-            assert_eq!(judged, Some(SealFault::UnknownKey));
+            for situation in [situation, waits] {
+                let judged = fault(without.judge(&command, Some(&seal), situation));
+                assert_eq!(judged, Some(SealFault::UnknownKey));
+            }
         }
     }
 
@@ -688,7 +740,7 @@ mod tests {
             let work = WorkPart { payload: json(ordered), ..task("update").work };
             let command = Command::Task(TaskMessage { work, ..task("update") });
             let tolerance = Duration::from_secs(60);
-            let situation = Situation { endpoint, now: at(now), tolerance };
+            let situation = Situation { endpoint, moment: Moment::Arrives, now: at(now), tolerance };
             fault(trust.judge_unsealed(&command, situation))
         };
         let unapproved = Some(SealFault::Unapproved);
@@ -740,7 +792,8 @@ mod tests {
         }
         assert_eq!(judge(&both(), 1500, &name("ep2")), Some(SealFault::Misdirected));
         let bare = Command::Task(task("update"));
-        let situation = Situation { endpoint: &ep1, now: at(1500), tolerance: Duration::ZERO };
+        let situation =
+            Situation { endpoint: &ep1, moment: Moment::Arrives, now: at(1500), tolerance: Duration::ZERO };
         assert_eq!(fault(trust.judge_unsealed(&bare, situation)), unapproved);
     }
 
@@ -778,7 +831,12 @@ mod tests {
             (welcome, None, 1961, None),
         ] {
             let seal = signer.seal(&command, Recipients::All, None, at(1000));
-            let situation = Situation { endpoint: &ep1, now: at(now), tolerance: Duration::from_secs(60) };
+            let situation = Situation {
+                endpoint: &ep1,
+                moment: Moment::Arrives,
+                now: at(now),
+                tolerance: Duration::from_secs(60),
+            };
             let age = || welcomed_at.map_or(Ok(()), |welcome| judge_age(&command, &seal.head, at(welcome)));
             let judged = trust.judge(&command, Some(&seal), situation).and_then(|()| age());
             assert_eq!(fault(judged), wanted, "{command:?} {welcomed_at:?} {now}");

@@ -31,12 +31,12 @@ use crate::support::platform::{Platform, response_of};
 const HANDLER: &str = "#!/bin/sh\nset -e\necho \"$TASKER_ENDPOINT $TASKER_TASK_ID\" >> '@effects'\nprintf '%s\\n' \"$(cat)\" >> '@payloads'\n";
 
 /// An installation that signs, with a server on which that is required.
-struct Signed {
-    platform: Platform,
+pub struct Signed {
+    pub platform: Platform,
 }
 
 impl Signed {
-    fn new() -> anyhow::Result<Self> {
+    pub fn new() -> anyhow::Result<Self> {
         let platform = Platform::idle()?;
         let signed = Self { platform };
         let handlers = signed.platform.home().join("handlers");
@@ -52,20 +52,21 @@ impl Signed {
         Ok(signed)
     }
 
-    fn path(&self, file: &str) -> String {
+    pub fn path(&self, file: &str) -> String {
         self.platform.home().join(file).display().to_string()
     }
 
-    fn start_api(&self) -> anyhow::Result<Process> {
+    pub fn start_api(&self) -> anyhow::Result<Process> {
         self.start_api_with(&[])
     }
 
-    fn start_api_with(&self, more: &[(&str, String)]) -> anyhow::Result<Process> {
+    pub fn start_api_with(&self, more: &[(&str, String)]) -> anyhow::Result<Process> {
         let settings = [
             ("SIGNATURES", "sign".to_owned()),
             ("ENVIRONMENT", "it".to_owned()),
             ("SIGNING_KEY", self.path("server.key")),
         ];
+        // The last one counts.
         let settings = settings.iter().chain(more);
         let environment: Vec<_> =
             settings.map(|(key, value)| (format!("TASKER_SECURITY__{key}"), value.clone())).collect();
@@ -79,7 +80,18 @@ impl Signed {
     }
 
     /// Starts an endpoint, whose clock is the one of `clock`.
-    fn launch(&self, name: &str, signatures: &str, clock: Option<&Shift>) -> anyhow::Result<Process> {
+    pub fn launch(&self, name: &str, signatures: &str, clock: Option<&Shift>) -> anyhow::Result<Process> {
+        let clock = clock.map(|clock| clock.environment.clone()).unwrap_or_default();
+        self.launch_with(name, signatures, &clock)
+    }
+
+    /// Starts an endpoint with more in its environment.
+    pub fn launch_with(
+        &self,
+        name: &str,
+        signatures: &str,
+        more: &[(&'static str, String)],
+    ) -> anyhow::Result<Process> {
         let settings = [
             ("SIGNATURES", signatures.to_owned()),
             ("TRUST", self.path("trust.yaml")),
@@ -87,21 +99,19 @@ impl Signed {
         ];
         let mut environment: Vec<(String, String)> =
             settings.map(|(key, value)| (format!("TASKER_ENDPOINT__{key}"), value)).into();
-        for (key, value) in clock.into_iter().flat_map(|clock| &clock.environment) {
-            environment.push(((*key).to_owned(), value.clone()));
-        }
+        environment.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         let arguments = ["endpoint", "-e", name, "-t", "worker", "-t", "steered"].map(str::to_owned);
         self.platform.launch(name, &arguments, &environment)
     }
 
-    fn start(&self, name: &str) -> anyhow::Result<Process> {
+    pub fn start(&self, name: &str) -> anyhow::Result<Process> {
         let process = self.launch(name, "require", None)?;
         self.platform.subscribed(name, &["worker", "steered"]).with_context(|| process.log())?;
         Ok(process)
     }
 
     /// How often each task ran, anywhere.
-    fn effects(&self) -> BTreeMap<String, usize> {
+    pub fn effects(&self) -> BTreeMap<String, usize> {
         let mut effects = BTreeMap::new();
         for line in fs::read_to_string(self.path("effects")).unwrap_or_default().lines() {
             *effects.entry(line.split_once(' ').map_or("", |(_, id)| id).to_owned()).or_default() += 1;
@@ -110,7 +120,7 @@ impl Signed {
     }
 
     /// How many files of an endpoint's quarantine have each reason.
-    fn quarantine(&self, name: &str) -> anyhow::Result<BTreeMap<String, usize>> {
+    pub fn quarantine(&self, name: &str) -> anyhow::Result<BTreeMap<String, usize>> {
         let mut reasons = BTreeMap::new();
         let dir = self.platform.home().join(&format!("journals/{name}/steered+worker/quarantine"));
         for entry in fs::read_dir(dir).into_iter().flatten() {
@@ -122,7 +132,7 @@ impl Signed {
     }
 
     /// Waits until an endpoint has refused a task, for this reason.
-    fn refused(&self, id: TaskId, fault: SealFault) -> anyhow::Result<()> {
+    pub fn refused(&self, id: TaskId, fault: SealFault) -> anyhow::Result<()> {
         self.platform.until(&format!("the task is refused as {fault}"), |_| {
             let dir = self.platform.home().join("journals/ep1/steered+worker/quarantine");
             let mut reasons = Vec::new();
@@ -139,7 +149,7 @@ impl Signed {
     }
 
     /// Submits a task for `ep1`, which must refuse it.
-    fn is_refused(&self, what: &str, payload: Value, fault: SealFault) -> anyhow::Result<()> {
+    pub fn is_refused(&self, what: &str, payload: Value, fault: SealFault) -> anyhow::Result<()> {
         let identifier = self.platform.submit("worker", payload, &["ep1"])?;
         let id = id_of(&self.platform, "worker", &identifier)?;
         self.refused(id, fault).with_context(|| what.to_owned())?;
@@ -147,7 +157,7 @@ impl Signed {
     }
 
     /// How many messages were refused, by the reason, as the API counts them.
-    fn counted(&self) -> anyhow::Result<BTreeMap<String, usize>> {
+    pub fn counted(&self) -> anyhow::Result<BTreeMap<String, usize>> {
         let (_, metrics) = self.platform.get("/metrics")?;
         let metrics = metrics.as_str().context("text")?.to_owned();
         let count = |line: &str| {
@@ -159,7 +169,7 @@ impl Signed {
 
     /// How many reports there were about tasks that the API knows nothing of: each of them shows that a
     /// forged message did something.
-    fn strange_reports(&self) -> anyhow::Result<u64> {
+    pub fn strange_reports(&self) -> anyhow::Result<u64> {
         let (_, metrics) = self.platform.get("/metrics")?;
         let metrics = metrics.as_str().context("text")?.to_owned();
         let of = "tasker_responses_total{result=\"unknown\"} ";
@@ -168,13 +178,13 @@ impl Signed {
 }
 
 /// Somebody with all rights at the broker.
-struct Thief {
+pub struct Thief {
     channel: Channel,
     _connection: Connection,
 }
 
 impl Thief {
-    async fn come(platform: &Platform) -> anyhow::Result<Self> {
+    pub async fn come(platform: &Platform) -> anyhow::Result<Self> {
         let connection = Connection::connect(&platform.amqp(), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -184,6 +194,7 @@ impl Thief {
             ("it.worker", ""),
             ("it.worker.to", "ep1"),
             ("it.worker.to", "ep2"),
+            ("it.steered.to", "ep1"),
             ("it.control", "worker.ep1"),
             ("it.control", "worker.ep2"),
             ("it.presence", ""),
@@ -195,7 +206,7 @@ impl Thief {
     }
 
     /// The next message that has something, of those that went by.
-    async fn wait_for<T>(&self, wanted: impl Fn(&Bytes) -> Option<T>) -> anyhow::Result<T> {
+    pub async fn wait_for<T>(&self, wanted: impl Fn(&Bytes) -> Option<T>) -> anyhow::Result<T> {
         let until = Instant::now() + Duration::from_secs(60);
         while Instant::now() < until {
             match self.channel.basic_get("loot".into(), BasicGetOptions { no_ack: true }).await? {
@@ -212,7 +223,7 @@ impl Thief {
     }
 
     /// The copy of a task.
-    async fn copy_of(&self, id: TaskId) -> anyhow::Result<Bytes> {
+    pub async fn copy_of(&self, id: TaskId) -> anyhow::Result<Bytes> {
         self.wait_for(|item| match wire::decode_command(item) {
             Ok(Command::Task(task)) if task.work.id == id => Some(item.clone()),
             _ => None,
@@ -220,7 +231,7 @@ impl Thief {
         .await
     }
 
-    async fn publish(&self, (exchange, key): (&str, &str), body: &[u8]) -> anyhow::Result<()> {
+    pub async fn publish(&self, (exchange, key): (&str, &str), body: &[u8]) -> anyhow::Result<()> {
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?.await?;
         Ok(())
@@ -389,7 +400,8 @@ impl Loot {
     }
 }
 
-fn id_of(platform: &Platform, task_type: &str, identifier: &str) -> anyhow::Result<TaskId> {
+/// The id of a task.
+pub fn id_of(platform: &Platform, task_type: &str, identifier: &str) -> anyhow::Result<TaskId> {
     let (_, body) = platform.get(&format!("/{task_type}/{identifier}"))?;
     Ok(body["task"]["id"].as_str().context("an id")?.parse()?)
 }

@@ -1,0 +1,279 @@
+//! What persons have signed runs once and in time, and what waits on a server is judged again when the server
+//! trusts somebody else: whatever becomes of the process and its files.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use tasker::broker::wire;
+use tasker::clock::Clock;
+use tasker::domain::{
+    Command, Order, Ordered, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion, json as raw,
+};
+use tasker::signing::{Signer, SigningKey, sign_order};
+use tasker_services::Process;
+use uuid::Uuid;
+
+use super::rig::endpoint;
+use super::signatures::{Signed, Thief, id_of};
+use crate::support::platform::response_of;
+
+/// How many tasks of a type run at the same time here.
+const SLOTS: usize = 4;
+
+/// An installation where alice signs tasks of `steered`.
+struct Ordering {
+    signed: Signed,
+    alice: SigningKey,
+}
+
+impl Ordering {
+    fn new() -> anyhow::Result<Self> {
+        let signed = Signed::new()?;
+        let dir = signed.path("");
+        for name in ["alice", "bob"] {
+            signed.platform.tasker(&["key", "create", name, "--dir", &dir])?;
+        }
+        trust(&signed, &["key", "trust", &signed.path("alice.pub"), "-t", "steered"])?;
+        let alice = SigningKey::read(signed.platform.home().join("alice.key").as_path())?;
+        Ok(Self { signed, alice })
+    }
+
+    /// A payload of `steered` that alice has signed, to be begun within these seconds. It leaves a trace of
+    /// each execution.
+    fn ordered(&self, mut steps: Value, secs: i64) -> Value {
+        steps["mark"] = json!(self.signed.path("marks"));
+        let now = Clock::system().now().as_millis();
+        let mut order = Order {
+            id: Uuid::new_v4(),
+            environment: "it".parse().expect("a name"),
+            task_type: "steered".parse().expect("a type"),
+            not_after: Timestamp::from_millis(now + secs * 1000),
+            to: Recipients::All,
+            signatures: vec![],
+        };
+        let payload = raw(&steps);
+        order.signatures = vec![sign_order(&self.alice, &order, &payload)];
+        serde_json::to_value(Ordered { order, payload }).expect("JSON")
+    }
+
+    fn submit(&self, payload: Value) -> anyhow::Result<(String, TaskId)> {
+        let identifier = self.signed.platform.submit("steered", payload, &["ep1"])?;
+        let id = id_of(&self.signed.platform, "steered", &identifier)?;
+        Ok((identifier, id))
+    }
+
+    /// The attempts of a task that ran.
+    fn marks(&self, id: TaskId) -> Vec<String> {
+        let marks = fs::read_to_string(self.signed.path("marks")).unwrap_or_default();
+        let of_task = |line: &&str| line.starts_with(&id.to_string());
+        marks
+            .lines()
+            .filter(of_task)
+            .map(|line| line.rsplit(' ').next().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// Takes all slots of `steered`. Answers the identifiers of the tasks that do.
+    fn occupy(&self) -> anyhow::Result<Vec<String>> {
+        let one = |_| {
+            let (identifier, id) = self.submit(self.ordered(json!({"do": "hang"}), 3600))?;
+            self.signed.platform.until("it runs", |_| {
+                ensure!(self.marks(id).len() == 1, "{:?}", self.marks(id));
+                Ok(())
+            })?;
+            Ok(identifier)
+        };
+        (0..SLOTS).map(one).collect()
+    }
+}
+
+fn trust(signed: &Signed, arguments: &[&str]) -> anyhow::Result<()> {
+    let file = signed.path("trust.yaml");
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--trust", &file]).collect();
+    signed.platform.tasker(&arguments).map(drop)
+}
+
+/// Waits until a failpoint has ended a process.
+fn killed(signed: &Signed, mut process: Process) -> anyhow::Result<()> {
+    let process = std::cell::RefCell::new(&mut process);
+    signed.platform.until("the failpoint ends the endpoint", |_| {
+        ensure!(process.borrow_mut().ended()?.is_some(), "{}", process.borrow().log());
+        Ok(())
+    })
+}
+
+#[test]
+fn an_order_begins_once_whatever_becomes_of_process_and_journal() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let thief = platform.block_on(Thief::come(platform))?;
+    // The process ends between the note of the order and the journal, or between the journal and the handler:
+    // neither is the task lost, nor does it run without the journal knowing.
+    for (failpoint, attempt) in [("intake.taken", "1"), ("performer.started", "2")] {
+        let armed = [("TASKER_FAILPOINT", format!("{failpoint}:kill:1"))];
+        let one = signed.launch_with("ep1", "require", &armed)?;
+        platform.subscribed("ep1", &["worker", "steered"]).with_context(|| one.log())?;
+        let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+        killed(signed, one)?;
+        ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+        let mut one = signed.start("ep1")?;
+        platform.task("steered", &identifier, "DONE").with_context(|| one.log())?;
+        ensure!(ordering.marks(id) == [attempt], "{failpoint}: {:?}", ordering.marks(id));
+        one.stop(Duration::from_secs(30))?;
+    }
+    // The journal is gone, and the key of the API signs the task once more, under its own id.
+    let mut one = signed.start("ep1")?;
+    let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+    platform.task("steered", &identifier, "DONE")?;
+    let copy = platform.block_on(thief.wait_for(|item| match wire::decode_command(item) {
+        Ok(Command::Task(task)) if task.work.id == id => Some(task),
+        _ => None,
+    }))?;
+    let again = |task: TaskMessage| -> anyhow::Result<()> {
+        let key = SigningKey::read(platform.home().join("server.key").as_path())?;
+        let command = Command::Task(TaskMessage { received: false, ..task });
+        let to = Recipients::of(command.subject(), &[endpoint("ep1")]);
+        let seal = Signer::new("it".parse()?, key).seal(&command, to, None, Clock::system().now());
+        let body = wire::encode_sealed(&command, WireVersion::Two, &seal);
+        platform.block_on(thief.publish(("it.steered.to", "ep1"), &body))
+    };
+    one.stop(Duration::from_secs(30))?;
+    fs::remove_dir_all(platform.home().join("journals/ep1/steered+worker"))?;
+    let _one = signed.start("ep1")?;
+    again(copy)?;
+    signed.refused(id, SealFault::Forgotten)?;
+    ensure!(ordering.marks(id) == ["1"], "{:?}", ordering.marks(id));
+    let (identifier, _) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+    platform.task("steered", &identifier, "DONE").map(drop)
+}
+
+#[test]
+fn an_order_that_cannot_be_noted_holds_up_no_other_task() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let one = signed.start("ep1")?;
+    let in_the_way = platform.home().join("journals/ep1/steered.orders");
+    fs::create_dir(&in_the_way)?;
+    let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+    let other = platform.submit("worker", json!({"n": 1}), &["ep1"])?;
+    platform.task("worker", &other, "DONE")?;
+    platform.until("the trouble is told", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        ensure!(
+            page.to_string().contains("journal_failing: orders cannot be noted"),
+            "{page}\n{}",
+            one.log()
+        );
+        Ok(())
+    })?;
+    ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+    fs::remove_dir(&in_the_way)?;
+    platform.task("steered", &identifier, "DONE")?;
+    platform.until("the trouble is over", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        ensure!(!page.to_string().contains("journal_failing"), "{page}");
+        Ok(())
+    })
+}
+
+/// The order was good when it came, and has ended when it is its turn.
+#[test]
+fn an_order_that_has_ended_does_not_begin() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let exact = [("TASKER_ENDPOINT__CLOCK_TOLERANCE", "1s".to_owned())];
+    let _one = signed.launch_with("ep1", "require", &exact)?;
+    platform.subscribed("ep1", &["worker", "steered"])?;
+    let running = ordering.occupy()?;
+    let (short, short_id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 5))?;
+    let (long, long_id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+    let end = Clock::system().now().after(Duration::from_secs(7));
+    for identifier in [&short, &long] {
+        platform.response("steered", identifier, "ep1", "CREATED")?;
+    }
+    platform.until("the order has ended", |_| {
+        ensure!(Clock::system().now() > end, "not yet");
+        Ok(())
+    })?;
+    for identifier in &running {
+        platform.delete(&format!("/steered/{identifier}"))?;
+    }
+    let response = platform.response("steered", &short, "ep1", "FINISHED")?;
+    let told = response["errmsg"].as_str().unwrap_or_default();
+    ensure!(
+        response["errnr"] == 77 && told.starts_with("refused: expired: the order ended at"),
+        "{response}"
+    );
+    signed.refused(short_id, SealFault::Expired)?;
+    platform.task("steered", &long, "DONE")?;
+    ensure!(ordering.marks(short_id).is_empty() && ordering.marks(long_id) == ["1"]);
+    Ok(())
+}
+
+/// Tasks wait in the journal of an endpoint that is killed; when it is back, its server trusts others.
+#[test]
+fn what_waits_is_judged_again_when_trust_has_changed() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let dir = signed.path("");
+    platform.tasker(&["key", "create", "server2", "--dir", &dir])?;
+    // Tasks of `worker` wait until they are let go.
+    let hold = signed.path("hold");
+    let script = fs::read_to_string(signed.path("handlers/worker"))?;
+    let waits = format!("while [ -e '{hold}' ]; do sleep 0.05; done\n");
+    fs::write(signed.path("handlers/worker"), format!("{script}{waits}"))?;
+    fs::write(&hold, "")?;
+    let mut api = signed.start_api()?;
+    let mut one = signed.start("ep1")?;
+
+    // Nobody who is trusted has signed this order any more, and no copy of it is better.
+    ordering.occupy()?;
+    let (unapproved, unapproved_id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+    platform.response("steered", &unapproved, "ep1", "CREATED")?;
+    one.kill()?;
+    trust(signed, &["key", "trust", &signed.path("bob.pub"), "-t", "steered"])?;
+    trust(signed, &["key", "distrust", "alice"])?;
+    let mut one = signed.start("ep1")?;
+    let response = platform.response("steered", &unapproved, "ep1", "FINISHED")?;
+    let told = response["errmsg"].as_str().unwrap_or_default();
+    ensure!(response["errnr"] == 77 && told.starts_with("refused: unapproved: 0 of 1 persons"), "{response}");
+    signed.refused(unapproved_id, SealFault::Unapproved)?;
+    ensure!(ordering.marks(unapproved_id).is_empty(), "{:?}", ordering.marks(unapproved_id));
+
+    // These copies do not count any more; the API may send others.
+    let mut works = Vec::new();
+    for number in 0..=SLOTS {
+        let identifier = platform.submit("worker", json!({"n": number}), &["ep1"])?;
+        platform.response("worker", &identifier, "ep1", "CREATED")?;
+        works.push((id_of(platform, "worker", &identifier)?, identifier));
+    }
+    platform.until("all slots are taken", |_| {
+        ensure!(signed.effects().len() == SLOTS, "{:?}", signed.effects());
+        Ok(())
+    })?;
+    let ran = signed.effects();
+    one.kill()?;
+    trust(signed, &["key", "trust", &signed.path("server2.pub")])?;
+    trust(signed, &["key", "distrust", "server"])?;
+    fs::remove_file(&hold)?;
+    let one = signed.launch("ep1", "require", None)?;
+    for (id, _) in &works {
+        signed.refused(*id, SealFault::UnknownKey)?;
+    }
+    ensure!(signed.effects() == ran, "{:?} {ran:?}", signed.effects());
+    api.stop(Duration::from_secs(30))?;
+    let _api = signed.start_api_with(&[("SIGNING_KEY", signed.path("server2.key"))])?;
+    platform.subscribed("ep1", &["worker", "steered"]).with_context(|| one.log())?;
+    for (id, identifier) in &works {
+        let body = platform.task("worker", identifier, "DONE")?;
+        ensure!(response_of(&body, "ep1").is_some_and(|response| response["errnr"] == 0), "{body}");
+        let (before, after) = (ran.get(&id.to_string()), signed.effects().get(&id.to_string()).copied());
+        ensure!(after == Some(before.copied().unwrap_or_default() + 1), "{before:?} {after:?}");
+    }
+    Ok(())
+}
