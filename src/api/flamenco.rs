@@ -12,8 +12,8 @@ use crate::contract::{
     self, FlamencoJob, FlamencoJobPage, FlamencoTask, FlamencoTaskDetail, FlamencoTaskPage, FlamencoWorker,
     FlamencoWorkerList, ProblemCode,
 };
-use crate::farm::{ObjectId, TaskStatus};
-use crate::store::farm::FarmTaskQuery;
+use crate::farm::TaskStatus;
+use crate::store::farm::{FarmTaskOrder, FarmTaskQuery};
 
 /// Jobs or tasks on a page when nothing is said.
 const DEFAULT_LIMIT: u32 = 100;
@@ -35,24 +35,24 @@ const DEFAULT_LIMIT: u32 = 100;
 pub async fn list_jobs(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
-    let before = query.take("cursor", object_id);
+    let before = query.take("cursor", query::object_id);
     query.finish()?;
     let farm = api.state.farm.clone();
-    let tallies = api.run(async move { farm.jobs(before, limit).await }).await?;
-    let next_cursor = tallies.last().filter(|_| tallies.len() >= limit as usize).map(|last| last.job);
-    let jobs: Vec<_> = tallies.into_iter().map(FlamencoJob::from).collect();
+    let page = api.run(async move { farm.jobs(before, limit).await }).await?;
+    let jobs: Vec<_> = page.items.into_iter().map(FlamencoJob::from).collect();
     let room = 256 + jobs.len() * 256;
-    answer(StatusCode::OK, &FlamencoJobPage { jobs, next_cursor }, room)
+    answer(StatusCode::OK, &FlamencoJobPage { jobs, next_cursor: page.next }, room)
 }
 
-/// Lists the tasks that the farm's manager has, the oldest first.
+/// Lists the tasks that the farm's manager has.
 #[utoipa::path(
     get, path = "/flamenco/tasks", operation_id = "listFlamencoTasks", tag = "farm",
     params(
         ("job" = Option<String>, Query, description = "Only tasks of the job of this id"),
         ("status" = Option<String>, Query, description = "Only tasks of these states, separated by commas, such as `failed,soft-failed`"),
+        ("order" = Option<String>, Query, description = "`oldest`, as without it: the first that the Server made come first. `latest`: those that changed last come first; a task that changes meanwhile may be left out of the pages that follow"),
         ("limit" = Option<u32>, Query, description = "Tasks on a page, 1 to 1000, by default 100", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before; the list goes on in the order of that page"),
     ),
     responses(
         (status = 200, description = "A page of tasks", body = FlamencoTaskPage),
@@ -61,20 +61,25 @@ pub async fn list_jobs(api: web::Data<Api>, request: HttpRequest) -> Answer {
 )]
 pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let mut query = Query::new(request.query_string());
-    let job = query.take("job", object_id);
+    let job = query.take("job", query::object_id);
     let statuses = query
         .take("status", |text| query::words(text, &TaskStatus::ALL, TaskStatus::as_str))
         .unwrap_or_default();
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
-    let after = query.take("cursor", object_id);
+    let order = query.take("order", |text| match text {
+        "oldest" => Ok(FarmTaskOrder::Oldest(None)),
+        "latest" => Ok(FarmTaskOrder::Latest(None)),
+        _ => Err("must be oldest or latest".to_owned()),
+    });
+    let place = query.take("cursor", query::read_farm_task_cursor);
     query.finish()?;
     api.room(&request, list_tasks::ROOM).await?;
     let farm = api.state.farm.clone();
-    let wanted = FarmTaskQuery { job, statuses, after, most: limit };
-    let tasks = api.run(async move { farm.tasks(wanted).await }).await?;
-    let next_cursor = tasks.last().filter(|_| tasks.len() >= limit as usize).map(|last| last.id);
-    let room = 256 + tasks.len() * 512;
-    let tasks = tasks.into_iter().map(FlamencoTask::from).collect();
+    let wanted = FarmTaskQuery { job, statuses, order: place.or(order).unwrap_or_default(), most: limit };
+    let page = api.run(async move { farm.tasks(wanted).await }).await?;
+    let next_cursor = page.next.map(query::farm_task_cursor);
+    let room = 256 + page.items.len() * 512;
+    let tasks = page.items.into_iter().map(FlamencoTask::from).collect();
     answer(StatusCode::OK, &FlamencoTaskPage { tasks, next_cursor }, room)
 }
 
@@ -90,7 +95,8 @@ pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
 pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let text = segment(&request, 2)?;
     let unknown = |why: String| Problem::new(ProblemCode::UnknownTask, why).about(&text, None);
-    let id = object_id(&text).map_err(|error| unknown(format!("no task can have this id: it {error}")))?;
+    let id =
+        query::object_id(&text).map_err(|error| unknown(format!("no task can have this id: it {error}")))?;
     let farm = api.state.farm.clone();
     let found = api.run(async move { farm.task_with_log(id).await }).await?;
     let (task, log_tail) =
@@ -109,8 +115,4 @@ pub async fn list_workers(api: web::Data<Api>) -> Answer {
     let room = 256 + workers.len() * 512;
     let workers = workers.into_iter().map(FlamencoWorker::from).collect();
     answer(StatusCode::OK, &FlamencoWorkerList { workers }, room)
-}
-
-fn object_id(text: &str) -> Result<ObjectId, String> {
-    text.parse().map_err(|_| "must be an id of 24 hexadecimal digits".to_owned())
 }

@@ -16,6 +16,9 @@ use utoipa::{OpenApi, PartialSchema};
 use super::route::{For, Routes};
 use super::{Answer, Api};
 use crate::contract;
+use crate::domain::rollout::{RolloutStatus, TargetState};
+use crate::domain::{RequestStatus, TaskStatus};
+use crate::farm;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -116,22 +119,31 @@ fn give_form(path: &str, parameter: &mut RefOr<Parameter>) {
         schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
     }
     schema.min_length = (parameter.name == "gone_for").then_some(1);
-    schema.pattern = form(path, &parameter.parameter_in, &parameter.name).map(str::to_owned);
+    schema.pattern = states(path, &parameter.name)
+        .or_else(|| form(path, &parameter.parameter_in, &parameter.name).map(str::to_owned));
 }
-
-/// States of rollouts, separated by commas.
-const ROLLOUTS: &str = "^(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|PARTIAL|ABORTED|ROLLING_BACK|ROLLED_BACK|ROLLBACK_FAILED)(,(CREATED|RUNNING|SETTLING|PAUSED|HALTED|ABORTING|DONE|PARTIAL|ABORTED|ROLLING_BACK|ROLLED_BACK|ROLLBACK_FAILED))*$";
-/// States of endpoints of rollouts, separated by commas.
-const ROLLOUT_TARGETS: &str = "^(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED)(,(PENDING|SENT|VERIFYING|OK|FAILED|UNREACHABLE|ABSENT|SKIPPED|SUPERSEDED))*$";
-
-/// States of tasks of a farm, separated by commas.
-const FARM_TASKS: &str = "^(queued|claimed-by-manager|soft-failed|active|cancel-requested|completed|failed|canceled|paused|under-construction)(,(queued|claimed-by-manager|soft-failed|active|cancel-requested|completed|failed|canceled|paused|under-construction))*$";
 
 /// A span within ten years: units from the longest to the shortest, or milliseconds alone. The empty text is
 /// refused by its length.
 const GONE_FOR: &str = "^([12][0-9]{11}ms|([0-9]{1,3}d)?([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?([0-9]{1,11}ms)?([0-9]{1,13}us)?)$";
 
-/// The pattern of a parameter, where it has one.
+/// The pattern of a parameter that takes states, separated by commas.
+fn states(path: &str, name: &str) -> Option<String> {
+    let of_rollouts = path.starts_with("/rollouts");
+    let one = match name {
+        "status" if path.starts_with("/flamenco") => {
+            farm::TaskStatus::ALL.map(farm::TaskStatus::as_str).join("|")
+        }
+        "status" if of_rollouts => RolloutStatus::ALL.map(RolloutStatus::as_str).join("|"),
+        "state" if of_rollouts => TargetState::ALL.map(TargetState::as_str).join("|"),
+        "status" if path == "/requests" => RequestStatus::ALL.map(RequestStatus::as_str).join("|"),
+        "status" => TaskStatus::ALL.map(TaskStatus::as_str).join("|"),
+        _ => return None,
+    };
+    Some(format!("^({one})(,({one}))*$"))
+}
+
+/// The pattern of another parameter, where it has one.
 fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
     let in_path = matches!(place, ParameterIn::Path);
     let of_rollouts = path.starts_with("/rollouts");
@@ -141,13 +153,12 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "name" if path.starts_with("/groups/") => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         "name" | "endpoint" | "from" => "^[A-Za-z0-9._-]{1,128}$",
         "gone_for" => GONE_FOR,
+        "order" => "^(oldest|latest)$",
+        "cursor" if path == "/flamenco/tasks" => r"^(c[0-9]{1,16}\.)?[0-9A-Fa-f]{24}$",
         "id" | "job" | "cursor" if path.starts_with("/flamenco") => "^[0-9A-Fa-f]{24}$",
-        "status" if path.starts_with("/flamenco") => FARM_TASKS,
         "id" if of_rollouts => "^[A-Za-z0-9._-]{1,128}$",
         "after" if path == "/rollouts/holds" => "^[A-Za-z0-9._-]{1,128}$",
         "id" if in_path => r"^[^\u0000-\u001f\u007f-\u009f]{1,191}$",
-        "state" if of_rollouts => ROLLOUT_TARGETS,
-        "status" if of_rollouts => ROLLOUTS,
         "until" if of_rollouts => "^(end|settled)$",
         "cursor" if matches!(path, "/rollouts" | "/census/rollouts") => {
             "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
@@ -157,12 +168,6 @@ fn form(path: &str, place: &ParameterIn, name: &str) -> Option<&'static str> {
         "wait" => "^0*([0-5]?[0-9]s|60s|[01]m|[0-5]?[0-9]{1,4}ms|60000ms)$",
         "responses" => "^(all|failed|missing|none)$",
         "token" if in_path => "^[A-Za-z0-9._-]{1,191}$",
-        "status" if path == "/requests" => {
-            "^(Queuing|Inprogress|Completed|Failed|Canceled)(,(Queuing|Inprogress|Completed|Failed|Canceled))*$"
-        }
-        "status" => {
-            "^(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED)(,(CREATED|SENT|INCOMPLETE|DONE|CANCELED|EXPIRED))*$"
-        }
         "after" if path.ends_with("/logs") => r"^(b[0-9]{1,18}|l[0-9]{1,16}\.[A-Za-z0-9._-]{1,128})$",
         "answer" => "^[0-9A-Fa-f]{32}$",
         "cursor" if path == "/endpoints" || path.ends_with("/responses") => {

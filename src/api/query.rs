@@ -11,7 +11,9 @@ use super::percent;
 use super::problem::Problem;
 use crate::contract::{ProblemCode, ProblemItem};
 use crate::domain::{EndpointName, RequestToken, TaskId, Timestamp};
+use crate::farm::ObjectId;
 use crate::store::LogPlace;
+use crate::store::farm::FarmTaskOrder;
 
 /// A query string on its way to be used up.
 #[derive(Debug)]
@@ -216,9 +218,10 @@ fn digits(text: &str) -> Option<u64> {
         .and_then(|text| text.parse().ok())
 }
 
-/// The time in microseconds of a cursor that begins so, and what follows it after a period.
+/// The time in microseconds of a cursor that begins so, and what follows it after a period. No longer than a
+/// time that a database can keep: it would refuse the question.
 fn read_micros(text: &str, prefix: char) -> Option<(Timestamp, &str)> {
-    let (micros, rest) = text.strip_prefix(prefix)?.split_once('.')?;
+    let (micros, rest) = text.strip_prefix(prefix)?.split_once('.').filter(|(micros, _)| micros.len() <= 16)?;
     Some((Timestamp::from_micros(digits(micros)?.try_into().ok()?), rest))
 }
 
@@ -290,6 +293,36 @@ pub fn read_endpoint_cursor(text: &str) -> Result<EndpointName, String> {
         (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok()).collect();
     let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).and_then(|name| name.parse().ok());
     name.ok_or_else(no_cursor)
+}
+
+/// The id of something of a render farm.
+///
+/// # Errors
+/// A message for a person.
+pub fn object_id(text: &str) -> Result<ObjectId, String> {
+    text.parse().map_err(|_| "must be an id of 24 hexadecimal digits".to_owned())
+}
+
+/// Where a list of the tasks of a farm goes on, and in which order.
+pub fn farm_task_cursor(place: FarmTaskOrder) -> String {
+    match place {
+        FarmTaskOrder::Oldest(after) => after.map(|id| id.to_string()).unwrap_or_default(),
+        FarmTaskOrder::Latest(after) => {
+            after.map(|(changed, id)| format!("c{}.{id}", changed.as_micros())).unwrap_or_default()
+        }
+    }
+}
+
+/// The place in a list of the tasks of a farm that a cursor names.
+///
+/// # Errors
+/// A message for a person.
+pub fn read_farm_task_cursor(text: &str) -> Result<FarmTaskOrder, String> {
+    if let Ok(id) = object_id(text) {
+        return Ok(FarmTaskOrder::Oldest(Some(id)));
+    }
+    let (changed, id) = read_micros(text, 'c').ok_or_else(no_cursor)?;
+    Ok(FarmTaskOrder::Latest(Some((changed, id.parse().map_err(|_| no_cursor())?))))
 }
 
 fn no_cursor() -> String {
@@ -406,7 +439,7 @@ mod tests {
         );
         assert_eq!(read_request_place(&request_cursor(at, "a b")), Ok((at, "a b".to_owned())));
         for text in
-            ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r99999999999999999999.a", &task_cursor(id)]
+            ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r10000000000000000.a", &task_cursor(id)]
         {
             assert!(read_request_cursor(text).is_err(), "{text}");
         }
@@ -416,6 +449,21 @@ mod tests {
         }
         assert_eq!(read_rollout_cursor(&id.0.to_string()), Ok(id.0));
         assert!(read_rollout_cursor(&task_cursor(id)).is_err());
+        let (farm, at) = ("5e90c1000000000000000c02".parse().expect("an id"), Timestamp::from_micros(17));
+        for place in [FarmTaskOrder::Oldest(Some(farm)), FarmTaskOrder::Latest(Some((at, farm)))] {
+            assert_eq!(read_farm_task_cursor(&farm_task_cursor(place)), Ok(place));
+        }
+        for text in [
+            "",
+            "c",
+            "c1",
+            "c1.",
+            "c.5e90c1000000000000000c02",
+            "c-1.5e90c1000000000000000c02",
+            &task_cursor(id),
+        ] {
+            assert!(read_farm_task_cursor(text).is_err(), "{text}");
+        }
         for text in ["", "e", "e1", "ezz", "e2f", "e00", "eé", &task_cursor(id)] {
             assert!(read_endpoint_cursor(text).is_err(), "{text}");
         }

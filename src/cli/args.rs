@@ -699,7 +699,7 @@ pub enum FlamencoCommand {
     #[command(after_help = "Example:\n  tasker flamenco jobs --limit 20")]
     Jobs(FlamencoJobs),
     /// List the tasks that the manager has, the oldest first
-    #[command(after_help = "Example:\n  tasker flamenco tasks --status failed,soft-failed")]
+    #[command(after_help = "Example:\n  tasker flamenco tasks --status failed,soft-failed --latest")]
     Tasks(FlamencoTasks),
     /// Show a task: what it does, on which workers it failed, and the end of its log
     #[command(after_help = "Example:\n  tasker flamenco task 5e90d0000000000000000d01")]
@@ -733,9 +733,12 @@ pub struct FlamencoTasks {
     /// Only tasks of the job of this id
     #[arg(long, value_name = "ID")]
     pub job: Option<ObjectId>,
-    /// Only tasks of these states, separated by commas: queued, claimed-by-manager, soft-failed, active, cancel-requested, completed, failed, canceled, paused, under-construction
-    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    /// Only tasks of these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',', help = format!("Only tasks of these states, separated by commas: {}", farm::TaskStatus::ALL.map(farm::TaskStatus::as_str).join(", ")))]
     pub status: Vec<farm::TaskStatus>,
+    /// Those that changed last first, instead of the oldest
+    #[arg(long, conflicts_with = "after")]
+    pub latest: bool,
     /// Tasks at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,

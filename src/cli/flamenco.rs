@@ -18,7 +18,7 @@ use crate::config::{Database, Log, LogFormat};
 use crate::contract::{FlamencoJob, FlamencoTask, FlamencoTaskDetail, FlamencoWorker};
 use crate::farm::{ObjectId, Request, TaskStatus, Worker};
 use crate::flamenco::{self, FILE, Settings};
-use crate::store::farm::{Farm, FarmTaskQuery};
+use crate::store::farm::{Farm, FarmTaskOrder, FarmTaskQuery};
 use crate::store::{self, SharedStore};
 use crate::telemetry::start_logging;
 
@@ -134,14 +134,18 @@ async fn on_farm(global: &Global, command: FlamencoCommand, farm: &Farm) -> Resu
             })?;
         }
         FlamencoCommand::Jobs(args) => {
-            let jobs: Vec<_> =
-                farm.jobs(args.before, args.limit).await?.into_iter().map(FlamencoJob::from).collect();
+            let page = farm.jobs(args.before, args.limit).await?;
+            let jobs: Vec<_> = page.items.into_iter().map(FlamencoJob::from).collect();
             output::show(global.json, &json!({"jobs": jobs}), |screen| jobs_table(&jobs).text(screen))?;
         }
         FlamencoCommand::Tasks(args) => {
-            let query =
-                FarmTaskQuery { job: args.job, statuses: args.status, after: args.after, most: args.limit };
-            let tasks: Vec<_> = farm.tasks(query).await?.into_iter().map(FlamencoTask::from).collect();
+            let order = match args.latest {
+                true => FarmTaskOrder::Latest(None),
+                false => FarmTaskOrder::Oldest(args.after),
+            };
+            let query = FarmTaskQuery { job: args.job, statuses: args.status, order, most: args.limit };
+            let page = farm.tasks(query).await?;
+            let tasks: Vec<_> = page.items.into_iter().map(FlamencoTask::from).collect();
             output::show(global.json, &json!({"tasks": tasks}), |screen| tasks_table(&tasks).text(screen))?;
         }
         FlamencoCommand::Task { id } => {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
 
 use crate::domain::Timestamp;
-use crate::farm::{self, Command, FailedBy, JobTally, ObjectId, TaskStatus, Timing};
+use crate::farm::{self, Command, FailedBy, JobTally, ObjectId, TaskStatus, TaskSummary, Timing};
 
 /// A page of jobs.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -48,11 +49,11 @@ impl From<JobTally> for FlamencoJob {
 /// A page of tasks.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FlamencoTaskPage {
-    /// In the order of their ids, so the oldest first.
+    /// In the order that was asked for.
     pub tasks: Vec<FlamencoTask>,
     /// What to pass as `cursor` for the next page; null when this is the last one.
-    #[schema(value_type = Option<String>, required = true)]
-    pub next_cursor: Option<ObjectId>,
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
 }
 
 /// A task of a job.
@@ -63,9 +64,8 @@ pub struct FlamencoTask {
     pub id: ObjectId,
     /// What people call it.
     pub name: String,
-    /// `queued`, `claimed-by-manager`, `soft-failed` (it waits for another worker), `active`, `cancel-requested`,
-    /// `completed`, `failed`, `canceled`, `paused` or `under-construction`.
-    #[schema(value_type = String)]
+    /// What it is; `soft-failed` waits for another worker.
+    #[schema(schema_with = task_status)]
     pub status: TaskStatus,
     /// The job that it is part of.
     #[schema(value_type = Option<String>, required = true)]
@@ -120,12 +120,18 @@ impl FlamencoTaskDetail {
     pub fn new(mut task: farm::Task, log_tail: Option<String>) -> Self {
         let (parents, commands, timing) =
             (std::mem::take(&mut task.parents), std::mem::take(&mut task.commands), task.timing.take());
-        Self { task: task.into(), parents, commands, timing, log_tail }
+        Self { task: TaskSummary::from(task).into(), parents, commands, timing, log_tail }
     }
 }
 
-impl From<farm::Task> for FlamencoTask {
-    fn from(task: farm::Task) -> Self {
+/// The states of tasks in the description of the interface.
+fn task_status() -> Object {
+    let names = TaskStatus::ALL.map(TaskStatus::as_str);
+    ObjectBuilder::new().schema_type(SchemaType::new(Type::String)).enum_values(Some(names)).build()
+}
+
+impl From<TaskSummary> for FlamencoTask {
+    fn from(task: TaskSummary) -> Self {
         Self {
             id: task.id,
             name: task.name,

@@ -20,7 +20,7 @@ pub use id::{InvalidObjectId, ObjectId, optional_id};
 pub use job::JobTally;
 pub use log_tail::log_tail;
 pub use sleep::{DayTime, SleepSchedule};
-pub use task::{Command, FailedBy, MANAGER_LOCAL, Task, TaskStatus, UNKNOWN_TYPE};
+pub use task::{Command, FailedBy, MANAGER_LOCAL, Task, TaskStatus, TaskSummary, UNKNOWN_TYPE};
 pub use update::{Progress, Update, WorkerReport};
 pub use variables::{Audience, Direction, Variable, VariableValue, Variables};
 pub use worker::{Seen, Worker};

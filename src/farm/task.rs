@@ -230,6 +230,60 @@ impl Task {
     }
 }
 
+/// What a list has of a task: how it fares, not what it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSummary {
+    /// Its id.
+    pub id: ObjectId,
+    /// What people call it.
+    pub name: String,
+    /// What it is.
+    pub status: TaskStatus,
+    /// The job that it is part of.
+    pub job: Option<ObjectId>,
+    /// What kind of job.
+    pub job_type: String,
+    /// Higher first.
+    pub job_priority: i32,
+    /// Higher first, within a job's priority.
+    pub priority: i32,
+    /// What kind of task.
+    pub task_type: String,
+    /// The nickname of the worker that it is or was with.
+    pub worker: String,
+    /// That worker.
+    pub worker_id: Option<ObjectId>,
+    /// The last that was said.
+    pub activity: String,
+    /// Workers on which it failed.
+    pub failed_by: Vec<FailedBy>,
+    /// When its worker last showed that it has it.
+    pub last_worker_ping: Option<Timestamp>,
+    /// When it last changed.
+    pub last_updated: Option<Timestamp>,
+}
+
+impl From<Task> for TaskSummary {
+    fn from(task: Task) -> Self {
+        Self {
+            id: task.id,
+            name: task.name,
+            status: task.status,
+            job: task.job,
+            job_type: task.job_type,
+            job_priority: task.job_priority,
+            priority: task.priority,
+            task_type: task.task_type,
+            worker: task.worker,
+            worker_id: task.worker_id,
+            activity: task.activity,
+            failed_by: task.failed_by,
+            last_worker_ping: task.last_worker_ping,
+            last_updated: task.last_updated,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

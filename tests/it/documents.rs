@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use tasker::farm::TaskStatus;
 use tasker::simulated::Faults;
 use tasker_services::{Home, Port, Process, find, until};
 
@@ -442,6 +443,22 @@ fn the_first_five_minutes_are_as_told() -> anyhow::Result<()> {
     assert_eq!(members(&shown["taskResponseList"][0]), members(&answer["taskResponseList"][0]));
     for member in ["status", "expected", "received", "finished", "payload", "missing"] {
         assert_eq!(shown["task"][member], answer["task"][member], "{member}");
+    }
+    Ok(())
+}
+
+/// What people and the page of the dashboard are told of the states of farm tasks is what there is.
+#[test]
+fn the_states_of_farm_tasks_are_all_told() -> anyhow::Result<()> {
+    let names = TaskStatus::ALL.map(TaskStatus::as_str);
+    for (file, text) in [
+        ("docs/api.md", format!("A task of a farm is {}.", names.map(|name| format!("`{name}`")).join(", "))),
+        (
+            "src/dashboard/web/src/types.ts",
+            format!("export type FarmStatus = {};", names.map(|name| format!("{name:?}")).join(" | ")),
+        ),
+    ] {
+        ensure!(fs::read_to_string(checkout(file))?.contains(&text), "{file} does not have: {text}");
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ mod worker_rows;
 
 pub use barred::Barred;
 pub use hand_out::{Asked, Assigned};
-pub use look::FarmTaskQuery;
+pub use look::{FarmPage, FarmTaskOrder, FarmTaskQuery};
 pub use reports::{MayRun, Reported};
 
 use std::sync::Arc;

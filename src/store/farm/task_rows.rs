@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Farm, Lock, parents};
 use crate::domain::Timestamp;
-use crate::farm::{Command, FailedBy, MANAGER_LOCAL, ObjectId, Task, TaskStatus, optional_id};
+use crate::farm::{Command, FailedBy, MANAGER_LOCAL, ObjectId, Task, TaskStatus, TaskSummary, optional_id};
 use crate::store::columns::{corrupt, json_text, list};
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, selected};
@@ -90,8 +90,7 @@ selected! {
 impl TaskColumns<'_> {
     fn decode(self) -> Result<Task> {
         let at = |column: &str| format!("task {}, column {column}", self.id);
-        let document: Document =
-            serde_json::from_str(self.document).map_err(|error| corrupt(at("document"), error))?;
+        let document = document(self.document, self.id)?;
         Ok(Task {
             id: self.id,
             etag: self.etag.to_owned(),
@@ -122,6 +121,57 @@ impl TaskColumns<'_> {
     }
 }
 
+selected! {
+    /// A task as lists have it: the document, which is long, only where it alone has the name.
+    SummaryColumns<'r> {
+        id: ObjectId = "id",
+        name: Option<&'r str> = "name",
+        document: Option<&'r str> = "CASE WHEN name IS NULL THEN document END",
+        status: u8 = "status",
+        job: &'r [u8] = "job",
+        job_type: &'r str = "job_type",
+        job_turn: i32 = "job_turn",
+        turn: i32 = "turn",
+        task_type: &'r str = "task_type",
+        worker: &'r str = "worker",
+        worker_id: Option<ObjectId> = "worker_id",
+        activity: &'r str = "activity",
+        failed_by: Option<&'r str> = "failed_by",
+        last_worker_ping: Option<Timestamp> = "last_worker_ping",
+        last_updated: Option<Timestamp> = "last_updated",
+    }
+}
+
+impl SummaryColumns<'_> {
+    pub fn decode(self) -> Result<TaskSummary> {
+        let name = match (self.name, self.document) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(text)) => document(text, self.id)?.name,
+            (None, None) => String::new(),
+        };
+        Ok(TaskSummary {
+            id: self.id,
+            name,
+            status: status(self.status, self.id)?,
+            job: ObjectId::from_bytes(self.job),
+            job_type: self.job_type.to_owned(),
+            job_priority: self.job_turn.saturating_neg(),
+            priority: self.turn.saturating_neg(),
+            task_type: self.task_type.to_owned(),
+            worker: self.worker.to_owned(),
+            worker_id: self.worker_id,
+            activity: self.activity.to_owned(),
+            failed_by: failed_by(self.failed_by, self.id)?,
+            last_worker_ping: self.last_worker_ping,
+            last_updated: self.last_updated,
+        })
+    }
+}
+
+fn document(text: &str, id: ObjectId) -> Result<Document> {
+    serde_json::from_str(text).map_err(|error| corrupt(format!("task {id}, column document"), error))
+}
+
 pub(super) fn status(code: u8, id: ObjectId) -> Result<TaskStatus> {
     TaskStatus::from_code(code)
         .ok_or_else(|| corrupt(format!("task {id}, column status"), format!("{code} is not a status")))
@@ -139,13 +189,6 @@ pub(super) async fn find(conn: &mut Conn<'_>, id: ObjectId) -> Result<Option<Tas
     let select = format!("SELECT {} FROM farm_task WHERE id = ?", TaskColumns::LIST);
     let row = conn.sql(select).bind(id).fetch_optional().await?;
     row.map(|row| Ok(TaskColumns::read(&mut row.cells())?.decode()?)).transpose()
-}
-
-/// The tasks of these ids, in the order of their ids.
-pub(super) async fn of_ids(conn: &mut Conn<'_>, ids: &[ObjectId]) -> Result<Vec<Task>, Fault> {
-    let mut select = conn.sql(format!("SELECT {} FROM farm_task WHERE id IN ", TaskColumns::LIST));
-    let rows = select.keys(ids).push(" ORDER BY id").fetch_all().await?;
-    rows.iter().map(|row| Ok(TaskColumns::read(&mut row.cells())?.decode()?)).collect()
 }
 
 /// The end of what a task has logged; nothing of a task that is not there.
@@ -241,6 +284,7 @@ pub(super) async fn put(conn: &mut Conn<'_>, tasks: &[Task]) -> Result<(), Fault
             .set("last_updated", task.last_updated)
             .set("reserved_by", None::<ObjectId>)
             .set("reserved_until", None::<Timestamp>)
+            .set("name", &*task.name)
             .set("document", document);
     }
     insert.or_update(&["id"]).await

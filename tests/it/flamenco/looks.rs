@@ -104,6 +104,14 @@ async fn an_api_shows_jobs_workers_and_logs_of_a_manager() -> Result<()> {
     ensure!(ids(&of_job) == [id(1)] && of_job["next_cursor"] == id(1), "{of_job}");
     let next = api.shows(&format!("/flamenco/tasks?job={JOB}&cursor={}", id(1))).await?;
     ensure!(ids(&next) == [id(2)], "{next}");
+    // The one that failed changed last; the others were made known in one moment.
+    let mut latest = api.shows("/flamenco/tasks?order=latest&limit=1").await?;
+    for wanted in [3, 2, 1] {
+        ensure!(ids(&latest) == [id(wanted)], "{latest}");
+        let Some(cursor) = latest["next_cursor"].as_str() else { break };
+        latest = api.shows(&format!("/flamenco/tasks?limit=1&cursor={cursor}")).await?;
+    }
+    ensure!(ids(&latest) == [id(1)] && latest["next_cursor"].is_null(), "{latest}");
     let workers = api.shows("/flamenco/workers").await?;
     ensure!(
         workers["workers"][0]["nickname"] == "node-a"
@@ -117,6 +125,8 @@ async fn an_api_shows_jobs_workers_and_logs_of_a_manager() -> Result<()> {
         ("/flamenco/tasks/9".to_owned(), 404, "unknown_task"),
         ("/flamenco/tasks?status=broken".to_owned(), 422, "invalid_query"),
         ("/flamenco/tasks?job=9".to_owned(), 422, "invalid_query"),
+        ("/flamenco/tasks?order=newest".to_owned(), 422, "invalid_query"),
+        ("/flamenco/tasks?cursor=c9".to_owned(), 422, "invalid_query"),
         ("/flamenco/jobs?limit=0".to_owned(), 422, "invalid_query"),
     ] {
         let (told, problem) = api.get(&path).await?;
@@ -139,6 +149,8 @@ async fn an_api_shows_jobs_workers_and_logs_of_a_manager() -> Result<()> {
     let listed: Value =
         serde_json::from_str(&says(&["flamenco", "tasks", "--status", "failed,soft-failed", "--json"])?)?;
     ensure!(ids(&listed) == [id(3)], "{listed}");
+    let listed: Value = serde_json::from_str(&says(&["flamenco", "tasks", "--latest", "--json"])?)?;
+    ensure!(ids(&listed) == [id(3), id(2), id(1)], "{listed}");
     let shown: Value = serde_json::from_str(&says(&["flamenco", "task", &id(3), "--json"])?)?;
     ensure!(shown == detail, "{shown}");
     let text = says(&["flamenco", "task", &id(3)])?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tasker::farm::{
     FailureLimits, JobTally, ObjectId, Request, Seen, Task, TaskStatus, Worker, WorkerReport, WorkerStatus,
 };
-use tasker::store::farm::{Asked, Farm, FarmTaskQuery, Reported};
+use tasker::store::farm::{Asked, Farm, FarmPage, FarmTaskOrder, FarmTaskQuery, Reported};
 use tokio::time::timeout;
 
 use super::ledger::{Ledger, PATIENCE, at, together};
@@ -94,8 +94,13 @@ pub async fn keeps_workers_and_tasks(ledger: &Ledger) -> Result<()> {
     ensure!(farm.download(&[full.clone(), task(2)]).await? == 2);
     full.priority = -i32::MAX;
     ensure!(other.task(id(1)).await? == Some(full) && farm.count_tasks().await? == 2);
-    let after = FarmTaskQuery { after: Some(id(1)), most: 5, ..FarmTaskQuery::default() };
-    ensure!(farm.tasks(after).await? == [task(2)]);
+    let after =
+        FarmTaskQuery { order: FarmTaskOrder::Oldest(Some(id(1))), most: 5, ..FarmTaskQuery::default() };
+    ensure!(farm.tasks(after).await?.items == [task(2).into()]);
+    // Processes of an earlier version leave the name in the document alone.
+    ledger.execute("UPDATE farm_task SET name = NULL WHERE id <> ''").await?;
+    let all = farm.tasks(FarmTaskQuery { most: 5, ..FarmTaskQuery::default() }).await?.items;
+    ensure!(all.len() == 2 && all[0].name == "tâsk 😀", "{all:?}");
     ensure!(
         farm.remove_worker(worker, None, at(1)).await?.is_some()
             && farm.remove_worker(worker, None, at(1)).await?.is_none()
@@ -114,7 +119,8 @@ pub async fn shows_jobs_and_tasks(ledger: &Ledger) -> Result<()> {
         job_type: format!("jöb of {priority}"),
         ..task(number)
     };
-    use TaskStatus::{Completed, Failed, Queued, SoftFailed};
+    use FarmTaskOrder::{Latest, Oldest};
+    use TaskStatus::{Active, Canceled, Completed, Failed, Paused, Queued, SoftFailed};
     let alone = Task { job: None, ..task(9) };
     let tasks = [
         of(1, job(1), Completed, 50),
@@ -136,19 +142,67 @@ pub async fn shows_jobs_and_tasks(ledger: &Ledger) -> Result<()> {
         tally(2, -7, &[(Queued, 1)]),
         tally(1, 50, &[(Completed, 2), (Failed, 1)]),
     ];
-    ensure!(farm.jobs(None, 9).await? == all, "{:?}", farm.jobs(None, 9).await?);
-    ensure!(farm.jobs(None, 1).await? == all[..1] && farm.jobs(Some(job(3)), 1).await? == all[1..2]);
-    ensure!(farm.jobs(Some(job(1)), 9).await?.is_empty());
-    let found = async |job, statuses: &[TaskStatus], after, most| -> Result<Vec<ObjectId>> {
-        let query = FarmTaskQuery { job, statuses: statuses.to_vec(), after, most };
-        Ok(farm.tasks(query).await?.into_iter().map(|task| task.id).collect())
-    };
-    ensure!(found(None, &[], None, 9).await? == [1, 2, 3, 4, 5, 9].map(id));
-    ensure!(found(None, &[Failed, SoftFailed], None, 9).await? == [3, 5].map(id));
-    ensure!(found(None, &[Failed, SoftFailed], Some(id(3)), 9).await? == [id(5)]);
-    ensure!(found(Some(job(1)), &[], None, 2).await? == [1, 2].map(id));
-    ensure!(found(Some(job(1)), &[Failed, Completed], Some(id(1)), 9).await? == [2, 3].map(id));
-    ensure!(found(Some(job(4)), &[], None, 9).await?.is_empty());
+    let jobs = farm.jobs(None, 9).await?;
+    ensure!(jobs == FarmPage { items: all.to_vec(), next: None }, "{jobs:?}");
+    // A page goes on wherever there is more, and only there.
+    for (before, most, part, next) in
+        [(None, 1, 0..1, Some(job(3))), (None, 3, 0..3, None), (Some(job(3)), 2, 1..3, None)]
+    {
+        let page = farm.jobs(before, most).await?;
+        ensure!(page == FarmPage { items: all[part].to_vec(), next }, "{before:?} {most}: {page:?}");
+    }
+    ensure!(farm.jobs(Some(job(1)), 9).await?.items.is_empty());
+    let found =
+        async |job, statuses: &[TaskStatus], order, most| -> Result<(Vec<ObjectId>, Option<FarmTaskOrder>)> {
+            let query = FarmTaskQuery { job, statuses: statuses.to_vec(), order, most };
+            let page = farm.tasks(query).await?;
+            Ok((page.items.into_iter().map(|task| task.id).collect(), page.next))
+        };
+    let after = |number| Oldest(Some(id(number)));
+    for (of, statuses, order, most, numbers, next) in [
+        (None, &[][..], Oldest(None), 9, &[1, 2, 3, 4, 5, 9][..], None),
+        (None, &[], Oldest(None), 6, &[1, 2, 3, 4, 5, 9], None),
+        (None, &[], Oldest(None), 2, &[1, 2], Some(after(2))),
+        (None, &[Failed, SoftFailed, Failed], Oldest(None), 9, &[3, 5], None),
+        (None, &[SoftFailed, Completed, Failed], Oldest(None), 3, &[1, 2, 3], Some(after(3))),
+        (None, &[SoftFailed, Completed, Failed], after(3), 3, &[5], None),
+        (None, &[Active], Oldest(None), 9, &[], None),
+        (Some(job(1)), &[], Oldest(None), 2, &[1, 2], Some(after(2))),
+        (Some(job(1)), &[Failed, Completed], after(1), 9, &[2, 3], None),
+        (Some(job(4)), &[], Oldest(None), 9, &[], None),
+    ] {
+        let (ids, goes_on) = found(of, statuses, order, most).await?;
+        let wanted: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
+        ensure!(
+            ids == wanted && goes_on == next,
+            "{of:?} {statuses:?} {order:?} {most}: {ids:?} {goes_on:?}"
+        );
+    }
+    // By when they changed: of those that changed at once, by their ids; one that has never changed is in none.
+    let changed = |number, second| Task { last_updated: second, ..of(number, job(5), Canceled, 1) };
+    let times = [(11, Some(at(30))), (12, Some(at(50))), (13, Some(at(30))), (14, None), (15, Some(at(40)))];
+    ensure!(farm.download(&times.map(|(number, second)| changed(number, second))).await? == 5);
+    farm.download(&[Task { last_updated: Some(at(45)), ..of(16, job(6), Paused, 1) }]).await?;
+    let from = |second, number| Latest(Some((at(second), id(number))));
+    for (of, statuses, order, most, numbers, next) in [
+        (None, &[Canceled, Paused][..], Latest(None), 9, &[12, 16, 15, 13, 11][..], None),
+        (None, &[Canceled, Paused], Latest(None), 3, &[12, 16, 15], Some(from(40, 15))),
+        (None, &[Canceled, Paused], from(40, 15), 1, &[13], Some(from(30, 13))),
+        (None, &[Canceled, Paused], from(30, 13), 1, &[11], None),
+        (None, &[], Latest(None), 2, &[12, 16], Some(from(45, 16))),
+        (None, &[], from(45, 16), 9, &[15, 13, 11, 9, 5, 4, 3, 2, 1], None),
+        (Some(job(5)), &[], Latest(None), 2, &[12, 15], Some(from(40, 15))),
+        (Some(job(5)), &[Canceled], from(40, 15), 9, &[13, 11], None),
+    ] {
+        let (ids, goes_on) = found(of, statuses, order, most).await?;
+        let wanted: Vec<_> = numbers.iter().map(|number| id(*number)).collect();
+        ensure!(
+            ids == wanted && goes_on == next,
+            "{of:?} {statuses:?} {order:?} {most}: {ids:?} {goes_on:?}"
+        );
+    }
+    farm.delete_all_tasks().await?;
+    ensure!(farm.download(&tasks).await? == 6);
     // What a worker logs is kept to its last lines, over several reports.
     let worker = worker(&farm, 1, &["sleep"]).await?;
     ensure!(hand_out(&farm, worker, 1).await? == Some(id(5)));
