@@ -35,8 +35,10 @@ export function Day(): JSX.Element {
       </div>
       <p class="day-legend dim">
         <span>{bars ? inZone(bars[0].at).slice(11, 16) : " "}</span>
-        {KINDS.map(([kind, word, tone]) => <span key={kind}><i class={`swatch ${tone}`} aria-hidden="true" />{word}</span>)}
-        <span>at most {count(most)} in a quarter of an hour</span>
+        <span class="kinds">
+          {KINDS.map(([kind, word, tone]) => <span key={kind}><i class={`swatch ${tone}`} aria-hidden="true" />{word}</span>)}
+          <span>at most {count(most)} in a quarter of an hour</span>
+        </span>
         <span>now</span>
       </p>
     </Section>

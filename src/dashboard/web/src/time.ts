@@ -60,7 +60,8 @@ function coarse(ms: number): string {
   if (seconds < 60) return `${seconds} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} m`;
   if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86400)} d`;
+  const days = Math.floor(seconds / 86400);
+  return days < 730 ? `${days} d` : `${Math.floor(days / 365)} y`;
 }
 
 const two = (number: number): string => String(number).padStart(2, "0");

@@ -30,6 +30,7 @@ describe("spans", () => {
     expect(relative(1_000, 61_000)).toBe("1 m ago");
     expect(relative(61_000, 1_000)).toBe("in 1 m");
     expect(relative(1_000, 1_900)).toBe("now");
+    expect([729, 730, 2424].map((days) => relative(0, days * 86_400_000))).toEqual(["729 d ago", "2 y ago", "6 y ago"]);
   });
 });
 

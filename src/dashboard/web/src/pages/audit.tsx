@@ -35,7 +35,7 @@ export function AuditPage(): JSX.Element {
                 <Table label="Audit log">
                   <thead>
                     <tr>
-                      <th scope="col" class="num">Entry</th>
+                      <th scope="col" class="num roomy">Entry</th>
                       <th scope="col">At</th>
                       <th scope="col">Token</th>
                       <th scope="col">Action</th>
@@ -47,7 +47,7 @@ export function AuditPage(): JSX.Element {
                   <tbody>
                     {entries.map((entry) => (
                       <tr key={entry.seq}>
-                        <td class="num" title={entry.hash}>{entry.seq}</td>
+                        <td class="num roomy" title={entry.hash}>{entry.seq}</td>
                         <td><When at={entry.at} /></td>
                         <td>{entry.actor}</td>
                         <td>{entry.action}</td>

@@ -50,8 +50,8 @@ export function GroupsPage(): JSX.Element {
                     <th scope="col">Group</th>
                     <th scope="col">Selector</th>
                     <th scope="col" class="num">Endpoints now</th>
-                    <th scope="col" class="num">Changed</th>
-                    <th scope="col">By</th>
+                    <th scope="col" class="num roomy">Changed</th>
+                    <th scope="col" class="roomy">By</th>
                     <th scope="col"><span class="hidden">Actions</span></th>
                   </tr>
                 </thead>
@@ -61,8 +61,8 @@ export function GroupsPage(): JSX.Element {
                       <td class="cut"><a class="row" href={to(["endpoints"], { match: `@${group.name}` })}>{group.name}</a></td>
                       <td class="wrap"><code>{group.match}</code></td>
                       <td class="num"><Size of={sizes[group.match]} /></td>
-                      <td class="num"><Ago at={group.changed_at} /></td>
-                      <td class="cut dim">{group.changed_by ?? "–"}</td>
+                      <td class="num roomy"><Ago at={group.changed_at} /></td>
+                      <td class="cut dim roomy">{group.changed_by ?? "–"}</td>
                       <td class="acts">
                         <a class="button" href={to(["submit"], { groups: group.name })}>New task</a>
                         <Action needs="admin" run={() => ask({ what: "write", group })}>Change …</Action>

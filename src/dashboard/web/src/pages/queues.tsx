@@ -29,8 +29,8 @@ export function QueuesPage(): JSX.Element {
                 <tr>
                   <th scope="col">Queue</th>
                   <th scope="col" class="num">Waiting</th>
-                  <th scope="col" class="num">Held by a key</th>
-                  <th scope="col" class="num">Not yet due</th>
+                  <th scope="col" class="num roomy">Held by a key</th>
+                  <th scope="col" class="num roomy">Not yet due</th>
                   <th scope="col" class="num">Running</th>
                   <th scope="col" class="num">Oldest waits</th>
                   <th scope="col">State</th>
@@ -42,8 +42,8 @@ export function QueuesPage(): JSX.Element {
                   <tr key={queue.type}>
                     <td class="name"><a class="row" href={to(["tasks"], { type: queue.type, status: "CREATED,SENT" })}>{queue.type}</a></td>
                     <td class="num">{count(queue.waiting)}</td>
-                    <td class="num">{count(queue.held)}</td>
-                    <td class="num">{count(queue.delayed)}</td>
+                    <td class="num roomy">{count(queue.held)}</td>
+                    <td class="num roomy">{count(queue.delayed)}</td>
                     <td class="num">{count(queue.running)}</td>
                     <td class="num"><Ago at={queue.oldest} /></td>
                     <td>

@@ -75,7 +75,7 @@ function Jobs({ page, cursor }: { page: FarmJobPage; cursor: string }): JSX.Elem
             {page.jobs.map((job) => (
               <tr key={job.id}>
                 <td><State look={farmJobLook(job)} title={stateWords(job)} /></td>
-                <td><a class="row" href={withQuery({ job: job.id, cursor: undefined, task: undefined })}><code>{job.id}</code></a></td>
+                <td class="short"><a class="row" href={withQuery({ job: job.id, cursor: undefined, task: undefined })}><code>{job.id}</code></a></td>
                 <td class="cut roomy">{job.job_type}</td>
                 <td><Bar whole={job.total} parts={farmProgress(job)} /></td>
                 <td class="num">{count(tasksOf(job, "completed"))} of {count(job.total)}</td>
@@ -99,7 +99,7 @@ const stateWords = (job: FarmJob): string => Object.entries(job.tasks).map(([sta
 
 /** What failed, or is to be tried on another worker: that is what one comes for. */
 function Failing(): JSX.Element | null {
-  const page = useResource<FarmTaskPage>("/flamenco/tasks?status=failed,soft-failed&limit=100", { every: EVERY });
+  const page = useResource<FarmTaskPage>("/flamenco/tasks?status=failed,soft-failed&order=latest&limit=100", { every: EVERY });
   if (page.data?.tasks.length === 0) return null;
   return (
     <Section title="Failing tasks">
@@ -107,7 +107,7 @@ function Failing(): JSX.Element | null {
         {({ tasks, next_cursor }) => (
           <>
             <Tasks label="Failing tasks" tasks={tasks} failing />
-            {next_cursor && <p class="dim">These are the first {tasks.length}; each job shows its own.</p>}
+            {next_cursor && <p class="dim">These are the {tasks.length} that changed last; each job shows all of its own.</p>}
           </>
         )}
       </Show>
@@ -232,7 +232,7 @@ function OneTask({ id }: { id: string }): JSX.Element {
               <dd>{task.activity || "–"}</dd>
               {task.failed_by.length > 0 && [<dt key="dt">Failed on</dt>, <dd key="dd">{task.failed_by.join(", ")}</dd>]}
               {task.timing && Object.entries(task.timing).map(([phase, seconds]) => [<dt key={phase}>{phase}</dt>, <dd key={`${phase} took`}>{span(Number(JSON.stringify(seconds)) * 1000)}</dd>])}
-              <dt>Our id</dt>
+              <dt>Id</dt>
               <dd><code>{id}</code></dd>
             </dl>
             <Section title="End of the log">

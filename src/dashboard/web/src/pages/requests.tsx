@@ -48,7 +48,7 @@ export function RequestsPage(): JSX.Element {
                     <th scope="col">Action</th>
                     <th scope="col" class="num">Step</th>
                     <th scope="col">Error</th>
-                    <th scope="col" class="num">Took</th>
+                    <th scope="col" class="num roomy">Took</th>
                     <th scope="col" class="num">Submitted</th>
                   </tr>
                 </thead>
@@ -60,7 +60,7 @@ export function RequestsPage(): JSX.Element {
                       <td>{request.action}</td>
                       <td class="num">{Math.min(request.step + 1, request.steps.length)}/{request.steps.length}</td>
                       <td class="cut bad">{request.error}</td>
-                      <td class="num"><Took from={request.created} until={request.completed} /></td>
+                      <td class="num roomy"><Took from={request.created} until={request.completed} /></td>
                       <td class="num"><Ago at={request.created} /></td>
                     </tr>
                   ))}

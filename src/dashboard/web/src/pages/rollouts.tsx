@@ -44,7 +44,7 @@ export function RolloutsPage(): JSX.Element {
                   <tr>
                     <th scope="col" class="w-state">Status</th>
                     <th scope="col">Rollout</th>
-                    <th scope="col">Type</th>
+                    <th scope="col" class="roomy">Type</th>
                     <th scope="col" class="num">Wave</th>
                     <th scope="col" class="num">Done</th>
                     <th scope="col" class="num">Failed</th>
@@ -57,7 +57,7 @@ export function RolloutsPage(): JSX.Element {
                     <tr key={rollout.id}>
                       <td><State look={rolloutLook(rollout.status)} title={rollout.reason ?? rollout.status} /></td>
                       <td class="name"><a class="row" href={to(["rollouts", rollout.identifier])}>{rollout.identifier}</a></td>
-                      <td>{rollout.type}</td>
+                      <td class="roomy">{rollout.type}</td>
                       <td class="num">{rollout.wave === null ? <span class="dim">–</span> : `${rollout.wave}/${rollout.waves.length}`}</td>
                       <td class="num">{count(rollout.counts.ok)}/{count(rollout.size)}</td>
                       <td class="num">{rollout.counts.failed > 0 ? <span class="bad">{count(rollout.counts.failed)}</span> : <span class="dim">0</span>}</td>

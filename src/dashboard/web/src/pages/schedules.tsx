@@ -33,9 +33,9 @@ export function SchedulesPage(): JSX.Element {
               <thead>
                 <tr>
                   <th scope="col">Name</th>
-                  <th scope="col">Type</th>
+                  <th scope="col" class="roomy">Type</th>
                   <th scope="col">When</th>
-                  <th scope="col">For</th>
+                  <th scope="col" class="roomy">For</th>
                   <th scope="col">Next</th>
                   <th scope="col">State</th>
                   <th scope="col"><span class="hidden">Actions</span></th>
@@ -45,10 +45,10 @@ export function SchedulesPage(): JSX.Element {
                 {schedules.map((schedule) => (
                   <tr key={schedule.name}>
                     <td class="name"><a class="row" href={to(["tasks"], { type: schedule.type, q: `${schedule.name}-` })}>{schedule.name}</a></td>
-                    <td>{schedule.type}</td>
-                    <td title={`${schedule.cron} (${schedule.time_zone}); missed times: ${schedule.missed}`}>{cronWords(schedule.cron)} <span class="dim">{schedule.time_zone}</span></td>
-                    <td class="cut">{schedule.endpoints.length > 0 ? schedule.endpoints.join(", ") : <span class="dim">all</span>}</td>
-                    <td>{schedule.next ? <><Ago at={schedule.next} /> <span class="dim"><When at={schedule.next} /></span></> : <span class="dim">never</span>}</td>
+                    <td class="roomy">{schedule.type}</td>
+                    <td title={`${schedule.cron} (${schedule.time_zone}); missed times: ${schedule.missed}`}>{cronWords(schedule.cron)} <span class="dim roomy">{schedule.time_zone}</span></td>
+                    <td class="cut roomy">{schedule.endpoints.length > 0 ? schedule.endpoints.join(", ") : <span class="dim">all</span>}</td>
+                    <td>{schedule.next ? <><Ago at={schedule.next} /> <span class="dim roomy"><When at={schedule.next} /></span></> : <span class="dim">never</span>}</td>
                     <td class="wrap">
                       {schedule.paused_at
                         ? <><State look={{ word: "paused", glyph: "‖", tone: "warn" }} /> <span class="dim"><Ago at={schedule.paused_at} /></span></>
