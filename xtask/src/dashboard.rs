@@ -10,9 +10,14 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, find};
 
-use super::{cargo, install, run};
+use super::{cargo, install, run, timed_out};
 
 const USAGE: &str = "cargo xtask dashboard [--check|--measure]";
+
+/// What uses the page in a browser. Each has a platform of its own, so that two run at once.
+const TESTS: &[&str] = &["e2e/looks.test.mjs", "e2e/acts.test.mjs", "e2e/bad-days.test.mjs"];
+/// How long these tests may take, and the figures: a browser that hangs would keep CI without a word.
+const LONGEST: &str = "12m";
 
 pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
     let (build, measure) = match arguments {
@@ -43,8 +48,12 @@ fn in_browser(web: &Path) -> anyhow::Result<()> {
     install::what_is_missing(install::FOR_PAGES)?;
     run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| web.join("../../../target"), PathBuf::from);
-    for script in [&["--test", "e2e/pages.test.mjs"][..], &["e2e/measure.mjs"]] {
-        run(Command::new("node").current_dir(web).args(script).env("TASKER", target.join("debug/tasker")))?;
+    let suite = ["--test", "--test-reporter=spec", "--test-concurrency=2"];
+    // Figures come last and alone.
+    for script in [[&suite[..], TESTS].concat(), vec!["e2e/measure.mjs"]] {
+        let mut node = Command::new("timeout");
+        node.args(["--kill-after=20s", LONGEST, "node"]).args(script).current_dir(web);
+        run(node.env("TASKER", target.join("debug/tasker"))).map_err(|error| timed_out(error, LONGEST))?;
     }
     Ok(())
 }

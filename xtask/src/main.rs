@@ -38,7 +38,7 @@ cargo xtask openapi [--max-examples N]
                           a token and with one, with N examples (100) for each operation
 cargo xtask dashboard [--check|--measure]
                           builds the page in src/dashboard/web into src/dashboard/dist and runs its tests; --check compares instead of building;
-                          --measure also uses the page in Chromium and prints its figures; needs Node
+                          --measure does that and uses the page in Chromium (installed with apt-get) and prints its figures; needs Node
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing
@@ -122,12 +122,17 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
         let cores = thread::available_parallelism().map_or(2, usize::from);
         tests.env("RUST_TEST_THREADS", (cores + cores.div_ceil(2)).to_string());
     }
-    run_as("test", &mut tests).map_err(|error| match error.downcast_ref::<Failed>() {
-        Some(Failed(status)) if status.code() == Some(TIMED_OUT) => anyhow!(
-            "the tests did not end within {LONGEST_TESTS}: look for those that \"have been running for over 60 seconds\" and have no result"
-        ),
+    run_as("test", &mut tests).map_err(|error| timed_out(error, LONGEST_TESTS))
+}
+
+/// Says so where `timeout` has ended the tests.
+fn timed_out(error: anyhow::Error, longest: &str) -> anyhow::Error {
+    match error.downcast_ref::<Failed>() {
+        Some(Failed(status)) if status.code() == Some(TIMED_OUT) => {
+            anyhow!("the tests did not end within {longest}: look for those that have no result above")
+        }
         _ => error,
-    })
+    }
 }
 
 fn soak(arguments: &[String]) -> anyhow::Result<()> {
