@@ -15,6 +15,11 @@ const PAGES = [
   ["task", "/dashboard/tasks/backup/nightly-2026-11-28?endpoint=console1"],
   ["task-running", "/dashboard/tasks/worker/long-job"],
   ["task-log", "/dashboard/tasks/worker/long-job?tab=log"],
+  ["task-answers", "/dashboard/tasks/backup/nightly-2026-11-28?tab=answers"],
+  ["task-rerun", "/dashboard/tasks/backup/nightly-2026-11-28", (page) => page.getByRole("button", { name: "Rerun …" }).click()],
+  ["task-why", "/dashboard/tasks/worker/for-nobody-yet?tab=why"],
+  ["task-large", "/dashboard/tasks/worker/release-2.1"],
+  ["task-large-failed", "/dashboard/tasks/worker/release-2.1?state=failed&endpoint=web-00007"],
   ["task-timeline", "/dashboard/tasks/worker/for-nobody-yet?tab=timeline"],
   ["endpoints", "/dashboard/endpoints"],
   ["endpoint", "/dashboard/endpoints/web1"],
@@ -38,15 +43,23 @@ const PAGES = [
   ["submit", "/dashboard/submit?type=deploy"],
   ["submit-groups", "/dashboard/submit?type=worker&groups=web,everything", (page) => page.getByRole("button", { name: "Preview" }).click()],
   ["settings", "/dashboard/settings"],
+  ["keys", "/dashboard/queues", (page) => page.keyboard.press("?")],
+  ["missing", "/dashboard/no/such/page"],
+  ["missing-task", "/dashboard/tasks/worker/no-such-task"],
 ];
 
 const empty = await Platform.start({ endpoints: "" });
+const locked = await Platform.start({ endpoints: "", token: "read" });
 const platform = await Platform.start();
 const browser = await Browser.start();
 let farm;
 try {
   farm = await furnish(platform);
   await platform.request("POST", "/rollouts", { identifier: "broken", type: "backup", payload: {}, waves: [1, "rest"], rollback: { type: "worker" } });
+  await platform.large("release-2.1", 6000);
+  platform.paint("release-2.1", [78, 9, 8, 1, 4]);
+  const { requests } = await platform.request("GET", "/requests");
+  PAGES.push(["request", `/dashboard/requests/${requests[0].token}`]);
   for (const theme of ["light", "dark"]) {
     for (const width of [1280, 390]) {
       const page = await browser.open(platform, { width, height: width === 390 ? 800 : 760, theme });
@@ -66,7 +79,9 @@ try {
       await shoot("first", empty, "/dashboard");
       await shoot("first-groups", empty, "/dashboard/groups");
       await shoot("first-render", empty, "/dashboard/render");
-      for (const wrong of page.wrongs.filter((wrong) => !wrong.includes(empty.url))) console.log(wrong);
+      for (const name of ["tasks", "endpoints", "schedules", "queues", "rollouts", "requests"]) await shoot(`first-${name}`, empty, `/dashboard/${name}`);
+      await shoot("login", locked, "/dashboard/tasks");
+      for (const wrong of page.wrongs.filter((wrong) => !wrong.includes(empty.url) && !wrong.includes(locked.url))) console.log(wrong);
       await page.context().close();
     }
   }
@@ -75,4 +90,5 @@ try {
   await farm?.stop();
   await platform.stop();
   await empty.stop();
+  await locked.stop();
 }

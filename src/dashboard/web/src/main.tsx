@@ -2,7 +2,7 @@ import { render, type JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Problem, contact, problemOf } from "./api";
 import { GO, help, listen } from "./keys";
-import { Dialog, Trouble, Waiting, Words, useInSight } from "./parts";
+import { Dialog, Empty, Page, Trouble, Waiting, Words, useInSight } from "./parts";
 import { listenToEvents, streaming } from "./live";
 import { followLinks, parts, to } from "./place";
 import { logIn, logOut, look, session, sessionProblem } from "./session";
@@ -52,10 +52,12 @@ function Shown(): JSX.Element {
     }
   }
   return (
-    <div class="empty">
-      <p>There is no such page.</p>
-      <p><a href={to([])}>Overview</a></p>
-    </div>
+    <Page title="There is no such page">
+      <Empty>
+        <p>Its address is not one of this dashboard's.</p>
+        <p><a href={to([])}>Overview</a></p>
+      </Empty>
+    </Page>
   );
 }
 
