@@ -42,60 +42,31 @@
 //! exchange a file; [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it.
 //! `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 //!
-//! Public is what others use: the executables, handlers written in Rust, the tests and the fuzz targets.
+//! Most rooms are in crates of their own, the directories of `src/`, and are handed on from here under their
+//! names. Public is what others use: the executables, handlers written in Rust, the tests and the fuzz
+//! targets.
 
 // The map leads to every room, also to those that only we enter.
 #![allow(rustdoc::private_intra_doc_links)]
 
-pub mod acceptor;
-pub mod admission;
-pub mod api;
+pub use tasker_fleet::{endpoint, handlers, http_remote};
+pub use tasker_http_tasks as http_tasks;
+pub use tasker_model::{domain, farm};
+pub use tasker_process::{
+    backoff, bell, clock, config, custody, failpoint, https, service, shell, telemetry, watch,
+};
+pub use tasker_records::{keyring, ledger, store, throughput, touched};
+pub use tasker_server::{
+    acceptor, admission, collector, live, observer, presence, publisher, queue, reconciler, requests,
+    rollouts, scheduler, sealing,
+};
+pub use tasker_transport::{broker, client, contract, enrolment, signing};
+pub use tasker_web::{api, dashboard, flamenco, request_body};
+
 pub mod app;
-pub mod backoff;
-pub(crate) mod bell;
 pub(crate) mod bench;
-pub mod broker;
 pub mod cli;
-pub mod client;
-pub mod clock;
-pub(crate) mod collector;
-pub mod config;
-pub mod contract;
-pub(crate) mod custody;
-pub(crate) mod dashboard;
-pub mod domain;
-pub mod endpoint;
-pub mod enrolment;
-pub mod failpoint;
-pub mod farm;
-pub mod flamenco;
-#[path = "../handlers/mod.rs"]
-pub mod handlers;
-pub mod http_remote;
-pub mod http_tasks;
-pub mod https;
-pub(crate) mod keyring;
-pub mod ledger;
-pub(crate) mod live;
-pub(crate) mod observer;
-pub(crate) mod presence;
-pub mod publisher;
-pub mod queue;
-pub(crate) mod reconciler;
-pub(crate) mod request_body;
-pub mod requests;
-pub(crate) mod rollouts;
-pub(crate) mod scheduler;
-pub mod sealing;
-pub(crate) mod service;
-pub(crate) mod shell;
-pub mod signing;
 pub mod simulated;
-pub mod store;
-pub mod telemetry;
-pub(crate) mod throughput;
-pub(crate) mod touched;
-pub mod watch;
 
 /// The examples of the README, compiled with the tests.
 #[cfg(doctest)]

@@ -17,7 +17,7 @@ use super::figures::{Spans, peak_mib, processor_time};
 use super::stack::broker_of;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::config::MessageQueue;
-use crate::http_remote::{POOL, RemoteConfig};
+use crate::http_remote::{POOL, Remote, RemoteConfig};
 use crate::http_tasks::{Limit, Method, RetryPolicy, Task, TaskList, TaskRunner, TransportPolicy};
 
 /// Server processes. One alone may have no more files open than the client.

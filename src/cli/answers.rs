@@ -243,8 +243,8 @@ fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::examples;
     use crate::contract::MoreAnswers;
-    use crate::contract::examples;
     use crate::domain::{Counts, Difference, TaskStatus, json};
 
     fn digest_of(byte: u8) -> AnswerDigest {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{ArgPredicate, PossibleValue};
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::config::{Delivery, size, span};
 use crate::contract::Responses;
@@ -16,6 +16,7 @@ use crate::farm::{self, ObjectId};
 
 use super::audit::AuditCommand;
 use super::bulk::Sureness;
+use super::choice::{Choice, choice};
 use super::explain::Explain;
 pub use super::global::Global;
 use super::groups::GroupCommand;
@@ -360,7 +361,10 @@ pub struct Up {
     #[arg(long, value_name = "DIR")]
     pub handlers_dir: Option<PathBuf>,
     /// Who performs the task types of --handlers-dir
-    #[arg(long, value_name = "WHO", default_value = "fanout", requires = "handlers_dir")]
+    #[arg(
+        long, value_name = "WHO", default_value = "fanout", value_parser = choice::<Delivery>(),
+        requires = "handlers_dir"
+    )]
     pub delivery: Delivery,
     /// Workers to start for types with a work queue: worker1, worker2, ...
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -1052,24 +1056,22 @@ pub struct Target {
     pub seed: Option<String>,
     /// known: also endpoints that are stopped, which get the task when they are back in time [default: as the
     /// type says, else subscribed]
-    #[arg(long, value_name = "WHICH", conflicts_with = "endpoints")]
+    #[arg(long, value_name = "WHICH", value_parser = choice::<Expect>(), conflicts_with = "endpoints")]
     pub expect: Option<Expect>,
 }
 
-impl ValueEnum for Expect {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Subscribed, Self::Known]
-    }
+impl Choice for Expect {
+    const ALL: &[Self] = &[Self::Subscribed, Self::Known];
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
+    fn value(self) -> PossibleValue {
+        match self {
             Self::Subscribed => {
                 PossibleValue::new("subscribed").help("Those that take tasks of the type now")
             }
             Self::Known => {
                 PossibleValue::new("known").help("Those and all that are stopped and not forgotten")
             }
-        })
+        }
     }
 }
 
@@ -1085,37 +1087,33 @@ pub struct Waiting {
     pub all: bool,
     /// Which responses to show [default: all of up to five endpoints, failed and missing ones of more, groups
     /// of more than 20 answers; with --json all]
-    #[arg(long, value_name = "WHICH", conflicts_with = "all")]
+    #[arg(long, value_name = "WHICH", value_parser = choice::<Responses>(), conflicts_with = "all")]
     pub responses: Option<Responses>,
 }
 
-impl ValueEnum for Responses {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
+impl Choice for Responses {
+    const ALL: &[Self] = &Self::ALL;
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
+    fn value(self) -> PossibleValue {
         let help = match self {
             Self::All => "Every one",
             Self::Failed => "Those finished with an error",
             Self::Missing => "Those of endpoints that have not received it",
             Self::None => "None at all",
         };
-        Some(PossibleValue::new(self.as_str()).help(help))
+        PossibleValue::new(self.as_str()).help(help)
     }
 }
 
-impl ValueEnum for Delivery {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
+impl Choice for Delivery {
+    const ALL: &[Self] = &Self::ALL;
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
+    fn value(self) -> PossibleValue {
         let help = match self {
             Self::Fanout => "Every endpoint",
             Self::Queue => "One worker, as the types of a work queue",
         };
-        Some(PossibleValue::new(self.as_str()).help(help))
+        PossibleValue::new(self.as_str()).help(help)
     }
 }
 

@@ -98,7 +98,7 @@ fn nobody_subscribes(task: &Task) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::examples::task;
+    use crate::cli::examples::task;
     use TaskStatus as S;
 
     #[test]

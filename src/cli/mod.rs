@@ -24,12 +24,16 @@ mod audit;
 mod batch;
 mod benches;
 mod bulk;
+mod choice;
 mod complete;
 mod configuration;
 mod database;
 mod deed;
 mod endpoints;
 mod enrolment;
+#[cfg(test)]
+#[path = "../transport/contract/examples.rs"]
+mod examples;
 mod exit;
 mod explain;
 mod flamenco;

@@ -182,7 +182,8 @@ pub(super) fn is_watched() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Problem, examples};
+    use crate::cli::examples;
+    use crate::contract::Problem;
 
     #[test]
     fn errors_are_json_for_programs() {

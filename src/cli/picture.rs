@@ -287,7 +287,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::contract::examples;
+    use crate::cli::examples;
 
     fn after(seconds: u64) -> Timestamp {
         examples::request().created.after(Duration::from_secs(seconds))

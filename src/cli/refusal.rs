@@ -81,7 +81,8 @@ fn flag(pointer: &str, submission: Option<&Submission>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Problem, ProblemItem, examples};
+    use crate::cli::examples;
+    use crate::contract::{Problem, ProblemItem};
 
     #[test]
     fn a_person_is_told_of_flags() {

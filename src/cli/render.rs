@@ -493,7 +493,7 @@ pub(super) fn age(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::examples::{response, task};
+    use crate::cli::examples::{response, task};
     use crate::contract::{Queued, Subscription};
     use crate::domain::LateAnswer;
 

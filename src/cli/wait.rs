@@ -411,7 +411,7 @@ fn some(names: &[EndpointName], most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::examples::task;
+    use crate::cli::examples::task;
 
     #[test]
     fn a_log_hears_of_a_wait_every_thirty_seconds() {

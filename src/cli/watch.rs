@@ -405,7 +405,7 @@ fn print_line(task: &Task) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::examples::task;
+    use crate::cli::examples::task;
 
     fn view() -> View {
         let names =

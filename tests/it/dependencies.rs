@@ -31,7 +31,21 @@ const BANNED: &[&str] = &["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl", "o
 
 /// The manifests with the folders and files whose code may use their libraries.
 const CODE: &[(&str, &[&str])] = &[
-    ("Cargo.toml", &["src", "bin", "handlers", "tests/it", "tests/soak", "build.rs"]),
+    (
+        "Cargo.toml",
+        &[
+            "src/lib.rs", "src/app.rs", "src/app", "src/bench", "src/cli", "src/simulated", "bin",
+            "handlers/examples", "tests/it", "tests/soak", "build.rs",
+        ],
+    ),
+    ("src/fleet/Cargo.toml", &["src/fleet", "handlers"]),
+    ("src/http_tasks/Cargo.toml", &["src/http_tasks"]),
+    ("src/model/Cargo.toml", &["src/model"]),
+    ("src/process/Cargo.toml", &["src/process"]),
+    ("src/records/Cargo.toml", &["src/records"]),
+    ("src/server/Cargo.toml", &["src/server"]),
+    ("src/transport/Cargo.toml", &["src/transport"]),
+    ("src/web/Cargo.toml", &["src/web"]),
     ("xtask/Cargo.toml", &["xtask/src"]),
     ("tests/services/Cargo.toml", &["tests/services/src"]),
     ("tests/fuzz/Cargo.toml", &["tests/fuzz/targets"]),
@@ -183,7 +197,8 @@ fn dependencies(manifest: &str) -> Vec<String> {
     let mut names = Vec::new();
     for line in manifest.lines() {
         if line.starts_with('[') {
-            inside = line.ends_with("dependencies]");
+            // What the workspace offers is named again by whoever uses it.
+            inside = line.ends_with("dependencies]") && line != "[workspace.dependencies]";
         } else if inside
             && !line.contains("path =")
             && let Some((name, _)) = line.split_once('=')

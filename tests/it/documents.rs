@@ -454,7 +454,7 @@ fn the_states_of_farm_tasks_are_all_told() -> anyhow::Result<()> {
     for (file, text) in [
         ("docs/api.md", format!("A task of a farm is {}.", names.map(|name| format!("`{name}`")).join(", "))),
         (
-            "src/dashboard/web/src/types.ts",
+            "src/web/dashboard/web/src/types.ts",
             format!("export type FarmStatus = {};", names.map(|name| format!("{name:?}")).join(" | ")),
         ),
     ] {

@@ -1,4 +1,4 @@
-//! `cargo xtask dashboard`: builds the page of `src/dashboard/web` into `src/dashboard/dist`, or compares
+//! `cargo xtask dashboard`: builds the page of `src/web/dashboard/web` into `src/web/dashboard/dist`, or compares
 //! both, and runs its tests; with `--measure` also those in a browser.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
         find("node", &[]).is_ok() && find("npm", &[]).is_ok(),
         "the dashboard is built with Node 20.19 or later and npm: install them and try again"
     );
-    let web = checkout()?.join("src/dashboard/web");
+    let web = checkout()?.join("src/web/dashboard/web");
     run(npm(&web).arg("ci"))?;
     run(npm(&web).args(["run", "test"]))?;
     if build {
@@ -80,7 +80,7 @@ fn compare(web: &Path) -> anyhow::Result<()> {
         .collect();
     ensure!(
         differing.is_empty(),
-        "src/dashboard/dist is not what src/dashboard/web builds ({}): run `cargo xtask dashboard` and commit it",
+        "src/web/dashboard/dist is not what src/web/dashboard/web builds ({}): run `cargo xtask dashboard` and commit it",
         differing.join(", ")
     );
     Ok(())

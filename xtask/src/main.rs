@@ -37,7 +37,7 @@ cargo xtask openapi [--max-examples N]
                           schemathesis (installed with pip into target/schemathesis) against the interface and its description, without
                           a token and with one, with N examples (100) for each operation
 cargo xtask dashboard [--check|--measure]
-                          builds the page in src/dashboard/web into src/dashboard/dist and runs its tests; --check compares instead of building;
+                          builds the page in src/web/dashboard/web into src/web/dashboard/dist and runs its tests; --check compares instead of building;
                           --measure does that and uses the page in Chromium (installed with apt-get) and prints its figures; needs Node
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]

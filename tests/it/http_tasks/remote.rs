@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tasker::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Role, To};
 use tasker::config::MessageQueue;
-use tasker::http_remote::{POOL, RemoteConfig, Worker, WorkerConfig, answer, frame};
+use tasker::http_remote::{POOL, Remote, RemoteConfig, Worker, WorkerConfig, answer, frame};
 use tasker::http_tasks::{
     Allowed, AttemptFailure, BuildError, Completion, Last, Limit, Method, Reach, RemoteError, RetryPolicy,
     RunnerBuilder, Task, TaskError, TaskList, TaskRunner, Trust,
