@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, find};
 
-use super::{cargo, install, run, timed_out};
+use super::{cargo, install, run, run_as, timed_out};
 
 const USAGE: &str = "cargo xtask dashboard [--check|--measure]";
 
@@ -30,6 +30,9 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
         find("node", &[]).is_ok() && find("npm", &[]).is_ok(),
         "the dashboard is built with Node 20.19 or later and npm: install them and try again"
     );
+    if measure {
+        install::what_is_missing(install::FOR_PAGES)?;
+    }
     let web = checkout()?.join("src/web/dashboard/web");
     run(npm(&web).arg("ci"))?;
     run(npm(&web).args(["run", "test"]))?;
@@ -45,15 +48,17 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
 
 /// Uses the page of the real program in a real browser, and measures it.
 fn in_browser(web: &Path) -> anyhow::Result<()> {
-    install::what_is_missing(install::FOR_PAGES)?;
     run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| web.join("../../../target"), PathBuf::from);
     let suite = ["--test", "--test-reporter=spec", "--test-concurrency=2"];
     // Figures come last and alone.
-    for script in [[&suite[..], TESTS].concat(), vec!["e2e/measure.mjs"]] {
+    for (name, script) in
+        [("the tests in a browser", [&suite[..], TESTS].concat()), ("the figures", vec!["e2e/measure.mjs"])]
+    {
         let mut node = Command::new("timeout");
         node.args(["--kill-after=20s", LONGEST, "node"]).args(script).current_dir(web);
-        run(node.env("TASKER", target.join("debug/tasker"))).map_err(|error| timed_out(error, LONGEST))?;
+        node.env("TASKER", target.join("debug/tasker"));
+        run_as(name, &mut node).map_err(|error| timed_out(error, LONGEST))?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod package;
 mod tree;
 
 use std::env;
+use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
 use std::time::Instant;
@@ -122,7 +123,7 @@ fn test(arguments: &[String]) -> anyhow::Result<()> {
         let cores = thread::available_parallelism().map_or(2, usize::from);
         tests.env("RUST_TEST_THREADS", (cores + cores.div_ceil(2)).to_string());
     }
-    run_as("test", &mut tests).map_err(|error| timed_out(error, LONGEST_TESTS))
+    run_as("cargo test", &mut tests).map_err(|error| timed_out(error, LONGEST_TESTS))
 }
 
 /// Says so where `timeout` has ended the tests.
@@ -189,13 +190,14 @@ fn cargo(arguments: &[&str]) -> Command {
 
 /// Runs a command that ends with this process, and shows it.
 fn run(command: &mut Command) -> anyhow::Result<()> {
-    let name = command.get_args().next().unwrap_or_default().to_string_lossy().into_owned();
-    run_as(&name, command)
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
+    let verb = command.get_args().next().unwrap_or_default().to_string_lossy();
+    run_as(&format!("{program} {verb}"), command)
 }
 
 fn run_as(name: &str, command: &mut Command) -> anyhow::Result<()> {
-    eprintln!("Running cargo {name}");
-    let status = Home::new("run")?.run(command).with_context(|| format!("running cargo {name}"))?;
+    eprintln!("Running {name}");
+    let status = Home::new("run")?.run(command).with_context(|| format!("running {name}"))?;
     if !status.success() {
         bail!(Failed(status));
     }

@@ -25,10 +25,10 @@ test("names, payloads and answers are text, whatever is in them", async () => {
   });
 });
 
-test("what handlers answer and say is text, whatever is in it", async () => {
+test("what handlers answer and say and endpoints say of themselves is text, whatever is in it", async () => {
   const html = "<img src=x onerror=alert(1)><b>bold</b>";
   const own = await Platform.start({
-    config: "task_types: [answers, fails]\n",
+    config: `task_types: [answers, fails]\nendpoint: {labels: {site: "${html}"}}\n`,
     handlers: {
       answers: `#!/bin/sh\ncat > /dev/null\necho '{"${html}": ["${html}", {"__proto__": "${html}"}]}'\n`,
       fails: `#!/bin/sh\ncat > /dev/null\necho '${html}' >&2\nexit 32\n`,
@@ -44,8 +44,11 @@ test("what handlers answer and say is text, whatever is in it", async () => {
       await page.getByText(html).first().waitFor();
       assert.equal(await page.locator("main img, main b b, pre b, .json b, td b").count(), 0);
     };
-    for (const path of ["answers/nasty?endpoint=web1", "answers/nasty?tab=answers", "fails/nasty?endpoint=web2", "fails/nasty?tab=answers", "fails/nasty?tab=log"]) {
-      await on.at(`/dashboard/tasks/${path}`, inert, { platform: own });
+    for (const path of [
+      "tasks/answers/nasty?endpoint=web1", "tasks/answers/nasty?tab=answers", "tasks/fails/nasty?endpoint=web2", "tasks/fails/nasty?tab=answers", "tasks/fails/nasty?tab=log",
+      "endpoints", "endpoints/web1",
+    ]) {
+      await on.at(`/dashboard/${path}`, inert, { platform: own });
     }
   } finally {
     await own.stop();
@@ -112,12 +115,21 @@ test("a tab that nobody looks at reads nothing, and is right again when somebody
     await show(false);
     // It has left the stream.
     await page.locator(".contact", { hasText: "up to date" }).waitFor();
-    const asked = [];
-    page.on("request", (request) => asked.push(request.url()));
+    await page.evaluate(() => {
+      window.asked = [];
+      const { fetch, EventSource } = window;
+      window.fetch = (path, ...rest) => window.asked.push(path) && fetch(path, ...rest);
+      window.EventSource = class extends EventSource {
+        constructor(path) {
+          super(path);
+          window.asked.push(path);
+        }
+      };
+    });
     await page.clock.fastForward("08:00:00");
     await on.platform.request("DELETE", `/worker/${identifier}`);
     await on.platform.whenEnded("worker", identifier);
-    assert.deepEqual(asked, []);
+    assert.deepEqual(await page.evaluate(() => window.asked), []);
     await page.locator(".summary .state", { hasText: "running" }).waitFor();
     await show(true);
     await page.locator(".summary .state", { hasText: "canceled" }).waitFor();
