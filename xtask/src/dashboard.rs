@@ -49,7 +49,8 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
 /// Uses the page of the real program in a real browser, and measures it.
 fn in_browser(web: &Path) -> anyhow::Result<()> {
     run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| web.join("../../../target"), PathBuf::from);
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| web.join("../../../../target"), PathBuf::from);
     let suite = ["--test", "--test-reporter=spec", "--test-concurrency=2"];
     // Figures come last and alone.
     for (name, script) in

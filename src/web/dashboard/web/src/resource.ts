@@ -73,7 +73,9 @@ export function useResource<T>(path: string | null, { every = 5000, watch, exact
     const forget = watch === undefined ? undefined : changes(watch, () => {
       if (!asked) later(Math.max(0, begun + GAP - Date.now()));
     });
-    void read();
+    // A stream that ends because the tab is hidden changes how often is read, and so begins anew.
+    if (document.hidden) later(Math.min(every, 1000));
+    else void read();
     return () => {
       ended = true;
       clearTimeout(timer);
