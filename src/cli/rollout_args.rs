@@ -113,10 +113,11 @@ Examples:
 Examples:
   tasker rollout edit kernel-6.9 --set window=20 --set soak=1h
   tasker rollout edit kernel-6.9 --set 'budget={wave: {failed: 2}}'
+  tasker rollout edit kernel-6.9 --set 'waves=[1, 5%, 10%, rest]'
   tasker rollout edit kernel-6.9 changes.yaml
 
-What can be changed: window, budget, soak, probe, approval, windows, catch_up, catch_up_for, on_breach, in_flight, rollback, expires_after.
-`none` takes a member away.")]
+What can be changed: window, budget, soak, probe, approval, windows, catch_up, catch_up_for, on_breach, in_flight, rollback, expires_after,
+and waves while the rollout is paused or halted. `none` takes a member away.")]
     Edit(EditRollout),
     /// Make a new rollout of the same document, for the endpoints that did not succeed
     #[command(

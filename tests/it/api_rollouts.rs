@@ -281,7 +281,8 @@ async fn a_document_changes_while_its_rollout_goes_on() {
             "/payload",
             "cannot be changed any more; what can be: window, budget,",
         ),
-        (json!({"revision": 1, "waves": [1]}), "/waves", "cannot be changed"),
+        (json!({"revision": 1, "waves": [11, 1]}), "/waves/1", "the waves before it have them all"),
+        (json!({"revision": 1, "waves": [{"endpoints": ["db9"]}]}), "/waves/0/endpoints/0", "not a target"),
         (json!({"revision": 1, "soak": "31d"}), "/soak", "must be a span"),
         (json!({"revision": 1, "on_breach": "rollback"}), "/on_breach", "needs the member `rollback`"),
         (json!({"revision": 1, "probe": {"type": "builds"}}), "/probe/type", "which has a work queue"),
@@ -327,8 +328,24 @@ async fn a_document_changes_while_its_rollout_goes_on() {
         (&events["events"][0]["kind"], &events["events"][0]["text"]),
         (&json!("edited"), &json!("budget, probe, soak, window"))
     );
+    // Before it begins all its waves can be others.
+    let waves = json!(["20%", {"name": "named", "endpoints": ["web9", "web2"], "window": 1}, "rest"]);
+    let shown = patch(json!({"revision": 3, "waves": waves})).await.json();
+    let sizes: Vec<&Value> =
+        shown["waves"].as_array().expect("waves").iter().map(|wave| &wave["size"]).collect();
+    assert_eq!(sizes, [&json!(2), &json!(2), &json!(6)], "{shown}");
+    let wave = &shown["waves"][1];
+    assert_eq!(
+        (&wave["name"], &wave["window"], &wave["counts"]["pending"], &wave["allowed_failed"], &shown["size"]),
+        (&json!("named"), &json!(1), &json!(2), &json!(0), &json!(10)),
+        "{shown}"
+    );
+    let targets = rig.get("/rollouts/r/targets?wave=2").await.json();
+    let names: Vec<&Value> =
+        targets["targets"].as_array().expect("targets").iter().map(|target| &target["endpoint"]).collect();
+    assert_eq!(names, [&json!("web9"), &json!("web2")], "in the order of the list");
     act(&rig, "r/abort", &json!({})).await;
-    let late = patch(json!({"revision": 4, "window": 3})).await;
+    let late = patch(json!({"revision": 5, "window": 3})).await;
     assert_eq!((late.status, late.code()), (409, "wrong_state".to_owned()), "{late:?}");
     rig.stop().await;
 }

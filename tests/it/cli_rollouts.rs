@@ -252,6 +252,67 @@ fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
 
 /// On endpoints of its own, and on those of a platform, to which it submits nothing.
 #[test]
+fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
+    let site = Site::new(12)?;
+    let document = "{identifier: r, type: update, waves: [1, {name: most, size: 8, window: 1}, rest]}";
+    site.place.write("r.yaml", document)?;
+    let planned = site.json("rollout plan r.yaml")?;
+    let turns: Vec<String> = (planned["waves"].as_array().context("waves")?.iter())
+        .flat_map(|wave| wave["endpoints"].as_array().cloned().unwrap_or_default())
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect();
+    // The second of the second wave is bad: one after it have begun.
+    let bad = &turns[2];
+    std::fs::write(site.file(&format!("bad-{bad}")), "")?;
+    let run = site.typed("rollout run r.yaml --wait 80s")?;
+    ensure!(run.code == Some(6), "{run:?}");
+
+    for (waves, wrong) in [
+        ("[2,8,rest]", "/waves/0: has begun; it must be there"),
+        ("[1,1,rest]", "/waves/1: is 1 of 12 targets, and 2 of it have been started"),
+        ("[1,2,9,1]", "/waves/3: is 1 of 12 targets, and the waves before it have them all"),
+    ] {
+        let refused = site.typed(&format!("rollout edit r --set waves={waves}"))?;
+        ensure!(refused.code != Some(0) && refused.err.contains(wrong), "{waves}: {refused:?}");
+    }
+    let edited = site.json("rollout edit r --set waves=[1,2,3,rest]")?;
+    let told = |rollout: &Value, member: &str| -> Vec<Value> {
+        rollout["waves"].as_array().into_iter().flatten().map(|wave| wave[member].clone()).collect()
+    };
+    ensure!(told(&edited, "size") == [json!(1), json!(2), json!(3), json!(6)], "{edited}");
+    ensure!(
+        told(&edited, "phase") == [json!("PASSED"), json!("ADMITTING"), json!("WAITING"), json!("WAITING")]
+    );
+    ensure!(
+        (
+            edited["size"].clone(),
+            edited["counts"]["pending"].clone(),
+            edited["waves"][1]["counts"]["failed"].clone()
+        ) == (json!(12), json!(9), json!(1)),
+        "{edited}"
+    );
+    let shown = site.json("rollout targets r")?;
+    let rows = shown["targets"].as_array().context("targets")?;
+    let order: Vec<&str> = rows.iter().filter_map(|row| row["endpoint"].as_str()).collect();
+    ensure!(order == turns, "turns come as they would have come: {order:?}, {turns:?}");
+    let seen: Vec<u64> = rows.iter().filter_map(|row| row["wave"].as_u64()).collect();
+    ensure!(seen == [1, 2, 2, 3, 3, 3, 4, 4, 4, 4, 4, 4], "{seen:?}");
+
+    ensure!(site.typed("rollout resume r --allow-failed 1")?.code == Some(0));
+    let running = site.typed("rollout edit r --set waves=[1,2,rest]")?;
+    ensure!(
+        running.code != Some(0)
+            && (running.err.contains("pause it first") || running.err.contains("does not change")),
+        "{running:?}"
+    );
+    let done = site.until_status("r", "PARTIAL")?;
+    ensure!(done["counts"]["ok"] == 11 && done["counts"]["failed"] == 1, "{done}");
+    let updated = site.updated()?;
+    ensure!(updated.len() == 12 && updated.values().all(|count| *count == 1), "each once: {updated:?}");
+    Ok(())
+}
+
+#[test]
 fn a_rollout_is_rehearsed() -> anyhow::Result<()> {
     let site = Site::new(4)?;
     site.place.write(

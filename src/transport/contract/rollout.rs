@@ -568,6 +568,11 @@ pub struct EditRollout {
     #[schema(required = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_after: Option<String>,
+    /// All waves, those that have begun as they are. Endpoints that are PENDING are put into the others anew;
+    /// while the rollout is CREATED, PAUSED or HALTED.
+    #[schema(value_type = Vec<serde_json::Value>, required = false, max_items = 100)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<Vec<Value>>,
 }
 
 /// A rollout once more, for some of its endpoints.

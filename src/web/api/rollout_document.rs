@@ -928,10 +928,12 @@ fn amount(text: &str) -> Option<Amount> {
 
 /// The member with the time after which a rollout is given up.
 pub const EXPIRES: &str = "expires_after";
+/// The member with the waves.
+pub const WAVES: &str = "waves";
 /// Members of a document that may be changed while its rollout goes on.
-const EDITABLE: [&str; 12] = [
+const EDITABLE: [&str; 13] = [
     "window", "budget", "soak", "probe", "approval", "windows", "catch_up", "catch_up_for", "on_breach",
-    "in_flight", "rollback", EXPIRES,
+    "in_flight", "rollback", EXPIRES, WAVES,
 ];
 
 /// A document with some members changed, as text. The others stay as they are, to the byte.

@@ -4,7 +4,7 @@
 //! the scope `read` moves only rollouts that were submitted with it, and its answers have only the status and
 //! the counts of a rollout.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
@@ -30,8 +30,9 @@ use crate::contract::{
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
-    Allow, Amount, Command, Edit, EditedWave, Order, Part, Plan, PlannedDomain, Refusal, RolloutStatus,
-    RolloutTerms, Start, TargetState, WaveOf, WaveState, WaveTerms, chosen, current, plan as plan_of,
+    Allow, Amount, Begun, Command, Edit, EditedWave, Order, Part, Plan, PlanFault, PlannedDomain, Refusal,
+    RolloutStatus, RolloutTerms, Start, TargetState, WaveAnew, WaveOf, WavePhase, WaveState, WaveTerms,
+    WavesAnew, chosen, current, plan as plan_of, replan,
 };
 use crate::domain::{EndpointName, Json, RolloutName, TaskType, TokenName, digest, json_check};
 use crate::request_body::Body;
@@ -124,9 +125,12 @@ fn conflict(name: &RolloutName, id: Uuid) -> Problem {
 async fn planned(api: &Api, terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
     let terms = resolved(api, terms).await?;
     let plan = plan_of(&terms, &target::members(api, policy_of(api, &terms.task_type)?).await?);
-    let item = |fault: crate::domain::rollout::PlanFault| ProblemItem::new(fault.pointer, fault.message);
-    let plan = plan.map_err(|faults| invalid(faults.into_iter().map(item).collect()))?;
-    Ok((terms, plan))
+    Ok((terms, plan.map_err(faults)?))
+}
+
+/// The refusal of a document that does not fit the fleet.
+fn faults(faults: Vec<PlanFault>) -> Problem {
+    invalid(faults.into_iter().map(|fault| ProblemItem::new(fault.pointer, fault.message)).collect())
 }
 
 /// The terms with payloads as their types have them, and with the selectors of groups.
@@ -821,7 +825,13 @@ moves!(retry, "/rollouts/{id}/retry", "retryRolloutTargets", asked: PickTargets 
 );
 
 /// What changes of a rollout with its document.
-fn edit_of(found: &RolloutRecord, terms: RolloutTerms, document: Json, members: Vec<String>) -> Edit {
+fn edit_of(
+    found: &RolloutRecord,
+    terms: RolloutTerms,
+    document: Json,
+    members: Vec<String>,
+    anew: Option<WavesAnew>,
+) -> Edit {
     let changes = |name: &str| members.iter().any(|member| member == name);
     let total: u32 = found.waves.iter().map(|wave| wave.size).sum();
     let budget = changes("budget");
@@ -846,7 +856,80 @@ fn edit_of(found: &RolloutRecord, terms: RolloutTerms, document: Json, members: 
         settings: terms.settings,
         document,
         members,
+        anew,
     }
+}
+
+/// Targets that are read at once.
+const TURNS: u32 = 10_000;
+
+/// The waves of a changed document from the first on that may change, with all targets that have not begun.
+async fn waves_anew(
+    api: &Api,
+    found: &RolloutRecord,
+    terms: &RolloutTerms,
+    budget: bool,
+) -> Result<WavesAnew, Problem> {
+    // Nothing of a wave that soaks or has passed is started any more, but by `retry`.
+    let closed = found
+        .waves
+        .iter()
+        .take_while(|wave| !matches!(wave.phase, WavePhase::Waiting | WavePhase::Admitting))
+        .count();
+    let open = found.waves.get(closed).filter(|wave| wave.phase == WavePhase::Admitting);
+    let first = u32::try_from(closed).unwrap_or(u32::MAX);
+    let mut query = RolloutTargetQuery {
+        states: Vec::new(),
+        wave: None,
+        after: first.checked_sub(1).map(|last| (last, u32::MAX)),
+        limit: TURNS,
+    };
+    let (mut kept, mut free, mut was_in) = (Vec::new(), Vec::new(), HashMap::new());
+    loop {
+        let (store, id, page) = (Arc::clone(&api.state.store), found.id, query.clone());
+        let targets = api.run(async move { store.rollout_targets(id, &page).await }).await?;
+        query.after = targets.last().map(|target| (target.wave, target.position));
+        let is_last = targets.len() < usize::try_from(TURNS).unwrap_or(usize::MAX);
+        for target in targets {
+            if open.is_some() && target.wave == first && target.state != TargetState::Pending {
+                kept.push(target.endpoint);
+            } else {
+                was_in.insert(target.endpoint.clone(), target.wave);
+                free.push(target.endpoint);
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    let before = rollout_document::parse(document(api, found.id).await?.get(), &api.state.config);
+    let before = resolved(api, before.map_err(invalid)?).await?;
+    let begun =
+        Begun { closed, kept: open.map(|_| kept), total: found.waves.iter().map(|wave| wave.size).sum() };
+    let members = target::members(api, policy_of(api, &terms.task_type)?).await?;
+    let planned = replan(&before.waves, terms, &begun, &free, &members).map_err(faults)?;
+    let waves = terms.waves.iter().skip(closed).zip(planned).enumerate().map(|(at, (of, planned))| {
+        let runs = match open.filter(|_| at == 0) {
+            // What somebody has raised for it stays.
+            Some(open) => {
+                edited_wave(&WaveState { size: planned.size(), ..open.clone() }, planned.terms, budget)
+            }
+            None => EditedWave {
+                window: planned.window,
+                allowed_failed: planned.allowed_failed,
+                allowed_unreachable: planned.allowed_unreachable,
+                terms: planned.terms,
+            },
+        };
+        let put = |name: EndpointName| Some((was_in.get(&name).copied()?, name));
+        WaveAnew {
+            name: planned.name,
+            runs,
+            targets: planned.targets.into_iter().filter_map(put).collect(),
+            listed: matches!(of.part, Part::Endpoints(_)),
+        }
+    });
+    Ok(WavesAnew { first, is_open: open.is_some(), waves: waves.collect() })
 }
 
 /// How a wave runs once the document was changed.
@@ -885,8 +968,10 @@ const fn is_of_rerun(wave: &WaveOf) -> bool {
 
 /// Changes the document of a rollout while it goes on.
 ///
-/// The change takes effect at once, for all waves that have not passed. Type, payload, targets and waves stay
-/// as they were submitted. `revision` must be that of the rollout.
+/// The change takes effect at once, for all waves that have not passed. `waves` is the whole list, and can be
+/// changed while the rollout is CREATED, PAUSED or HALTED: waves that have begun stay, and targets that are
+/// PENDING are put into the others anew. Type, payload and targets stay as they were submitted. `revision`
+/// must be that of the rollout.
 #[utoipa::path(
     patch, path = "/rollouts/{id}", operation_id = "editRollout", tag = "rollouts",
     params(("id" = String, Path, description = "The identifier of the rollout")),
@@ -927,7 +1012,11 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     let document = rollout_document::kept(&text)
         .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
     let terms = resolved(&api, terms).await?;
-    let edit = edit_of(&found, terms, document, changes.into_keys().collect());
+    let anew = match changes.contains_key(rollout_document::WAVES) {
+        true => Some(waves_anew(&api, &found, &terms, changes.contains_key("budget")).await?),
+        false => None,
+    };
+    let edit = edit_of(&found, terms, document, changes.into_keys().collect(), anew);
     let asked = Command::Edit(Arc::new(edit));
     order_of(&api, &request, found, asked, RolloutPick::Nobody, Some(revision)).await
 }

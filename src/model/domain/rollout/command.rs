@@ -359,6 +359,13 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>) -> Result<(), Refu
     if !view.status.can_be_given_up() {
         return Err(wrong(view, "its document does not change any more"));
     }
+    let still = [RolloutStatus::Created, RolloutStatus::Paused, RolloutStatus::Halted];
+    if edit.anew.is_some() && !still.contains(&view.status) {
+        return Err(wrong(
+            view,
+            "its waves can be changed while it is CREATED, PAUSED or HALTED: pause it first",
+        ));
+    }
     change.events.push(NewEvent::new(EventKind::Edited, Some(edit.members.join(", "))));
     change.edit = Some(edit.clone());
     Ok(())

@@ -17,7 +17,7 @@ mod simulation;
 
 pub use command::{Allow, Command, Gate, Refusal, command};
 pub use decide::{ADMITTED, decide};
-pub use plan::{Plan, PlanFault, PlannedDomain, PlannedWave, chosen, plan};
+pub use plan::{Begun, Plan, PlanFault, PlannedDomain, PlannedWave, chosen, plan, replan};
 pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 pub use terms::{
     Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Probe,
@@ -26,6 +26,6 @@ pub use terms::{
 };
 pub use view::{
     Admission, Answered, Breach, Change, Edit, EditedWave, EventKind, Fact, InFlight, NewEvent, Next,
-    Presence, ProbeResult, ProbeState, Returned, Slot, TargetMove, View, WaveChange, WaveCounts, WaveState,
-    Windows, current,
+    Presence, ProbeResult, ProbeState, Returned, Slot, TargetMove, View, WaveAnew, WaveChange, WaveCounts,
+    WaveState, WavesAnew, Windows, current,
 };

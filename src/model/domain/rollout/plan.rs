@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::terms::{Order, Part, RolloutTerms, WaveTerms};
+use super::terms::{Order, Part, RolloutTerms, WaveOf, WaveTerms};
 use crate::domain::likeness::unknown;
 use crate::domain::target::{fact, place};
 use crate::domain::{Attendance, EndpointName, Member, Selector};
@@ -122,7 +122,8 @@ pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFa
     if let Some(max) = terms.targets.max.filter(|max| count(total) > *max) {
         faults.add("/targets/max", format!("is {max}, and the targets are {total} endpoints"));
     }
-    let waves = split(terms, &targets, &known, &mut faults);
+    let waves =
+        split(terms, &targets, &Begun { total: count(total), ..Begun::default() }, &known, &mut faults);
     let (domains, domain_of) = spread(terms, &targets, &known, &mut faults);
     if !faults.0.is_empty() {
         return Err(faults.0);
@@ -136,6 +137,46 @@ pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFa
         domains,
         domain_of,
     })
+}
+
+/// What of the waves of a rollout has begun, and stays as it is whatever its document says by now.
+#[derive(Debug, Clone, Default)]
+pub struct Begun {
+    /// Waves in which no target is started any more.
+    pub closed: usize,
+    /// Of the wave after them those that are not PENDING; none where no wave is being started.
+    pub kept: Option<Vec<EndpointName>>,
+    /// All targets of the rollout.
+    pub total: u32,
+}
+
+/// The waves of a changed document after those that are closed. `free` are the targets that may be put into
+/// another wave, in the order of their turns; `before` is the document as it was.
+///
+/// # Errors
+/// All that is wrong.
+pub fn replan(
+    before: &[WaveOf],
+    terms: &RolloutTerms,
+    begun: &Begun,
+    free: &[EndpointName],
+    members: &[Member],
+) -> Result<Vec<PlannedWave>, Vec<PlanFault>> {
+    let mut faults = Faults(Vec::new());
+    if free.is_empty() {
+        faults.add("/waves", "all targets have been started, or are in a wave that is over".to_owned());
+    }
+    for (at, wave) in before.iter().take(begun.closed).enumerate() {
+        let stays = |after: &WaveOf| after.part == wave.part && after.name == wave.name;
+        if !terms.waves.get(at).is_some_and(stays) {
+            let text = "has begun; it must be there with the size or the endpoints and the name that it has";
+            faults.add(format!("/waves/{at}"), text.to_owned());
+        }
+    }
+    let known: HashMap<&EndpointName, &Member> =
+        members.iter().map(|member| (&member.name, member)).collect();
+    let waves = if faults.0.is_empty() { split(terms, free, begun, &known, &mut faults) } else { Vec::new() };
+    if faults.0.is_empty() { Ok(waves) } else { Err(faults.0) }
 }
 
 /// The failure domains of targets, and the place of that of each.
@@ -217,19 +258,24 @@ fn holds(member: &Member, selectors: &[Selector]) -> bool {
     selectors.iter().all(|selector| selector.matches(|key| fact(name, version, labels, key)))
 }
 
-/// Puts the targets into waves.
+/// Puts the targets into the waves that are not closed.
 fn split(
     terms: &RolloutTerms,
     targets: &[EndpointName],
+    begun: &Begun,
     known: &HashMap<&EndpointName, &Member>,
     faults: &mut Faults,
 ) -> Vec<PlannedWave> {
-    let all: HashSet<&EndpointName> = targets.iter().collect();
-    let total = count(targets.len());
-    let mut taken: HashMap<&EndpointName, usize> = HashMap::new();
-    let mut parts: Vec<Vec<EndpointName>> = vec![Vec::new(); terms.waves.len()];
+    let Begun { closed, kept: of_open, total } = begun;
+    let kept = of_open.as_deref().unwrap_or_default();
+    let staying: HashSet<&EndpointName> = kept.iter().collect();
+    let all: HashSet<&EndpointName> = targets.iter().chain(kept).collect();
+    let mut taken: HashMap<&EndpointName, usize> = kept.iter().map(|name| (name, *closed)).collect();
+    let stays = |name: &EndpointName, at: usize| at == *closed && staying.contains(name);
+    let mut parts: Vec<Vec<EndpointName>> = vec![Vec::new(); terms.waves.len().max(closed + 1)];
+    parts[*closed].extend_from_slice(kept);
     // Waves that say who is in them come first: sizes are of what is left.
-    for (at, wave) in terms.waves.iter().enumerate() {
+    for (at, wave) in terms.waves.iter().enumerate().skip(*closed) {
         let names: Vec<&EndpointName> = match &wave.part {
             Part::Endpoints(names) => names.iter().collect(),
             Part::Match(selectors) => targets
@@ -243,12 +289,12 @@ fn split(
             let Some(name) = all.get(name) else {
                 faults.add(
                     format!("/waves/{at}/endpoints/{place}"),
-                    format!("is `{name}`, which is not a target of the rollout"),
+                    format!("is `{name}`, which is not a target of the rollout{}", begun.told()),
                 );
                 continue;
             };
             match taken.get(name) {
-                Some(other) if listed => {
+                Some(other) if listed && !stays(name, at) => {
                     let message = format!(
                         "is `{name}`, which is in wave {} already; a target is in one wave",
                         other + 1
@@ -265,22 +311,32 @@ fn split(
         }
     }
     let mut rest = targets.iter().filter(|name| !taken.contains_key(name)).cloned();
-    for (at, wave) in terms.waves.iter().enumerate() {
+    for (at, wave) in terms.waves.iter().enumerate().skip(*closed) {
         match wave.part {
             Part::Size(size) => {
-                parts[at].extend(
-                    rest.by_ref().take(usize::try_from(size.rounded_up(total)).unwrap_or(usize::MAX)),
-                );
+                let wanted = usize::try_from(size.rounded_up(*total)).unwrap_or(usize::MAX);
+                let Some(more) = wanted.checked_sub(parts[at].len()) else {
+                    let message =
+                        format!("is {size} of {total} targets, and {} of it have been started", kept.len());
+                    faults.add(format!("/waves/{at}"), message);
+                    continue;
+                };
+                parts[at].extend(rest.by_ref().take(more));
             }
             Part::Rest => parts[at].extend(rest.by_ref()),
             Part::Endpoints(_) | Part::Match(_) => {}
         }
     }
+    let left = rest.count();
+    if left > 0 && faults.0.is_empty() {
+        faults.add("/waves", format!("leave {left} targets without a wave"));
+    }
     let mut waves = Vec::with_capacity(parts.len());
-    for (at, (wave, targets)) in terms.waves.iter().zip(parts).enumerate() {
+    for (at, (wave, targets)) in terms.waves.iter().zip(parts).enumerate().skip(*closed) {
         if targets.is_empty() {
             // `rest` may be nothing, and so may what a small fleet leaves to the waves of the default.
-            if terms.own_waves && wave.part != Part::Rest {
+            let is_open = at == *closed && of_open.is_some();
+            if is_open || terms.own_waves && wave.part != Part::Rest {
                 let why = match &wave.part {
                     Part::Size(size) => {
                         format!("is {size} of {total} targets, and the waves before it have them all")
@@ -307,6 +363,13 @@ fn split(
         });
     }
     waves
+}
+
+impl Begun {
+    /// The end of a sentence about a name that is not there.
+    const fn told(&self) -> &'static str {
+        if self.closed > 0 || self.kept.is_some() { ", or is in a wave that is over" } else { "" }
+    }
 }
 
 struct Faults(Vec<PlanFault>);
@@ -449,6 +512,51 @@ mod tests {
         let mut outside = terms(vec![elsewhere]);
         outside.targets.without = vec![name("web1")];
         assert!(told(&outside, 5)[0].contains("not a target of the rollout"));
+    }
+
+    #[test]
+    fn what_has_begun_stays_when_waves_change() {
+        let fixed = |count| size(Amount::Count(count));
+        let before = terms(vec![fixed(1), fixed(4), Part::Rest]);
+        let fleet = fleet(20);
+        let planned = plan(&before, &fleet).expect("a plan");
+        let turns: Vec<EndpointName> = planned.waves.iter().flat_map(|wave| wave.targets.clone()).collect();
+        // The second wave has started two of its four.
+        let begun = Begun { closed: 1, kept: Some(turns[1..3].to_vec()), total: 20 };
+        let again = |parts: Vec<Part>| replan(&before.waves, &terms(parts), &begun, &turns[3..], &fleet);
+        let sizes = |parts| again(parts).map(|waves| waves.iter().map(PlannedWave::size).collect::<Vec<_>>());
+        assert_eq!(sizes(vec![fixed(1), fixed(3), fixed(5), Part::Rest]), Ok(vec![3, 5, 11]));
+        assert_eq!(sizes(vec![fixed(1), size(Amount::Percent(5000)), Part::Rest]), Ok(vec![10, 9]));
+        assert_eq!(sizes(vec![fixed(1), Part::Rest]), Ok(vec![19]), "one wave for all that is left");
+        let named = Part::Endpoints(vec![turns[9].clone(), turns[5].clone()]);
+        let waves = again(vec![fixed(1), fixed(2), named, Part::Rest]).expect("waves");
+        assert_eq!(waves[0].targets, turns[1..3], "the wave that is open has no more");
+        assert_eq!(waves[1].targets, [turns[9].clone(), turns[5].clone()], "in the order of the list");
+        assert_eq!(waves[2].targets.len() + 5, 20);
+        let faults = |parts| {
+            let faults: Vec<PlanFault> = again(parts).expect_err("a fault");
+            faults.into_iter().map(|fault| format!("{} {}", fault.pointer, fault.message)).collect::<Vec<_>>()
+        };
+        let stays = "has begun; it must be there with the size or the endpoints and the name that it has";
+        assert_eq!(faults(vec![fixed(2), Part::Rest]), [format!("/waves/0 {stays}")]);
+        assert_eq!(
+            faults(vec![fixed(1), fixed(1), Part::Rest]),
+            ["/waves/1 is 1 of 20 targets, and 2 of it have been started"]
+        );
+        assert_eq!(
+            faults(vec![fixed(1), fixed(2), Part::Endpoints(vec![turns[0].clone()]), Part::Rest]),
+            [
+                format!(
+                    "/waves/2/endpoints/0 is `{}`, which is not a target of the rollout, or is in a wave that is over",
+                    turns[0]
+                ),
+                "/waves/2 has none of the 20 targets".to_owned()
+            ]
+        );
+        assert_eq!(faults(vec![fixed(1), fixed(2)]), ["/waves leave 17 targets without a wave"]);
+        let over = Begun { closed: 3, kept: None, total: 20 };
+        let nothing = replan(&before.waves, &before, &over, &[], &fleet).expect_err("a fault");
+        assert_eq!(nothing[0].message, "all targets have been started, or are in a wave that is over");
     }
 
     #[test]

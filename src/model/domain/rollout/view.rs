@@ -368,6 +368,32 @@ pub struct Edit {
     pub allowed_unreachable: Option<u32>,
     /// Its waves, in their order. Those that have passed stay as they are.
     pub waves: Vec<EditedWave>,
+    /// Other waves in the place of those that had not begun.
+    pub anew: Option<WavesAnew>,
+}
+
+/// Waves with the targets that are put into them anew.
+#[derive(Debug, Clone)]
+pub struct WavesAnew {
+    /// The first of them, counted from 0.
+    pub first: u32,
+    /// Whether targets of that are being started: those that have been stay in it.
+    pub is_open: bool,
+    /// The waves from that on; they take the place of all that were there.
+    pub waves: Vec<WaveAnew>,
+}
+
+/// A wave that targets are put into anew.
+#[derive(Debug, Clone)]
+pub struct WaveAnew {
+    /// What it is called.
+    pub name: Option<String>,
+    /// How it runs.
+    pub runs: EditedWave,
+    /// Its targets that may have been in another wave, with the wave that each was in.
+    pub targets: Vec<(u32, EndpointName)>,
+    /// Whether their turns come as they are listed here, and not as they would have come before.
+    pub listed: bool,
 }
 
 /// How a wave runs once the document was changed.

@@ -7,6 +7,7 @@
 //! none that is there: so the order of locks is rows of rollouts first, then those of holds.
 
 mod advance;
+mod anew;
 mod census;
 mod create;
 mod forget;

@@ -99,6 +99,10 @@ selected! {
     }
 }
 
+/// The key for some hundred targets of one rollout. A planner that is left alone reads, and locks, all of them
+/// instead.
+pub(super) const BY_NAME: &str = "rollout_target_endpoint";
+
 /// The columns with the counts of a wave, in the order of the states.
 pub(super) const COUNTS: [&str; TargetState::ALL.len()] = [
     "count_pending", "count_sent", "count_verifying", "count_ok", "count_failed", "count_unreachable",

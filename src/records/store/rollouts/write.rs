@@ -6,8 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
-use super::rollback;
-use super::rows::COUNTS;
+use super::rows::{BY_NAME, COUNTS};
+use super::{anew, rollback};
 use crate::domain::rollout::{
     Admission, Change, Edit, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WavePhase,
     WaveState,
@@ -20,9 +20,6 @@ use crate::store::{Accepted, Freeze, Retry, batch, submit};
 
 /// Endpoints of one task at most.
 const BATCH: usize = 500;
-/// The key for some hundred targets of one rollout. A planner that is left alone reads, and locks, all of them
-/// instead.
-const BY_NAME: &str = "rollout_target_endpoint";
 
 /// Writes all of it. `batches` is there where targets may be started.
 pub(super) async fn write(
@@ -57,6 +54,9 @@ pub(super) async fn write(
     write_rollout(conn, rollout, &change, revision, tasks.len() + usize::from(probe.is_some()), now).await?;
     if let Some(edit) = &change.edit {
         write_edit(conn, rollout, edit).await?;
+        if let Some(anew) = &edit.anew {
+            anew::write(conn, rollout, anew, now).await?;
+        }
     }
     if change.roll_back {
         let undone_by = rollback::record(conn, rollout, now).await?;
