@@ -47,6 +47,8 @@ pub struct View {
     pub waited: Vec<Returned>,
     /// The next targets, in the order of their turns, without those that another rollout holds.
     pub next: Vec<Next>,
+    /// Of the next targets those that a newer rollout of the lane has changed already.
+    pub overtaken: Vec<Fact>,
     /// What has come of the try of a probe that was begun.
     pub probe: Option<ProbeResult>,
     /// Who performs the next try of the probe of the wave; known only while that is probed and no try is

@@ -11,6 +11,7 @@ mod anew;
 mod census;
 mod create;
 mod forget;
+mod lane;
 mod look;
 mod probe;
 mod read;
