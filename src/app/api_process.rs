@@ -15,6 +15,7 @@ use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::config::{Config, Security};
+use crate::domain::Timestamp;
 use crate::ledger::Ledger;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
@@ -26,7 +27,7 @@ use crate::rollouts::Controller;
 use crate::scheduler::Scheduler;
 use crate::sealing::Sealer;
 use crate::service::Service;
-use crate::signing::{Signer, SigningKey, read_certificate};
+use crate::signing::{Signer, SigningKey, read_certificate, read_revocations};
 use crate::store::farm::Farm;
 use crate::store::{self, SharedStore};
 use crate::telemetry::Metrics;
@@ -36,6 +37,9 @@ use crate::watch::Watch;
 /// Tasks that may wait in memory between acceptor and publisher; what finds no place is published by the
 /// reconciler.
 const HAND_OVER: usize = 8192;
+
+/// How often a certificate that ends is warned of.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How long before its end a certificate is warned of.
 const SOON: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -89,7 +93,7 @@ impl ApiProcess {
             retention,
         );
         let signer = signer(&config.security)?.map(Arc::new);
-        let sealer = Sealer::new(signer, broker.clone(), clock.clone());
+        let sealer = Sealer::new(signer.clone(), broker.clone(), clock.clone());
         let publisher = Publisher::new(
             config.clone(),
             store.clone(),
@@ -183,7 +187,7 @@ impl ApiProcess {
             clock.clone(),
             metrics.clone(),
         );
-        let loops = vec![
+        let mut loops = vec![
             Service::start("presence", &died, |stop| {
                 in_time(clock.clone(), stop.clone(), log_end("presence", presence.run(stop)))
             }),
@@ -204,6 +208,10 @@ impl ApiProcess {
             }),
             Service::start("observer", &died, |stop| observer.run(stop)),
         ];
+        let certified = signer.filter(|signer| signer.ends().is_some());
+        loops.extend(
+            certified.map(|signer| Service::start("certificate", &died, |stop| warn_of_end(signer, stop))),
+        );
         let throughput = Service::start("throughput", &died, |stop| {
             in_time(clock.clone(), stop.clone(), recorder.run(stop))
         });
@@ -265,13 +273,29 @@ fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
     let Some(signing) = &security.signing else { return Ok(None) };
     let signer = Signer::new(signing.environment.clone(), SigningKey::read(&signing.key)?);
     tracing::info!(key = %signer.key(), environment = %signing.environment, "messages to endpoints are signed");
+    let signer = match &signing.revocations {
+        Some(path) => signer.with_revocations(read_revocations(path)?),
+        None => signer,
+    };
     let Some(path) = &signing.certificate else { return Ok(Some(signer)) };
-    let certificate = read_certificate(path)?;
-    let (left, key) = (certificate.not_after.since(Clock::system().now()), signer.key());
-    if left < SOON {
-        tracing::warn!(%key, until = %certificate.not_after, "the certificate of the signing key ends soon or has ended: certify the key again and restart the API");
+    Ok(Some(signer.with_certificate(read_certificate(path)?)?))
+}
+
+/// Warns of the end of the certificate of the signing key, now and once a day.
+async fn warn_of_end(signer: Arc<Signer>, stop: CancellationToken) {
+    let mut days = tokio::time::interval(DAY);
+    while stop.run_until_cancelled(days.tick()).await.is_some() {
+        let left = signer.ends().and_then(|until| days_left(until, Clock::system().now()));
+        if let Some(days) = left {
+            tracing::warn!(key = %signer.key(), days, "the certificate of the signing key ends soon or has ended: then endpoints refuse what this process sends. Certify the key again and restart the API");
+        }
     }
-    Ok(Some(signer.with_certificate(certificate)?))
+}
+
+/// The days until a certificate ends, 0 after that; none while there is time.
+fn days_left(until: Timestamp, now: Timestamp) -> Option<u64> {
+    let left = until.since(now);
+    (left < SOON).then(|| left.as_secs() / DAY.as_secs())
 }
 
 /// Runs a part that compares deadlines: not before it is known what time it is.
@@ -284,5 +308,20 @@ async fn in_time(clock: Clock, stop: CancellationToken, part: impl Future<Output
 async fn log_end<E: std::fmt::Display>(part: &'static str, run: impl Future<Output = Result<(), E>>) {
     if let Err(error) = run.await {
         tracing::error!(part, %error, "ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_warned_of_in_its_last_week_and_after_that() {
+        let at = |days: f64| Timestamp::from_micros((days * 86_400.0) as i64 * 1_000_000);
+        for (now, wanted) in
+            [(1.0, None), (22.9, None), (23.1, Some(6)), (29.5, Some(0)), (30.0, Some(0)), (90.0, Some(0))]
+        {
+            assert_eq!(days_left(at(30.0), at(now)), wanted, "{now}");
+        }
     }
 }

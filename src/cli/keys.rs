@@ -1,4 +1,5 @@
-//! `tasker key create | list | trust | certify | sign | distrust`: keys that sign messages to endpoints.
+//! `tasker key create | list | trust | certify | revoke | sign | distrust`: keys that sign messages to
+//! endpoints.
 //!
 //! All of it works on files of this machine: neither API nor database is asked. The trust file is that of the
 //! endpoints of this server.
@@ -20,16 +21,13 @@ use super::table::{Narrow, Screen, Table};
 use crate::clock::Clock;
 use crate::config::span;
 use crate::domain::{
-    Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Recipients, SIGNATURE, TaskType,
-    Timestamp, json, likeness,
+    Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Presence, Recipients,
+    Revocations, SIGNATURE, TaskType, Timestamp, json, likeness,
 };
-use crate::signing::{self, NAME, PublicKey, SigningKey, Trust, TrustError, is_name};
+use crate::signing::{self, KeyError, NAME, PublicKey, ROOT, SigningKey, Trust, TrustError, is_name};
 
 /// Where the endpoints of a server look for whom they trust, as in the configuration's `endpoint.trust`.
 const TRUST: &str = "/etc/tasker/trust.yaml";
-
-/// What the root key is called where keys are listed.
-const ROOT: &str = "root";
 
 /// `tasker key`.
 #[derive(Debug, Clone, Subcommand)]
@@ -61,6 +59,14 @@ The private key stays where it signs. The public one goes to the servers, for `k
         after_help = "Example:\n  tasker key certify server.pub --root-key root.key --environment production --days 30"
     )]
     Certify(Certify),
+    /// Revoke keys on all servers that trust the root key
+    ///
+    /// Adds the keys to a list, which the root key signs. API processes send the list to endpoints, which keep
+    /// the newest one: nothing counts any more that a key of the list has signed.
+    #[command(
+        after_help = "Example:\n  tasker key revoke server.pub --root-key root.key --environment production --list revoked.json"
+    )]
+    Revoke(Revoke),
     /// Sign a payload, so that tasks with it run where the signatures of persons are needed
     ///
     /// Prints the payload with the signed order. Another person adds a signature with --order.
@@ -214,6 +220,26 @@ pub struct Certify {
     pub out: Option<PathBuf>,
 }
 
+/// `tasker key revoke`.
+#[derive(Debug, Clone, Args)]
+pub struct Revoke {
+    /// Files with public keys, or the ids of keys as `tasker key list` shows them
+    #[arg(value_name = "KEY", required = true)]
+    pub keys: Vec<String>,
+    /// File with the private root key
+    #[arg(long, value_name = "FILE")]
+    pub root_key: PathBuf,
+    /// Name of the installation, as in the trust files of its servers
+    #[arg(long, value_name = "NAME")]
+    pub environment: EnvironmentName,
+    /// The list: it is created, or the keys are added to it
+    #[arg(long, value_name = "FILE")]
+    pub list: PathBuf,
+    /// Number of the list, if an earlier list was lost: a higher one [default: one more than before]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub serial: Option<u64>,
+}
+
 /// `tasker key distrust`.
 #[derive(Debug, Clone, Args)]
 pub struct Distrust {
@@ -237,6 +263,7 @@ pub(super) fn run(global: &Global, command: KeyCommand) -> Result<Code, Failure>
         KeyCommand::Trust(args) => trust(&args),
         KeyCommand::Sign(args) => sign(args),
         KeyCommand::Certify(args) => certify(&args),
+        KeyCommand::Revoke(args) => revoke(&args),
         KeyCommand::Distrust(args) => distrust(&args),
     }
 }
@@ -422,12 +449,19 @@ fn sign(args: Sign) -> Result<Code, Failure> {
 fn certify(args: &Certify) -> Result<Code, Failure> {
     let public = public_key(&args.public)?;
     let root = SigningKey::read(&args.root_key).map_err(setup)?;
+    if public == *root.public() {
+        return Err(Failure::Usage(format!(
+            "{} is the root key itself: it certifies keys of API processes, and signs no messages",
+            args.public.display()
+        )));
+    }
     let now = Clock::system().now();
     let not_after = now.after(Duration::from_secs(u64::from(args.days) * 24 * 3600));
     let blank = Certificate {
         public: *public.as_bytes(),
         types: args.task_types.clone(),
-        not_before: now,
+        // It counts at once also where the clock is behind this one.
+        not_before: now.before(Presence::CLOCK_TOLERANCE),
         not_after,
         signature: [0; SIGNATURE],
     };
@@ -439,6 +473,58 @@ fn certify(args: &Certify) -> Result<Code, Failure> {
         "the key {} is certified until {not_after} in {}: name that file as security.certificate, and restart the API",
         public.id(),
         path.display()
+    ));
+    Ok(Code::Ok)
+}
+
+fn revoke(args: &Revoke) -> Result<Code, Failure> {
+    let root = SigningKey::read(&args.root_key).map_err(setup)?;
+    let list = args.list.display();
+    let before = match signing::read_revocations(&args.list) {
+        Ok(before) if signing::is_of_root(root.public(), &args.environment, &before) => Some(before),
+        Ok(_) => {
+            return Err(Failure::Usage(format!(
+                "{list} is not a list of the key {} for `{}`: name another file, or the right root key and environment",
+                root.public().id(),
+                args.environment
+            )));
+        }
+        Err(KeyError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(setup(error)),
+    };
+    let last = before.as_ref().map_or(0, |before| before.serial);
+    let serial = args.serial.unwrap_or(last.saturating_add(1));
+    if serial <= last {
+        return Err(Failure::Usage(format!(
+            "--serial is {serial}; expected more than {last}, the number of {list}: endpoints take no older list"
+        )));
+    }
+    let mut keys = before.map(|before| before.keys).unwrap_or_default();
+    for text in &args.keys {
+        keys.insert(match text.parse() {
+            Ok(id) => id,
+            Err(_) => public_key(Path::new(text))?.id(),
+        });
+    }
+    if keys.contains(&root.public().id()) {
+        return Err(Failure::Usage(
+            "the root key cannot revoke itself: `tasker key trust` another one on the servers".to_owned(),
+        ));
+    }
+    if keys.len() > Revocations::MOST {
+        return Err(Failure::Usage(format!(
+            "{list} would have {} keys; expected at most {}: begin a new list, without the keys whose certificates have ended, and with a higher --serial",
+            keys.len(),
+            Revocations::MOST
+        )));
+    }
+    let blank = Revocations { serial, keys, signature: [0; SIGNATURE] };
+    let revocations = signing::revoke(&root, &args.environment, blank);
+    let text = serde_json::to_vec_pretty(&revocations).map_err(setup)?;
+    SecretFile::replacing(&args.list)?.readable()?.keep(&text)?;
+    note(&format!(
+        "list {serial} in {list} revokes {} keys: name that file as security.revocations, and restart the API",
+        revocations.keys.len()
     ));
     Ok(Code::Ok)
 }

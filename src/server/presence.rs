@@ -60,6 +60,8 @@ pub struct PresenceWatch {
     probed: watch::Sender<Uuid>,
     /// The queues that were made for endpoints without a handler, and the session that last reported it.
     made: Mutex<HashMap<(TaskType, EndpointName), Uuid>>,
+    /// The sessions that were told which keys are revoked since they began.
+    told: Mutex<HashMap<EndpointName, Uuid>>,
 }
 
 impl PresenceWatch {
@@ -86,6 +88,7 @@ impl PresenceWatch {
             metrics,
             probed: watch::Sender::new(Uuid::nil()),
             made: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -180,15 +183,22 @@ impl PresenceWatch {
     /// Welcomes an endpoint, then asks for what it owes. In this order: both go through its queue, and it
     /// drops what comes before the welcome.
     async fn welcome(&self, presence: Presence, interval: Duration) -> Result<(), StoreError> {
-        let welcome = Command::Welcome {
-            session: presence.session,
-            presence_interval: interval,
-            reads: WireVersion::NEWEST,
-        };
+        self.send_welcome(&presence, interval).await;
+        self.ask_owed(&presence).await
+    }
+
+    async fn send_welcome(&self, presence: &Presence, interval: Duration) {
         let drafts = presence.task_types.iter().map(|task_type| {
             let to = Address::Named(task_type.clone(), vec![presence.endpoint.clone()]);
             let message = Message { expires_in: Some(LONGEST_INTERVAL), ..Message::new(to, Bytes::new()) };
-            Draft { command: welcome.clone(), version: presence.reads, message, answers: presence.sent_at }
+            let command = Command::Welcome {
+                session: presence.session,
+                presence_interval: interval,
+                reads: WireVersion::NEWEST,
+                task_type: Some(task_type.clone()),
+                revocations: self.sealer.revocations().cloned(),
+            };
+            Draft { command, version: presence.reads, message, answers: presence.sent_at }
         });
         for result in self.sealer.publish(drafts.collect()).await {
             if let Err(error) = result {
@@ -196,7 +206,35 @@ impl PresenceWatch {
                 tracing::debug!(endpoint = %presence.endpoint, %error, "could not welcome");
             }
         }
-        self.ask_owed(&presence).await
+    }
+
+    /// Tells endpoints of revoked keys that were welcomed with an older list than this process has: each
+    /// session once, since one that trusts another root key never takes it.
+    async fn tell_revocations(&self, presences: &[Presence]) -> Result<(), StoreError> {
+        let Some(serial) = self.sealer.revocations().map(|revocations| revocations.serial) else {
+            return Ok(());
+        };
+        let behind = |presence: &&Presence| {
+            presence.state == PresenceState::Alive
+                && !presence.task_types.is_empty()
+                && presence.revocations.is_some_and(|known| known < serial)
+        };
+        let behind: Vec<&Presence> = {
+            let mut told = self.told();
+            let is_new = |presence: &&Presence| {
+                told.insert(presence.endpoint.clone(), presence.session) != Some(presence.session)
+            };
+            presences.iter().filter(behind).filter(is_new).collect()
+        };
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let interval = self.interval().await?;
+        tracing::info!(endpoints = behind.len(), serial, "telling endpoints which keys are revoked");
+        futures::stream::iter(behind)
+            .for_each_concurrent(WELCOMES, |presence| self.send_welcome(presence, interval))
+            .await;
+        Ok(())
     }
 
     async fn ask_owed(&self, presence: &Presence) -> Result<(), StoreError> {
@@ -320,6 +358,8 @@ impl PresenceWatch {
         for (fault, count) in presences.iter().flat_map(|presence| &presence.refusals) {
             self.metrics.seal_refusals.with_label_values(&[fault.as_str()]).inc_by((*count).into());
         }
+        let unsigned = presences.iter().map(|presence| u64::from(presence.unsigned)).sum();
+        self.metrics.unsigned.inc_by(unsigned);
         for Presence { endpoint, instance, .. } in fenced {
             self.metrics.fenced.inc();
             tracing::warn!(%endpoint, %instance, reason = %ReasonCode::Fenced, "refused a second process of this name while the first may hold tasks");
@@ -329,6 +369,7 @@ impl PresenceWatch {
         }
         self.dismiss(presences, &left).await;
         let newcomers = self.admit(presences, newcomers, &barred).await;
+        self.tell_revocations(presences).await?;
         if newcomers.is_empty() {
             return Ok(());
         }
@@ -415,6 +456,10 @@ impl PresenceWatch {
 
     fn made(&self) -> MutexGuard<'_, HashMap<(TaskType, EndpointName), Uuid>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self) -> MutexGuard<'_, HashMap<EndpointName, Uuid>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes restricted endpoints that have left out of the fanout. After an error, tasks to everybody still

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
-use crate::domain::{Command, EndpointName, Recipients, Timestamp, WireVersion};
+use crate::domain::{Command, EndpointName, Recipients, Revocations, Timestamp, WireVersion};
 use crate::signing::Signer;
 
 /// From so many signatures on, they are made on a thread of their own: each takes some 25 microseconds, and
@@ -45,6 +45,11 @@ impl Sealer {
     /// One that publishes with this broker; without a signer, nothing is sealed.
     pub const fn new(signer: Option<Arc<Signer>>, broker: SharedBroker, clock: Clock) -> Self {
         Self { signer, broker, clock }
+    }
+
+    /// The list of keys that count no more, which goes with each welcome.
+    pub fn revocations(&self) -> Option<&Arc<Revocations>> {
+        self.signer.as_ref()?.revocations()
     }
 
     /// Publishes drafts. Returns one result for each, in order: of those that went out in several copies the

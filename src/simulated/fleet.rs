@@ -559,6 +559,8 @@ pub fn presence(endpoint: &EndpointName, instance: Uuid, session: Uuid, state: P
         labels: labels_of(endpoint),
         restricted: false,
         refusals: BTreeMap::new(),
+        unsigned: 0,
+        revocations: None,
         proven: false,
     }
 }

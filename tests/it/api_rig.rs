@@ -317,6 +317,8 @@ impl Rig {
             labels: Labels::default(),
             restricted: false,
             refusals: BTreeMap::new(),
+            unsigned: 0,
+            revocations: None,
             proven: false,
         }
     }

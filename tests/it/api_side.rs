@@ -178,8 +178,14 @@ impl ApiSide {
 
     pub async fn welcome_session(&self, presence: &Presence) {
         let (session, presence_interval) = (presence.session, Duration::from_secs(10));
-        let command = Command::Welcome { session, presence_interval, reads: WireVersion::NEWEST };
         for task_type in &presence.task_types {
+            let command = Command::Welcome {
+                session,
+                presence_interval,
+                reads: WireVersion::NEWEST,
+                task_type: Some(task_type.clone()),
+                revocations: None,
+            };
             self.send(Address::Named(task_type.clone(), vec![presence.endpoint.clone()]), &command).await;
         }
     }

@@ -304,6 +304,8 @@ async fn a_queue_speaks_for_its_own_type_alone() {
         session: TaskId::new().0,
         presence_interval: Duration::from_secs(1),
         reads: WireVersion::One,
+        task_type: None,
+        revocations: None,
     };
     api.send(Address::Named(task_type("gate"), vec!["console1".parse().expect("a name")]), &stray).await;
     gate.let_through(1);

@@ -222,6 +222,8 @@ fn presence(name: &str, home: Uuid) -> Presence {
         labels: Labels::default(),
         restricted: false,
         refusals: BTreeMap::new(),
+        unsigned: 0,
+        revocations: None,
         proven: false,
     }
 }

@@ -133,6 +133,8 @@ async fn an_api_of_version_1_is_sent_one_report_a_message() {
         session: presence.session,
         presence_interval: Duration::from_secs(10),
         reads: WireVersion::One,
+        task_type: None,
+        revocations: None,
     };
     api.send_bytes(Address::Named(task_type("echo"), vec![presence.endpoint.clone()]), old(&welcome)).await;
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
@@ -146,7 +148,7 @@ async fn an_api_of_version_1_is_sent_one_report_a_message() {
                     api.send_bytes(all.clone(), item).await;
                 }
             }
-            WireVersion::Two | WireVersion::Three => {
+            WireVersion::Two | WireVersion::Three | WireVersion::Four => {
                 api.send_bytes(all.clone(), envelope::list(&items)).await
             }
         }

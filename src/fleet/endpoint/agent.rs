@@ -27,6 +27,7 @@ use super::leftovers::Leftovers;
 use super::orders::Orders;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
+use super::revoked::Revoked;
 use super::{Registry, directory, home, line_reporter, lookout, recovery, reporter};
 use crate::broker::dead::DeadLetters;
 use crate::broker::{BrokerError, SharedBroker, Source};
@@ -232,6 +233,8 @@ impl Agent {
                 let quarantine = dir.join(directory::QUARANTINE);
                 let orders = Orders::open(of_endpoint, names.iter().copied())
                     .map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
+                let revoked = Revoked::open(of_endpoint, &trust)
+                    .map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
                 Some(Guard::new(
                     trust,
                     required,
@@ -239,6 +242,7 @@ impl Agent {
                     endpoint.clone(),
                     quarantine,
                     orders,
+                    revoked,
                 ))
             }
         };

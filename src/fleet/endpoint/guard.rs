@@ -12,16 +12,20 @@ use std::time::{Duration, Instant};
 
 use super::orders::{Admission, Orders, Use};
 use super::quarantine::{Quarantine, Refused};
+use super::revoked::Revoked;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::domain::{
-    Command, EndpointName, Json, Order, Ordered, ReasonCode, Seal, SealFault, SealHead, TaskId, TaskType,
-    Timestamp, WorkPart,
+    Command, EndpointName, Json, Order, Ordered, ReasonCode, Revocations, Seal, SealFault, SealHead, TaskId,
+    TaskType, Timestamp, WorkPart,
 };
 use crate::signing::{self, Denial, Moment, Situation, Trust};
 
 /// How often the log tells of refused messages at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often the log tells of messages without a signature at most.
+const UNSIGNED_LINE_EVERY: Duration = Duration::from_secs(600);
 
 /// How long presence tells of a refused message at most.
 const TOLD_FOR: Duration = Duration::from_secs(600);
@@ -40,6 +44,7 @@ pub(super) struct Guard {
     state: Mutex<State>,
     quarantine: Arc<Mutex<Quarantine>>,
     orders: Arc<Orders>,
+    revoked: Revoked,
 }
 
 #[derive(Debug, Default)]
@@ -51,16 +56,37 @@ struct State {
     /// How the clock is wrong.
     clock: Option<String>,
     /// What presence has not told yet.
-    untold: BTreeMap<SealFault, u32>,
+    untold: Counts,
     /// The message that was refused last, until one is accepted.
     last: Option<(Instant, Denial)>,
     /// When the log told of refused messages last, and how many it has not told.
     logged: Option<Instant>,
     unlogged: usize,
+    /// When the log told of messages without a signature last.
+    unsigned_logged: Option<Instant>,
     /// When orders were last forgotten.
     forgotten: Option<Instant>,
     /// Why orders cannot be noted, until one is.
     orders: Option<String>,
+}
+
+/// Messages that presence tells of.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    /// Those that were refused.
+    pub(super) refused: BTreeMap<SealFault, u32>,
+    /// Those that were taken without a signature.
+    pub(super) unsigned: u32,
+}
+
+impl Counts {
+    fn add(&mut self, Self { refused, unsigned }: Self) {
+        for (fault, count) in refused {
+            let known = self.refused.entry(fault).or_default();
+            *known = known.saturating_add(count);
+        }
+        self.unsigned = self.unsigned.saturating_add(unsigned);
+    }
 }
 
 /// What a task may do whose turn has come.
@@ -80,13 +106,14 @@ impl Guard {
         endpoint: EndpointName,
         quarantine: PathBuf,
         orders: Orders,
+        revoked: Revoked,
     ) -> Self {
         tracing::info!(
             %endpoint, environment = %trust.environment, servers = trust.servers.len(), required, "messages are judged by their signatures"
         );
         let quarantine = Arc::new(Mutex::new(Quarantine::in_dir(quarantine)));
         let orders = Arc::new(orders);
-        Self { trust, required, tolerance, endpoint, state: Mutex::default(), quarantine, orders }
+        Self { trust, required, tolerance, endpoint, state: Mutex::default(), quarantine, orders, revoked }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,16 +135,44 @@ impl Guard {
     }
 
     fn judge_at(&self, moment: Moment, command: &Command, seal: Option<&Seal>) -> Result<(), Denial> {
-        let situation = self.situation(moment);
+        let (now, revoked) = (Clock::system().now(), self.revoked.keys());
+        let (endpoint, tolerance) = (&self.endpoint, self.tolerance);
+        let situation = Situation { endpoint, moment, now, tolerance, revoked: &revoked };
         match seal {
             None if !self.required => self.trust.judge_unsealed(command, situation),
             seal => self.trust.judge(command, seal, situation),
         }
     }
 
-    fn situation(&self, moment: Moment) -> Situation<'_> {
-        let now = Clock::system().now();
-        Situation { endpoint: &self.endpoint, moment, now, tolerance: self.tolerance }
+    /// Whether what was judged when it came is to be judged again: a key was revoked since.
+    pub(super) fn has_changed(&self) -> bool {
+        self.revoked.has_changed()
+    }
+
+    /// The number of the newest list of revoked keys; none where no root key is trusted, which signs them.
+    pub(super) fn revocations(&self) -> Option<u64> {
+        self.trust.root.map(|_| self.revoked.serial())
+    }
+
+    /// Takes a list of revoked keys that a good welcome has brought. Waits for the disk, which is rare.
+    fn revoke(&self, revocations: &Revocations) {
+        let serial = revocations.serial;
+        if serial < self.revoked.serial() {
+            tracing::warn!(endpoint = %self.endpoint, serial, known = self.revoked.serial(), "an API process has an older list of revoked keys, which is not taken");
+        } else if serial > self.revoked.serial() {
+            if !self.trust.vouches_for(revocations) {
+                tracing::error!(endpoint = %self.endpoint, serial, "an API process has a list of revoked keys that is not one of the root key: it is not taken");
+                return;
+            }
+            match self.revoked.take(revocations) {
+                Ok(()) => {
+                    tracing::info!(endpoint = %self.endpoint, serial, keys = revocations.keys.len(), "keys were revoked");
+                }
+                Err(error) => {
+                    tracing::error!(endpoint = %self.endpoint, serial, %error, "the list of revoked keys cannot be kept: it counts until this process ends");
+                }
+            }
+        }
     }
 
     /// Whether a task that waits here and is refused may be asked for again with a copy that counts, so that
@@ -128,6 +183,7 @@ impl Guard {
             SealFault::Unsigned
             | SealFault::Forged
             | SealFault::UnknownKey
+            | SealFault::Revoked
             | SealFault::Early
             | SealFault::Stale
             | SealFault::Unreadable => true,
@@ -143,16 +199,21 @@ impl Guard {
         }
     }
 
-    /// Judges the age of a message that came through a queue of this type. In the order of the messages: of a
-    /// batch all are read before the first is taken, and a welcome may be among them.
-    pub(super) fn judge_age(
+    /// Judges a message that came through a queue of this type by what welcomes before it have told: when the
+    /// endpoint subscribed, and which keys are revoked. In the order of the messages: of a batch all are read
+    /// before the first is taken, and a welcome may be among them.
+    pub(super) fn judge_by_welcome(
         &self,
         command: &Command,
         seal: Option<&Seal>,
         task_type: &TaskType,
     ) -> Result<(), Denial> {
+        let Some(seal) = seal else { return Ok(()) };
+        if self.has_changed() {
+            signing::judge_key(seal.head.by, &self.revoked.keys())?;
+        }
         let welcomed_at = self.state().welcomed.get(task_type).copied();
-        seal.zip(welcomed_at).map_or(Ok(()), |(seal, at)| signing::judge_age(command, &seal.head, at))
+        welcomed_at.map_or(Ok(()), |at| signing::judge_age(command, &seal.head, at))
     }
 
     /// Whether tasks of this type bring orders.
@@ -166,7 +227,7 @@ impl Guard {
         let Some(Ordered { order, payload }) = self.trust.order_of(work)? else {
             return Ok(Begin::Now(work.payload.clone()));
         };
-        Trust::judge_end(&order, self.situation(Moment::Waits))?;
+        signing::judge_end(&order, Clock::system().now(), self.tolerance)?;
         let noted = self.orders.begin(&work.task_type, used(&order, work.id));
         self.note_orders(noted.as_ref().err());
         match noted {
@@ -212,15 +273,28 @@ impl Guard {
         self.state().orders = error.map(|error| format!("orders cannot be noted: {error}"));
     }
 
-    /// Takes a welcome that was found good. Returns whether the clock is right: else tasks cannot be judged,
-    /// and the endpoint is not to count as welcomed.
-    pub(super) fn welcome(&self, seal: Option<&Seal>, task_type: &TaskType) -> bool {
+    /// Takes a welcome that was found good, with the list of revoked keys that it brings. Returns whether it
+    /// counts: not if the clock is wrong, since tasks cannot be judged then, or if its own key is revoked.
+    pub(super) fn welcome(
+        &self,
+        seal: Option<&Seal>,
+        task_type: &TaskType,
+        revocations: Option<&Revocations>,
+    ) -> bool {
         let Some(Seal { head, .. }) = seal else { return true };
+        if let Some(revocations) = revocations {
+            self.revoke(revocations);
+            if self.revoked.keys().contains(&head.by) {
+                tracing::error!(endpoint = %self.endpoint, key = %head.by, "an API process signs with a key that its own list revokes: give it another one");
+                return false;
+            }
+        }
         let now = Clock::system().now();
         let off = off(head, now, self.tolerance);
         let mut state = self.state();
         if let Some(text) = &off {
             tracing::error!(endpoint = %self.endpoint, "{text}");
+            state.pace = None;
         } else {
             state.pace = Some((Instant::now(), now));
             let at = state.welcomed.entry(task_type.clone()).or_insert(head.issued_at);
@@ -263,14 +337,24 @@ impl Guard {
         self.state().last = None;
     }
 
+    /// Notes that a message without a seal was taken.
+    pub(super) fn took_unsigned(&self) {
+        let mut state = self.state();
+        state.untold.add(Counts { unsigned: 1, ..Counts::default() });
+        if state.unsigned_logged.is_none_or(|logged| logged.elapsed() >= UNSIGNED_LINE_EVERY) {
+            state.unsigned_logged = Some(Instant::now());
+            tracing::warn!(endpoint = %self.endpoint, "took a message without a signature, since signatures are preferred and not required here");
+        }
+    }
+
     /// Puts refused messages aside and counts them.
     pub(super) async fn refuse(&self, refused: Vec<Refused>) {
         let Some(last) = refused.last().map(|refused| refused.denial.clone()) else { return };
         let line = {
             let mut state = self.state();
             for one in &refused {
-                let count = state.untold.entry(one.denial.fault).or_default();
-                *count = count.saturating_add(1);
+                let refused = [(one.denial.fault, 1)].into();
+                state.untold.add(Counts { refused, unsigned: 0 });
             }
             state.last = Some((Instant::now(), last.clone()));
             state.unlogged += refused.len();
@@ -287,7 +371,10 @@ impl Guard {
             );
         }
         let (quarantine, at) = (self.quarantine.clone(), Clock::system().now());
-        let keep = move || quarantine.lock().unwrap_or_else(PoisonError::into_inner).keep(&refused, at);
+        let keep = move || {
+            let mut quarantine = quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+            quarantine.keep(&refused, at, Instant::now())
+        };
         if let Ok(Err(error)) = tokio::task::spawn_blocking(keep).await {
             tracing::warn!(endpoint = %self.endpoint, %error, "refused messages cannot be kept in the quarantine");
         }
@@ -311,17 +398,13 @@ impl Guard {
     }
 
     /// What was refused since this was asked last.
-    pub(super) fn take_counts(&self) -> BTreeMap<SealFault, u32> {
+    pub(super) fn take_counts(&self) -> Counts {
         std::mem::take(&mut self.state().untold)
     }
 
     /// Gives back counts that could not be told.
-    pub(super) fn put_back(&self, counts: BTreeMap<SealFault, u32>) {
-        let mut state = self.state();
-        for (fault, count) in counts {
-            let untold = state.untold.entry(fault).or_default();
-            *untold = untold.saturating_add(count);
-        }
+    pub(super) fn put_back(&self, counts: Counts) {
+        self.state().untold.add(counts);
     }
 }
 

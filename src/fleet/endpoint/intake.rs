@@ -24,8 +24,8 @@ use crate::broker::dead::{DeadLetter, DeadLetters};
 use crate::broker::wire::{self, WireError};
 use crate::broker::{BrokerError, Consumer, Delivery, Link, Origin, Refusal, Refusals, envelope};
 use crate::domain::{
-    AttemptError, Command, ReasonCode, ReportEvent, Seal, SealFault, TaskId, TaskMessage, TaskType,
-    WireVersion, WorkPart,
+    AttemptError, Command, ReasonCode, ReportEvent, Revocations, Seal, SealFault, TaskId, TaskMessage,
+    TaskType, WireVersion, WorkPart,
 };
 use crate::signing::Denial;
 
@@ -262,7 +262,7 @@ impl Intake {
             (
                 Some(guard),
                 Origin::All(task_type, _) | Origin::Named(task_type, _) | Origin::Control(task_type, _),
-            ) => guard.judge_age(&command, seal.as_ref(), task_type),
+            ) => guard.judge_by_welcome(&command, seal.as_ref(), task_type),
             _ => Ok(()),
         });
         if let Err(denial) = judged {
@@ -272,6 +272,9 @@ impl Intake {
                 true => wanted.dropped += 1,
                 false => wanted.refused.push(Refused { item, way: way(&origin), denial }),
             };
+        }
+        if let Some(guard) = self.core.guard.as_ref().filter(|_| seal.is_none()) {
+            guard.took_unsigned();
         }
         match command {
             Command::Task(task) => {
@@ -287,9 +290,20 @@ impl Intake {
                 self.core.note_api_reads(version);
                 self.sort_cancel(task_id, true, &origin, wanted);
             }
-            Command::Welcome { session, presence_interval, reads } => {
+            Command::Welcome { session, presence_interval, reads, task_type, revocations } => {
+                // Those that name no type come from older API processes, or over HTTP.
+                let named = match (&task_type, &origin) {
+                    (Some(of), Origin::Named(through, _)) => of == through,
+                    (Some(_), _) => false,
+                    (None, _) => reads < WireVersion::Four,
+                };
+                if !named {
+                    let of = task_type.as_ref().map_or("no type", TaskType::as_str);
+                    let reason = format!("a welcome for `{of}` came through {}", way(&origin));
+                    return self.put_aside(item, reason, &origin, wanted);
+                }
                 self.core.note_api_reads(reads);
-                self.welcome(session, presence_interval, seal.as_ref(), &origin);
+                self.welcome(session, presence_interval, seal.as_ref(), revocations.as_deref(), &origin);
             }
         }
     }
@@ -550,14 +564,32 @@ impl Intake {
     }
 
     /// It counts for the type alone through whose queue it came.
-    fn welcome(&self, id: Uuid, interval: Duration, seal: Option<&Seal>, origin: &Origin) {
+    fn welcome(
+        &self,
+        id: Uuid,
+        interval: Duration,
+        seal: Option<&Seal>,
+        revocations: Option<&Revocations>,
+        origin: &Origin,
+    ) {
         let Origin::Named(task_type, _) = origin else { return };
         let ours = {
             let session = self.session.borrow();
             session.up && session.id == id
         };
         // One of an earlier session says nothing of the clock now.
-        if ours && self.core.guard.as_ref().is_some_and(|guard| !guard.welcome(seal, task_type)) {
+        if let Some(guard) = self.core.guard.as_ref().filter(|_| ours)
+            && !guard.welcome(seal, task_type, revocations)
+        {
+            // A session that was welcomed is over. One that was not goes on asking, less and less often.
+            self.session.send_if_modified(|session| {
+                let over = !session.welcomed.is_empty();
+                if over {
+                    session.id = Uuid::new_v4();
+                    session.welcomed.clear();
+                }
+                over
+            });
             return;
         }
         let welcomed = self.session.send_if_modified(|session| {
@@ -612,10 +644,19 @@ impl Intake {
 
 /// An item, read, and judged if there is a guard.
 fn arrival(guard: Option<&Guard>, item: Bytes, origin: Origin) -> Arrival {
-    let read = wire::decode_sealed(&item).map(|(command, version, seal)| {
-        let judged = guard.map_or(Ok(()), |guard| guard.judge(&command, seal.as_ref()));
-        Read { command, version, seal, judged }
-    });
+    let read = match guard {
+        Some(guard) => wire::decode_sealed(&item).map(|(command, version, seal)| {
+            let judged = guard.judge(&command, seal.as_ref());
+            Read { command, version, seal, judged }
+        }),
+        // Nobody looks at a seal, so a broken one is nothing wrong.
+        None => wire::decode_versioned(&item).map(|(command, version)| Read {
+            command,
+            version,
+            seal: None,
+            judged: Ok(()),
+        }),
+    };
     Arrival { item, origin, read }
 }
 
@@ -635,4 +676,20 @@ pub(super) enum IntakeError {
     Broker(#[from] BrokerError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seals_are_not_read_where_nobody_looks_at_them() {
+        let id = TaskId::new();
+        let cancel = wire::encode_command(&Command::Cancel { task_id: id }, WireVersion::One);
+        let text = String::from_utf8(cancel.to_vec()).expect("JSON");
+        let broken = format!("{},\"seal\":{{\"by\":1}}}}", text.trim_end_matches('}'));
+        assert!(wire::decode_sealed(broken.as_bytes()).is_err(), "{broken}");
+        let Arrival { read, .. } = arrival(None, Bytes::from(broken), Origin::Responses);
+        assert!(matches!(read, Ok(Read { command: Command::Cancel { task_id }, .. }) if task_id == id));
+    }
 }

@@ -2,14 +2,15 @@
 //! store.
 //!
 //! `agent` puts the parts together · `intake` takes deliveries, `guard` judges their signatures, and
-//! `quarantine` keeps those that are refused, `orders` knows what persons have ordered · `journal` remembers them · `lane` keeps them
-//! in order · `recovery` takes up what the last process left, and `boot` how much time that has · `performer`
-//! takes one from its slot to its outcome, and `at_work` has those that run · `executor` runs one attempt ·
-//! `registry` finds its handler · `executable` makes handlers of files · `handlers_dir` says which file
-//! performs which type, and `unfit` why it cannot be run · `account`
-//! is the user they run as · `groups` knows the processes that run · `leftovers` ends what a killed process
-//! left · `outbox` and `reporter` answer · `lines` and `line_reporter` tell what handlers log meanwhile ·
-//! `lookout` says which types have a handler · `presence` says who is here, and `home` with which memory.
+//! `quarantine` keeps those that are refused, `orders` knows what persons have ordered, and `revoked` which
+//! keys count no more · `journal` remembers them · `lane` keeps them in order · `recovery` takes up what the
+//! last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome,
+//! and `at_work` has those that run · `executor` runs one attempt · `registry` finds its handler ·
+//! `executable` makes handlers of files · `handlers_dir` says which file performs which type, and `unfit` why
+//! it cannot be run · `account` is the user they run as · `groups` knows the processes that run · `leftovers`
+//! ends what a killed process left · `outbox` and `reporter` answer · `lines` and `line_reporter` tell what
+//! handlers log meanwhile · `lookout` says which types have a handler · `presence` says who is here, and
+//! `home` with which memory.
 
 mod account;
 mod agent;
@@ -39,6 +40,7 @@ mod quarantine;
 mod recovery;
 mod registry;
 mod reporter;
+mod revoked;
 mod unfit;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};

@@ -395,9 +395,10 @@ async fn attempt(
     if !matches!(core.journal.state(id), Some(State::Pending { .. })) {
         return Ok(After::Nothing);
     }
+    let changed = core.guard.as_ref().is_some_and(|guard| guard.has_changed());
     let (assignment, message) = match turn.assignment {
-        Some(assignment) => (assignment, None),
-        None => {
+        Some(assignment) if !changed => (assignment, None),
+        _ => {
             let Some(stored) = core.stored(id).await? else { return Ok(After::Nothing) };
             let Some(assignment) = assignment_of(&stored) else { return Ok(After::Nothing) };
             (assignment, Some(stored.message))

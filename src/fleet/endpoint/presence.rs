@@ -247,14 +247,17 @@ async fn say(
         labels: core.labels.current().await,
         restricted: session.restricted,
         refusals: BTreeMap::new(),
+        unsigned: 0,
+        revocations: core.guard.as_ref().and_then(|guard| guard.revocations()),
         proven: false,
     };
     let counts = core.guard.as_ref().map(|guard| guard.take_counts()).unwrap_or_default();
     // Told once: each word that tells them is counted.
-    let mut refusals = counts.clone();
+    let mut untold = counts.clone();
     let messages = words.into_iter().map(|(state, types)| {
-        let (task_types, refusals) = (types.into_iter().collect(), std::mem::take(&mut refusals));
-        let presence = Presence { state, task_types, refusals, ..presence.clone() };
+        let (task_types, told) = (types.into_iter().collect(), std::mem::take(&mut untold));
+        let (refusals, unsigned) = (told.refused, told.unsigned);
+        let presence = Presence { state, task_types, refusals, unsigned, ..presence.clone() };
         let expires_in = Some(session.interval.saturating_mul(MISSED));
         Message { expires_in, ..Message::new(Address::Presence, wire::encode_presence(&presence)) }
     });

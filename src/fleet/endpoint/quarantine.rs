@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -16,6 +16,9 @@ use crate::signing::Denial;
 const FILES: usize = 100;
 /// Bytes of a message that are kept.
 const HEAD: usize = 64 << 10;
+/// Messages that are kept in a minute at most: a flood must not wear the disk out.
+const PER_MINUTE: usize = FILES;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A message that was refused.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub(super) struct Quarantine {
     dir: PathBuf,
     /// The number of the next file.
     next: usize,
+    /// When the present minute began, and how many messages were kept in it.
+    minute: Option<(Instant, usize)>,
 }
 
 /// What a file says.
@@ -50,13 +55,21 @@ impl Quarantine {
     /// In this directory, which is made when the first message is kept.
     pub(super) fn in_dir(dir: PathBuf) -> Self {
         let next = newest(&dir).map_or(0, |newest| (newest + 1) % FILES);
-        Self { dir, next }
+        Self { dir, next, minute: None }
     }
 
-    /// Keeps messages; of a flood the last ones.
-    pub(super) fn keep(&mut self, refused: &[Refused], at: Timestamp) -> io::Result<()> {
+    /// Keeps messages; of a flood some.
+    pub(super) fn keep(&mut self, refused: &[Refused], at: Timestamp, now: Instant) -> io::Result<()> {
+        let (begun, kept) =
+            self.minute.filter(|(begun, _)| now.duration_since(*begun) < MINUTE).unwrap_or((now, 0));
+        let room = PER_MINUTE - kept;
+        let refused = &refused[refused.len().saturating_sub(room)..];
+        self.minute = Some((begun, kept + refused.len()));
+        if refused.is_empty() {
+            return Ok(());
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        for Refused { item, way, denial } in &refused[refused.len().saturating_sub(FILES)..] {
+        for Refused { item, way, denial } in refused {
             let message = String::from_utf8_lossy(&item[..item.len().min(HEAD)]);
             let entry = Entry {
                 at,
@@ -110,8 +123,9 @@ mod tests {
         let home = tempfile::TempDir::new().expect("a directory");
         let dir = home.path().join("quarantine");
         let mut quarantine = Quarantine::in_dir(dir.clone());
-        let at = Timestamp::from_micros(0);
-        quarantine.keep(&[refused("{\"first\":1}"), refused(&"x".repeat(HEAD + 1))], at).expect("kept");
+        let (at, now) = (Timestamp::from_micros(0), Instant::now());
+        let first = [refused("{\"first\":1}"), refused(&"x".repeat(HEAD + 1))];
+        quarantine.keep(&first, at, now).expect("kept");
         let read = |name: &str| -> serde_json::Value {
             serde_json::from_slice(&fs::read(dir.join(name)).expect("a file")).expect("JSON")
         };
@@ -125,10 +139,17 @@ mod tests {
         // Another process goes on behind the last file.
         let mut quarantine = Quarantine::in_dir(dir.clone());
         let flood: Vec<Refused> = (0..3 * FILES).map(|number| refused(&number.to_string())).collect();
-        quarantine.keep(&flood[..1], at).expect("kept");
+        quarantine.keep(&flood[..1], at, now).expect("kept");
         assert_eq!(read("02.json")["message"], "0");
-        quarantine.keep(&flood, at).expect("kept");
+        let later = now + MINUTE;
+        quarantine.keep(&flood, at, later).expect("kept");
         assert_eq!(fs::read_dir(&dir).expect("a directory").count(), FILES);
         assert_eq!(read("02.json")["message"], "299");
+        // The minute has had its messages, and the next one has its own.
+        let more = [refused("more")];
+        quarantine.keep(&more, at, later + MINUTE - Duration::from_millis(1)).expect("nothing to keep");
+        assert_eq!(read("03.json")["message"], "200");
+        quarantine.keep(&more, at, later + MINUTE).expect("kept");
+        assert_eq!(read("03.json")["message"], "more");
     }
 }

@@ -1,14 +1,15 @@
 //! What travels through the broker, as values. `broker::wire` gives them their bytes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    AttemptError, EndpointName, Identifier, Json, Labels, LogPiece, ResponseEvent, SealFault, TaskId,
-    TaskType, Timestamp, errnr, json_check,
+    AttemptError, EndpointName, Identifier, Json, Labels, LogPiece, ResponseEvent, Revocations, SealFault,
+    TaskId, TaskType, Timestamp, errnr, json_check,
 };
 
 /// What the API tells endpoints.
@@ -38,6 +39,11 @@ pub enum Command {
         presence_interval: Duration,
         /// What the API reads.
         reads: WireVersion,
+        /// The type whose queue it went to. None in a message of version 1, 2 or 3, and of those that come
+        /// over HTTP: there it is for all types.
+        task_type: Option<TaskType>,
+        /// The keys that count no more, as far as the API knows. None as above.
+        revocations: Option<Arc<Revocations>>,
     },
 }
 
@@ -61,6 +67,9 @@ impl Command {
                 let work = WorkPart { audience: None, not_after: None, ..work };
                 Self::Task(TaskMessage { work, expires_in, received, attempts })
             }
+            Self::Welcome { session, presence_interval, reads, .. } if version < WireVersion::Four => {
+                Self::Welcome { session, presence_interval, reads, task_type: None, revocations: None }
+            }
             other => other,
         }
     }
@@ -77,11 +86,13 @@ pub enum WireVersion {
     Two,
     /// A task may be withdrawn ([`Command::Withdraw`]).
     Three,
+    /// A welcome names the type whose queue it is for, and may bring a list of keys that count no more.
+    Four,
 }
 
 impl WireVersion {
     /// The newest that this program reads.
-    pub const NEWEST: Self = Self::Three;
+    pub const NEWEST: Self = Self::Four;
 
     /// As it travels.
     pub const fn number(self) -> u8 {
@@ -89,6 +100,7 @@ impl WireVersion {
             Self::One => 1,
             Self::Two => 2,
             Self::Three => 3,
+            Self::Four => 4,
         }
     }
 
@@ -97,7 +109,8 @@ impl WireVersion {
         match number {
             0 | 1 => Self::One,
             2 => Self::Two,
-            _ => Self::Three,
+            3 => Self::Three,
+            _ => Self::Four,
         }
     }
 }
@@ -367,6 +380,11 @@ pub struct Presence {
     pub restricted: bool,
     /// Messages that it has refused for their signatures since it told so last.
     pub refusals: BTreeMap<SealFault, u32>,
+    /// Messages without a signature that it has taken since it told so last, where signatures are preferred.
+    pub unsigned: u32,
+    /// The number of the newest list of keys that count no more which it has; 0 before the first. None where
+    /// such lists are not looked at.
+    pub revocations: Option<u64>,
     /// Whether the broker has verified that the endpoint sent it. Not part of the message.
     pub proven: bool,
 }

@@ -77,8 +77,8 @@ pub use request::{
 pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use seal::{
-    Certificate, EnvironmentName, InvalidSealPart, KeyId, Recipients, SIGNATURE, Seal, SealFault, SealHead,
-    Signature,
+    Certificate, EnvironmentName, InvalidSealPart, KeyId, Recipients, Revocations, SIGNATURE, Seal,
+    SealFault, SealHead, Signature,
 };
 pub use selector::{Groups, InvalidSelector, Selector};
 pub use states::{

@@ -1,5 +1,6 @@
 //! The seal of a message: which key signs it, when, and for whom.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -236,6 +237,36 @@ pub struct Certificate {
     pub signature: Signature,
 }
 
+/// Keys that count no more, whoever trusts them: signed with the root key of an installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocations {
+    /// The number of the list. One with a higher number takes the place of the others, and has their keys
+    /// too.
+    pub serial: u64,
+    /// The keys.
+    #[serde(deserialize_with = "a_list")]
+    pub keys: BTreeSet<KeyId>,
+    /// The signature of the root key.
+    #[serde(rename = "sig", with = "base64_bytes")]
+    pub signature: Signature,
+}
+
+impl Revocations {
+    /// Keys of a list at most: it goes with each welcome.
+    pub const MOST: usize = 1000;
+}
+
+fn a_list<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeSet<KeyId>, D::Error> {
+    let keys = BTreeSet::deserialize(from)?;
+    let most = Revocations::MOST;
+    if keys.len() > most {
+        let text = format!("the list has {} keys; expected at most {most}", keys.len());
+        return Err(serde::de::Error::custom(text));
+    }
+    Ok(keys)
+}
+
 /// So many bytes as base64url.
 pub(super) mod base64_bytes {
     use base64::Engine as _;
@@ -300,6 +331,8 @@ faults! {
     Forged = "forged",
     /// The key is not trusted.
     UnknownKey = "unknown_key",
+    /// The root key has revoked the key.
+    Revoked = "revoked",
     /// The copy is too old.
     Expired = "expired",
     /// The copy is from the future, so a clock is wrong.

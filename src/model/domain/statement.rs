@@ -7,8 +7,8 @@
 use sha2::{Digest, Sha256};
 
 use super::{
-    AttemptError, Audience, Certificate, Command, EnvironmentName, Json, KeyId, Order, Recipients, SealHead,
-    TaskMessage, Timestamp, WorkPart,
+    AttemptError, Audience, Certificate, Command, EnvironmentName, Json, KeyId, Order, Recipients,
+    Revocations, SealHead, TaskMessage, Timestamp, WorkPart,
 };
 
 /// A statement that is being made.
@@ -76,6 +76,15 @@ pub fn of_certificate(environment: &EnvironmentName, root: KeyId, certificate: &
     types.iter().fold(statement, |statement, task_type| statement.field(task_type.as_str())).0
 }
 
+/// That keys count no more, as the root key says.
+pub fn of_revocations(environment: &EnvironmentName, root: KeyId, revocations: &Revocations) -> Vec<u8> {
+    let Revocations { serial, keys, signature: _ } = revocations;
+    let statement = Statement::new("tasker/revocations/1", environment)
+        .field(root.as_bytes())
+        .field(serial.to_be_bytes());
+    keys.iter().fold(statement, |statement, key| statement.field(key.as_bytes())).0
+}
+
 /// An order with its payload, as one person signs it.
 pub fn of_order(order: &Order, by: KeyId, payload: &Json) -> Vec<u8> {
     let Order { id, environment, task_type, not_after, to, signatures: _ } = order;
@@ -104,7 +113,8 @@ pub fn of_copy(environment: &EnvironmentName, head: &SealHead, command: &Command
         Command::Task(_) => "tasker/delivery/1",
         Command::Cancel { .. } => "tasker/cancel/1",
         Command::Withdraw { .. } => "tasker/withdraw/1",
-        Command::Welcome { .. } => "tasker/welcome/1",
+        Command::Welcome { task_type: None, .. } => "tasker/welcome/1",
+        Command::Welcome { .. } => "tasker/welcome/2",
     };
     let statement = Statement::new(kind, environment)
         .field(by.as_bytes())
@@ -119,10 +129,19 @@ pub fn of_copy(environment: &EnvironmentName, head: &SealHead, command: &Command
             .field([u8::from(*received)])
             .field(of_attempts(attempts)),
         Command::Cancel { task_id } | Command::Withdraw { task_id } => statement.field(task_id.0.as_bytes()),
-        Command::Welcome { session, presence_interval, reads } => statement
-            .field(session.as_bytes())
-            .field(presence_interval.as_millis().to_be_bytes())
-            .field([reads.number()]),
+        Command::Welcome { session, presence_interval, reads, task_type, revocations } => {
+            let statement = statement
+                .field(session.as_bytes())
+                .field(presence_interval.as_millis().to_be_bytes())
+                .field([reads.number()]);
+            match task_type {
+                None => statement,
+                // The list has a signature of its own, and nobody is to take it out or exchange it.
+                Some(task_type) => statement
+                    .field(task_type.as_str())
+                    .optional(revocations.as_ref().map(|revocations| revocations.signature)),
+            }
+        }
     }
     .0
 }
@@ -206,6 +225,16 @@ mod tests {
             session,
             presence_interval: Duration::from_secs(secs),
             reads,
+            task_type: None,
+            revocations: None,
+        };
+        let of_type = |task_type: &str, signed: Option<u8>| Command::Welcome {
+            session,
+            presence_interval: Duration::from_secs(1),
+            reads: WireVersion::One,
+            task_type: Some(task_type.parse().expect("a type")),
+            revocations: signed
+                .map(|byte| Revocations { serial: 1, keys: [].into(), signature: [byte; 64] }.into()),
         };
         let commands: Vec<Command> = tasks
             .map(Command::Task)
@@ -217,6 +246,10 @@ mod tests {
                 welcome(Uuid::from_u128(2), 1, WireVersion::One),
                 welcome(session, 2, WireVersion::One),
                 welcome(session, 1, WireVersion::Two),
+                of_type("worker", None),
+                of_type("backup", None),
+                of_type("worker", Some(1)),
+                of_type("worker", Some(2)),
             ])
             .collect();
         let later = Timestamp::from_micros(3_000);
@@ -240,7 +273,25 @@ mod tests {
                 }
             }
         }
-        assert_eq!((statements.len(), count), (count, 3 * 8 * 21));
+        assert_eq!((statements.len(), count), (count, 3 * 8 * 25));
+    }
+
+    #[test]
+    fn a_list_of_keys_has_a_statement_of_its_own() {
+        let list = |serial, keys: &[&[u8]]| Revocations {
+            serial,
+            keys: keys.iter().map(|key| KeyId::of(key)).collect(),
+            signature: [0; 64],
+        };
+        let mut statements = std::collections::BTreeSet::new();
+        for (place, root) in [("prod", b"a"), ("dev", b"a"), ("prod", b"b")] {
+            for list in
+                [list(1, &[]), list(2, &[]), list(1, &[b"x"]), list(1, &[b"y"]), list(1, &[b"x", b"y"])]
+            {
+                statements.insert(of_revocations(&environment(place), KeyId::of(root), &list));
+            }
+        }
+        assert_eq!(statements.len(), 15);
     }
 
     #[test]

@@ -417,9 +417,12 @@ fn security(mut table: Table<'_>) -> Security {
     let environment = table.optional("environment", &name).and_then(|name| name.parse().ok());
     let key = table.optional("signing_key", &A_FILE);
     let certificate = table.optional("certificate", &A_FILE).map(Into::into);
+    let revocations = table.optional("revocations", &A_FILE).map(Into::into);
     let signing = match (signs, environment, key) {
         (false, ..) => None,
-        (true, Some(environment), Some(key)) => Some(Signing { environment, key: key.into(), certificate }),
+        (true, Some(environment), Some(key)) => {
+            Some(Signing { environment, key: key.into(), certificate, revocations })
+        }
         (true, environment, _) => {
             let lacking = if environment.is_none() { "environment" } else { "signing_key" };
             table.problem(lacking, "is missing: `signatures: sign` needs it", None);

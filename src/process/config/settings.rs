@@ -547,6 +547,8 @@ pub struct Signing {
     pub key: PathBuf,
     /// The file of its certificate.
     pub certificate: Option<PathBuf>,
+    /// The file of the list of keys that count no more.
+    pub revocations: Option<PathBuf>,
 }
 
 /// What becomes of a message that nobody vouches for.

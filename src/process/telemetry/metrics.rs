@@ -107,6 +107,8 @@ pub struct Metrics {
     /// Messages that endpoints have refused for their signatures, by `reason`: the words of
     /// [`crate::domain::SealFault`].
     pub seal_refusals: IntCounterVec,
+    /// Messages without a signature that endpoints have taken which look for signatures.
+    pub unsigned: IntCounter,
     /// Messages that could not be decoded, by `source`: responses, presence.
     pub undecodable: IntCounterVec,
     /// Messages that were to go to the dead exchange, which did not take them, by `source`.
@@ -317,6 +319,10 @@ impl Metrics {
                 "tasker_refused_total",
                 "Messages that endpoints have refused for their signatures",
                 &["reason"],
+            )?,
+            unsigned: count(
+                "tasker_unsigned_total",
+                "Messages without a signature that endpoints have taken which look for signatures",
             )?,
             undecodable: counter(
                 "tasker_undecodable_total",

@@ -5,10 +5,12 @@
 //! with the reason. Members that a version does not know are ignored, so that a newer sender may add some.
 //!
 //! Tasks are written in version 1 or 2, by what the receiver reads: `reads` in presence and in the welcome
-//! says it. A withdrawal is written in version 3, and sent to those alone who read that. Everything else is
-//! written in version 1. A command of any version may have a seal (`seal_form`).
+//! says it. A withdrawal is written in version 3, and sent to those alone who read that. A welcome is written
+//! in version 4 for those who read that, and then names its type. Everything else is written in version 1. A
+//! command of any version may have a seal (`seal_form`).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,8 +23,8 @@ use super::seal_form::{SealForm, with_seal};
 use crate::contract::{self, PresenceKind, WorkerCommand, WorkerPresence, WorkerReport, WorkerReportHead};
 use crate::domain::{
     AttemptError, Command, EndpointName, Identifier, Json, Labels, LogPiece, Presence, PresenceState,
-    RefusedType, Report, ReportEvent, Seal, TaskId, TaskMessage, TaskType, Timestamp, WireVersion, WorkPart,
-    errnr, json_check::in_words,
+    RefusedType, Report, ReportEvent, Revocations, Seal, TaskId, TaskMessage, TaskType, Timestamp,
+    WireVersion, WorkPart, errnr, json_check::in_words,
 };
 
 /// The version of everything that is neither a task nor a withdrawal.
@@ -127,12 +129,19 @@ pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
             let members = CancelBody { task_id: *task_id };
             return bytes(&Tagged { v: WireVersion::Three.number().into(), kind: "withdraw", members });
         }
-        Command::Welcome { session, presence_interval, reads } => WorkerCommand::Welcome {
-            v,
-            session: *session,
-            presence_interval_ms: millis(*presence_interval),
-            reads: reads.number().into(),
-        },
+        Command::Welcome { session, presence_interval, reads, task_type, revocations } => {
+            let (session, presence_interval_ms, reads) =
+                (*session, millis(*presence_interval), reads.number().into());
+            match task_type.as_ref().filter(|_| version >= WireVersion::Four) {
+                None => WorkerCommand::Welcome { v, session, presence_interval_ms, reads },
+                Some(task_type) => {
+                    let (task_type, revocations) = (task_type.clone(), revocations.clone());
+                    let members =
+                        TypedWelcome { session, presence_interval_ms, reads, task_type, revocations };
+                    return bytes(&Tagged { v: WireVersion::Four.number().into(), kind: "welcome", members });
+                }
+            }
+        }
     })
 }
 
@@ -180,6 +189,18 @@ struct WelcomeBody {
     reads: u32,
 }
 
+/// The members of a welcome of version 4.
+#[derive(Serialize, Deserialize)]
+struct TypedWelcome {
+    session: Uuid,
+    presence_interval_ms: u64,
+    reads: u32,
+    #[serde(rename = "type")]
+    task_type: TaskType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revocations: Option<Arc<Revocations>>,
+}
+
 /// The command in these bytes.
 ///
 /// # Errors
@@ -224,8 +245,17 @@ fn decode_of(v: u32, kind: &str, item: &[u8]) -> Result<(Command, WireVersion), 
             let CancelBody { task_id } = serde_json::from_slice(item)?;
             Ok((Command::Withdraw { task_id }, WireVersion::Three))
         }
-        2 | 3 => Err(WireError::Kind { found: kind.to_owned() }),
-        found => Err(WireError::Version { found, reads: "versions 1 to 3" }),
+        4 if kind == "welcome" => {
+            let TypedWelcome { session, presence_interval_ms, reads, task_type, revocations } =
+                serde_json::from_slice(item)?;
+            let (presence_interval, reads) =
+                (Duration::from_millis(presence_interval_ms), WireVersion::up_to(reads));
+            let task_type = Some(task_type);
+            let welcome = Command::Welcome { session, presence_interval, reads, task_type, revocations };
+            Ok((welcome, WireVersion::Four))
+        }
+        2..=4 => Err(WireError::Kind { found: kind.to_owned() }),
+        found => Err(WireError::Version { found, reads: "versions 1 to 4" }),
     }
 }
 
@@ -269,7 +299,8 @@ fn decode_first(kind: &str, item: &[u8]) -> Result<Command, WireError> {
             let WelcomeBody { session, presence_interval_ms, reads } = serde_json::from_slice(item)?;
             let (presence_interval, reads) =
                 (Duration::from_millis(presence_interval_ms), WireVersion::up_to(reads));
-            Ok(Command::Welcome { session, presence_interval, reads })
+            let (task_type, revocations) = (None, None);
+            Ok(Command::Welcome { session, presence_interval, reads, task_type, revocations })
         }
         other => Err(WireError::Kind { found: other.to_owned() }),
     }
@@ -436,6 +467,8 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         labels,
         restricted,
         refusals,
+        unsigned,
+        revocations,
         proven: _,
     } = presence;
     let refusals = refusals.into_iter().map(|(fault, count)| (fault.as_str().to_owned(), count)).collect();
@@ -469,6 +502,8 @@ pub fn encode_presence(presence: &Presence) -> Bytes {
         labels,
         restricted,
         refusals,
+        unsigned,
+        revocations,
     };
     bytes(&message)
 }
@@ -506,11 +541,14 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         labels,
         restricted,
         refusals,
+        unsigned,
+        revocations,
         ..
     } = presence;
     // Those of a newer version have no name here.
     let known = |(word, count): (String, u32)| Some((word.parse().ok()?, count.min(Presence::REFUSALS)));
     let refusals = refusals.into_iter().filter_map(known).collect();
+    let unsigned = unsigned.min(Presence::REFUSALS);
     let types = task_types.len() + refused.len();
     if types == 0 || types > Presence::TYPES {
         return Err(WireError::Types { found: types });
@@ -544,6 +582,8 @@ fn presence_of(kind: &str, body: &[u8]) -> Result<Presence, WireError> {
         labels,
         restricted,
         refusals,
+        unsigned,
+        revocations,
         proven: false,
     })
 }
@@ -641,8 +681,13 @@ mod tests {
         let session = Uuid::new_v4();
         for version in [WireVersion::One, WireVersion::Two] {
             let back = |command| decode_command(&encode_command(&command, version)).expect("decodes");
-            let welcome =
-                Command::Welcome { session, presence_interval: Duration::from_secs(10), reads: version };
+            let welcome = Command::Welcome {
+                session,
+                presence_interval: Duration::from_secs(10),
+                reads: version,
+                task_type: None,
+                revocations: None,
+            };
             assert!(
                 matches!(back(welcome), Command::Welcome { session: read, reads, .. } if (read, reads) == (session, version))
             );
@@ -675,6 +720,8 @@ mod tests {
             labels: Labels::of([("site".to_owned(), "berlin".to_owned())]).expect("a label"),
             restricted: true,
             refusals: [(SealFault::Forged, 3)].into(),
+            unsigned: 2,
+            revocations: Some(0),
             proven: false,
         };
         assert_eq!(decode_presence(&encode_presence(&presence)).expect("decodes"), presence);
@@ -780,14 +827,15 @@ mod tests {
     #[test]
     fn strangers_are_refused_with_the_reason() {
         assert!(matches!(
-            decode_command(br#"{"v":4,"kind":"task"}"#),
-            Err(WireError::Version { found: 4, .. })
+            decode_command(br#"{"v":5,"kind":"task"}"#),
+            Err(WireError::Version { found: 5, .. })
         ));
         for other in [
             &br#"{"v":1,"kind":"dance"}"#[..],
             br#"{"v":1,"kind":"withdraw"}"#,
             br#"{"v":2,"kind":"welcome"}"#,
             br#"{"v":3,"kind":"task"}"#,
+            br#"{"v":4,"kind":"task"}"#,
         ] {
             assert!(matches!(decode_command(other), Err(WireError::Kind { .. })));
         }
@@ -806,9 +854,14 @@ mod tests {
         for wrong in ["@", r#""v":2,@,"audience":"me""#, r#""v":2,@,"audience":"sha256:AAAA""#, r#""v":2"#] {
             assert!(matches!(task(wrong), Err(WireError::Form(_))), "{wrong}");
         }
-        for body in
-            [&b""[..], b"{}", b"\xff\xfe", br#"{"v":1,"kind":"task","id":"x"}"#, br#"{"v":2,"kind":"task"}"#]
-        {
+        for body in [
+            &b""[..],
+            b"{}",
+            b"\xff\xfe",
+            br#"{"v":1,"kind":"task","id":"x"}"#,
+            br#"{"v":2,"kind":"task"}"#,
+            br#"{"v":4,"kind":"welcome"}"#,
+        ] {
             assert!(matches!(decode_command(body), Err(WireError::Form(_))));
         }
     }
@@ -874,15 +927,27 @@ mod tests {
             (work, spans(), any::<bool>(), attempts()).prop_map(|(work, expires_in, received, attempts)| {
                 Command::Task(TaskMessage { work, expires_in, received, attempts })
             });
-        let reads = prop_oneof![Just(WireVersion::One), Just(WireVersion::Two), Just(WireVersion::Three)];
+        let reads = prop_oneof![
+            Just(WireVersion::One),
+            Just(WireVersion::Two),
+            Just(WireVersion::Three),
+            Just(WireVersion::Four)
+        ];
+        let keys = proptest::collection::btree_set(any::<u64>(), 0..3);
+        let revocations = (any::<u64>(), keys, any::<u8>()).prop_map(|(serial, keys, byte)| {
+            let keys = keys.into_iter().map(|key| KeyId::of(&key.to_be_bytes())).collect();
+            Arc::new(Revocations { serial, keys, signature: [byte; SIGNATURE] })
+        });
+        let of_type =
+            proptest::option::of((names().prop_map(|(of, ..)| of), proptest::option::of(revocations)));
         prop_oneof![
             task,
             uuids().prop_map(|id| Command::Cancel { task_id: TaskId(id) }),
             uuids().prop_map(|id| Command::Withdraw { task_id: TaskId(id) }),
-            (uuids(), spans(), reads).prop_map(|(session, presence_interval, reads)| Command::Welcome {
-                session,
-                presence_interval,
-                reads
+            (uuids(), spans(), reads, of_type).prop_map(|(session, presence_interval, reads, of_type)| {
+                let (task_type, revocations) = of_type.unzip();
+                let revocations = revocations.flatten();
+                Command::Welcome { session, presence_interval, reads, task_type, revocations }
             }),
         ]
     }
@@ -993,6 +1058,8 @@ mod tests {
                     labels: Labels::default(),
                     restricted: false,
                     refusals: BTreeMap::default(),
+                    unsigned: 0,
+                    revocations: None,
                     proven: false,
                 }
             },
@@ -1003,7 +1070,7 @@ mod tests {
         // A payload has no equality of its own: what is printed of both sides shows every byte.
         #[test]
         fn every_command_comes_back(command in commands()) {
-            let read = decode_command(&encode_command(&command, WireVersion::Two))?;
+            let read = decode_command(&encode_command(&command, WireVersion::NEWEST))?;
             prop_assert_eq!(format!("{read:?}"), format!("{command:?}"));
             let old = decode_command(&encode_command(&command, WireVersion::One))?;
             prop_assert_eq!(format!("{old:?}"), format!("{:?}", command.in_version(WireVersion::One)));
@@ -1013,7 +1080,7 @@ mod tests {
         #[test]
         fn every_seal_comes_back(command in commands(), seal in seals()) {
             let place = "prod".parse().expect("an environment");
-            for version in [WireVersion::One, WireVersion::Two] {
+            for version in [WireVersion::One, WireVersion::Two, WireVersion::Four] {
                 let sealed = encode_sealed(&command, version, &seal);
                 let (read, of, found) = decode_sealed(&sealed)?;
                 prop_assert_eq!(found.as_ref(), Some(&seal));

@@ -104,6 +104,19 @@ pub struct WorkerPresence {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(ignore)]
     pub refusals: BTreeMap<String, u32>,
+    /// Messages without a signature that it has taken since it told so last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(ignore)]
+    pub unsigned: u32,
+    /// The number of the newest list of keys that count no more which it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub revocations: Option<u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What is read by those who do not say it.

@@ -1,15 +1,17 @@
 //! Ed25519 keys in PEM files, as OpenSSL writes and reads them too.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 
 use crate::config::Secret;
 use crate::domain::{KeyId, Signature};
@@ -116,6 +118,32 @@ pub enum KeyError {
         /// What is wrong.
         reason: String,
     },
+    /// The file has something else.
+    #[error("{path} is not a list of revoked keys, as `tasker key revoke` writes it: {reason}")]
+    Revocations {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Not a file that a key is kept in.
+    #[error("the key {path} is not a regular file")]
+    Kind {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Somebody else can change the key.
+    #[error(
+        "the key {path} belongs to user {owner}; expected root or user {own}, which tasker runs as: `chown` it"
+    )]
+    Owner {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        own: u32,
+    },
     /// The certificate is for another key.
     #[error(
         "the certificate is for the key {of}, which is not the one that signs here: certify the right one"
@@ -219,9 +247,19 @@ impl SigningKey {
     /// When it cannot be read, others can read it, or it has no such key.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
+        // A pipe that nobody writes to would hold us up.
+        let not_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        let file = OpenOptions::new().read(true).custom_flags(not_waiting).open(path).map_err(failed)?;
         // Of the opened file: what is at the path may be exchanged.
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+        let found = file.metadata().map_err(failed)?;
+        if !found.is_file() {
+            return Err(KeyError::Kind { path: path.to_owned() });
+        }
+        let (owner, own) = (found.uid(), geteuid().as_raw());
+        if owner != 0 && owner != own {
+            return Err(KeyError::Owner { path: path.to_owned(), owner, own });
+        }
+        let mode = found.permissions().mode() & 0o7777;
         if mode & OTHERS != 0 {
             return Err(KeyError::Exposed { path: path.to_owned(), mode });
         }
@@ -301,6 +339,22 @@ mod tests {
         {
             fs::write(&path, wrong).expect("written");
             assert!(matches!(SigningKey::read(&path), Err(KeyError::Private { .. })), "{wrong}");
+        }
+        assert!(matches!(SigningKey::read(dir.path()), Err(KeyError::Kind { .. })));
+        let pipe = dir.path().join("pipe.key");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .expect("a pipe");
+        assert!(matches!(SigningKey::read(&pipe), Err(KeyError::Kind { .. })));
+        // Only root can give a file to others.
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(12345), None).expect("changed");
+            assert!(matches!(SigningKey::read(&path), Err(KeyError::Owner { owner: 12345, .. })));
         }
     }
 

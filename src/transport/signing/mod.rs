@@ -10,7 +10,8 @@ mod signer;
 mod trust;
 
 pub use key::{KeyError, PublicKey, SigningKey};
-pub use signer::{Signer, certify, read_certificate, sign_order};
+pub use signer::{Signer, certify, is_of_root, read_certificate, read_revocations, revoke, sign_order};
 pub use trust::{
-    Denial, Moment, NAME, OtherTypes, Situation, Trust, TrustError, TypeTrust, is_name, judge_age,
+    Denial, Moment, NAME, OtherTypes, ROOT, Situation, Trust, TrustError, TypeTrust, is_name, judge_age,
+    judge_end, judge_key,
 };

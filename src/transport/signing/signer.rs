@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::{KeyError, SigningKey};
+use super::key::{KeyError, PublicKey, SigningKey};
 use crate::domain::{
-    Certificate, Command, EnvironmentName, Json, KeyId, Order, OrderSignature, Recipients, Seal, SealHead,
-    Timestamp, statement,
+    Certificate, Command, EnvironmentName, Json, KeyId, Order, OrderSignature, Recipients, Revocations, Seal,
+    SealHead, Timestamp, statement,
 };
 
 /// How long a copy counts at most. Short, since a thief of the broker can keep copies: the ledger asks again
@@ -20,12 +21,13 @@ pub struct Signer {
     environment: EnvironmentName,
     key: SigningKey,
     certificate: Option<Certificate>,
+    revocations: Option<Arc<Revocations>>,
 }
 
 impl Signer {
     /// Signs for this environment.
     pub const fn new(environment: EnvironmentName, key: SigningKey) -> Self {
-        Self { environment, key, certificate: None }
+        Self { environment, key, certificate: None, revocations: None }
     }
 
     /// With a certificate, which goes with each seal.
@@ -37,6 +39,21 @@ impl Signer {
             true => Ok(Self { certificate: Some(certificate), ..self }),
             false => Err(KeyError::OtherCertificate { of: KeyId::of(&certificate.public) }),
         }
+    }
+
+    /// With a list of keys that count no more, which goes with each welcome.
+    pub fn with_revocations(self, revocations: Revocations) -> Self {
+        Self { revocations: Some(Arc::new(revocations)), ..self }
+    }
+
+    /// The keys that count no more.
+    pub const fn revocations(&self) -> Option<&Arc<Revocations>> {
+        self.revocations.as_ref()
+    }
+
+    /// The end of its certificate.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.certificate.as_ref().map(|certificate| certificate.not_after)
     }
 
     /// Names its key.
@@ -75,6 +92,27 @@ pub fn sign_order(key: &SigningKey, order: &Order, payload: &Json) -> OrderSigna
 pub fn certify(root: &SigningKey, environment: &EnvironmentName, certificate: Certificate) -> Certificate {
     let signature = root.sign(&statement::of_certificate(environment, root.public().id(), &certificate));
     Certificate { signature, ..certificate }
+}
+
+/// Signs a list of keys that count no more with the root key of an installation. Its signature is made anew.
+pub fn revoke(root: &SigningKey, environment: &EnvironmentName, revocations: Revocations) -> Revocations {
+    let signature = root.sign(&statement::of_revocations(environment, root.public().id(), &revocations));
+    Revocations { signature, ..revocations }
+}
+
+/// Whether a list of keys that count no more has the signature of this root key.
+pub fn is_of_root(root: &PublicKey, environment: &EnvironmentName, revocations: &Revocations) -> bool {
+    root.verifies(&statement::of_revocations(environment, root.id(), revocations), &revocations.signature)
+}
+
+/// The list of keys that count no more in a file. Nobody has verified it.
+///
+/// # Errors
+/// When it cannot be read, or is not such a list.
+pub fn read_revocations(path: &Path) -> Result<Revocations, KeyError> {
+    let bytes = fs::read(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| KeyError::Revocations { path: path.to_owned(), reason: error.to_string() })
 }
 
 /// The certificate in a file.

@@ -12,11 +12,12 @@ use std::{fs, io};
 use serde::Deserialize;
 
 use super::key::PublicKey;
+use super::signer::is_of_root;
 use crate::config::size;
 use crate::custody;
 use crate::domain::{
-    Certificate, Command, EndpointName, EnvironmentName, Order, Ordered, Seal, SealFault, SealHead,
-    TaskMessage, TaskType, Timestamp, WorkPart, likeness, statement,
+    Certificate, Command, EndpointName, EnvironmentName, KeyId, Order, Ordered, Revocations, Seal, SealFault,
+    SealHead, TaskMessage, TaskType, Timestamp, WorkPart, likeness, statement,
 };
 
 /// How much earlier than the welcome of its receiver a copy may have been signed. Both times are of the
@@ -25,6 +26,9 @@ const SLACK: Duration = Duration::from_secs(5);
 
 /// Bytes of a trust file at most.
 const LONGEST: u64 = 1 << 20;
+
+/// What the root key is called.
+pub const ROOT: &str = "root";
 
 /// What a name of a key is, for error texts.
 pub const NAME: &str = "1 to 64 characters out of A-Z a-z 0-9 . _ -, the first not a dot";
@@ -166,6 +170,8 @@ pub struct Situation<'a> {
     pub now: Timestamp,
     /// How far that clock may be off.
     pub tolerance: Duration,
+    /// The keys that the root key has revoked.
+    pub revoked: &'a BTreeSet<KeyId>,
 }
 
 /// Why a message is refused.
@@ -228,6 +234,11 @@ impl Trust {
         let all: Vec<(&String, &PublicKey)> = trust.servers.iter().chain(&trust.keys).collect();
         if let Some((name, _)) = all.iter().find(|(name, _)| !is_name(name)) {
             return Err(format!("`{}` is not a name of a key; expected {NAME}", name.escape_debug()));
+        }
+        if let Some((name, _)) = all.iter().find(|(name, key)| *name == ROOT || trust.root == Some(**key)) {
+            return Err(format!(
+                "`{name}` is the root key, or named like it: that one is `root`, and only that"
+            ));
         }
         for (at, (name, key)) in all.iter().enumerate() {
             if let Some((other, _)) = all[..at].iter().find(|(_, other)| other == key) {
@@ -295,6 +306,7 @@ impl Trust {
             return deny(SealFault::Unsigned, "it is not signed".to_owned());
         };
         let Seal { head, signature, .. } = seal;
+        judge_key(head.by, situation.revoked)?;
         let (key, certificate) = self.key_of(seal, situation)?;
         if !key.verifies(&statement::of_copy(&self.environment, head, command), signature) {
             return deny(
@@ -349,6 +361,8 @@ impl Trust {
         let (key, root_id) = (PublicKey::new(public), root.id());
         let certified = statement::of_certificate(&self.environment, root_id, certificate);
         match key {
+            // What the root key signs is for people to look at: it is no key of an API process.
+            Ok(key) if key == *root => deny(format!("the key {by} is the root key, which signs no messages")),
             Ok(key) if key.id() == by && root.verifies(&certified, signature) => {
                 if moment == Moment::Waits {
                     return Ok((key, Some(certificate)));
@@ -396,15 +410,9 @@ impl Trust {
         })
     }
 
-    /// Whether an order has not ended.
-    ///
-    /// # Errors
-    /// When it has.
-    pub fn judge_end(order: &Order, Situation { now, tolerance, .. }: Situation<'_>) -> Result<(), Denial> {
-        if now <= order.not_after.after(tolerance) {
-            return Ok(());
-        }
-        Err(Denial::new(SealFault::Expired, format!("the order ended at {}", order.not_after)))
+    /// Whether a list of revoked keys is one of the root key.
+    pub fn vouches_for(&self, revocations: &Revocations) -> bool {
+        self.root.is_some_and(|root| is_of_root(&root, &self.environment, revocations))
     }
 
     /// Whether tasks of this type must bring orders.
@@ -458,7 +466,7 @@ impl Trust {
         }
         // Different persons, however often each has signed.
         let signed = |name: &&String| {
-            let key = self.keys.get(*name);
+            let key = self.keys.get(*name).filter(|key| !situation.revoked.contains(&key.id()));
             key.is_some_and(|key| {
                 order
                     .signatures
@@ -474,11 +482,33 @@ impl Trust {
                 format!("{holders} of {threshold} persons that `{task_type}` needs have signed the order"),
             );
         }
-        Self::judge_end(order, situation)?;
+        judge_end(order, situation.now, situation.tolerance)?;
         match order.to.include(order.id, endpoint) {
             true => Ok(()),
             false => deny(SealFault::Misdirected, format!("the order is not for {endpoint}")),
         }
+    }
+}
+
+/// Whether an order has not ended.
+///
+/// # Errors
+/// When it has.
+pub fn judge_end(order: &Order, now: Timestamp, tolerance: Duration) -> Result<(), Denial> {
+    if now <= order.not_after.after(tolerance) {
+        return Ok(());
+    }
+    Err(Denial::new(SealFault::Expired, format!("the order ended at {}", order.not_after)))
+}
+
+/// Whether a key is not revoked.
+///
+/// # Errors
+/// When it is.
+pub fn judge_key(by: KeyId, revoked: &BTreeSet<KeyId>) -> Result<(), Denial> {
+    match revoked.contains(&by) {
+        false => Ok(()),
+        true => Err(Denial::new(SealFault::Revoked, format!("the key {by} is revoked"))),
     }
 }
 
@@ -521,7 +551,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Recipients, TaskId, WireVersion, json};
-    use crate::signing::{Signer, SigningKey, certify, sign_order};
+    use crate::signing::{Signer, SigningKey, certify, revoke, sign_order};
 
     fn key() -> SigningKey {
         SigningKey::create().expect("a key").0
@@ -586,6 +616,7 @@ mod tests {
             moment: Moment::Arrives,
             now: at(1000),
             tolerance: Duration::from_secs(60),
+            revoked: &BTreeSet::new(),
         };
         let good = seal(&command);
         assert_eq!(trust.judge(&command, Some(&good), situation), Ok(()));
@@ -685,6 +716,7 @@ mod tests {
                 moment: Moment::Arrives,
                 now: at(now),
                 tolerance: Duration::from_secs(60),
+                revoked: &BTreeSet::new(),
             };
             assert_eq!(
                 fault(trust.judge(&command, Some(&seal), situation)),
@@ -700,6 +732,82 @@ mod tests {
             for situation in [situation, waits] {
                 let judged = fault(without.judge(&command, Some(&seal), situation));
                 assert_eq!(judged, Some(SealFault::UnknownKey));
+            }
+        }
+    }
+
+    #[test]
+    fn a_revoked_key_counts_no_more_and_the_root_key_signs_no_messages() {
+        let (root, server, alice) = (key(), key(), key());
+        let (place, ep1, id) = (environment("prod"), name("ep1"), Uuid::from_u128(9));
+        let update: TaskType = "update".parse().expect("a type");
+        let rule = TypeTrust { signers: vec!["alice".to_owned()], ..TypeTrust::default() };
+        let trust = Trust {
+            root: Some(*root.public()),
+            keys: [("alice".to_owned(), *alice.public())].into(),
+            types: [(update.clone(), rule)].into(),
+            ..Trust::of(place.clone())
+        };
+        let list = |keys: &[&SigningKey]| Revocations {
+            serial: 1,
+            keys: keys.iter().map(|key| key.public().id()).collect(),
+            signature: [0; 64],
+        };
+        let both = revoke(&root, &place, list(&[&server, &alice]));
+        assert!(trust.vouches_for(&both));
+        for other in [
+            list(&[&server]),
+            Revocations { serial: 2, ..both.clone() },
+            Revocations { keys: BTreeSet::new(), ..both.clone() },
+            revoke(&server, &place, list(&[])),
+            revoke(&root, &environment("dev"), list(&[])),
+        ] {
+            assert!(!trust.vouches_for(&other), "{other:?}");
+        }
+        let certificate = |public: &PublicKey| {
+            let blank = Certificate {
+                public: *public.as_bytes(),
+                types: vec![],
+                not_before: at(1000),
+                not_after: at(2000),
+                signature: [0; 64],
+            };
+            certify(&root, &place, blank)
+        };
+        let order = Order {
+            id,
+            environment: place.clone(),
+            task_type: update.clone(),
+            not_after: at(2000),
+            to: Recipients::All,
+            signatures: vec![],
+        };
+        let payload = json(&"now");
+        let signatures = vec![sign_order(&alice, &order, &payload)];
+        let ordered = json(&Ordered { order: Order { signatures, ..order }, payload });
+        let ordered = WorkPart { payload: ordered, ..task("update").work };
+        let ordered = Command::Task(TaskMessage { work: ordered, ..task("update") });
+        let plain = Command::Task(task("worker"));
+        let nobody = BTreeSet::new();
+        let only = |key: &SigningKey| BTreeSet::from([key.public().id()]);
+        let (server_alone, alice_alone) = (only(&server), only(&alice));
+        let certificates = [certificate(server.public()), certificate(root.public())];
+        let [of_server, of_root] =
+            [(server, 0), (root, 1)].map(|(key, at)| (Signer::new(place.clone(), key), &certificates[at]));
+        for ((signer, certificate), command, revoked, wanted) in [
+            (&of_server, &plain, &nobody, None),
+            (&of_server, &ordered, &nobody, None),
+            (&of_server, &plain, &server_alone, Some(SealFault::Revoked)),
+            (&of_server, &plain, &alice_alone, None),
+            (&of_server, &ordered, &alice_alone, Some(SealFault::Unapproved)),
+            (&of_root, &plain, &nobody, Some(SealFault::UnknownKey)),
+        ] {
+            let seal = signer.seal(command, Recipients::All, None, at(1500));
+            let seal = Seal { certificate: Some((*certificate).clone()), ..seal };
+            for moment in [Moment::Arrives, Moment::Waits] {
+                let tolerance = Duration::from_secs(60);
+                let situation = Situation { endpoint: &ep1, moment, now: at(1500), tolerance, revoked };
+                assert_eq!(fault(trust.judge(command, Some(&seal), situation)), wanted, "{revoked:?}");
             }
         }
     }
@@ -740,7 +848,13 @@ mod tests {
             let work = WorkPart { payload: json(ordered), ..task("update").work };
             let command = Command::Task(TaskMessage { work, ..task("update") });
             let tolerance = Duration::from_secs(60);
-            let situation = Situation { endpoint, moment: Moment::Arrives, now: at(now), tolerance };
+            let situation = Situation {
+                endpoint,
+                moment: Moment::Arrives,
+                now: at(now),
+                tolerance,
+                revoked: &BTreeSet::new(),
+            };
             fault(trust.judge_unsealed(&command, situation))
         };
         let unapproved = Some(SealFault::Unapproved);
@@ -792,8 +906,13 @@ mod tests {
         }
         assert_eq!(judge(&both(), 1500, &name("ep2")), Some(SealFault::Misdirected));
         let bare = Command::Task(task("update"));
-        let situation =
-            Situation { endpoint: &ep1, moment: Moment::Arrives, now: at(1500), tolerance: Duration::ZERO };
+        let situation = Situation {
+            endpoint: &ep1,
+            moment: Moment::Arrives,
+            now: at(1500),
+            tolerance: Duration::ZERO,
+            revoked: &BTreeSet::new(),
+        };
         assert_eq!(fault(trust.judge_unsealed(&bare, situation)), unapproved);
     }
 
@@ -808,6 +927,8 @@ mod tests {
             session: Uuid::from_u128(1),
             presence_interval: Duration::from_secs(1),
             reads: WireVersion::Two,
+            task_type: None,
+            revocations: None,
         };
         // Sealed at 1000; welcomed at; judged at.
         for (command, welcomed_at, now, wanted) in [
@@ -836,6 +957,7 @@ mod tests {
                 moment: Moment::Arrives,
                 now: at(now),
                 tolerance: Duration::from_secs(60),
+                revoked: &BTreeSet::new(),
             };
             let age = || welcomed_at.map_or(Ok(()), |welcome| judge_age(&command, &seal.head, at(welcome)));
             let judged = trust.judge(&command, Some(&seal), situation).and_then(|()| age());
@@ -877,6 +999,8 @@ mod tests {
                 "twice",
             ),
             (format!("environment: a\nservers: {{b: \"{key}\"}}\nkeys: {{al: \"{key}\"}}"), "the same key"),
+            (format!("environment: a\nroot: \"{key}\"\nservers: {{b: \"{key}\"}}"), "`b` is the root key"),
+            (format!("environment: a\nservers: {{root: \"{key}\"}}"), "`root` is the root key"),
             (format!("environment: a\nservers: {{\"a b\": \"{key}\"}}"), "not a name of a key"),
             ("environment: a\nroot: AAAA".to_owned(), "not a public key"),
             ("environment: a\ndefault: everybody".to_owned(), "everybody"),

@@ -174,7 +174,15 @@ async fn commands(
     let mut commands: Vec<Command> = Vec::new();
     if wanted.all {
         let presence_interval = state.config.endpoint.presence_interval;
-        commands.push(Command::Welcome { session: wanted.session, presence_interval, reads: VERSION });
+        let session = wanted.session;
+        let (task_type, revocations) = (None, None);
+        commands.push(Command::Welcome {
+            session,
+            presence_interval,
+            reads: VERSION,
+            task_type,
+            revocations,
+        });
     }
     let (known, stopped): (HashSet<TaskId>, HashSet<TaskId>) =
         (wanted.known.iter().copied().collect(), wanted.stopped.iter().copied().collect());
@@ -321,6 +329,8 @@ mod tests {
             labels: Labels::default().with_platform(),
             restricted: false,
             refusals: BTreeMap::new(),
+            unsigned: 0,
+            revocations: None,
             proven: false,
         };
         let bare = Presence {
@@ -395,6 +405,8 @@ mod tests {
                 session: Uuid::new_v4(),
                 presence_interval: Duration::from_secs(10),
                 reads: WireVersion::One,
+                task_type: None,
+                revocations: None,
             },
         ] {
             let given = json!({"commands": [value(&wire::encode_command(&command, WireVersion::One))]});

@@ -34,6 +34,8 @@ fn presence(name: &str, state: PresenceState) -> Presence {
         labels: Labels::default(),
         restricted: true,
         refusals: BTreeMap::new(),
+        unsigned: 0,
+        revocations: None,
         proven: false,
     }
 }

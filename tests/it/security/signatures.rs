@@ -253,6 +253,8 @@ enum Forgery {
     Withdraw,
     /// A welcome of a session that the thief made up.
     Welcome,
+    /// A welcome of this session, as it is.
+    GenuineWelcome,
     /// Something else.
     Rubbish,
 }
@@ -333,6 +335,8 @@ const TABLE: &[Row] = &[
     (F::Withdraw, H::Pretender, CONTROL, Some(SealFault::Forged)),
     (F::Welcome, H::Nobody, TO_EP1, Some(SealFault::Unsigned)),
     (F::Welcome, H::Thief, TO_EP1, Some(SealFault::UnknownKey)),
+    (F::GenuineWelcome, H::Taken, OTHER_TYPE, Some(SealFault::Unreadable)),
+    (F::GenuineWelcome, H::Taken, TO_EP1, None),
     (F::Rubbish, H::Nobody, TO_EP1, Some(SealFault::Unreadable)),
     (F::Rubbish, H::Nobody, CONTROL, Some(SealFault::Unreadable)),
 ];
@@ -343,6 +347,8 @@ struct Loot {
     genuine: Bytes,
     /// A task that runs there.
     runs: TaskId,
+    /// The welcome of `ep1` for `worker`.
+    welcome: Bytes,
     api: Signer,
     elsewhere: Signer,
     own: Signer,
@@ -367,16 +373,14 @@ impl Loot {
             }
             F::Cancel => Command::Cancel { task_id: self.runs },
             F::Withdraw => Command::Withdraw { task_id: self.runs },
-            F::Welcome => Command::Welcome {
-                session: Uuid::new_v4(),
-                presence_interval: Duration::from_secs(1),
-                reads: WireVersion::NEWEST,
-            },
+            F::GenuineWelcome => return Ok(self.welcome.clone()),
+            F::Welcome => welcome("worker", Uuid::new_v4()),
         };
         let version = match command {
             Command::Task(_) => version,
             Command::Withdraw { .. } => WireVersion::Three,
-            _ => WireVersion::One,
+            Command::Welcome { .. } => WireVersion::Four,
+            Command::Cancel { .. } => WireVersion::One,
         };
         let now = || tasker::clock::Clock::system().now();
         let to = |name: &str| Recipients::of(command.subject(), &[endpoint(name)]);
@@ -400,6 +404,17 @@ impl Loot {
     }
 }
 
+/// A welcome as the API sends it.
+fn welcome(task_type: &str, session: Uuid) -> Command {
+    Command::Welcome {
+        session,
+        presence_interval: Duration::from_secs(1),
+        reads: WireVersion::NEWEST,
+        task_type: Some(task_type.parse().expect("a type")),
+        revocations: None,
+    }
+}
+
 /// The id of a task.
 pub fn id_of(platform: &Platform, task_type: &str, identifier: &str) -> anyhow::Result<TaskId> {
     let (_, body) = platform.get(&format!("/{task_type}/{identifier}"))?;
@@ -411,8 +426,13 @@ fn what_a_thief_of_the_broker_sends_does_nothing() -> anyhow::Result<()> {
     let signed = Signed::new()?;
     let platform = &signed.platform;
     let _api = signed.start_api()?;
-    let (_one, _two) = (signed.start("ep1")?, signed.start("ep2")?);
     let thief = platform.block_on(Thief::come(platform))?;
+    let _one = signed.start("ep1")?;
+    let welcome = platform.block_on(thief.wait_for(|item| match wire::decode_command(item) {
+        Ok(Command::Welcome { task_type: Some(of), .. }) if of.as_str() == "worker" => Some(item.clone()),
+        _ => None,
+    }))?;
+    let _two = signed.start("ep2")?;
 
     // A task for both, by name, which is done; and one that runs.
     let identifier = platform.submit("worker", json!({"n": 1}), &["ep1", "ep2"])?;
@@ -427,6 +447,7 @@ fn what_a_thief_of_the_broker_sends_does_nothing() -> anyhow::Result<()> {
     let loot = Loot {
         genuine,
         runs,
+        welcome,
         api: Signer::new("it".parse()?, key()?),
         elsewhere: Signer::new("dev".parse()?, key()?),
         own: Signer::new("it".parse()?, SigningKey::create()?.0),
@@ -494,14 +515,13 @@ fn a_welcome_counts_only_from_the_api() -> anyhow::Result<()> {
         Ok(presence) if presence.endpoint == endpoint("ep1") => Some(presence.session),
         _ => None,
     }))?;
-    let welcome =
-        Command::Welcome { session, presence_interval: Duration::from_secs(1), reads: WireVersion::NEWEST };
+    let welcome = welcome("worker", session);
     let own = Signer::new("it".parse()?, SigningKey::create()?.0);
     let to = Recipients::of(session, &[endpoint("ep1")]);
     let seal = own.seal(&welcome, to, None, tasker::clock::Clock::system().now());
     let bodies = [
-        wire::encode_command(&welcome, WireVersion::One),
-        wire::encode_sealed(&welcome, WireVersion::One, &seal),
+        wire::encode_command(&welcome, WireVersion::Four),
+        wire::encode_sealed(&welcome, WireVersion::Four, &seal),
     ];
     for body in &bodies {
         platform.block_on(thief.publish(("it.worker.to", "ep1"), body))?;
@@ -516,6 +536,54 @@ fn a_welcome_counts_only_from_the_api() -> anyhow::Result<()> {
     ensure!(!log.contains("subscribed"), "{log}");
     let _api = signed.start_api()?;
     platform.subscribed("ep1", &["worker", "steered"])
+}
+
+/// An API process whose ledger has another time, or the clock of the server, which has drifted.
+#[test]
+fn a_later_welcome_that_shows_a_wrong_clock_ends_the_session() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let _api = signed.start_api()?;
+    let thief = platform.block_on(Thief::come(platform))?;
+    let one = signed.start("ep1")?;
+    let alive = |other_than: Option<Uuid>| {
+        platform.block_on(thief.wait_for(|item| match wire::decode_presence(item) {
+            Ok(presence) if presence.endpoint == endpoint("ep1") && Some(presence.session) != other_than => {
+                Some(presence)
+            }
+            _ => None,
+        }))
+    };
+    let before = alive(None)?.session;
+    // A session is over that was welcomed.
+    let identifier = platform.submit("worker", json!({"n": 0}), &["ep1"])?;
+    platform.task("worker", &identifier, "DONE")?;
+    let api = Signer::new("it".parse()?, SigningKey::read(platform.home().join("server.key").as_path())?);
+    let late = welcome("worker", before);
+    let now = tasker::clock::Clock::system().now();
+    let at = now.before(Duration::from_secs(600));
+    let seal = api.seal(&late, Recipients::of(before, &[endpoint("ep1")]), Some(now), at);
+    let body = wire::encode_sealed(&late, WireVersion::Four, &seal);
+    platform.block_on(thief.publish(TO_EP1, &body))?;
+    let after = alive(Some(before))?;
+    ensure!(
+        after
+            .trouble
+            .as_deref()
+            .is_some_and(|trouble| trouble.starts_with("clock_off: the clock of this server is")),
+        "{:?}\n{}",
+        after.trouble,
+        one.log()
+    );
+    // The next welcome shows that the clock is right.
+    platform.subscribed("ep1", &["worker", "steered"])?;
+    let identifier = platform.submit("worker", json!({"n": 1}), &["ep1"])?;
+    platform.task("worker", &identifier, "DONE")?;
+    platform.until("the trouble is over", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        ensure!(!page.to_string().contains("clock_off: "), "{page}");
+        Ok(())
+    })
 }
 
 /// A copy counts once, whatever has become of the memory of the endpoint.
@@ -736,6 +804,88 @@ fn servers_trust_what_the_root_key_certifies() -> anyhow::Result<()> {
     signed.refused(id, SealFault::NotAllowed)
 }
 
+/// The list of the root key reaches endpoints that run, and stays with them.
+#[test]
+fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
+    let signed = Signed::new()?;
+    let platform = &signed.platform;
+    let (dir, trust, root) = (signed.path(""), signed.path("trust.yaml"), signed.path("root.key"));
+    for name in ["root", "server2"] {
+        platform.tasker(&["key", "create", name, "--dir", &dir])?;
+    }
+    let of_root = ["--root-key", &root, "--environment", "it"];
+    platform.tasker(&["key", "trust", &signed.path("root.pub"), "--root", "--trust", &trust])?;
+    platform.tasker(&["key", "distrust", "server", "--trust", &trust])?;
+    for name in ["server", "server2"] {
+        let public = signed.path(&format!("{name}.pub"));
+        platform.tasker(&[&["key", "certify", &public][..], &of_root].concat())?;
+    }
+    let refused =
+        platform.tasker_any(&[&["key", "certify", &signed.path("root.pub")][..], &of_root].concat())?;
+    ensure!(!refused.status.success(), "the root key has certified itself");
+    let mut api = signed.start_api_with(&[("CERTIFICATE", signed.path("server.cert"))])?;
+    let mut one = signed.start("ep1")?;
+    let thief = platform.block_on(Thief::come(platform))?;
+    let identifier = platform.submit("worker", json!({"n": 1}), &["ep1"])?;
+    platform.task("worker", &identifier, "DONE")?;
+    let id = id_of(platform, "worker", &identifier)?;
+    let copy = platform.block_on(thief.copy_of(id))?;
+    let (Command::Task(task), version, Some(genuine)) = wire::decode_sealed(&copy)? else {
+        anyhow::bail!("the copy is not of a sealed task")
+    };
+    // The thief has the key with its certificate.
+    let stolen = Signer::new("it".parse()?, SigningKey::read(platform.home().join("server.key").as_path())?)
+        .with_certificate(genuine.certificate.context("a certificate")?)?;
+    let forge = || -> anyhow::Result<TaskId> {
+        let work = WorkPart { id: TaskId::new(), ..task.work.clone() };
+        let id = work.id;
+        let command = Command::Task(TaskMessage { work, ..task.clone() });
+        let to = Recipients::of(command.subject(), &[endpoint("ep1")]);
+        let seal = stolen.seal(&command, to, None, tasker::clock::Clock::system().now());
+        platform.block_on(thief.publish(TO_EP1, &wire::encode_sealed(&command, version, &seal)))?;
+        Ok(id)
+    };
+    let ran = |id: TaskId| signed.effects().contains_key(&id.to_string());
+    let before = forge()?;
+    platform.until("the stolen key counts", |_| {
+        ensure!(ran(before), "{:?}", signed.effects());
+        Ok(())
+    })?;
+
+    let list = signed.path("revoked.json");
+    let revoke = |key: &str, more: &[&str]| {
+        platform.tasker_any(&[&["key", "revoke", key, "--list", &list][..], &of_root, more].concat())
+    };
+    let done = revoke(&signed.path("server.pub"), &[])?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    ensure!(!revoke(&signed.path("root.pub"), &[])?.status.success(), "the root key has revoked itself");
+    let again = revoke("0123456789abcdef", &["--serial", "1"])?;
+    let told = String::from_utf8_lossy(&again.stderr).into_owned();
+    ensure!(told.contains("--serial is 1; expected more than 1"), "{told}");
+    api.stop(Duration::from_secs(30))?;
+    let settings = [
+        ("CERTIFICATE", signed.path("server2.cert")),
+        ("SIGNING_KEY", signed.path("server2.key")),
+        ("REVOCATIONS", list.clone()),
+    ];
+    let _api = signed.start_api_with(&settings)?;
+    // It was not started again, and is told all the same.
+    platform.until("the endpoint has the list", |_| {
+        ensure!(one.log().contains("keys were revoked"), "{}", one.log());
+        Ok(())
+    })?;
+    signed.refused(forge()?, SealFault::Revoked)?;
+    one.stop(Duration::from_secs(30))?;
+    let one = signed.start("ep1")?;
+    // What comes before its welcome would be dropped.
+    let identifier = platform.submit("worker", json!({"n": 2}), &["ep1"])?;
+    platform.task("worker", &identifier, "DONE")?;
+    signed.refused(forge()?, SealFault::Revoked)?;
+    ensure!(one.log().matches("keys were revoked").count() == 1, "{}", one.log());
+    ensure!(signed.effects().len() == 3, "{:?}", signed.effects());
+    Ok(())
+}
+
 /// Each step of the way is a fleet that works.
 #[test]
 fn signatures_are_introduced_step_by_step() -> anyhow::Result<()> {
@@ -751,6 +901,14 @@ fn signatures_are_introduced_step_by_step() -> anyhow::Result<()> {
     let mut prefers = signed.launch("ep1", "prefer", None)?;
     subscribed()?;
     works("unsigned")?;
+    platform.until("what came unsigned is counted", |platform| {
+        let (_, metrics) = platform.get("/metrics")?;
+        let metrics = metrics.as_str().context("text")?;
+        let count = metrics.lines().find_map(|line| line.strip_prefix("tasker_unsigned_total "));
+        // Two welcomes and the task, at least.
+        ensure!(count.is_some_and(|count| count.parse().is_ok_and(|count: u64| count >= 3)), "{count:?}");
+        Ok(())
+    })?;
     prefers.stop(Duration::from_secs(30))?;
     // Where they are required, an API that does not sign is not listened to.
     let mut requires = signed.launch("ep1", "require", None)?;

@@ -34,6 +34,8 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
         labels: Labels::default(),
         restricted: false,
         refusals: BTreeMap::new(),
+        unsigned: 0,
+        revocations: None,
         proven: false,
     }
 }
