@@ -39,7 +39,7 @@
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`],
 //! [`https`], [`request_body`] and [`observer`] are what every process needs; [`enrolment`] seals the broker
 //! users of endpoints on their way; [`signing`] keeps keys and judges signatures; [`custody`] says who could
-//! exchange a file; [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it.
+//! exchange a file; [`yaml`] reads documents and keeps their numbers; [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it.
 //! `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
 //!
 //! Most rooms are in crates of their own, the directories of `src/`, and are handed on from here under their
@@ -53,7 +53,7 @@ pub use tasker_fleet::{endpoint, handlers, http_remote};
 pub use tasker_http_tasks as http_tasks;
 pub use tasker_model::{domain, farm};
 pub use tasker_process::{
-    backoff, bell, clock, config, custody, failpoint, https, service, shell, telemetry, watch,
+    backoff, bell, clock, config, custody, failpoint, https, service, shell, telemetry, watch, yaml,
 };
 pub use tasker_records::{keyring, ledger, store, throughput, touched};
 pub use tasker_server::{

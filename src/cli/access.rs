@@ -2,6 +2,7 @@
 //! trusts.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::client::{Client, Trust, USUAL_URL};
 use crate::config::{self, Environment, Secret, Sources};
@@ -17,6 +18,9 @@ const API_URL: &str = "TASKER_API_URL";
 
 /// Holds a token itself. Not a flag: what stands on a command line is seen by everybody on the machine.
 const TOKEN: &str = "TASKER_TOKEN";
+
+/// How long a command goes on knocking at an API that asks it to come back later.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The client of the API that was named. Says what is not safe about it.
 pub(super) fn client(global: &Global) -> Result<Client, Failure> {
@@ -46,9 +50,13 @@ pub(super) fn quiet_client(global: &Global) -> Result<Client, Failure> {
             &fs::read_to_string(path).map_err(|error| input::unreadable(path, &error))?,
             &path.display().to_string(),
         )?),
-        None => std::env::var_os(TOKEN).map(|text| token(&text.to_string_lossy(), TOKEN)).transpose()?,
+        // A variable that is set to nothing is how others unset it.
+        None => std::env::var_os(TOKEN)
+            .filter(|text| !text.is_empty())
+            .map(|text| token(&text.to_string_lossy(), TOKEN))
+            .transpose()?,
     };
-    Ok(Client::new(&url(global)?)?.trusting(trust)?.with_token(token))
+    Ok(Client::new(&url(global)?)?.trusting(trust)?.with_token(token).patient(PATIENCE))
 }
 
 /// The flags that lead a second command to the same API. What the environment says it says again.

@@ -92,7 +92,7 @@ async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
     let problem = |key: &str, message: String| Problem { key: key.to_owned(), message, source: None };
     let mut problems = Vec::new();
     if let Some(db) = config.manager.db.get().filter(|_| wanted(Role::Api) || wanted(Role::Initialize)) {
-        let looked = match store::open(db) {
+        let looked = match store::open_existing(db) {
             // The tables are there once `tasker initialize` has run.
             Ok(store) => {
                 let looked =

@@ -98,13 +98,13 @@ fn settings(global: &Global) -> Result<Settings, Failure> {
     Settings::read(&path).map_err(|error| Failure::Setup(error.to_string()))
 }
 
+fn database(settings: &Settings) -> Database {
+    Database { verbose: false, uri: settings.database.clone(), max_connections: CONNECTIONS }
+}
+
 /// The manager's database, with its tables.
 async fn open(settings: &Settings) -> Result<SharedStore, Failure> {
-    let store = store::open(&Database {
-        verbose: false,
-        uri: settings.database.clone(),
-        max_connections: CONNECTIONS,
-    })?;
+    let store = store::open(&database(settings))?;
     store.migrate().await?;
     Ok(store)
 }
@@ -119,7 +119,9 @@ fn listen(address: &str) -> Result<TcpListener, Failure> {
 
 /// `tasker flamenco`.
 pub(super) async fn run(global: &Global, command: FlamencoCommand) -> Result<Code, Failure> {
-    let store = open(&settings(global)?).await?;
+    // The manager makes it: what others make, it may not be able to use.
+    let store = store::open_existing(&database(&settings(global)?))?;
+    store.check_schema().await?;
     let done = on_farm(global, command, &Farm::new(store.clone())).await;
     store.close().await;
     done

@@ -46,11 +46,12 @@ struct Imported {
 
 pub(super) async fn run(global: &Global, args: ImportRequests) -> Result<Code, Failure> {
     let uri = Secret::new(args.from.clone());
-    let source = store::open(&Database { verbose: false, uri, max_connections: 2 }).map_err(|error| {
-        Failure::Usage(format!(
-            "--from: {error}; expected mysql://user:password@host:port/database or sqlite:///path"
-        ))
-    })?;
+    let source =
+        store::open_existing(&Database { verbose: false, uri, max_connections: 2 }).map_err(|error| {
+            Failure::Usage(format!(
+                "--from: {error}; expected mysql://user:password@host:port/database or sqlite:///path"
+            ))
+        })?;
     let Opened { store, place, .. } = open(global, args.data_dir.as_deref(), false).await?;
     let done = import(&source, &store, &args).await;
     source.close().await;

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::page::Page;
 use super::when::ago;
 use crate::config::span;
-use crate::domain::{RequestStatus, Timestamp, When};
+use crate::domain::{Json, RequestStatus, Timestamp, When, json};
 
 /// `tasker request`.
 #[derive(Debug, Clone, Subcommand)]
@@ -66,7 +66,7 @@ pub struct SubmitRequest {
     pub steps: Vec<StepFlag>,
     /// A member of the params (repeatable): a number, true, false, null or other JSON, otherwise a text
     #[arg(long = "param", value_name = "KEY=VALUE", value_parser = param, conflicts_with_all = ["params", "params_file"])]
-    pub members: Vec<(String, serde_json::Value)>,
+    pub members: Vec<(String, Json)>,
     /// Params as JSON
     #[arg(long, value_name = "JSON")]
     pub params: Option<String>,
@@ -194,12 +194,12 @@ fn step(text: &str) -> Result<StepFlag, String> {
 }
 
 /// A member of an object: `id=333`.
-fn param(text: &str) -> Result<(String, serde_json::Value), String> {
+fn param(text: &str) -> Result<(String, Json), String> {
     let (key, value) = text
         .split_once('=')
         .filter(|(key, _)| !key.is_empty())
         .ok_or("expected KEY=VALUE such as `id=333`")?;
-    Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+    Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| json(&value))))
 }
 
 #[cfg(test)]
@@ -234,15 +234,18 @@ mod tests {
 
     #[test]
     fn a_param_is_json_or_a_text() {
-        use serde_json::json;
         for (text, value) in [
-            ("id=333", json!(333)),
-            ("id=a=b", json!("a=b")),
-            ("id=", json!("")),
-            ("id=[1]", json!([1])),
-            ("id={", json!("{")),
+            ("id=333", "333"),
+            ("id=a=b", r#""a=b""#),
+            ("id=", r#""""#),
+            ("id=[1]", "[1]"),
+            ("id={", r#""{""#),
+            ("id=6.10", "6.10"),
+            ("id=12345678901234567890123", "12345678901234567890123"),
+            ("id=0755", r#""0755""#),
         ] {
-            assert_eq!(param(text), Ok(("id".to_owned(), value)), "{text}");
+            let read = param(text).map(|(key, value)| (key, value.get().to_owned()));
+            assert_eq!(read, Ok(("id".to_owned(), value.to_owned())), "{text}");
         }
         assert!(param("id").is_err() && param("=1").is_err());
     }

@@ -1,5 +1,6 @@
 //! `tasker request`: steps of jobs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -75,9 +76,9 @@ fn params(args: &SubmitRequest) -> Result<Option<Json>, Failure> {
     if args.members.is_empty() {
         return input::json("--params", args.params.as_deref(), args.params_file.as_deref());
     }
-    let mut members = serde_json::Map::new();
+    let mut members = BTreeMap::new();
     for (key, value) in &args.members {
-        if members.insert(key.clone(), value.clone()).is_some() {
+        if members.insert(key, value).is_some() {
             return Err(Failure::Usage(format!("--param gives `{key}` twice")));
         }
     }

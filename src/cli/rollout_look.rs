@@ -6,13 +6,16 @@ use super::input;
 use super::output::Failure;
 use crate::client::{self, Client};
 use crate::contract::{Rollout, RolloutTarget};
+use crate::domain::Json;
 use crate::domain::rollout::TargetState;
-use crate::domain::{Json, json};
+use crate::yaml;
 
 /// Bytes of a document that are read from standard input.
 const LONGEST: u64 = 8 << 20;
 /// Endpoints that failed or are unreachable that are shown with a rollout.
 const BAD: u32 = 10;
+/// Values of a document.
+const MOST: usize = 200_000;
 
 /// The document in a file, as JSON.
 pub(super) fn document(file: &Path) -> Result<Json, Failure> {
@@ -23,20 +26,14 @@ pub(super) fn document(file: &Path) -> Result<Json, Failure> {
 
 /// YAML or JSON in a text.
 pub(super) fn parsed(text: &str, name: &str) -> Result<Json, Failure> {
-    // JSON goes as it is: YAML has other numbers.
+    // JSON goes as it is: it may be larger.
     if let Ok(document) = serde_json::from_str(text) {
         return Ok(document);
     }
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        strict_booleans: true,
-        budget: serde_saphyr::budget! { max_depth: 32, max_nodes: 200_000, max_aliases: 100 },
-    };
-    let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let line = error.location().map_or_else(String::new, |at| format!(":{}", at.line()));
-        Failure::Usage(format!("{name}{line}: not a document in YAML or JSON: {}", error.without_snippet()))
-    })?;
-    Ok(json(&value))
+    yaml::read(text, MOST).and_then(|document| document.json()).map_err(|error| {
+        let line = error.line.map_or_else(String::new, |line| format!(":{line}"));
+        Failure::Usage(format!("{name}{line}: not a document in YAML or JSON: {error}"))
+    })
 }
 
 /// Those that failed or are unreachable, some of them.

@@ -1,9 +1,9 @@
 //! `tasker rollout`: changing a fleet in waves.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::exit::{Code, verdict_on_rollout};
 use super::global::Global;
@@ -18,8 +18,8 @@ use super::wait::{self, Audience, Interrupts};
 use super::{access, rehearsal, rollout_view};
 use crate::client::{self, Client, RolloutAction};
 use crate::contract::{self, AbortRollout, PickTargets, ResumeRollout, RolloutAllow};
-use crate::domain::RolloutName;
 use crate::domain::rollout::TargetState;
+use crate::domain::{Json, RolloutName, json};
 use crate::shell;
 
 /// How long a question for events lies at the API.
@@ -230,20 +230,20 @@ async fn edit(global: &Global, args: EditRollout) -> Result<Code, Failure> {
             "the changes must be an object: members of the document with their new values".to_owned(),
         )
     };
-    let mut changes: Map<String, Value> = match &file {
+    let mut changes: BTreeMap<String, Json> = match &file {
         Some(file) => serde_json::from_str(document(file)?.get()).map_err(|_| no_object())?,
-        None => Map::new(),
+        None => BTreeMap::new(),
     };
     for (member, value) in set {
         let value = parsed(&value, &format!("--set {member}"))?;
-        changes.insert(member, serde_json::from_str(value.get()).map_err(|_| no_object())?);
+        changes.insert(member, value);
     }
     let client = access::client(global)?;
     let revision = match revision {
         Some(revision) => revision,
         None => client.rollout(&name, None, false).await?.revision,
     };
-    changes.insert("revision".to_owned(), revision.into());
+    changes.insert("revision".to_owned(), json(&revision));
     let rollout = client.edit_rollout(&name, &changes).await?;
     show(global.json, &rollout, |screen| rollout_view::rollout(&rollout, &[], screen))?;
     Ok(Code::Ok)

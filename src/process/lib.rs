@@ -14,3 +14,4 @@ pub mod service;
 pub mod shell;
 pub mod telemetry;
 pub mod watch;
+pub mod yaml;

@@ -36,7 +36,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bell", &[]),
     ("backoff", &["domain"]),
     ("clock", &["domain"]),
-    ("config", &["domain", "backoff", "http_tasks"]),
+    ("yaml", &["domain"]),
+    ("config", &["domain", "backoff", "http_tasks", "yaml"]),
     ("signing", &["domain", "config", "custody"]),
     ("telemetry", &["domain", "config"]),
     ("service", &["domain", "telemetry"]),
@@ -144,9 +145,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "domain", "shell", "contract", "client", "backoff", "clock", "config", "telemetry", "admission",
-            "store", "broker", "enrolment", "signing", "endpoint", "handlers", "simulated", "farm",
-            "flamenco", "api", "app", "bench",
+            "domain", "shell", "contract", "client", "backoff", "clock", "config", "yaml", "telemetry",
+            "admission", "store", "broker", "enrolment", "signing", "endpoint", "handlers", "simulated",
+            "farm", "flamenco", "api", "app", "bench",
         ],
     ),
 ];

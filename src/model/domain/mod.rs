@@ -23,6 +23,7 @@ pub mod json_check;
 mod labels;
 pub mod likeness;
 mod live_log;
+mod members;
 mod message;
 mod names;
 mod order;
@@ -56,6 +57,7 @@ pub use explain::{
 };
 pub use labels::{BUILT_IN, InvalidLabel, Labels};
 pub use live_log::{LiveLog, LogPiece};
+pub use members::Members;
 pub use message::{
     Audience, Command, Presence, PresenceState, RefusedType, Report, ReportEvent, TaskMessage, WireVersion,
     WorkPart,

@@ -1,12 +1,8 @@
 //! What a type may have done to the customer's data before anything looks at it.
 
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Json, json};
+use super::{Json, Members, json};
 
 /// The payload with its strings - itself, or the members of an object - without white space at their ends.
 /// All else stays as it is to the byte: the order and repetition of members, numbers, and the space between.
@@ -14,7 +10,9 @@ pub fn trimmed(payload: Json) -> Json {
     let text = payload.get();
     let values = match text.starts_with('"') {
         true => vec![&*payload],
-        false => serde_json::from_str::<Members<'_>>(text).map(|members| members.0).unwrap_or_default(),
+        false => serde_json::from_str::<Members<'_>>(text)
+            .map(|Members(members)| members.into_iter().map(|(_, value)| value).collect())
+            .unwrap_or_default(),
     };
     let mut whole = String::new();
     let mut copied = 0;
@@ -38,31 +36,6 @@ fn shorter(value: &RawValue) -> Option<Json> {
     let text: String = serde_json::from_str(value.get()).ok()?;
     let trimmed = text.trim();
     (trimmed.len() < text.len()).then(|| json(&trimmed))
-}
-
-/// The values of an object's members, as they stand there.
-struct Members<'a>(Vec<&'a RawValue>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut values = Vec::new();
-                while let Some((IgnoredAny, value)) = map.next_entry()? {
-                    values.push(value);
-                }
-                Ok(Members(values))
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
 }
 
 #[cfg(test)]

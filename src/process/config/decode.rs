@@ -8,8 +8,8 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::kinds::{
-    Choice, DatabaseUri, Given, Hidden, HttpUrl, Ip, LabelMap, Size, Span, Text, Texts, Truth, TypeName,
-    Whole, YEAR, named, split_list,
+    Choice, DatabaseUri, Given, Hidden, Host, HttpUrl, Ip, LabelMap, LogFilter, Size, Span, Text, Texts,
+    Truth, TypeName, Whole, YEAR, named, split_list,
 };
 use super::layers::{self, Merged};
 use super::problem::Problem;
@@ -255,11 +255,7 @@ fn farm(mut table: Table<'_>) -> Part<Database> {
 }
 
 fn message_queue(findings: &RefCell<Findings>, mut table: Table<'_>) -> Part<MessageQueue> {
-    let host = Text("the name or address of a host", |text| {
-        (1..=253).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
-    });
-    let host = table.required("host", &host);
+    let host = table.required("host", &Host);
     let username = table.required("username", &Text("a user name", |text| (1..=255).contains(&text.len())));
     // A map says how, and thereby that.
     let (tls, tls_files) = match table.has_table("tls") {
@@ -434,11 +430,8 @@ fn security(mut table: Table<'_>) -> Security {
 }
 
 fn log(mut table: Table<'_>) -> Log {
-    let filter = Text("a log filter such as `info` or `info,tasker=debug`", |text| {
-        tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
-    });
     let formats = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
-    let log = Log { filter: table.value("filter", &filter), format: table.value("format", &formats) };
+    let log = Log { filter: table.value("filter", &LogFilter), format: table.value("format", &formats) };
     table.finish_needed();
     log
 }

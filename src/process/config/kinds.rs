@@ -1,12 +1,15 @@
 //! What a value may be: how it is read, what is expected instead, how it is shown.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
 
 use super::{Secret, layers, size, span};
-use crate::domain::{BUILT_IN, Json, Labels, TaskType, json};
+use crate::domain::likeness::{did_you_mean, nearest, quoted};
+use crate::domain::{BUILT_IN, Json, Labels, TaskType};
+use crate::yaml::{self, json_number};
 
 /// The longest of most spans.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -51,7 +54,7 @@ impl<'a> Given<'a> {
     fn scalar(&self) -> Option<String> {
         match &self.value.kind {
             ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
-            scalar => Some(scalar.to_string()),
+            scalar => Some(layers::number(self.value).map_or_else(|| scalar.to_string(), str::to_owned)),
         }
     }
 
@@ -91,7 +94,7 @@ impl<'a> Given<'a> {
                 format!("a text of {} characters", text.chars().count())
             }
             ValueKind::String(text) => format!("`{}`", text.escape_debug()),
-            other => format!("`{other}`"),
+            other => format!("`{}`", layers::number(self.value).unwrap_or(&other.to_string())),
         }
     }
 }
@@ -107,6 +110,10 @@ pub(super) trait Kind {
     /// Completes "expected …".
     fn expected(&self) -> String;
     fn parse(&self, given: &Given<'_>) -> Option<Self::Value>;
+    /// What to say of a value that is not of this kind.
+    fn refusal(&self, given: &Given<'_>) -> String {
+        format!("expected {}, got {}", self.expected(), given.describe(self.is_secret()))
+    }
     /// The value as `config show` prints it.
     fn show(&self, value: &Self::Value) -> serde_json::Value;
     /// Whether no error may tell the value.
@@ -234,8 +241,107 @@ impl Kind for Ip {
             text => text.parse().ok(),
         }
     }
+    fn refusal(&self, given: &Given<'_>) -> String {
+        Host::refusal(&self.expected(), given)
+    }
     fn show(&self, value: &IpAddr) -> serde_json::Value {
         value.to_string().into()
+    }
+}
+
+/// The name or address of a host, without a port.
+pub(super) struct Host;
+
+impl Host {
+    /// Whether a text is a host and its port: addresses of IPv6 have more colons.
+    fn has_port(text: &str) -> bool {
+        let (host, port) = text.rsplit_once(':').unwrap_or_default();
+        !host.is_empty()
+            && (!host.contains(':') || host.ends_with(']'))
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
+    /// What to say of an address with a port in it.
+    fn refusal(expected: &str, given: &Given<'_>) -> String {
+        let hint =
+            given.text().filter(|text| Self::has_port(text)).map_or("", |_| ": put the port into `port`");
+        format!("expected {expected}, got {}{hint}", given.describe(false))
+    }
+}
+
+impl Kind for Host {
+    type Value = String;
+    fn expected(&self) -> String {
+        "the name or address of a host".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<String> {
+        let formed = |text: &&str| {
+            (1..=253).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
+                && !Self::has_port(text)
+        };
+        given.text().filter(formed).map(str::to_owned)
+    }
+    fn refusal(&self, given: &Given<'_>) -> String {
+        Self::refusal(&self.expected(), given)
+    }
+    fn show(&self, value: &String) -> serde_json::Value {
+        value.as_str().into()
+    }
+}
+
+/// What the log tells: levels, each for all or for a part of the program.
+pub(super) struct LogFilter;
+
+/// The levels of a log filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl LogFilter {
+    /// A word that would be taken for a part of the program, of which nothing else would then be told.
+    fn no_level(text: &str) -> Option<&str> {
+        // Directives that name spans may hold commas, and are written by nobody in passing.
+        let plain = !text.contains(['[', '{']);
+        let level = |word: &str| {
+            LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+                || matches!(word, "0" | "1" | "2" | "3" | "4" | "5")
+        };
+        let mut words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        words.find(|word| plain && !word.contains('=') && !level(word))
+    }
+}
+
+impl Kind for LogFilter {
+    type Value = String;
+    fn expected(&self) -> String {
+        "a log filter such as `info` or `info,tasker=debug`".to_owned()
+    }
+    fn parse(&self, given: &Given<'_>) -> Option<String> {
+        let text = given.text()?;
+        let known =
+            tracing_subscriber::EnvFilter::builder().parse(text).is_ok() && Self::no_level(text).is_none();
+        known.then(|| text.to_owned())
+    }
+    fn refusal(&self, given: &Given<'_>) -> String {
+        let Some(word) = given.text().and_then(Self::no_level) else {
+            return format!("expected {}, got {}", self.expected(), given.describe(false));
+        };
+        // Words of other programs, and slips.
+        let meant = match word.to_ascii_lowercase().as_str() {
+            "warning" => Some("warn"),
+            "verbose" | "all" => Some("debug"),
+            "fatal" | "critical" | "err" => Some("error"),
+            "none" | "quiet" => Some("off"),
+            slip => nearest(slip, LEVELS),
+        };
+        format!(
+            "{} is no level ({}){}; a part of the program needs its level, such as `tasker=debug`",
+            quoted(word),
+            LEVELS.join(", "),
+            did_you_mean(meant)
+        )
+    }
+    fn show(&self, value: &String) -> serde_json::Value {
+        value.as_str().into()
     }
 }
 
@@ -283,13 +389,43 @@ impl Kind for Payload {
     fn parse(&self, given: &Given<'_>) -> Option<Json> {
         match &given.value.kind {
             ValueKind::Nil => None,
-            ValueKind::String(text) => serde_json::from_str(text).ok(),
-            _ => given.value.clone().try_deserialize::<serde_json::Value>().ok().map(|value| json(&value)),
+            ValueKind::String(text) if layers::number(given.value).is_none() => {
+                serde_json::from_str(text).ok()
+            }
+            _ => serde_json::from_str(&payload_text(given.value).ok()?).ok(),
         }
+    }
+    fn refusal(&self, given: &Given<'_>) -> String {
+        payload_text(given.value)
+            .err()
+            .unwrap_or_else(|| format!("expected {}, got {}", self.expected(), given.describe(false)))
     }
     fn show(&self, value: &Json) -> serde_json::Value {
         serde_json::from_str(value.get()).unwrap_or_default()
     }
+}
+
+/// The JSON text of a value, its numbers as they were written; or where there is one that JSON does not have.
+fn payload_text(value: &Value) -> Result<String, String> {
+    if let Some(number) = layers::number(value) {
+        let place = || layers::place(value).map(|place| format!(" ({place})")).unwrap_or_default();
+        return json_number(number).map(str::to_owned).map_err(|refused| refused + &place());
+    }
+    Ok(match &value.kind {
+        ValueKind::Array(items) => {
+            let items: Vec<_> = items.iter().map(payload_text).collect::<Result<_, _>>()?;
+            format!("[{}]", items.join(","))
+        }
+        ValueKind::Table(members) => {
+            let sorted: BTreeMap<_, _> = members.iter().collect();
+            let member =
+                |(name, value): (&String, _)| Ok(format!("{}:{}", yaml::quoted(name), payload_text(value)?));
+            format!("{{{}}}", sorted.into_iter().map(member).collect::<Result<Vec<_>, String>>()?.join(","))
+        }
+        ValueKind::String(text) => yaml::quoted(text),
+        ValueKind::Nil => "null".to_owned(),
+        other => other.to_string(),
+    })
 }
 
 /// The labels of an endpoint: a map, or `name=value` with commas where the source knows no maps.
@@ -318,6 +454,26 @@ impl Kind for LabelMap {
             _ => return None,
         };
         Labels::of(pairs).ok()
+    }
+    fn refusal(&self, given: &Given<'_>) -> String {
+        // The one that is wrong, where one is.
+        let wrong = match &given.value.kind {
+            ValueKind::Table(table) => {
+                table.iter().collect::<BTreeMap<_, _>>().into_iter().find_map(|(key, value)| {
+                    let Some(text) = Given::new(value).scalar() else {
+                        return Some(format!(
+                            "{}: expected a text, got {}",
+                            quoted(key),
+                            Given::new(value).describe(false)
+                        ));
+                    };
+                    Labels::of([(key.clone(), text)]).err().map(|error| error.to_string())
+                })
+            }
+            _ => None,
+        };
+        let wrong = wrong.unwrap_or_else(|| format!("got {}", given.describe(false)));
+        format!("expected {}: {wrong}", self.expected())
     }
     fn show(&self, value: &Labels) -> serde_json::Value {
         value
@@ -360,11 +516,24 @@ impl Kind for DatabaseUri {
     fn parse(&self, given: &Given<'_>) -> Option<Secret> {
         let text = given.text()?;
         let formed = match text.split_once("://")? {
-            ("mysql", _) => reqwest::Url::parse(text).is_ok_and(|url| url.has_host() && url.path().len() > 1),
+            // A `@` behind the host: what was taken for the host is a piece of the password.
+            ("mysql", _) => reqwest::Url::parse(text)
+                .is_ok_and(|url| url.has_host() && url.path().len() > 1 && !url.path().contains('@')),
             ("sqlite", file) => !file.is_empty(),
             _ => false,
         };
         formed.then(|| Secret::new(text))
+    }
+    fn refusal(&self, given: &Given<'_>) -> String {
+        let described = given.describe(true);
+        match given.text() {
+            Some(text) if text.starts_with("mysql://") && text.contains('@') => format!(
+                "cannot be told apart, in {described}: percent-encode the password, with `@` as `%40`, `/` as `%2F`, `:` as `%3A`, `#` as `%23`, \
+                 `?` as `%3F` and `%` as `%25`; expected {}",
+                self.expected()
+            ),
+            _ => format!("expected {}, got {described}", self.expected()),
+        }
     }
     fn show(&self, value: &Secret) -> serde_json::Value {
         shown_uri(value.reveal()).into()
@@ -439,6 +608,65 @@ pub(super) fn named(item: Value, key: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refused(kind: &impl Kind, text: &str) -> Option<String> {
+        let value = Value::new(None, text);
+        let given = Given::new(&value);
+        kind.parse(&given).is_none().then(|| kind.refusal(&given))
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_no_host() {
+        for uri in [
+            "mysql://u:p@ss/w:rd@127.0.0.1/t",
+            "mysql://u:12/x@db/t",
+            "mysql://u:p#w@db/t",
+            "mysql://u:p?w@db/t",
+        ] {
+            let told = refused(&DatabaseUri, uri).expect(uri);
+            assert!(told.contains("percent-encode the password") && !told.contains("12"), "{told}");
+        }
+        for uri in
+            ["mysql://u:p%40ss%2Fw@127.0.0.1/t", "mysql://u@db/t?ssl-ca=/a@b.pem", "sqlite:///var/a@b.db"]
+        {
+            assert_eq!(refused(&DatabaseUri, uri), None, "{uri}");
+        }
+        assert!(
+            refused(&DatabaseUri, "postgres://db").is_some_and(|told| told.starts_with("expected `mysql://"))
+        );
+    }
+
+    #[test]
+    fn a_port_has_a_key_of_its_own() {
+        for host in ["127.0.0.1:26236", "mq.example:5672", "[::1]:5672"] {
+            let told = refused(&Host, host).expect(host);
+            assert!(told.ends_with(": put the port into `port`"), "{told}");
+        }
+        for host in ["127.0.0.1", "mq.example", "::1", "2001:db8::5672"] {
+            assert_eq!(refused(&Host, host), None, "{host}");
+        }
+        assert!(refused(&Ip, "127.0.0.1:8888").is_some_and(|told| told.contains("`port`")));
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_no_filter() {
+        for (filter, meant) in [
+            ("inof", "did you mean info?"),
+            ("warning", "did you mean warn?"),
+            ("verbose", "did you mean debug?"),
+            ("info,tasker", "`tasker=debug`"),
+        ] {
+            let told = refused(&LogFilter, filter).expect(filter);
+            assert!(
+                told.contains("is no level (off, error, warn, info, debug, trace)") && told.contains(meant),
+                "{told}"
+            );
+        }
+        for filter in ["info", "WARN", "3", "info,tasker=debug", "tasker::store=trace,off"] {
+            assert_eq!(refused(&LogFilter, filter), None, "{filter}");
+        }
+        assert!(refused(&LogFilter, "tasker=inof").is_some());
+    }
 
     #[test]
     fn addresses_are_shown_without_secrets() {

@@ -11,7 +11,7 @@ use ::config::{Map, Source, Value, ValueKind};
 
 use super::placeholder::{self, Placeholder};
 use super::problem::{ConfigError, Problem};
-use super::yaml::{self, DEFAULT_ORIGIN};
+use super::yaml::{self, DEFAULT_ORIGIN, NAMED_IN, WRITTEN};
 
 /// The reference of every key with its default.
 pub const DEFAULT: &str = include_str!("../../../config/default.config.yaml");
@@ -283,7 +283,17 @@ fn substitute(value: &mut Value, environment: &Environment) {
 }
 
 const UNSET: &str = "the environment variable, which is not set, ";
-const NAMED_IN: &str = ", named in ";
+
+/// How a number was written in a file, without quotes; also one that only others take for a number.
+pub(super) fn number(value: &Value) -> Option<&str> {
+    value.origin()?.strip_prefix(WRITTEN)?.split_once(NAMED_IN).map(|(number, _)| number)
+}
+
+/// Which layer a value is of, for people.
+pub(super) fn layer(value: &Value) -> &str {
+    let origin = value.origin().unwrap_or_default();
+    if origin.starts_with(WRITTEN) { place_of(origin) } else { origin }
+}
 
 /// Whether a value is text only because its source knows nothing else: it may stand for a number, a truth or
 /// a list.

@@ -111,11 +111,10 @@ impl<'f> Table<'f> {
         }
         let given = Given::new(&value);
         let Some(parsed) = kind.parse(&given) else {
-            let message = format!("expected {}, got {}", kind.expected(), given.describe(kind.is_secret()));
-            self.problem(key, message, layers::place(&value));
+            self.problem(key, kind.refusal(&given), layers::place(&value));
             return None;
         };
-        let origin = value.origin().unwrap_or_default().to_owned();
+        let origin = layers::layer(&value).to_owned();
         self.findings.borrow_mut().entries.push(Entry { path, value: kind.show(&parsed), origin });
         Some(parsed)
     }

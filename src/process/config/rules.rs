@@ -112,6 +112,15 @@ fn network(config: &Config, findings: &mut Findings) {
             format!("tokens and tasks cross the network to {} in the clear: set api.tls", config.api.host);
         warning(findings, "api.host".to_owned(), message);
     }
+    if let Some(management) = &config.rabbitmq.value
+        && !management.apiurl.ends_with("/api")
+    {
+        let message = format!(
+            "the management interface answers below `/api` usually: write `{}/api` unless something in front of it says otherwise",
+            management.apiurl
+        );
+        warning(findings, "rabbitmq.apiurl".to_owned(), message);
+    }
     if let Some(queue) = &config.manager.message_queue.value {
         let local = is_loopback(&queue.host);
         if local && config.api.port == queue.port {

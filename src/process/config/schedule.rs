@@ -131,6 +131,11 @@ mod tests {
                 r#"{"Full":true,"none":{},"parts":[1,2.5,null,"3"]}"#,
             ),
             ("[a, -1]", r#"["a",-1]"#),
+            (
+                "{version: 6.10, big: 12345678901234567890123, a: [1.0, '0755', -0], none: null}",
+                r#"{"a":[1.0,"0755",-0],"big":12345678901234567890123,"none":null,"version":6.10}"#,
+            ),
+            ("6.10", "6.10"),
             ("7", "7"),
             ("false", "false"),
             ("'7'", "7"),
@@ -150,6 +155,13 @@ mod tests {
             ),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_number_that_json_does_not_have_is_refused_where_it_stands() {
+        let text = "task_types: [backup]\nschedules:\n  - name: a\n    type: backup\n    cron: '0 0 * * *'\n    payload:\n      mode: 0755";
+        let error = Config::from_yaml(text).expect_err("no JSON").to_string();
+        assert!(error.contains("`0755` is no number in JSON") && error.contains("the text:7"), "{error}");
     }
 
     #[test]

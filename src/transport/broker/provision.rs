@@ -309,7 +309,13 @@ impl<'a> Api<'a> {
             }),
             status if status.is_success() => Ok(Some(text)),
             status => {
-                let reason = text.chars().take(REASON_CHARACTERS).collect();
+                let mut reason: String = text.chars().take(REASON_CHARACTERS).collect();
+                if reason.trim().is_empty() {
+                    reason = format!(
+                        "no reason was given; does {} end as rabbitmq.apiurl has to, with `/api`?",
+                        self.base
+                    );
+                }
                 Err(ProvisionError::Refused { what: what.to_owned(), status: status.as_u16(), reason })
             }
         }

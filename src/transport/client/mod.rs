@@ -1,17 +1,18 @@
 //! The HTTP client of our API: one method a route.
 //!
 //! Shared by the command line, the bench, and workers that reach nothing but the API. It speaks the
-//! `contract` and knows nothing of terminals. It retries nothing: submitting is safe to repeat since the
-//! identifier names the task, so the caller decides with [`ClientError::is_transient`].
+//! `contract` and knows nothing of terminals. It sends again what the API has turned away for a moment, as far
+//! as the caller has patience, and nothing else: submitting is safe to repeat since the identifier names the
+//! task, so the caller decides with [`ClientError::is_transient`].
 
 mod error;
 mod events;
 mod rollouts;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -131,6 +132,7 @@ pub struct Client {
     base: Url,
     http: reqwest::Client,
     token: Option<Secret>,
+    patience: Duration,
 }
 
 impl Client {
@@ -148,7 +150,12 @@ impl Client {
         {
             return Err(invalid());
         }
-        Ok(Self { base, http: crate::https::build(http).map_err(|_| invalid())?, token: None })
+        Ok(Self {
+            base,
+            http: crate::https::build(http).map_err(|_| invalid())?,
+            token: None,
+            patience: Duration::ZERO,
+        })
     }
 
     /// The same client, with other certificates to trust.
@@ -171,6 +178,13 @@ impl Client {
     #[must_use]
     pub fn with_token(self, token: Option<Secret>) -> Self {
         Self { token, ..self }
+    }
+
+    /// The same client, which sends a request again when the API says to come back within so long: a token
+    /// may send so many a second, or something is away for a moment.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Whether others on the way can read its token.
@@ -382,8 +396,7 @@ impl Client {
     /// Any [`ClientError`].
     pub async fn states(&self, task_type: &TaskType, id: &str) -> Result<(String, States), ClientError> {
         let request = self.request(Method::GET, &[task_type.as_str(), id, "states"])?;
-        let answer = request.timeout(ANSWER).send().await.map_err(|error| self.failure(&error))?;
-        let answer = self.admitted(answer).await?;
+        let answer = self.admitted(self.knock(request.timeout(ANSWER)).await?).await?;
         let header = |name: &str| {
             answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
         };
@@ -824,11 +837,26 @@ impl Client {
         request: RequestBuilder,
         patience: Duration,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let answer = request.timeout(patience).send().await.map_err(|error| self.failure(&error))?;
-        let answer = self.admitted(answer).await?;
+        let answer = self.admitted(self.knock(request.timeout(patience)).await?).await?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
         Ok((status, body))
+    }
+
+    /// What the API says, once it does not ask to come back within our patience.
+    async fn knock(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            let again = request.try_clone();
+            let Some(this) = again else {
+                return request.send().await.map_err(|error| self.failure(&error));
+            };
+            let answer = this.send().await.map_err(|error| self.failure(&error))?;
+            match come_back_in(&answer) {
+                Some(wait) if Instant::now() + wait <= until => tokio::time::sleep(wait).await,
+                _ => return Ok(answer),
+            }
+        }
     }
 
     /// The answer, unless the API refuses.
@@ -867,6 +895,16 @@ impl Client {
             ClientError::Lost { url, reason }
         }
     }
+}
+
+/// When a request that was turned away may come back.
+fn come_back_in(answer: &Response) -> Option<Duration> {
+    if !matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        return None;
+    }
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    // A zero would make a loop without a pause.
+    Some(Duration::from_secs(seconds).max(Duration::from_millis(100)))
 }
 
 fn http() -> reqwest::ClientBuilder {

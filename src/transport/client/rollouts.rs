@@ -1,5 +1,6 @@
 //! Rollouts: changing a fleet in waves.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -202,7 +203,7 @@ impl Client {
     pub async fn edit_rollout(
         &self,
         name: &RolloutName,
-        changes: &serde_json::Map<String, serde_json::Value>,
+        changes: &BTreeMap<String, Json>,
     ) -> Result<Rollout, ClientError> {
         let request = self.request(Method::PATCH, &["rollouts", name.as_str()])?.json(changes);
         Ok(self.answer(request, LONG).await?.1)

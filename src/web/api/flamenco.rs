@@ -13,10 +13,33 @@ use crate::contract::{
     FlamencoWorkerList, ProblemCode,
 };
 use crate::farm::TaskStatus;
+use crate::store::StoreError;
 use crate::store::farm::{FarmTaskOrder, FarmTaskQuery};
 
 /// Jobs or tasks on a page when nothing is said.
 const DEFAULT_LIMIT: u32 = 100;
+
+/// What was found in the farm's database, which is another one than the ledger.
+async fn of_farm<T: Send + 'static>(
+    api: &Api,
+    look: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> Result<T, Problem> {
+    api.run(async move { look.await.map_err(FarmError) }).await
+}
+
+struct FarmError(StoreError);
+
+impl From<FarmError> for Problem {
+    fn from(FarmError(error): FarmError) -> Self {
+        let problem = Self::from(&error);
+        match problem.code() {
+            ProblemCode::DatabaseUnavailable => problem.saying(
+                "the database of the render farm (flamenco.uri) cannot be reached now; everything else goes on",
+            ),
+            _ => problem,
+        }
+    }
+}
 
 /// Lists the jobs of the farm by the states of their tasks, the newest first.
 ///
@@ -38,7 +61,7 @@ pub async fn list_jobs(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let before = query.take("cursor", query::object_id);
     query.finish()?;
     let farm = api.state.farm.clone();
-    let page = api.run(async move { farm.jobs(before, limit).await }).await?;
+    let page = of_farm(&api, async move { farm.jobs(before, limit).await }).await?;
     let jobs: Vec<_> = page.items.into_iter().map(FlamencoJob::from).collect();
     let room = 256 + jobs.len() * 256;
     answer(StatusCode::OK, &FlamencoJobPage { jobs, next_cursor: page.next }, room)
@@ -76,7 +99,7 @@ pub async fn list_tasks(api: web::Data<Api>, request: HttpRequest) -> Answer {
     api.room(&request, list_tasks::ROOM).await?;
     let farm = api.state.farm.clone();
     let wanted = FarmTaskQuery { job, statuses, order: place.or(order).unwrap_or_default(), most: limit };
-    let page = api.run(async move { farm.tasks(wanted).await }).await?;
+    let page = of_farm(&api, async move { farm.tasks(wanted).await }).await?;
     let next_cursor = page.next.map(query::farm_task_cursor);
     let room = 256 + page.items.len() * 512;
     let tasks = page.items.into_iter().map(FlamencoTask::from).collect();
@@ -98,7 +121,7 @@ pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let id =
         query::object_id(&text).map_err(|error| unknown(format!("no task can have this id: it {error}")))?;
     let farm = api.state.farm.clone();
-    let found = api.run(async move { farm.task_with_log(id).await }).await?;
+    let found = of_farm(&api, async move { farm.task_with_log(id).await }).await?;
     let (task, log_tail) =
         found.ok_or_else(|| unknown(format!("the farm has no task {id}; GET /flamenco/tasks lists them")))?;
     answer(StatusCode::OK, &FlamencoTaskDetail::new(task, log_tail), 4096)
@@ -111,7 +134,7 @@ pub async fn show_task(api: web::Data<Api>, request: HttpRequest) -> Answer {
 )]
 pub async fn list_workers(api: web::Data<Api>) -> Answer {
     let farm = api.state.farm.clone();
-    let workers = api.run(async move { farm.workers().await }).await?;
+    let workers = of_farm(&api, async move { farm.workers().await }).await?;
     let room = 256 + workers.len() * 512;
     let workers = workers.into_iter().map(FlamencoWorker::from).collect();
     answer(StatusCode::OK, &FlamencoWorkerList { workers }, room)

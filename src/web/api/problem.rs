@@ -296,6 +296,11 @@ impl Problem {
         Self { retry_after_secs: Some(seconds), ..self }
     }
 
+    /// The same in other words.
+    pub fn saying(self, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..self }
+    }
+
     /// Keeps what the log should know.
     pub fn because(self, cause: impl fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..self }

@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::members::{Members, pointer};
+use super::members::pointer;
 use crate::contract::ProblemItem;
 use crate::domain::json_check::kind;
-use crate::domain::{Json, Step, When, json};
+use crate::domain::{Json, Members, Step, When, json};
 
 /// What a client asks for.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::members::{Members, pointer};
+use super::members::pointer;
 use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
@@ -19,7 +19,8 @@ use crate::domain::rollout::{
     WaveTerms,
 };
 use crate::domain::{
-    EndpointName, GroupName, Json, RolloutName, Selector, TaskType, Timestamp, TokenName, json,
+    EndpointName, GroupName, Json, Members, RolloutName, Selector, TaskType, Timestamp, TokenName, json,
+    value_at,
 };
 use crate::rollouts;
 
@@ -58,55 +59,51 @@ pub fn parse(text: &str, config: &Config) -> Result<RolloutTerms, Vec<ProblemIte
     }
     let Members(members) =
         serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
-    let mut reader = Reader { problems: Vec::new() };
-    let (mut values, mut payload, mut of_rollback) = (Map::new(), None, None);
+    let whole = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
+    let mut reader = Reader { problems: Vec::new(), whole };
+    let mut values = Map::new();
     for (name, value) in &members {
-        if values.contains_key(&**name) || payload.is_some() && name == "payload" {
+        if values.contains_key(&**name) {
             reader.problem(pointer(name), "occurs twice");
-        } else if name == "payload" {
-            payload = Some(Json::from((*value).to_owned()));
         } else if let Ok(read) = serde_json::from_str(value.get()) {
-            if name == "rollback" {
-                of_rollback = payload_of(value);
-            }
             values.insert(name.clone().into_owned(), read);
+        } else if name != "payload" {
+            reader.problem(pointer(name), "has a number that is too large");
         }
     }
-    let terms = reader.document(&values, payload, of_rollback, config);
+    let terms = reader.document(&values, config);
     match terms {
         Some(terms) if reader.problems.is_empty() => Ok(terms),
         _ => Err(reader.problems),
     }
 }
 
-/// The payload of a member, as it stands.
-fn payload_of(member: &RawValue) -> Option<Json> {
-    let Members(members) = serde_json::from_str(member.get()).ok()?;
-    members.into_iter().find(|(name, _)| name == "payload").map(|(_, value)| Json::from(value.to_owned()))
-}
-
 /// A document while it is read, with what is wrong so far.
-struct Reader {
+struct Reader<'a> {
     problems: Vec<ProblemItem>,
+    /// The document as it was written: payloads are passed on to the byte.
+    whole: &'a RawValue,
 }
 
-impl Reader {
+impl Reader<'_> {
+    /// The payload of a member, as it was written; null where there is none.
+    fn payload_of(&mut self, at: &str) -> Json {
+        let place = format!("{at}/payload");
+        let payload =
+            value_at(self.whole, &place).map_or_else(|| json(&()), |value| Json::from(value.to_owned()));
+        self.check_payload(place, &payload);
+        payload
+    }
+
     fn problem(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
         self.problems.push(ProblemItem::new(pointer, message));
     }
 
-    fn document(
-        &mut self,
-        values: &Map<String, Value>,
-        payload: Option<Json>,
-        of_rollback: Option<Json>,
-        config: &Config,
-    ) -> Option<RolloutTerms> {
+    fn document(&mut self, values: &Map<String, Value>, config: &Config) -> Option<RolloutTerms> {
         self.known("", values, MEMBERS, "a rollout");
         let identifier: Option<RolloutName> = self.needed(values, "", "identifier");
         let policy = self.policy(values, "", config)?;
-        let payload = payload.unwrap_or_else(|| json(&()));
-        self.check_payload("/payload", &payload);
+        let payload = self.payload_of("");
         let lane = self.lane(values, &policy.name);
         let seed = identifier.as_ref().map(ToString::to_string).unwrap_or_default();
         let targets = self.targets(values.get("targets"), &seed);
@@ -122,7 +119,7 @@ impl Reader {
             self.word(values, "catch_up", &CatchUp::ALL.map(|one| (one.as_str(), one))).unwrap_or_default();
         let catch_up_for = self.span(values, "", "catch_up_for", Duration::ZERO, 30 * DAY).unwrap_or(DAY);
         let given = values.get("rollback").filter(|value| value.as_str() != Some("none"));
-        let rollback = given.and_then(|value| self.rollback(value, of_rollback, policy, config));
+        let rollback = given.and_then(|value| self.rollback(value, policy, config));
         let on_breach = self.on_breach(values, "", "on_breach", &OnBreach::ALL);
         if on_breach == OnBreach::Rollback && given.is_none() {
             self.problem(
@@ -476,20 +473,13 @@ impl Reader {
     }
 
     /// How a rollout is undone; its type is that of the rollout unless said.
-    fn rollback(
-        &mut self,
-        value: &Value,
-        payload: Option<Json>,
-        usual: &TypePolicy,
-        config: &Config,
-    ) -> Option<Rollback> {
+    fn rollback(&mut self, value: &Value, usual: &TypePolicy, config: &Config) -> Option<Rollback> {
         let at = "/rollback";
         let members = self.object(value, at)?;
         let known = ["type", "payload", "on", "window", "receive_within", "finish_within", "healthy"];
         self.known(at, members, &known, "a rollback");
         let policy = if members.contains_key("type") { self.policy(members, at, config)? } else { usual };
-        let payload = payload.unwrap_or_else(|| json(&()));
-        self.check_payload("/rollback/payload", &payload);
+        let payload = self.payload_of(at);
         let on = members.get("on").and_then(|value| {
             self.one_of(value, "/rollback/on", &RollbackOn::ALL.map(|one| (one.as_str(), one)))
         });
@@ -596,8 +586,7 @@ impl Reader {
             "a probe",
         );
         let policy = self.policy(members, at, config)?;
-        let payload = members.get("payload").map_or_else(|| json(&()), json);
-        self.check_payload(format!("{at}/payload"), &payload);
+        let payload = self.payload_of(at);
         let on = match members.get("on") {
             None => ProbeOn::Wave,
             Some(Value::Object(of)) => {
@@ -1071,6 +1060,32 @@ mod tests {
             (long.receive_within, long.healthy.map(|healthy| healthy.selectors.len())),
             (Duration::from_secs(60), Some(1))
         );
+    }
+
+    #[test]
+    fn payloads_stay_as_they_were_written() {
+        let payload = r#"{"z": 6.10, "a": 12345678901234567890123, "e": 1e400}"#;
+        let small = r#"{"v": 6.10}"#;
+        let text = format!(
+            r#"{{"identifier": "r", "type": "update", "payload": {payload}, "rollback": {{"payload": {small}}},
+            "probe": {{"type": "undo", "payload": {small}}}, "waves": [1, {{"size": "rest", "probe": {{"type": "undo", "payload": [1.0]}}}}]}}"#
+        );
+        let terms = parse(&text, &config()).expect("valid");
+        let probes: Vec<_> = terms
+            .waves
+            .iter()
+            .filter_map(|wave| wave.terms.probe.as_ref())
+            .map(|probe| probe.payload.get())
+            .collect();
+        assert_eq!((terms.payload.get(), probes), (payload, vec![small, "[1.0]"]));
+        assert_eq!(terms.settings.rollback.expect("there is one").payload.get(), small);
+        let (unpaid, too_large) = (
+            r#"{"identifier": "r", "type": "update"}"#,
+            r#"{"identifier": "r", "type": "update", "soak": 1e400}"#,
+        );
+        assert_eq!(parse(unpaid, &config()).expect("valid").payload.get(), "null");
+        let problems = parse(too_large, &config()).expect_err("too large");
+        assert_eq!(problems[0].message, "has a number that is too large");
     }
 
     #[test]

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::members::{Members, pointer};
+use super::members::pointer;
 use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
 use crate::contract::{OneOrMany, ProblemItem};
 use crate::domain::json_check::kind;
 use crate::domain::{
-    EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, Selector, Target, Timestamp, json,
+    EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, Members, Selector, Target, Timestamp, json,
 };
 
 /// Endpoints one submission may list.

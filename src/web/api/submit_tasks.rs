@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, web};
 use serde_json::value::RawValue;
 
 use super::body::{self, Limit};
-use super::members::{Members, pointer};
+use super::members::pointer;
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::{admit, before, record_all};
@@ -16,7 +16,7 @@ use super::{Answer, Api, access, allowance, answer, submission, target, unknown}
 use crate::admission::Asked;
 use crate::contract::{self, BatchAnswer, BatchVerdict, ProblemCode, ProblemItem, TaskBrief};
 use crate::domain::json_check::kind;
-use crate::domain::{EndpointName, Member, NewTask, TaskType};
+use crate::domain::{EndpointName, Member, Members, NewTask, TaskType};
 
 /// Submissions in one request.
 const MOST: usize = 1000;
