@@ -610,6 +610,9 @@ fn copies_cannot_be_replayed_after_a_restart() -> anyhow::Result<()> {
             })?;
         }
         process = signed.start("ep1")?;
+        // What performs a task has its welcome; before that it would drop the copy unjudged.
+        let welcomed = platform.submit("worker", json!({"n": number}), &["ep1"])?;
+        platform.task("worker", &welcomed, "DONE")?;
         platform.block_on(thief.publish(("it.worker.to", "ep1"), &copy))?;
         let next = platform.submit("worker", json!({"n": number}), &["ep1"])?;
         platform.task("worker", &next, "DONE")?;
