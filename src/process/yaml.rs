@@ -190,10 +190,12 @@ fn node(Spanned { value, referenced, defined }: Spanned<Raw>, text: &str) -> Nod
         let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
         text.get(start..end).map(str::trim)
     };
-    // A text in quotes, or in a block, has more around it than its own characters.
+    // A block is its text with a line break. What is too large or not finite is spelt in another way.
     let number = match &value {
         Raw::Scalar(Datum::Whole(_) | Datum::Fraction(_)) => written(),
-        Raw::Scalar(Datum::Text(text)) => written().filter(|written| written == text),
+        Raw::Scalar(Datum::Text(text)) => {
+            written().filter(|written| text == written || text.trim() != *written)
+        }
         _ => None,
     };
     let number = number.filter(|written| looks_like_a_number(written)).map(str::to_owned);
