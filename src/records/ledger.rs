@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::bell::{Bell, NamedBell};
 use crate::clock::Clock;
-use crate::domain::rollout::Command;
+use crate::domain::rollout::{Asker, Command};
 use crate::domain::{
     IgnoredByType, NewRequest, NewTask, Report, RequestToken, Task, TaskId, TaskStatus, TaskType, Throughput,
     Timestamp, TokenName,
@@ -248,7 +248,7 @@ impl Ledger {
         asked: Command,
         pick: RolloutPick,
         revision: Option<u32>,
-        by: Option<TokenName>,
+        by: Option<Asker>,
     ) -> Result<Option<Commanded>, StoreError> {
         let done = self.store.command_rollout(id, asked, pick, revision, by, self.clock.now()).await?;
         self.rollouts.ring([id]);

@@ -429,3 +429,97 @@ async fn people_move_it_and_are_remembered() {
     assert_eq!(rest["events"].as_array().map(Vec::len), Some(1), "{rest}");
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_not_approve_passes_over_no_approval() {
+    let rig = rig(3).await;
+    create(&rig, ADMIN, &[Scope::Admin], &[]).await;
+    let all = [Scope::Submit, Scope::Read, Scope::Approve];
+    create(&rig, "tasker_maker", &all, &[]).await;
+    create(&rig, "tasker_carl", &all[..2], &[]).await;
+    create(&rig, "tasker_erin", &all, &[]).await;
+    let bob = create(&rig, "tasker_bob", &all, &[]).await.name.to_string();
+    let send = async |secret: &str, method: &str, path: &str, body: &Value| {
+        let request = rig
+            .request(method, path)
+            .header("Content-Type", "application/json")
+            .bearer_auth(secret)
+            .body(body.to_string());
+        rig.send(request).await
+    };
+    let mut wanted = document("r");
+    wanted["approval"] = json!({"before": [1, 2], "count": 2, "from": [bob, "dan"]});
+    assert_eq!(send("tasker_maker", "POST", "/rollouts", &wanted).await.status, 201);
+    assert_eq!(send("tasker_maker", "POST", "/rollouts/r/start", &json!({})).await.status, 200);
+    let revision = async || {
+        let shown = send("tasker_bob", "GET", "/rollouts/r", &Value::Null).await.json();
+        (shown["revision"].clone(), shown["waves"][0]["phase"].clone())
+    };
+    let before = revision().await;
+    let gate = json!({"gate": true});
+    let changed = |approval: &Value| json!({"revision": before.0, "approval": approval});
+    let weaker = [
+        json!("none"),
+        json!({"before": [1, 2], "count": 1, "from": [bob, "dan"]}),
+        json!({"before": [1, 2], "count": 2}),
+        json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "not_creator": false}),
+        json!({"before": [1], "count": 2, "from": [bob, "dan"]}),
+        json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "else": "halt"}),
+        json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "within": "1s"}),
+    ];
+    for (secret, why) in [
+        ("tasker_maker", "somebody else has to approve"),
+        ("tasker_carl", "the scope `approve`"),
+        ("tasker_erin", "approval.from"),
+    ] {
+        let skipped = send(secret, "POST", "/rollouts/r/skip", &gate).await;
+        let refused = (skipped.status, skipped.code());
+        assert_eq!(refused, (403, "insufficient_scope".to_owned()), "{secret}: {skipped:?}");
+        assert!(skipped.json()["detail"].to_string().contains(why), "{secret}: {skipped:?}");
+        for approval in &weaker {
+            let edited = send(secret, "PATCH", "/rollouts/r", &changed(approval)).await;
+            assert_eq!((edited.status, edited.code()), refused, "{secret} {approval}: {edited:?}");
+        }
+    }
+    assert_eq!(revision().await, before, "nothing was changed");
+    // What does not touch the approvals is for all who may submit.
+    let same = json!({"before": [1, 2], "count": 2, "from": [bob, "dan"]});
+    let edit = json!({"revision": before.0, "window": 2, "approval": same});
+    assert_eq!(send("tasker_carl", "PATCH", "/rollouts/r", &edit).await.status, 200);
+    // Neither does anybody put endpoints before an approval.
+    assert_eq!(send("tasker_carl", "POST", "/rollouts/r/pause", &json!({})).await.status, 200);
+    let waves = json!({"revision": revision().await.0, "waves": [2, "rest"]});
+    assert_eq!(send("tasker_maker", "PATCH", "/rollouts/r", &waves).await.status, 403);
+    assert_eq!(send("tasker_carl", "POST", "/rollouts/r/resume", &json!({})).await.status, 200);
+    assert_eq!(send("tasker_bob", "POST", "/rollouts/r/skip", &gate).await.status, 200);
+    let edit = json!({"revision": revision().await.0, "approval": "none", "probe": {"type": "worker", "payload": {"key": "s3cr3t"}}});
+    assert_eq!(send("tasker_maker", "PATCH", "/rollouts/r", &edit).await.status, 403, "wave 2 has not begun");
+    assert_eq!(send("tasker_bob", "PATCH", "/rollouts/r", &edit).await.status, 200);
+    let log = send(ADMIN, "GET", "/audit?action=rollout.", &Value::Null).await.json();
+    let told: Vec<_> = log["entries"]
+        .as_array()
+        .expect("entries")
+        .iter()
+        .map(|entry| (entry["action"].as_str().unwrap_or_default(), entry["detail"].clone()))
+        .collect();
+    let set = |edit: &Value| {
+        let mut set = edit.clone();
+        set.as_object_mut().expect("an object").remove("revision");
+        if set.get("probe").is_some() {
+            set["probe"]["payload"] = json!("not recorded");
+        }
+        json!({ "set": set })
+    };
+    let first = json!({"window": 2, "approval": same, "revision": 0});
+    let expected = [
+        ("rollout.edit", set(&edit)),
+        ("rollout.skip", json!({"event": "gate_skipped", "wave": 1, "text": "approval"})),
+        ("rollout.resume", json!({"event": "resumed", "wave": null, "text": null})),
+        ("rollout.pause", json!({"event": "paused", "wave": null, "text": null})),
+        ("rollout.edit", set(&first)),
+        ("rollout.start", json!({"event": "started", "wave": null, "text": null})),
+        ("rollout.submit", json!({"rollout": "r", "type": "worker", "lane": "worker", "endpoints": 3})),
+    ];
+    assert_eq!(told, expected, "{log}");
+    rig.stop().await;
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
 use futures::future::try_join_all;
+use serde_json::json;
 
 use super::cancel_task;
 use super::matching::{self, BATCH, Came, Matching};
@@ -47,6 +48,7 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     Query::new(request.query_string()).finish()?;
     let asked: BulkCancel =
         api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
+    let told = json!(asked.filter);
     let sweeps = sweeps(&api, &request, asked.filter)?;
     let found = Matching::find(&api, sweeps, |_, _, ids| async move { Ok(ids) }).await?;
     let mut came = Came::default();
@@ -65,7 +67,7 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
         }
         tracing::info!(canceled = came.done, ended = came.gone, "tasks were canceled by a filter");
     }
-    deeds::count(&request, "canceled", came.done);
+    deeds::count(&request, "canceled", came.done, &told);
     answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use actix_web::{Error, HttpMessage, HttpRequest, rt, web};
+use serde_json::{Value, json};
 use tracing::Instrument;
 
 use super::auditor::ANONYMOUS;
@@ -18,7 +19,7 @@ use super::problem::Problem;
 use super::route::Route;
 use super::state::Api;
 use super::whose;
-use crate::domain::{Deed, Json, TokenName, json};
+use crate::domain::{self, Deed, Json, TokenName};
 
 /// Requests that change something, and what the log calls them; nothing for those that are not recorded one
 /// by one. `POST` of a submission comes first, because it is looked up most often.
@@ -75,12 +76,51 @@ pub struct Particulars {
     pub nothing: bool,
 }
 
-/// Tells the audit log to how many tasks a request has done this. A request that did it to none is not
-/// recorded.
-pub fn count(request: &HttpRequest, done: &str, number: u32) {
-    let detail = json(&serde_json::json!({ done: number }));
-    let particulars = Particulars { detail: Some(detail), nothing: number == 0, ..Particulars::default() };
-    request.extensions_mut().insert(particulars);
+/// Bytes of what an entry tells of a request at most: a body may have names of a whole fleet.
+const LONGEST_DETAIL: usize = 16 << 10;
+
+/// Tells the audit log what a request has changed. Payloads are left out.
+pub fn tell(request: &HttpRequest, detail: Value) {
+    let detail = Some(kept(detail));
+    request.extensions_mut().insert(Particulars { detail, ..Particulars::default() });
+}
+
+/// Tells the audit log to how many of the tasks that a filter means a request has done this. A request that
+/// did it to none is not recorded.
+pub fn count(request: &HttpRequest, done: &str, number: u32, filter: &Value) {
+    match number {
+        0 => nothing(request),
+        _ => tell(request, json!({ done: number, "filter": filter })),
+    }
+}
+
+/// Tells the audit log that a request has changed nothing, and is not to be recorded.
+pub fn nothing(request: &HttpRequest) {
+    request.extensions_mut().insert(Particulars { nothing: true, ..Particulars::default() });
+}
+
+/// What an entry tells.
+fn kept(mut detail: Value) -> Json {
+    leave_payloads_out(&mut detail);
+    let length = detail.to_string().len();
+    if length > LONGEST_DETAIL {
+        let members: Vec<String> =
+            detail.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+        detail = json!({"members": members, "bytes": length});
+    }
+    domain::json(&detail)
+}
+
+/// Payloads may have secrets.
+fn leave_payloads_out(value: &mut Value) {
+    match value {
+        Value::Object(members) => members.iter_mut().for_each(|(name, value)| match name.as_str() {
+            "payload" => *value = "not recorded".into(),
+            _ => leave_payloads_out(value),
+        }),
+        Value::Array(items) => items.iter_mut().for_each(leave_payloads_out),
+        _ => {}
+    }
 }
 
 /// What the log calls a request; nothing for one that is not recorded.
@@ -149,6 +189,22 @@ mod tests {
 
     use super::*;
     use crate::api::routes::ROUTES;
+
+    #[test]
+    fn an_entry_tells_no_payload_and_stays_small() {
+        let told = |detail| kept(detail).get().to_owned();
+        assert_eq!(
+            told(json!({"set": {"probe": {"type": "check", "payload": {"key": "s3cr3t"}}, "window": 2}})),
+            r#"{"set":{"probe":{"payload":"not recorded","type":"check"},"window":2}}"#
+        );
+        assert_eq!(
+            told(json!({"waves": [{"probe": {"payload": 1}}]})),
+            r#"{"waves":[{"probe":{"payload":"not recorded"}}]}"#
+        );
+        let names: Vec<String> = (0..5_000).map(|n| format!("web{n}")).collect();
+        let told = told(json!({"set": {"waves": [{"endpoints": names}]}}));
+        assert!(told.starts_with(r#"{"bytes":"#) && told.ends_with(r#""members":["set"]}"#), "{told}");
+    }
 
     #[test]
     fn whatever_changes_something_has_a_row() {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
+use serde_json::json;
 
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::{Answer, Api, answer, segment};
+use super::{Answer, Api, answer, deeds, segment};
 use crate::config::span;
 use crate::contract::{self, ForgottenEndpoint, ForgottenEndpoints, ProblemCode};
 use crate::domain::{EndpointName, likeness};
@@ -49,6 +50,7 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
         }
         EndpointForgotten::Gone { open } => {
             tracing::info!(endpoint = %name, open, "an endpoint was forgotten");
+            deeds::tell(&request, json!({"open": open, "force": force}));
             answer(StatusCode::OK, &ForgottenEndpoint { name, open }, 256)
         }
     }
@@ -90,6 +92,7 @@ pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answ
     let more = names.len() > MOST as usize;
     names.truncate(MOST as usize);
     if dry_run {
+        deeds::nothing(&request);
         return answer(StatusCode::OK, &ForgottenEndpoints { endpoints: names, open: 0, more }, 4 << 10);
     }
     let (mut endpoints, mut owed) = (Vec::with_capacity(names.len()), 0);
@@ -99,6 +102,11 @@ pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answ
             owed += open;
             endpoints.push(name);
         }
+    }
+    if endpoints.is_empty() {
+        deeds::nothing(&request);
+    } else {
+        deeds::tell(&request, json!({"gone_for": span::format(gone_for), "endpoints": endpoints, "open": owed}));
     }
     tracing::info!(
         endpoints = endpoints.len(),

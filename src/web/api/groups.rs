@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
+use serde_json::json;
 
 use super::problem::Problem;
 use super::query::Query;
-use super::{Answer, Api, access, answer, segment};
+use super::{Answer, Api, access, answer, deeds, segment};
 use crate::contract::{self, Group, GroupChange, GroupList, OneOrMany, ProblemCode, ProblemItem};
 use crate::domain::{GroupName, Selector, likeness};
 use crate::store::{GroupRecord, GroupWritten, MAX_GROUPS};
@@ -81,6 +82,7 @@ pub async fn write_group(api: web::Data<Api>, request: HttpRequest, payload: web
         }
     };
     tracing::info!(group = %group.name, selector = %group.selector, "a group was written");
+    deeds::tell(&request, json!({"match": group.selector.to_string(), "new": status == StatusCode::CREATED}));
     answer(status, &shown(group), 8 << 10)
 }
 
@@ -106,6 +108,7 @@ pub async fn delete_group(api: web::Data<Api>, request: HttpRequest) -> Answer {
         return Err(unknown(&name, &groups));
     }
     tracing::info!(group = %group.name, "a group was deleted");
+    deeds::tell(&request, json!({"match": group.selector.to_string()}));
     answer(StatusCode::OK, &shown(group), 8 << 10)
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
+use serde_json::json;
 
 use super::matching::{self, BATCH, Came, Matching};
 use super::problem::Problem;
@@ -62,6 +63,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     Query::new(request.query_string()).finish()?;
     let asked: Requeue =
         api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
+    let told = json!(asked.filter);
     let found = Matching::find(&api, sweeps(policy, asked.filter)?, |store, task_type, ids| async move {
         let again = |id: &TaskId| of_requeue(*id);
         let taken = store.taken_identifiers(&task_type, &ids.iter().map(again).collect::<Vec<_>>()).await?;
@@ -110,7 +112,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         counted.settle(&api, came.done as usize);
         tracing::info!(task_type = %policy.name, requeued = came.done, refused = came.refused + came.gone, "tasks of a queue were requeued");
     }
-    deeds::count(&request, "requeued", came.done);
+    deeds::count(&request, "requeued", came.done, &told);
     answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
 }
 

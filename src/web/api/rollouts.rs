@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use serde_json::json;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
@@ -21,7 +22,7 @@ use super::rollout_document;
 use super::segment::segment;
 use super::until_ended::{MAX_WAIT, until_ended};
 use super::view::View;
-use super::{Answer, Api, access, allowance, answer, target};
+use super::{Answer, Api, access, allowance, answer, deeds, target};
 use crate::config::TypePolicy;
 use crate::contract::{
     self, AbortRollout, EditRollout, FreedHold, NewTargets, PickTargets, ProblemCode, ProblemItem, RerunOnly,
@@ -30,11 +31,11 @@ use crate::contract::{
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
-    Allow, Amount, Begun, Command, Edit, EditedWave, Order, Part, Plan, PlanFault, PlannedDomain, Refusal,
-    RolloutStatus, RolloutTerms, Start, TargetState, WaveAnew, WaveOf, WavePhase, WaveState, WaveTerms,
-    WavesAnew, chosen, current, plan as plan_of, replan,
+    Allow, Amount, Asker, Begun, Command, Edit, EditedWave, NewEvent, Order, Part, Plan, PlanFault,
+    PlannedDomain, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WaveAnew, WaveOf, WavePhase,
+    WaveState, WaveTerms, WavesAnew, chosen, current, plan as plan_of, replan,
 };
-use crate::domain::{EndpointName, Json, RolloutName, TaskType, TokenName, digest, json_check};
+use crate::domain::{EndpointName, Json, RolloutName, Scope, TaskType, TokenName, digest, json_check};
 use crate::request_body::Body;
 use crate::store::{
     Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded,
@@ -107,6 +108,7 @@ async fn repeated(
     match api.run(async move { store.rollout_digest(&wanted).await }).await? {
         None => Ok(None),
         Some((_, known)) if known == digest => {
+            deeds::nothing(request);
             shown(api, request, find(api, request, name).await?, StatusCode::OK).await.map(Some)
         }
         Some((id, _)) => Err(conflict(name, id)),
@@ -298,10 +300,19 @@ async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
         },
         expires_at: now.after(terms.expires_after),
     };
+    let made = json!({
+        "rollout": new.identifier, "type": new.task_type, "lane": new.lane, "endpoints": new.plan.size(),
+    });
     let ledger = api.state.ledger.clone();
     let status = match api.run(async move { ledger.record_rollout(new).await }).await? {
-        RolloutRecorded::New => StatusCode::CREATED,
-        RolloutRecorded::Same(_) => StatusCode::OK,
+        RolloutRecorded::New => {
+            deeds::tell(request, made);
+            StatusCode::CREATED
+        }
+        RolloutRecorded::Same(_) => {
+            deeds::nothing(request);
+            StatusCode::OK
+        }
         RolloutRecorded::Other(id) => return Err(conflict(&terms.identifier, id)),
     };
     let found = find(api, request, &terms.identifier).await?;
@@ -691,6 +702,12 @@ async fn order(
     order_of(api, request, found, asked, pick, revision).await
 }
 
+/// Who asks, as approvals know them.
+fn asker(request: &HttpRequest) -> Option<Asker> {
+    access::token_of(request)
+        .map(|token| Asker { name: token.name.clone(), approves: token.permits(Scope::Approve) })
+}
+
 async fn order_of(
     api: &Api,
     request: &HttpRequest,
@@ -699,11 +716,16 @@ async fn order_of(
     pick: RolloutPick,
     revision: Option<u32>,
 ) -> Answer {
-    let (by, name) = (access::token_name(request), found.identifier);
+    let (by, name) = (asker(request), found.identifier);
     let (ledger, id) = (api.state.ledger.clone(), found.id);
     let done = api.run(async move { ledger.command_rollout(id, asked, pick, revision, by).await }).await?;
     match done.ok_or_else(|| unknown_rollout(&name))? {
-        Commanded::Done(_) => {}
+        Commanded::Done { events, .. } => match events.last() {
+            Some(NewEvent { kind, wave, text, .. }) => {
+                deeds::tell(request, json!({"event": kind, "wave": wave.map(|wave| wave + 1), "text": text}));
+            }
+            None => deeds::nothing(request),
+        },
         Commanded::Refused(Refusal::WrongState(detail) | Refusal::Nothing(detail)) => {
             return Err(Problem::new(ProblemCode::WrongState, detail));
         }
@@ -1016,9 +1038,11 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         true => Some(waves_anew(&api, &found, &terms, changes.contains_key("budget")).await?),
         false => None,
     };
-    let edit = edit_of(&found, terms, document, changes.into_keys().collect(), anew);
+    let edit = edit_of(&found, terms, document, changes.keys().cloned().collect(), anew);
     let asked = Command::Edit(Arc::new(edit));
-    order_of(&api, &request, found, asked, RolloutPick::Nobody, Some(revision)).await
+    let answered = order_of(&api, &request, found, asked, RolloutPick::Nobody, Some(revision)).await?;
+    deeds::tell(&request, json!({ "set": changes }));
+    Ok(answered)
 }
 
 /// The refusal of what was decided on an older revision.

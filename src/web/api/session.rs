@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::cookie::Way;
-use super::deeds::Particulars;
+use super::deeds::{self, Particulars};
 use super::problem::Problem;
 use super::{Answer, Api, access, answer};
 use crate::config::Secret;
@@ -62,7 +62,7 @@ pub async fn begin(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     let SessionStart { token } = api.read(&request, payload, LONGEST_BODY, invalid).await?;
     let (secret, peer) = (SecretHash::of(token.trim().as_bytes()), request.peer_addr().map(|peer| peer.ip()));
     let Some(parent) = access::known(&api, Some(&secret), peer).await? else {
-        request.extensions_mut().insert(Particulars { nothing: true, ..Particulars::default() });
+        deeds::nothing(&request);
         return answer(StatusCode::OK, &session(&api, None)?, 256);
     };
     if parent.is_session() {

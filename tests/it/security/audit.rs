@@ -126,7 +126,7 @@ async fn many_at_once_are_one_entry_with_their_number() {
     assert_eq!(cancel(r#"{"filter": {}, "expect": 3}"#).await, 200);
     let told = page(&rig, "?action=task.cancel_all").await.entries;
     assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].detail.as_ref().map(|detail| detail.get()), Some(r#"{"canceled":3}"#));
+    assert_eq!(told[0].detail.as_ref().map(|detail| detail.get()), Some(r#"{"canceled":3,"filter":{}}"#));
     rig.stop().await;
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tasker::domain::rollout::{
-    Allow, Amount, Approval, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach, PlannedDomain,
-    PlannedWave, Probe, ProbeOn, Refusal, Rollback, RollbackOn, RolloutSettings, RolloutStatus, TargetState,
-    View, WavePhase, WaveTerms, decide,
+    Allow, Amount, Approval, Asker, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach,
+    PlannedDomain, PlannedWave, Probe, ProbeOn, Refusal, Rollback, RollbackOn, RolloutSettings,
+    RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
 };
 use tasker::domain::{
     EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskId, TaskStatus, Timestamp,
@@ -134,7 +134,8 @@ async fn command(
     pick: RolloutPick,
     now: Timestamp,
 ) -> Result<Commanded> {
-    let done = ledger.store.command_rollout(id, asked, pick, None, Some("ann".parse()?), now).await?;
+    let by = Asker { name: "ann".parse()?, approves: true };
+    let done = ledger.store.command_rollout(id, asked, pick, None, Some(by), now).await?;
     done.context("it is gone")
 }
 
@@ -272,15 +273,15 @@ pub async fn halts_over_its_budget_until_somebody_decides(ledger: &Ledger) -> Re
     let retried =
         command(ledger, id, Command::Retry, RolloutPick::States(vec![TargetState::Failed], None), at(5))
             .await?;
-    assert!(matches!(retried, Commanded::Done(1)), "{retried:?}");
+    assert!(matches!(retried, Commanded::Done { moved: 1, .. }), "{retried:?}");
     let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(5)).await?;
-    assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
+    assert!(matches!(resumed, Commanded::Done { .. }), "{resumed:?}");
     let tasks = passes(&ledger.store, id, at(6)).await?;
     assert_eq!(tasks[0].endpoints, [endpoints[0].clone()]);
     answer(ledger, &tasks[0], &endpoints[0], 32, at(7)).await?;
     passes(&ledger.store, id, at(7)).await?;
     let raised = Command::Resume(Allow { failed: Some(1), unreachable: None });
-    assert!(matches!(command(ledger, id, raised, RolloutPick::Nobody, at(8)).await?, Commanded::Done(_)));
+    assert!(matches!(command(ledger, id, raised, RolloutPick::Nobody, at(8)).await?, Commanded::Done { .. }));
     let tasks = passes(&ledger.store, id, at(8)).await?;
     answer(ledger, &tasks[0], &endpoints[2], 0, at(9)).await?;
     passes(&ledger.store, id, at(9)).await?;
@@ -430,7 +431,7 @@ pub async fn takes_back_what_was_not_received(ledger: &Ledger) -> Result<()> {
     };
     assert_eq!(says(received(task.id, "ep0"), 1).await?, 0, "nothing is taken back yet");
     let paused = command(ledger, id, Command::Pause, RolloutPick::Nobody, at(2)).await?;
-    assert!(matches!(paused, Commanded::Done(_)), "{paused:?}");
+    assert!(matches!(paused, Commanded::Done { .. }), "{paused:?}");
     let pass_at = |second| pass(&ledger.store, id, at(second));
     let taken_back = pass_at(2).await?.context("it is open")?.withdrawn;
     assert_eq!(taken_back, [(task.id, endpoints[1..].to_vec())], "those who have not said that they have it");
@@ -461,7 +462,7 @@ pub async fn takes_back_what_was_not_received(ledger: &Ledger) -> Result<()> {
         [(TargetState::Ok, 1), (TargetState::Pending, 1), (TargetState::Ok, 1), (TargetState::Sent, 1)]
     );
     let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(6)).await?;
-    assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
+    assert!(matches!(resumed, Commanded::Done { .. }), "{resumed:?}");
     let again = passes(&ledger.store, id, at(6)).await?;
     assert_eq!(
         again.iter().map(|task| task.endpoints.clone()).collect::<Vec<_>>(),
@@ -639,7 +640,7 @@ pub async fn probes_a_wave_before_the_next(ledger: &Ledger) -> Result<()> {
     );
     // It is tried anew once somebody lets it go on.
     let resumed = command(ledger, id, Command::Resume(Allow::default()), RolloutPick::Nobody, at(20)).await?;
-    assert!(matches!(resumed, Commanded::Done(_)), "{resumed:?}");
+    assert!(matches!(resumed, Commanded::Done { .. }), "{resumed:?}");
     let third = try_at(20).await?;
     for endpoint in &endpoints[..2] {
         answer(ledger, &third, endpoint, 0, at(21)).await?;

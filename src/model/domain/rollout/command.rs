@@ -57,6 +57,15 @@ pub enum Gate {
     Probe,
 }
 
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// The name of their token.
+    pub name: TokenName,
+    /// Whether it has the scope `approve`.
+    pub approves: bool,
+}
+
 /// Why what was asked for is not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -84,7 +93,7 @@ impl View {
 }
 
 /// The changes of a rollout when somebody asks for something; none where that is so already. `picked` are the
-/// targets that it is about.
+/// targets that it is about. Without tokens nobody has a name, and everybody may do everything.
 ///
 /// # Errors
 /// Why it is not done.
@@ -92,7 +101,7 @@ pub fn command(
     view: &View,
     asked: &Command,
     picked: &[Returned],
-    by: Option<&TokenName>,
+    by: Option<&Asker>,
     now: Timestamp,
 ) -> Result<Option<Change>, Refusal> {
     let mut change = Change { due_at: Some(now), reason: None, ..Change::default() };
@@ -105,8 +114,8 @@ pub fn command(
         Command::Refuse => refuse(view, &mut change, by)?,
         Command::Skip => pick(view, &mut change, picked, TargetEvent::Skip, EventKind::TargetsSkipped)?,
         Command::Retry => pick(view, &mut change, picked, TargetEvent::Retry, EventKind::TargetsRetried)?,
-        Command::SkipGate => skip_gate(view, &mut change, now)?,
-        Command::Edit(edit) => edited(view, &mut change, edit)?,
+        Command::SkipGate => skip_gate(view, &mut change, by, now)?,
+        Command::Edit(edit) => edited(view, &mut change, edit, by)?,
     }
     Ok((!change.events.is_empty()).then_some(change))
 }
@@ -262,9 +271,14 @@ fn at_gate(view: &View) -> Result<(usize, &super::Approval), Refusal> {
     approval.map(|approval| (place, approval)).ok_or_else(|| wrong(view, "no wave waits for an approval"))
 }
 
-/// Whether somebody may approve or refuse.
-fn may_approve(view: &View, approval: &super::Approval, by: Option<&TokenName>) -> Result<(), Refusal> {
-    let Some(by) = by else { return Ok(()) };
+/// Whether somebody may decide about an approval: agree, refuse, pass over it or change it.
+fn may_approve(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Result<(), Refusal> {
+    let Some(Asker { name: by, approves }) = by else { return Ok(()) };
+    if !approves {
+        return Err(Refusal::NotYou(
+            "who decides about an approval needs a token with the scope `approve`".to_owned(),
+        ));
+    }
     if approval.not_creator && view.created_by.as_ref() == Some(by) {
         return Err(Refusal::NotYou(format!(
             "`{by}` made the rollout; somebody else has to approve (approval.not_creator)"
@@ -280,13 +294,13 @@ fn may_approve(view: &View, approval: &super::Approval, by: Option<&TokenName>) 
     Ok(())
 }
 
-fn approve(view: &View, change: &mut Change, by: Option<&TokenName>) -> Result<(), Refusal> {
+fn approve(view: &View, change: &mut Change, by: Option<&Asker>) -> Result<(), Refusal> {
     if !view.status.admits() && view.status != RolloutStatus::Paused {
         return Err(wrong(view, "no wave waits for an approval"));
     }
     let (place, approval) = at_gate(view)?;
     may_approve(view, approval, by)?;
-    let name = by.cloned().unwrap_or_else(anonymous);
+    let name = by.map_or_else(anonymous, |by| by.name.clone());
     let wave = &view.waves[place];
     if wave.approvals.contains(&name) {
         return Ok(());
@@ -301,7 +315,7 @@ fn approve(view: &View, change: &mut Change, by: Option<&TokenName>) -> Result<(
     Ok(())
 }
 
-fn refuse(view: &View, change: &mut Change, by: Option<&TokenName>) -> Result<(), Refusal> {
+fn refuse(view: &View, change: &mut Change, by: Option<&Asker>) -> Result<(), Refusal> {
     let (place, approval) = at_gate(view)?;
     may_approve(view, approval, by)?;
     let event = match approval.otherwise {
@@ -355,7 +369,7 @@ fn pick(
     Ok(())
 }
 
-fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>) -> Result<(), Refusal> {
+fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>) -> Result<(), Refusal> {
     if !view.status.can_be_given_up() {
         return Err(wrong(view, "its document does not change any more"));
     }
@@ -366,17 +380,31 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>) -> Result<(), Refu
             "its waves can be changed while it is CREATED, PAUSED or HALTED: pause it first",
         ));
     }
+    for (place, wave) in view.waves.iter().enumerate() {
+        let Some(approval) = wave.terms.approval.as_ref().filter(|_| wave.phase == WavePhase::Waiting) else {
+            continue;
+        };
+        let after = edit.waves.get(place).and_then(|wave| wave.terms.approval.as_ref());
+        // Other waves may put its endpoints before the approval.
+        if edit.anew.is_some() || after != Some(approval) {
+            may_approve(view, approval, by)?;
+        }
+    }
     change.events.push(NewEvent::new(EventKind::Edited, Some(edit.members.join(", "))));
     change.edit = Some(edit.clone());
     Ok(())
 }
 
-fn skip_gate(view: &View, change: &mut Change, now: Timestamp) -> Result<(), Refusal> {
+fn skip_gate(view: &View, change: &mut Change, by: Option<&Asker>, now: Timestamp) -> Result<(), Refusal> {
     let gate = view
         .gate()
         .filter(|_| view.status.can_be_given_up())
         .ok_or_else(|| wrong(view, "it waits at no gate"))?;
     let Some(place) = current(&view.waves) else { return Err(wrong(view, "it waits at no gate")) };
+    if gate == Gate::Approval {
+        let (_, approval) = at_gate(view)?;
+        may_approve(view, approval, by)?;
+    }
     let (phase, word) = match gate {
         Gate::Approval => (WavePhase::Admitting, "approval"),
         // What comes after it is not passed over.

@@ -10,8 +10,8 @@ use super::read::with_waves;
 use super::records::{AdvancedRollout, Commanded, RolloutBatches, RolloutPick, RolloutRecord};
 use super::rows::ROLLOUT;
 use super::write::write;
-use crate::domain::rollout::{Change, Command, View, command};
-use crate::domain::{Timestamp, TokenName};
+use crate::domain::Timestamp;
+use crate::domain::rollout::{Asker, Change, Command, View, command};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 use crate::store::{Result, Store};
@@ -45,7 +45,7 @@ impl Store {
         asked: Command,
         pick: RolloutPick,
         revision: Option<u32>,
-        by: Option<TokenName>,
+        by: Option<Asker>,
         now: Timestamp,
     ) -> Result<Option<Commanded>> {
         let asked = Arc::new((asked, pick, by));
@@ -90,7 +90,7 @@ async fn advance(
 async fn apply(
     conn: &mut Conn<'_>,
     id: Uuid,
-    asked: Arc<(Command, RolloutPick, Option<TokenName>)>,
+    asked: Arc<(Command, RolloutPick, Option<Asker>)>,
     revision: Option<u32>,
     now: Timestamp,
 ) -> Result<Option<Commanded>, Fault> {
@@ -104,11 +104,11 @@ async fn apply(
     let picked = look::picked(conn, &rollout, pick).await?;
     Ok(Some(match command(&view, asked, &picked, by.as_ref(), now) {
         Err(refusal) => Commanded::Refused(refusal),
-        Ok(None) => Commanded::Done(0),
+        Ok(None) => Commanded::Done { moved: 0, events: Vec::new() },
         Ok(Some(change)) => {
-            let changed = change.moves.len();
-            write(conn, &rollout, change, by.as_ref(), None, now).await?;
-            Commanded::Done(changed)
+            let (moved, events) = (change.moves.len(), change.events.clone());
+            write(conn, &rollout, change, by.as_ref().map(|by| &by.name), None, now).await?;
+            Commanded::Done { moved, events }
         }
     }))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::rollout::{
-    Breach, EventKind, Refusal, RolloutSettings, RolloutStatus, TargetState, WaveState,
+    Breach, EventKind, NewEvent, Refusal, RolloutSettings, RolloutStatus, TargetState, WaveState,
 };
 use crate::domain::{EndpointName, Json, NewTask, RolloutName, TaskId, TaskType, Timestamp, TokenName};
 
@@ -177,8 +177,13 @@ pub struct AdvancedRollout {
 /// What became of a command.
 #[derive(Debug)]
 pub enum Commanded {
-    /// Done, or it was so already; with how many targets it changed.
-    Done(usize),
+    /// Done, or it was so already.
+    Done {
+        /// How many targets it changed.
+        moved: usize,
+        /// What happened; nothing where it was so already.
+        events: Vec<NewEvent>,
+    },
     /// Not done.
     Refused(Refusal),
     /// The rollout has another revision.
