@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::client::ClientError;
 use crate::contract::{BulkAnswer, ProblemCode};
+use crate::domain::Timestamp;
 
 use super::exit::Code;
 use super::global::Global;
@@ -24,7 +25,7 @@ pub struct Sureness {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Do it without asking if the filter means exactly so many tasks, as --dry-run has told
+    /// Do it without asking if the filter means so many tasks at most, as --dry-run has told
     #[arg(long, value_name = "N")]
     pub expect: Option<u32>,
 }
@@ -38,15 +39,25 @@ pub(super) struct Deed {
     pub done: &'static str,
 }
 
+/// How many tasks a request expects, and as of when. An API before this version tells no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Expected {
+    pub number: Option<u32>,
+    pub as_of: Option<Timestamp>,
+}
+
+/// As many as there are as of some time.
+const ALL: u32 = u32::MAX;
+
 /// Does it to all tasks that a filter means, so many in each request. `send` is given how many are expected;
 /// without that it only looks.
 pub(super) async fn carry_out(
     global: &Global,
     deed: Deed,
     sure: &Sureness,
-    send: impl AsyncFn(Option<u32>) -> Result<BulkAnswer, ClientError>,
+    send: impl AsyncFn(Expected) -> Result<BulkAnswer, ClientError>,
 ) -> Result<Code, Failure> {
-    let mut found = send(None).await?;
+    let mut found = send(Expected { number: None, as_of: None }).await?;
     if sure.dry_run || found.matched == 0 && sure.expect.is_none() {
         show(global.json, &found, |screen| preview(&found, screen))?;
         return Ok(Code::Ok);
@@ -54,48 +65,52 @@ pub(super) async fn carry_out(
     if sure.expect.is_none() && !sure.yes {
         confirm(global, deed, &found)?;
     }
-    let all = sure.expect.unwrap_or(found.matched);
-    let told = |done, expected| {
+    let number = sure.expect.unwrap_or(if sure.yes { ALL } else { found.matched });
+    // More than --expect allows is for the API to refuse.
+    let as_of = found.as_of.filter(|_| number >= found.matched);
+    let told = |done, left| {
         if !global.json {
-            note(&format!("{}: {done}, to go: {expected}", deed.done));
+            note(&format!("{}: {done}, to go: {left}", deed.done));
         }
     };
-    let sum = step_by_step(all, &send, told).await?;
+    let sum = step_by_step(number, as_of, &send, told).await?;
     found = BulkAnswer { examples: found.examples, ..sum };
     show(global.json, &found, |_| over(deed, &found))?;
     Ok(if found.left > 0 { Code::Failure } else { Code::Ok })
 }
 
 /// Sends request after request until nothing is left that could be done, and sums up what came of them.
-/// `told` hears after each how many are done and how many are meant by the next.
+/// `told` hears after each how many are done and how many are left.
 async fn step_by_step(
-    all: u32,
-    send: &impl AsyncFn(Option<u32>) -> Result<BulkAnswer, ClientError>,
+    number: u32,
+    as_of: Option<Timestamp>,
+    send: &impl AsyncFn(Expected) -> Result<BulkAnswer, ClientError>,
     told: impl Fn(u32, u32),
 ) -> Result<BulkAnswer, ClientError> {
-    let (mut done, mut gone, mut expected) = (0, 0, all);
+    let (mut done, mut gone, mut expected) = (0, 0, number);
     loop {
-        match send(Some(expected)).await {
+        match send(Expected { number: Some(expected), as_of }).await {
             Ok(step) => {
-                let ended = step.matched.saturating_sub(step.done + step.left);
+                let ended = step.matched.min(expected).saturating_sub(step.done + step.left);
                 done += step.done;
                 gone += ended;
                 // Those that were refused and are still meant would be refused by each step.
                 let refused = step.refused.saturating_sub(ended);
                 let left = step.left.saturating_sub(refused);
-                if left == 0 || step.left == step.matched {
-                    return Ok(BulkAnswer { matched: all, done, refused: gone + refused, left, ..step });
+                if left == 0 || step.done + ended == 0 {
+                    let matched = done + gone + step.left;
+                    return Ok(BulkAnswer { matched, done, refused: gone + refused, left, ..step });
                 }
-                expected = step.left;
+                // Beyond those that an API counts there may be more.
+                expected = if number == ALL { ALL } else { step.left };
+                told(done, step.left);
             }
-            // Some have ended since the step before. More than were agreed on are never touched.
-            Err(error) if done + gone > 0 => match moved(&error) {
-                Some(count) if count <= all.saturating_sub(done + gone) => expected = count,
+            // To an API before this version fewer are another number too.
+            Err(error) => match moved(&error) {
+                Some(count) if count < expected && as_of.is_none() => expected = count,
                 _ => return Err(error),
             },
-            Err(error) => return Err(error),
         }
-        told(done, expected);
     }
 }
 
@@ -184,15 +199,15 @@ mod tests {
     /// request.
     async fn carried_out(refused: u32, able: u32, batch: u32) -> ([u32; 4], u32) {
         let (left, requests) = (Cell::new(able), Cell::new(0));
-        let send = async |expected: Option<u32>| {
+        let send = async |expected: Expected| {
             let matched = refused + left.get();
-            assert_eq!(expected, Some(matched), "what the answer before has said");
+            assert_eq!(expected.number, Some(matched), "what the answer before has said");
             let (refused, done) = (refused.min(batch), left.get().min(batch.saturating_sub(refused)));
             left.set(left.get() - done);
             requests.set(requests.get() + 1);
-            Ok(BulkAnswer { matched, more: false, done, refused, left: matched - done, examples: Vec::new() })
+            Ok(BulkAnswer { matched, done, refused, left: matched - done, ..nothing() })
         };
-        let sum = step_by_step(refused + able, &send, |_, _| {}).await.expect("no error");
+        let sum = step_by_step(refused + able, None, &send, |_, _| {}).await.expect("no error");
         ([sum.matched, sum.done, sum.refused, sum.left], requests.get())
     }
 
@@ -204,6 +219,33 @@ mod tests {
         assert_eq!(carried_out(10, 5, 10).await, ([15, 0, 10, 5], 1), "no further step would do more");
     }
 
+    fn nothing() -> BulkAnswer {
+        BulkAnswer {
+            matched: 0,
+            more: false,
+            as_of: None,
+            done: 0,
+            refused: 0,
+            left: 0,
+            examples: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_are_all_of_a_time_also_beyond_those_that_are_counted() {
+        let as_of = Some(Timestamp::from_micros(7));
+        let left = Cell::new(25_u32);
+        let send = async |expected: Expected| {
+            assert_eq!(expected, Expected { number: Some(ALL), as_of });
+            let (matched, done) = (left.get().min(10), left.get().min(5));
+            // One ends by itself meanwhile.
+            left.set(left.get().saturating_sub(done + 1));
+            Ok(BulkAnswer { matched, more: matched == 10, done, left: matched - done, ..nothing() })
+        };
+        let sum = step_by_step(ALL, as_of, &send, |_, _| {}).await.expect("no error");
+        assert_eq!((sum.done, sum.left), (21, 0));
+    }
+
     #[test]
     fn a_preview_counts_and_names_some() {
         let brief = TaskBrief {
@@ -213,8 +255,7 @@ mod tests {
             status: TaskStatus::Sent,
             start_time: Timestamp::from_micros(0),
         };
-        let found =
-            BulkAnswer { matched: 3, more: false, done: 0, refused: 0, left: 3, examples: vec![brief] };
+        let found = BulkAnswer { matched: 3, left: 3, examples: vec![brief], ..nothing() };
         let expected = "\
 3 tasks match
 TYPE    IDENTIFIER  STATUS  ACCEPTED

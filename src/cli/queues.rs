@@ -83,8 +83,9 @@ pub(super) async fn run(global: &Global, command: Queue) -> Result<Code, Failure
         }
         Queue::Requeue(Requeue { task_type, only, identifier, since, until, sure }) => {
             let filter = DeadFilter { only, identifier, since, until };
-            let send = async |expect| {
-                let requeue = contract::Requeue { filter: filter.clone(), expect, dry_run: false };
+            let send = async |expected: bulk::Expected| {
+                let bulk::Expected { number: expect, as_of } = expected;
+                let requeue = contract::Requeue { filter: filter.clone(), expect, as_of, dry_run: false };
                 client.requeue(&task_type, &requeue).await
             };
             return bulk::carry_out(global, Deed { asked: "Requeue", done: "requeued" }, &sure, send).await;

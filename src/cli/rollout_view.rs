@@ -97,6 +97,9 @@ pub(super) fn plan(plan: &RolloutPlan, with_endpoints: bool, screen: Screen) -> 
             grouped(u32::try_from(plan.domains.len()).unwrap_or(u32::MAX))
         );
     }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "warning: {}", visible(warning));
+    }
     if with_endpoints {
         for wave in &plan.waves {
             let names: Vec<&str> = wave.endpoints.iter().map(|name| name.as_str()).collect();
@@ -389,6 +392,7 @@ mod tests {
             counts: sum,
             waves: vec![first, second],
             document: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -458,6 +462,7 @@ next: rollout retry | skip | resume --allow-failed 1 | abort
                 max_in_flight: Some(2),
             }],
             waves: vec![wave(1, 1, &["soak 30m"]), wave(2, 1203, &["approval (1)"])],
+            warnings: vec!["exclude \"site=x\": excludes nobody".to_owned()],
         };
         let expected = "\
 1,204 endpoints, 31 absent (limit 120)
@@ -466,6 +471,7 @@ WAVE  SIZE   ABSENT  WINDOW  FAILED/UNREACHABLE  GATES
 2     1,203  2       100     0 / any             approval (1)
 total allowance: failed 24, unreachable any
 failure domains: 1, of each at most 2 in flight
+warning: exclude \"site=x\": excludes nobody
 ";
         assert_eq!(plan(&planned, false, Screen::PLAIN), expected);
         assert!(plan(&planned, true, Screen::PLAIN).ends_with("wave 1: web1\nwave 2: web1\n"));

@@ -102,6 +102,9 @@ async fn submit(global: &Global, args: RunRollout) -> Result<Code, Failure> {
     let client = access::client(global)?;
     let interrupts = args.wait.is_some().then(Interrupts::install).transpose()?;
     let (rollout, repeated) = client.submit_rollout(&document).await?;
+    for warning in &rollout.warnings {
+        note(&format!("tasker: warning: {warning}"));
+    }
     let what = if repeated { "was there already:" } else { "submitted" };
     let begun = format!(
         "{what} {} ({} endpoints in {} waves)",

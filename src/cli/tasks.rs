@@ -329,8 +329,9 @@ pub(super) async fn cancel(global: &Global, args: Cancel) -> Result<Code, Failur
     if args.names.is_empty() {
         let Cancel { of_type: types, status, identifier, since, until, sure, .. } = args;
         let filter = TaskFilter { types, status, identifier, since, until };
-        let send = async |expect| {
-            let cancel = BulkCancel { filter: filter.clone(), expect, dry_run: false };
+        let send = async |expected: bulk::Expected| {
+            let bulk::Expected { number: expect, as_of } = expected;
+            let cancel = BulkCancel { filter: filter.clone(), expect, as_of, dry_run: false };
             client.cancel_matching(&cancel).await
         };
         return bulk::carry_out(global, Deed { asked: "Cancel", done: "canceled" }, &sure, send).await;

@@ -325,3 +325,44 @@ async fn endpoints_are_listed_by_their_labels() {
     assert_eq!(one["labels"], json!({"role": "db", "site": "berlin"}));
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exclusion_that_spares_nobody_is_refused_or_told() {
+    let rig = fleet().await;
+    for wrong in ["site==paris", "site=~par", "site='paris'"] {
+        let body = json!({"identifier": "x", "exclude": wrong}).to_string();
+        let refused = rig.post("/worker", body).await;
+        assert_eq!((refused.status, refused.pointers()), (422, vec!["/exclude".to_owned()]), "{refused:?}");
+        let told = refused.json()["errors"][0]["message"].to_string();
+        assert!(told.contains("write site"), "{told}");
+    }
+    let odd = json!({"identifier": "x", "exclude": ["siet=paris", "role=db"]});
+    let warning =
+        "exclude \"siet=paris\": excludes none of the 5 endpoints known for the type: unknown label \"siet\"";
+    let dry = rig.post("/worker?dry_run=true", odd.to_string()).await;
+    let submitted = rig.post("/worker", odd.to_string()).await;
+    let batch = json!([{"type": "worker", "identifier": "y", "exclude": "siet=paris"}]);
+    let batch = rig.post("/tasks", batch.to_string()).await;
+    assert_eq!((dry.status, submitted.status, batch.status), (200, 201, 200));
+    for answer in [dry, submitted, batch] {
+        let warnings = answer.json()["warnings"].to_string();
+        assert!(warnings.contains(&warning.replace('"', "\\\"")), "{answer:?}");
+        assert!(!warnings.contains("role=db"), "{answer:?}");
+    }
+    let document = |exclude: &str| {
+        json!({
+            "identifier": "r", "type": "worker", "start_at": "manual",
+            "targets": {"match": ["site"], "exclude": {"match": [exclude]}},
+        })
+    };
+    let plan = async |exclude: &str| rig.post("/rollouts/plan", document(exclude).to_string()).await;
+    assert_eq!(plan("site==paris").await.pointers(), ["/targets/exclude/match/0"]);
+    assert_eq!(plan("role=db").await.json().get("warnings"), None);
+    let planned = plan("siet=paris").await;
+    let recorded = rig.post("/rollouts", document("siet=paris").to_string()).await;
+    assert_eq!((planned.status, recorded.status), (200, 201), "{recorded:?}");
+    for answer in [planned, recorded] {
+        assert!(answer.json()["warnings"][0].to_string().contains("siet=paris"), "{answer:?}");
+    }
+    rig.stop().await;
+}

@@ -90,6 +90,39 @@ pub fn in_words(error: &serde_json::Error) -> String {
     format!("{found}, expected {expected}{place}")
 }
 
+/// The same without anything that the JSON says, neither values nor names of members: for payloads, which may
+/// have secrets, where the text gets into logs.
+pub fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = match error.line() {
+        0 => String::new(),
+        line => format!(" at line {line} column {}", error.column()),
+    };
+    // serde tells the value, which may be any text: only the words before it count.
+    let kinds = [
+        ("invalid type: string", "a string"),
+        ("invalid type: integer", "a number"),
+        ("invalid type: floating point", "a number"),
+        ("invalid type: boolean", "a boolean"),
+        ("invalid type: null", "null"),
+        ("invalid type: map", "an object"),
+        ("invalid type: sequence", "an array"),
+    ];
+    let told = match kinds.iter().find(|(begin, _)| text.starts_with(begin)) {
+        _ if !error.is_data() => "it is not JSON".to_owned(),
+        Some((_, kind)) => format!("unexpected {kind}"),
+        // These names are of this program.
+        None if text.starts_with("missing field `") || text.starts_with("duplicate field `") => {
+            let name = text.split('`').nth(1).unwrap_or_default();
+            let fault = if text.starts_with('m') { "missing" } else { "there twice" };
+            format!("the member `{name}` is {fault}")
+        }
+        None if text.starts_with("unknown field `") => "unknown member".to_owned(),
+        None => "unexpected value".to_owned(),
+    };
+    told + &place
+}
+
 /// The text, if it is exactly one acceptable JSON value.
 ///
 /// # Errors

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{EnvironmentName, Json, KeyId, Recipients, Signature, TaskType, Timestamp};
+use super::{EnvironmentName, Json, KeyId, Recipients, Signature, TaskType, Timestamp, json_check};
 
 /// What persons have signed, beside the payload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +59,10 @@ impl Ordered {
     /// The order in a payload.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is none, without anything of the payload: it may be a secret that somebody forgot to sign.
     pub fn read(payload: &Json) -> Result<Self, String> {
-        let read: Self = serde_json::from_str(payload.get()).map_err(|error| error.to_string())?;
+        let read: Self =
+            serde_json::from_str(payload.get()).map_err(|error| json_check::without_values(&error))?;
         match read.order.signatures.len() {
             0..=Order::SIGNATURES => Ok(read),
             more => Err(format!("it has {more} signatures, {} are allowed", Order::SIGNATURES)),
@@ -91,8 +92,20 @@ mod tests {
         assert_eq!((read.order, read.payload.get()), (order.clone(), text));
         let many = Order { signatures: vec![order.signatures[0].clone(); 17], ..order };
         assert!(Ordered::read(&json(&Ordered { order: many, payload: json(&1) })).is_err());
-        for other in [json(&1), json(&""), json(&serde_json::json!({"payload": 1}))] {
-            assert!(Ordered::read(&other).is_err(), "{other}");
+        let secret = "s3cr3t, expected s3cr3t at line s3cr3t";
+        for other in [
+            json(&1),
+            json(&""),
+            json(&serde_json::json!({"payload": 1})),
+            json(&secret),
+            json(&serde_json::json!({ secret: 1 })),
+            json(&serde_json::json!({"payload": 1, "order": secret})),
+            json(&serde_json::json!({"payload": 1, "order": {"type": secret}})),
+            json(&serde_json::json!({"payload": 1, "order": {"env": secret}})),
+            json(&serde_json::json!({"payload": 1, "order": {"id": secret}})),
+        ] {
+            let why = Ordered::read(&other).expect_err("no order");
+            assert!(!why.contains("s3cr3t") && !why.contains("struct"), "{other}: {why}");
         }
     }
 }

@@ -13,7 +13,7 @@
 //! A regular expression matches anywhere in the value. `!=`, `!~` and `notin` also hold for endpoints without
 //! the label, as in Kubernetes. `@web` stands for the selector that is stored as the group `web`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -86,6 +86,22 @@ impl Selector {
         Self(Expression::All(selectors.into_iter().map(|selector| selector.0).collect())).to_string().parse()
     }
 
+    /// One that was stored. Values that seem to be a mistake of whoever writes them are taken as they are:
+    /// earlier versions have stored such selectors.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn stored(text: &str) -> Result<Self, InvalidSelector> {
+        Parser { text, at: 0, depth: 0, is_stored: true }.whole()
+    }
+
+    /// The names of facts that it asks for.
+    pub fn keys(&self) -> BTreeSet<&str> {
+        let mut keys = BTreeSet::new();
+        self.0.find_keys(&mut keys);
+        keys
+    }
+
     /// The groups that it names.
     pub fn groups(&self) -> Vec<&GroupName> {
         let mut groups = Vec::new();
@@ -117,11 +133,12 @@ impl PartialEq for Selector {
 
 impl Eq for Selector {}
 
+/// As the ledger has it: see [`Selector::stored`].
 impl TryFrom<String> for Selector {
     type Error = InvalidSelector;
 
     fn try_from(text: String) -> Result<Self, InvalidSelector> {
-        text.parse()
+        Self::stored(&text)
     }
 }
 
@@ -138,6 +155,15 @@ impl Expression {
             Self::Not(part) => part.find_groups(found),
             Self::Term { .. } => {}
             Self::Group(name) => found.push(name),
+        }
+    }
+
+    fn find_keys<'a>(&'a self, found: &mut BTreeSet<&'a str>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.find_keys(found)),
+            Self::Not(part) => part.find_keys(found),
+            Self::Term { key, .. } => _ = found.insert(key),
+            Self::Group(_) => {}
         }
     }
 
@@ -204,16 +230,7 @@ impl FromStr for Selector {
     type Err = InvalidSelector;
 
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
-        if text.len() > LENGTH {
-            let message = format!("a selector has at most {LENGTH} bytes, this one has {}", text.len());
-            return Err(InvalidSelector { at: 1, message });
-        }
-        let mut parser = Parser { text, at: 0, depth: 0 };
-        let expression = parser.expression()?;
-        match parser.peek() {
-            None => Ok(Self(expression)),
-            Some(_) => Err(parser.expected("`and`, `or` or the end")),
-        }
+        Parser { text, at: 0, depth: 0, is_stored: false }.whole()
     }
 }
 
@@ -222,9 +239,23 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// Whether it comes from the ledger, and not from somebody who writes it now.
+    is_stored: bool,
 }
 
 impl<'a> Parser<'a> {
+    fn whole(mut self) -> Result<Selector, InvalidSelector> {
+        if self.text.len() > LENGTH {
+            let message = format!("a selector has at most {LENGTH} bytes, this one has {}", self.text.len());
+            return Err(InvalidSelector { at: 1, message });
+        }
+        let expression = self.expression()?;
+        match self.peek() {
+            None => Ok(Selector(expression)),
+            Some(_) => Err(self.expected("`and`, `or` or the end")),
+        }
+    }
+
     fn expression(&mut self) -> Result<Expression, InvalidSelector> {
         let mut parts = vec![self.conjunction()?];
         while self.keyword("or") {
@@ -269,13 +300,13 @@ impl<'a> Parser<'a> {
     fn term(&mut self) -> Result<Expression, InvalidSelector> {
         let key = self.key()?;
         let (test, holds) = if self.symbol("!=") {
-            (Test::OneOf(vec![self.value()?]), false)
+            (Test::OneOf(vec![self.value_of(&key, "!=")?]), false)
         } else if self.symbol("!~") {
-            (self.regex()?, false)
+            (self.regex(&key, "!~")?, false)
         } else if self.symbol("=") {
-            (Test::OneOf(vec![self.value()?]), true)
+            (Test::OneOf(vec![self.value_of(&key, "=")?]), true)
         } else if self.symbol("~") {
-            (self.regex()?, true)
+            (self.regex(&key, "~")?, true)
         } else if self.keyword("in") {
             (self.list()?, true)
         } else if self.keyword("notin") {
@@ -291,9 +322,9 @@ impl<'a> Parser<'a> {
         if !self.symbol("(") {
             return Err(self.expected("`(` and the values, such as `in (a, b)`"));
         }
-        let mut values = vec![self.value()?];
+        let mut values = vec![self.value_of("", "")?];
         while self.symbol(",") {
-            values.push(self.value()?);
+            values.push(self.value_of("", "")?);
         }
         if !self.symbol(")") {
             return Err(self.expected("`,` or `)`"));
@@ -322,6 +353,32 @@ impl<'a> Parser<'a> {
         Ok(key)
     }
 
+    /// The value of a test of a label; of a list both are empty. The tests of other languages are refused:
+    /// taken as a part of the value, they would fit no endpoint, and an exclusion would exclude nobody.
+    fn value_of(&mut self, key: &str, test: &str) -> Result<String, InvalidSelector> {
+        let Some(first @ ('=' | '~' | '\'')) = self.peek().filter(|_| !self.is_stored) else {
+            return self.value();
+        };
+        let rest = self.text[self.at..].trim_start_matches(['=', '~']).trim_start();
+        let value = match rest.strip_prefix('\'') {
+            Some(rest) => quoted(rest.split('\'').next().unwrap_or_default()),
+            None => rest
+                .split(|c: char| c.is_whitespace() || "(),".contains(c))
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        let test = match (first, test) {
+            ('~', "=") => "~",
+            ('~', "!=") => "!~",
+            _ => test,
+        };
+        let right = format!("{key}{test}{value}");
+        Err(self.wrong(format!(
+            "a value does not begin with `{first}`: write {right}; a value that does begin so stands in double quotes"
+        )))
+    }
+
     fn value(&mut self) -> Result<String, InvalidSelector> {
         self.word(
             |byte| byte.is_ascii_whitespace() || b"(),\"".contains(&byte),
@@ -329,10 +386,10 @@ impl<'a> Parser<'a> {
         )
     }
 
-    fn regex(&mut self) -> Result<Test, InvalidSelector> {
+    fn regex(&mut self, key: &str, test: &str) -> Result<Test, InvalidSelector> {
         self.skip_space();
         let start = self.at;
-        let text = self.value()?;
+        let text = self.value_of(key, test)?;
         let regex = RegexBuilder::new(&text).size_limit(REGEX_SIZE).build();
         let invalid = |error: regex::Error| InvalidSelector {
             at: self.characters(start),
@@ -515,7 +572,12 @@ fn is_keyword(key: &str) -> bool {
 /// A value as it may stand in an expression.
 fn spelt(value: &str) -> String {
     let plain = |byte: u8| !byte.is_ascii_whitespace() && !b"(),\"\\".contains(&byte);
-    if !value.is_empty() && value.bytes().all(plain) { value.to_owned() } else { quoted(value) }
+    let begins_plain = !value.starts_with(['=', '~', '\'']);
+    if !value.is_empty() && value.bytes().all(plain) && begins_plain {
+        value.to_owned()
+    } else {
+        quoted(value)
+    }
 }
 
 #[cfg(test)]
@@ -529,6 +591,33 @@ mod tests {
     fn holds(text: &str) -> bool {
         let selector: Selector = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         selector.matches(|key| FACTS.iter().find(|(name, _)| *name == key).map(|(_, value)| *value))
+    }
+
+    #[test]
+    fn tests_of_other_languages_are_refused_with_the_right_form() {
+        for (text, right) in [
+            ("site==paris", "write site=paris;"),
+            ("site = = paris", "write site=paris;"),
+            ("site=~par", "write site~par;"),
+            ("site!=~par", "write site!~par;"),
+            ("site~=par", "write site~par;"),
+            ("site='paris'", "write site=\"paris\";"),
+            ("site=='new york' and role=web", "write site=\"new york\";"),
+            ("site in ('a', 'b')", "write \"a\";"),
+            ("site in (a, =b)", "write b;"),
+            ("not site==paris", "write site=paris;"),
+        ] {
+            let error = text.parse::<Selector>().expect_err(text);
+            assert!(error.message.contains(right), "{text}: {error}");
+        }
+        for text in ["site==paris", "site=~par", "site='paris'"] {
+            let stored = Selector::stored(text).expect("earlier versions have stored it").to_string();
+            assert!(stored.parse::<Selector>().is_ok(), "{stored}");
+        }
+        for text in [r#"site="=paris""#, r#"site="~par""#, r#"site~"=par""#, r#"site="'paris'""#] {
+            let selector: Selector = text.parse().expect(text);
+            assert_eq!(selector.to_string().parse(), Ok(selector), "{text}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Whom a submission is for when it names no endpoints: which of those that are known for the type are
 //! chosen, and why others are not.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::selector::group;
-use super::{EndpointName, GroupName, Groups, Labels, Selector};
+use super::{EndpointName, GroupName, Groups, Labels, Selector, likeness};
 
 /// What the endpoints of a task must be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +97,8 @@ pub struct Choice {
     pub left_out: Vec<(EndpointName, LeftOut)>,
     /// How many of the type it does not match.
     pub unmatched: usize,
+    /// What is odd about its exclusions: they may not exclude whom somebody means to spare.
+    pub odd: Vec<String>,
 }
 
 /// The value of a fact of an endpoint.
@@ -109,6 +113,32 @@ pub fn fact<'a>(name: &'a EndpointName, version: &'a str, labels: &'a Labels, ke
 /// Whether a selector holds for an endpoint.
 pub fn holds(selector: &Selector, name: &EndpointName, version: &str, labels: &Labels) -> bool {
     selector.matches(|key| fact(name, version, labels, key))
+}
+
+/// What is odd about an exclusion of endpoints for which all of these selectors hold; `spelt` is how somebody
+/// has written it. Nothing where no endpoint is known.
+pub(super) fn odd_exclusion(spelt: &str, selectors: &[&Selector], members: &[Member]) -> Option<String> {
+    let fits = |Member { name, version, labels, .. }: &Member| {
+        selectors.iter().all(|selector| holds(selector, name, version, labels))
+    };
+    let known: BTreeSet<&str> = members
+        .iter()
+        .flat_map(|member| member.labels.iter().map(|(key, _)| key))
+        .chain(["name", "version"])
+        .collect();
+    let stranger = selectors.iter().flat_map(|selector| selector.keys()).find(|key| !known.contains(key));
+    let stranger = stranger
+        .map(|key| likeness::unknown("label", key, "labels of these endpoints", known.iter().copied()).text);
+    let fault = match (members.iter().any(fits), stranger) {
+        _ if members.is_empty() => return None,
+        (true, None) => return None,
+        (true, Some(stranger)) => stranger,
+        (false, stranger) => {
+            let none = format!("excludes none of the {} endpoints known for the type", members.len());
+            stranger.map_or_else(|| none.clone(), |stranger| format!("{none}: {stranger}"))
+        }
+    };
+    Some(format!("exclude {}: {fault}", likeness::quoted(spelt)))
 }
 
 impl Target {
@@ -137,7 +167,9 @@ impl Target {
             self.groups.iter().map(|name| group(groups, name)).collect::<Result<_, _>>()?;
         let everybody = selectors.is_empty() && in_groups.is_empty();
         let expect = self.expect.unwrap_or(expect);
-        let mut choice = Choice::default();
+        let odd = self.exclude.iter().zip(&exclude);
+        let odd = odd.filter_map(|(spelt, selector)| odd_exclusion(&spelt.to_string(), &[selector], members));
+        let mut choice = Choice { odd: odd.collect(), ..Choice::default() };
         let mut fit = Vec::new();
         for Member { name, version, labels, attendance, .. } in members {
             let holds = |selector: &Selector| holds(selector, name, version, labels);
@@ -207,6 +239,32 @@ mod tests {
 
     fn names(names: &[EndpointName]) -> Vec<&str> {
         names.iter().map(EndpointName::as_str).collect()
+    }
+
+    #[test]
+    fn exclusions_that_may_spare_nobody_are_odd() {
+        for (text, odd) in [
+            ("rack=1", None),
+            ("name=web1 or version~^2", None),
+            ("rack=7", Some("exclude \"rack=7\": excludes none of the 3 endpoints known for the type")),
+            (
+                "rcak=1",
+                Some(
+                    "exclude \"rcak=1\": excludes none of the 3 endpoints known for the type: unknown label \"rcak\" \
+                     (labels of these endpoints: name, rack, version); did you mean rack?",
+                ),
+            ),
+            (
+                "rack=1 or sitex=a",
+                Some(
+                    "exclude \"rack=1 or sitex=a\": unknown label \"sitex\" (labels of these endpoints: name, rack, version)",
+                ),
+            ),
+        ] {
+            let target = Target { exclude: vec![selector(text)], ..Target::default() };
+            assert_eq!(choose(&target, &fleet(3), "x").odd, Vec::from_iter(odd), "{text}");
+            assert!(choose(&target, &[], "x").odd.is_empty());
+        }
     }
 
     #[test]

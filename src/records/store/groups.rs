@@ -73,7 +73,7 @@ async fn all(conn: &mut Conn<'_>) -> Result<Vec<GroupRecord>, Fault> {
         let selector: &str = row.get(1)?;
         groups.push(GroupRecord {
             name: columns::name(name, || at("name"))?,
-            selector: selector.parse().map_err(|error| corrupt(at("selector"), error))?,
+            selector: Selector::stored(selector).map_err(|error| corrupt(at("selector"), error))?,
             changed_by: columns::optional_name(row.get(2)?, || at("changed_by"))?,
             changed_at: row.get(3)?,
         });

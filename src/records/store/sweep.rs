@@ -31,6 +31,8 @@ pub struct Sweep {
     pub since: Option<Timestamp>,
     /// Only tasks accepted before this.
     pub until: Option<Timestamp>,
+    /// Only tasks that were meant by this time: open ones that had been accepted, others that had ended.
+    pub as_of: Option<Timestamp>,
     /// Only those that an endpoint has finished with an error.
     pub failed: bool,
     /// Whether also those whose place another task has taken.
@@ -67,7 +69,7 @@ impl Store {
 async fn step(conn: &mut Conn<'_>, sweep: Arc<Sweep>, after: Option<TaskId>) -> Result<Swept, Fault> {
     let index = conn.dialect().index("task_state");
     let mut select = conn.sql(format!(
-        "SELECT t.id, t.identifier, t.start_time, t.failed, t.replaced_by IS NOT NULL FROM task AS t {index} \
+        "SELECT t.id, t.identifier, t.start_time, t.failed, t.replaced_by IS NOT NULL, t.finished_at FROM task AS t {index} \
          WHERE t.status = ? AND t.task_type = ?"
     ));
     select.bind(sweep.status).bind(&sweep.task_type);
@@ -86,12 +88,16 @@ async fn step(conn: &mut Conn<'_>, sweep: Arc<Sweep>, after: Option<TaskId>) -> 
     for row in &rows {
         let (id, identifier, start_time): (TaskId, &[u8], Timestamp) =
             (row.get(0)?, row.get(1)?, row.get(2)?);
-        let (failed, replaced): (u32, bool) = (row.get(3)?, row.get(4)?);
+        let (failed, replaced, finished_at): (u32, bool, Option<Timestamp>) =
+            (row.get(3)?, row.get(4)?, row.get(5)?);
+        let meant_since =
+            if sweep.status.is_final() { finished_at.unwrap_or(start_time) } else { start_time };
         next = Some(id);
         let meant =
             sweep.identifier_prefix.as_ref().is_none_or(|prefix| identifier.starts_with(prefix.as_bytes()))
                 && sweep.since.is_none_or(|since| start_time >= since)
                 && sweep.until.is_none_or(|until| start_time < until)
+                && sweep.as_of.is_none_or(|as_of| meant_since <= as_of)
                 && (failed > 0 || !sweep.failed)
                 && (!replaced || sweep.replaced);
         if meant {
@@ -101,7 +107,8 @@ async fn step(conn: &mut Conn<'_>, sweep: Arc<Sweep>, after: Option<TaskId>) -> 
     Ok(Swept { ids, next: next.filter(|_| full) })
 }
 
-async fn taken_identifiers(
+/// Which of these identifiers tasks of a type have.
+pub(super) async fn taken_identifiers(
     conn: &mut Conn<'_>,
     task_type: TaskType,
     identifiers: Arc<[Identifier]>,

@@ -47,6 +47,9 @@ pub fn of_successor(before: TaskId) -> Result<Identifier, InvalidName> {
     format!("{AFTER}{before}").parse()
 }
 
+/// Characters of an identifier at most.
+const LONGEST: usize = 191;
+
 /// The identifier of the task that performs an attempt of a job. One that would be too long ends with a
 /// digest of itself.
 ///
@@ -57,22 +60,50 @@ pub fn of_job(token: &RequestToken, step: u32, job: &str, attempt: u32) -> Ident
     let name: String = job.chars().filter(|char| !char.is_control()).collect();
     let whole = format!("{token}.{step}.{name}.{attempt}");
     let text = match whole.chars().count() {
-        ..=191 => whole,
+        ..=LONGEST => whole,
         _ => {
             let digest: String =
                 Sha256::digest(&whole)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-            whole.chars().take(191 - 1 - digest.len()).chain(['.']).chain(digest.chars()).collect()
+            whole.chars().take(LONGEST - 1 - digest.len()).chain(['.']).chain(digest.chars()).collect()
         }
     };
     text.parse().expect("1 to 191 characters without control characters")
 }
 
-/// Whether an identifier is one of a batch of a rollout: `rollout-kernel-6.9-w3-b17`.
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether an identifier is one of a batch or a probe of a rollout: `rollout-kernel-6.9-w3-b17`.
 fn is_of_rollout(text: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parts = text.strip_prefix("rollout-").and_then(|rest| rest.rsplit_once("-b"));
-    let wave = parts.filter(|(_, batch)| digits(batch)).and_then(|(rest, _)| rest.rsplit_once("-w"));
-    wave.is_some_and(|(name, wave)| !name.is_empty() && digits(wave))
+    let parts = text.strip_prefix("rollout-").and_then(|rest| rest.rsplit_once('-'));
+    let wave = parts
+        .filter(|(_, task)| task.strip_prefix(['b', 'p']).is_some_and(is_number))
+        .and_then(|(rest, _)| rest.rsplit_once("-w"));
+    wave.is_some_and(|(name, wave)| !name.is_empty() && is_number(wave))
+}
+
+/// Whether an identifier is one that [`of_job`] makes for this type. The token of a request is a UUID;
+/// requests that were inserted with SQL may have others, and for these the job must be configured.
+fn is_of_request(config: &Config, task_type: &TaskType, text: &str) -> bool {
+    let of_uuid = text
+        .split_at_checked(36)
+        .filter(|(token, _)| uuid::Uuid::try_parse(token).is_ok_and(|uuid| uuid.to_string() == *token))
+        .and_then(|(_, rest)| rest.strip_prefix('.')?.split_once('.'));
+    if let Some((_, rest)) = of_uuid.filter(|(step, _)| is_number(step)) {
+        let is_digest = |text: &str| {
+            text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        return rest
+            .rsplit_once('.')
+            .is_some_and(|(_, end)| is_number(end) || is_digest(end) && text.chars().count() == LONGEST);
+    }
+    let Some((rest, _)) = text.rsplit_once('.').filter(|(_, attempt)| is_number(attempt)) else {
+        return false;
+    };
+    let jobs = config.requests.jobs.iter().filter(|(_, job)| job.task_type == *task_type);
+    jobs.filter_map(|(name, _)| rest.strip_suffix(name.as_str())?.strip_suffix('.')?.rsplit_once('.'))
+        .any(|(token, step)| is_number(step) && token.parse::<RequestToken>().is_ok())
 }
 
 /// Why a client may not use an identifier for a task of this type, if so.
@@ -101,7 +132,13 @@ pub fn reserved(config: &Config, task_type: &TaskType, identifier: &Identifier) 
         ));
     }
     if is_of_rollout(text) {
-        return Some("is reserved for batches of rollouts (`rollout-...-w1-b1`); use another".to_owned());
+        return Some(
+            "is reserved for batches and probes of rollouts (`rollout-...-w1-b1`, `rollout-...-w1-p1`); use another"
+                .to_owned(),
+        );
+    }
+    if is_of_request(config, task_type, text) {
+        return Some("is reserved for the jobs of requests (`TOKEN.0.job.1`); use another".to_owned());
     }
     let before: TaskId = text.strip_prefix(AFTER)?.parse().map(TaskId).ok()?;
     let types = config.of_delivery(true);
@@ -134,7 +171,7 @@ mod tests {
 
     #[test]
     fn names_that_tasker_gives_are_reserved_for_their_types() {
-        let text = "task_types:\n  - {name: a, delivery: queue, then: {type: b}}\n  - {name: b, delivery: queue}\n  - c\n\
+        let text = "requests: {jobs: {Send: c}}\ntask_types:\n  - {name: a, delivery: queue, then: {type: b}}\n  - {name: b, delivery: queue}\n  - c\n\
                     schedules:\n  - {name: nightly, type: c, cron: \"0 3 * * *\"}\n  - {name: after, type: b, cron: \"0 3 * * *\"}\n  - {name: nightly-2, type: c, cron: \"0 3 * * *\"}";
         let config = Config::from_yaml(text).expect("valid");
         let id = "01934f3e-6f6e-7d3c-b6a5-0c2f5e7a9b11";
@@ -157,6 +194,21 @@ mod tests {
             ("c", "nightly-2026-01-01t03:00:00z", None),
             ("c", "nightly-2026-02-30T03:00:00Z", None),
             ("c", "Nightly-2026-01-01T03:00:00Z", None),
+            ("a", "rollout-x-w1-b1", Some("batches")),
+            ("a", "rollout-x-w1-p12", Some("probes")),
+            ("a", "rollout-x-w1-p", None),
+            ("a", "rollout-x-w1-q1", None),
+            ("a", "rollout-w1-p1", None),
+            ("a", &format!("{id}.0.b.1"), Some("requests")),
+            ("a", &format!("{id}.12.any.thing.3"), Some("requests")),
+            ("a", of_job(&id.parse().expect("a token"), 3, &"j".repeat(300), 1).as_str(), Some("requests")),
+            ("a", &format!("{id}.b.1"), None),
+            ("a", &format!("{id}.0.b"), None),
+            ("a", &format!("{}.0.b.1", id.to_uppercase()), None),
+            ("c", "mine.0.Send.2", Some("requests")),
+            ("b", "mine.0.Send.2", None),
+            ("c", "mine.0.other.2", None),
+            ("c", "mine.Send.2", None),
             ("c", "nightly-", None),
             ("c", "nightly", None),
             ("b", "after-", None),

@@ -308,16 +308,16 @@ impl Client {
         Ok(self.answer(self.post(&["tasks"])?.json(submissions), ANSWER).await?.1)
     }
 
-    /// Cancels some of the tasks that a filter means, if they are as many as is expected; without that it
+    /// Cancels some of the tasks that a filter means, if they are no more than is expected; without that it
     /// says how many they are.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when they are more or fewer.
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when they are more.
     pub async fn cancel_matching(&self, cancel: &BulkCancel) -> Result<BulkAnswer, ClientError> {
         Ok(self.answer(self.post(&["tasks", "cancel"])?.json(cancel), ANSWER).await?.1)
     }
 
-    /// Queues again some of the tasks that a filter means, if they are as many as is expected; without that
+    /// Queues again some of the tasks that a filter means, if they are no more than is expected; without that
     /// it says how many they are.
     ///
     /// # Errors

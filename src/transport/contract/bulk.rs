@@ -38,11 +38,16 @@ pub struct TaskFilter {
 pub struct BulkCancel {
     /// Which tasks.
     pub filter: TaskFilter,
-    /// How many they are, as the preview has told. Without it nothing is canceled, and the answer is the
-    /// preview.
+    /// How many they are at most, as the preview has told. Without it nothing is canceled, and the answer is
+    /// the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
+    /// `as_of` of the preview: tasks that came later are not touched. If more are meant all the same, the
+    /// oldest are, as many as are expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
+    pub as_of: Option<Timestamp>,
     /// Cancel nothing, even with `expect`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -80,11 +85,16 @@ pub struct Requeue {
     #[serde(default)]
     #[schema(required = false)]
     pub filter: DeadFilter,
-    /// How many they are, as the preview has told. Without it nothing is queued, and the answer is the
-    /// preview.
+    /// How many they are at most, as the preview has told. Without it nothing is queued, and the answer is
+    /// the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
+    /// `as_of` of the preview: tasks that came later are not touched. If more are meant all the same, the
+    /// oldest are, as many as are expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, required = false)]
+    pub as_of: Option<Timestamp>,
     /// Queue nothing, even with `expect`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -96,14 +106,18 @@ pub struct Requeue {
 pub struct BulkAnswer {
     /// How many tasks the filter means; with `more` so many at least.
     pub matched: u32,
-    /// Whether there are more than are counted: 100,000. Narrow the filter then; nothing is done before that.
+    /// Whether there are more than are counted: 100,000. Then nothing is done without `as_of`.
     pub more: bool,
+    /// The time of the count, or `as_of` of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub as_of: Option<Timestamp>,
     /// How many were canceled or queued again: in a preview none, and at most 1,000 in a request.
     pub done: u32,
     /// How many could not be: they have ended meanwhile, or their type does not admit their payload any more.
     pub refused: u32,
-    /// How many the filter means after this request; tasks that were refused and that it still means are
-    /// among them. Send the request again and expect so many, until one has done nothing.
+    /// How many of the expected tasks the filter means after this request; tasks that were refused and that
+    /// it still means are among them. Send the request again and expect so many, until one has done nothing.
     pub left: u32,
     /// The oldest of them.
     pub examples: Vec<TaskBrief>,

@@ -116,6 +116,10 @@ pub struct RolloutPlan {
     /// The failure domains of `spread`, by name; none without it.
     #[serde(default)]
     pub domains: Vec<RolloutPlanDomain>,
+    /// What to look at before it is submitted, such as an exclusion that excludes no endpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
 }
 
 /// A failure domain of a plan.
@@ -279,6 +283,10 @@ pub struct Rollout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
     pub document: Option<Json>,
+    /// As in the plan; in the answer to the submission alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub warnings: Vec<String>,
 }
 
 /// How the endpoints of a rollout are rolled back.

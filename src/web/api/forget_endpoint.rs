@@ -106,7 +106,10 @@ pub async fn forget_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answ
     if endpoints.is_empty() {
         deeds::nothing(&request);
     } else {
-        deeds::tell(&request, json!({"gone_for": span::format(gone_for), "endpoints": endpoints, "open": owed}));
+        deeds::tell(
+            &request,
+            json!({"gone_for": span::format(gone_for), "endpoints": endpoints, "open": owed}),
+        );
     }
     tracing::info!(
         endpoints = endpoints.len(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Api;
 use super::problem::Problem;
 use crate::contract::{BulkAnswer, ProblemCode, TaskBrief};
-use crate::domain::{Task, TaskId, TaskType};
+use crate::domain::{Task, TaskId, TaskType, Timestamp};
 use crate::store::{SharedStore, StoreError, Sweep, Swept};
 
 /// Tasks that are counted.
@@ -20,8 +20,11 @@ const EXAMPLES: usize = 5;
 /// Tasks that a filter means, oldest first.
 #[derive(Debug)]
 pub(super) struct Matching {
-    pub ids: Vec<TaskId>,
-    pub more: bool,
+    ids: Vec<TaskId>,
+    more: bool,
+    as_of: Timestamp,
+    /// How many of them may be touched; none before somebody has said how many are expected.
+    expected: Option<usize>,
 }
 
 /// What came of the tasks that a request has tried.
@@ -37,16 +40,22 @@ pub(super) struct Came {
 }
 
 impl Matching {
-    /// Looks for what these sweeps mean and `keep` leaves of it.
+    /// Looks for what these sweeps mean and `keep` leaves of it. They are all of `as_of`, if they are of any
+    /// time.
     pub(super) async fn find<F>(
         api: &Api,
         sweeps: Vec<Sweep>,
+        as_of: Option<Timestamp>,
         keep: impl Fn(SharedStore, TaskType, Vec<TaskId>) -> F,
     ) -> Result<Self, Problem>
     where
         F: Future<Output = Result<Vec<TaskId>, StoreError>> + Send + 'static,
     {
         let mut ids = Vec::new();
+        let as_of = match as_of {
+            Some(as_of) => as_of,
+            None => api.now()?,
+        };
         for sweep in sweeps {
             let mut after = None;
             while ids.len() <= COUNTED {
@@ -64,26 +73,37 @@ impl Matching {
         let more = ids.len() > COUNTED;
         ids.sort_unstable();
         ids.truncate(COUNTED);
-        Ok(Self { ids, more })
+        Ok(Self { ids, more, as_of, expected: None })
     }
 
-    /// Whether something may be done: not for a preview.
+    /// The tasks that may be touched, oldest first: none for a preview. Fewer than were expected is always
+    /// fine, since tasks end. Among tasks of a time that was told there are never more than that: what came
+    /// later does not count, and what was on its way then is left to the next preview.
     ///
     /// # Errors
-    /// When there are more or fewer than were expected.
-    pub(super) fn agrees(&self, expect: Option<u32>, dry_run: bool) -> Result<bool, Problem> {
+    /// When there are more than were expected, and the request does not say of what time.
+    pub(super) fn expected(
+        &mut self,
+        expect: Option<u32>,
+        as_of: Option<Timestamp>,
+        dry_run: bool,
+    ) -> Result<&[TaskId], Problem> {
+        let Some(expect) = expect else { return Ok(&[]) };
         let count = self.count();
-        match expect {
-            None => Ok(false),
-            Some(_) if self.more => {
-                Err(Problem::count_moved(count, format!("more than {count} tasks match: narrow the filter")))
-            }
-            Some(expect) if expect != count => Err(Problem::count_moved(
-                count,
-                format!("{count} tasks match now, and {expect} were expected: look again"),
-            )),
-            Some(_) => Ok(!dry_run),
+        if as_of.is_none() && self.more {
+            let text =
+                format!("more than {count} tasks match: narrow the filter, or send `as_of` of a preview");
+            return Err(Problem::count_moved(count, text));
         }
+        if as_of.is_none() && count > expect {
+            let text = format!(
+                "{count} tasks match now, and {expect} were expected: look again; with `as_of` of the preview, tasks that came later are not touched"
+            );
+            return Err(Problem::count_moved(count, text));
+        }
+        let expected = self.ids.len().min(usize::try_from(expect).unwrap_or(usize::MAX));
+        self.expected = Some(expected);
+        Ok(if dry_run { &[] } else { &self.ids[..expected] })
     }
 
     /// What to answer when so much came of it.
@@ -105,14 +125,19 @@ impl Matching {
             more: self.more,
             done,
             refused: refused + gone,
-            left: matched.saturating_sub(done + gone),
+            left: self.expected.map_or(matched, count).saturating_sub(done + gone),
+            as_of: Some(self.as_of),
             examples,
         })
     }
 
     fn count(&self) -> u32 {
-        u32::try_from(self.ids.len()).unwrap_or(u32::MAX)
+        count(self.ids.len())
     }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// A task in a few words.

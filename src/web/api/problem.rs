@@ -245,6 +245,12 @@ impl Problem {
         Self::new(ProblemCode::IdentifierConflict, detail).with_existing(existing_id)
     }
 
+    /// The identifier belongs to a task that the token may not read.
+    pub fn identifier_of_another() -> Self {
+        let detail = "the identifier is that of a task of this type that was not submitted with this token; choose another";
+        Self::new(ProblemCode::IdentifierConflict, detail)
+    }
+
     /// The task with the identifier was submitted with other options.
     pub fn other_options(existing_id: TaskId, options: &str) -> Self {
         let detail = format!(

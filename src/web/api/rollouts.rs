@@ -258,6 +258,7 @@ pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         allowed_failed: plan.allowed_failed,
         allowed_unreachable: plan.allowed_unreachable,
         domains: plan.domains.into_iter().map(domain).collect(),
+        warnings: plan.odd,
         next_window: crate::rollouts::next_opening(&terms.settings.windows, api.now()?),
         identifier: terms.identifier,
         task_type: terms.task_type,
@@ -303,7 +304,7 @@ async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
     let made = json!({
         "rollout": new.identifier, "type": new.task_type, "lane": new.lane, "endpoints": new.plan.size(),
     });
-    let ledger = api.state.ledger.clone();
+    let (ledger, warnings) = (api.state.ledger.clone(), new.plan.odd.clone());
     let status = match api.run(async move { ledger.record_rollout(new).await }).await? {
         RolloutRecorded::New => {
             deeds::tell(request, made);
@@ -316,7 +317,7 @@ async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
         RolloutRecorded::Other(id) => return Err(conflict(&terms.identifier, id)),
     };
     let found = find(api, request, &terms.identifier).await?;
-    let mut answered = shown(api, request, found, status).await?;
+    let mut answered = warned(api, request, found, status, warnings).await?;
     if status == StatusCode::CREATED {
         let location = format!("/rollouts/{}", terms.identifier).parse().map_err(Problem::internal)?;
         answered.headers_mut().insert(header::LOCATION, location);
@@ -469,7 +470,18 @@ async fn document(api: &Api, id: Uuid) -> Result<Json, Problem> {
 
 /// Answers with a rollout. A token without the scope `read` gets only its status and its counts.
 async fn shown(api: &Api, request: &HttpRequest, found: RolloutRecord, status: StatusCode) -> Answer {
-    let mut rollout = Rollout::view(found);
+    warned(api, request, found, status, Vec::new()).await
+}
+
+/// The same, with what there is to warn of.
+async fn warned(
+    api: &Api,
+    request: &HttpRequest,
+    found: RolloutRecord,
+    status: StatusCode,
+    warnings: Vec<String>,
+) -> Answer {
+    let mut rollout = Rollout { warnings, ..Rollout::view(found) };
     if access::blind(request).is_some() {
         (rollout.reason, rollout.waves) = (None, Vec::new());
     } else {
@@ -1225,6 +1237,7 @@ impl View<RolloutRecord> for Rollout {
             counts,
             waves,
             document: None,
+            warnings: Vec::new(),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{Answer, Api, access, allowance, answer, deeds, named, percent, targe
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem, TaskBrief};
-use crate::domain::{NewTask, Task, TaskStatus, digest};
+use crate::domain::{NewTask, Task, TaskId, TaskStatus, digest};
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -79,18 +79,19 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         let preview = target::preview(&api, policy, &task).await?;
         return answer(StatusCode::OK, &preview, 256 + preview.endpoints.len() * 32);
     }
+    let mut odd = Vec::new();
     if let Some(target) = &task.target {
         let members = target::members(&api, policy).await?;
         match target::choose(&api, policy, &members, target, &task.identifier).await {
-            Ok(chosen) => task.endpoints = chosen,
-            Err(nobody) => return repeated(before(&api, &task).await?.ok_or(nobody)?),
+            Ok(chosen) => (task.endpoints, odd) = chosen,
+            Err(nobody) => return repeated(before(&api, &request, &task).await?.ok_or(nobody)?),
         }
     }
     allowance::check_reach(&api, &request, policy, &task).await?;
     let counted = allowance::check_submissions(&api, &request, [&task].into_iter()).await?;
-    let recorded = record(&api, task, &asked).await?;
+    let recorded = record(&api, &request, task, &asked).await?;
     counted.settle(&api, recorded.is_new().into());
-    respond(&api, form, recorded).await
+    respond(&api, form, recorded, odd).await
 }
 
 /// The task of a submission whose payload stands at `root` in the body, and what it asks for.
@@ -117,7 +118,11 @@ pub(super) fn admit(
 }
 
 /// The task of a submission whose target chooses nobody now, if it was made before.
-pub(super) async fn before(api: &Api, task: &NewTask) -> Result<Option<Task>, Problem> {
+pub(super) async fn before(
+    api: &Api,
+    request: &HttpRequest,
+    task: &NewTask,
+) -> Result<Option<Task>, Problem> {
     let (store, task_type, identifier) =
         (Arc::clone(&api.state.store), task.task_type.clone(), task.identifier.clone());
     let Some(existing) =
@@ -125,9 +130,21 @@ pub(super) async fn before(api: &Api, task: &NewTask) -> Result<Option<Task>, Pr
     else {
         return Ok(None);
     };
+    check_whose(api, request, existing.id).await?;
     let same = existing.target == task.target
         && digest(existing.payload.get(), &[]) == digest(task.payload.get(), &[]);
     if same { Ok(Some(existing)) } else { Err(Problem::identifier_conflict(existing.id)) }
+}
+
+/// Refuses a task to a token that may read none but its own: a repeated submission would tell how it stands.
+async fn check_whose(api: &Api, request: &HttpRequest, id: TaskId) -> Result<(), Problem> {
+    let Some(own) = access::only_own(request) else { return Ok(()) };
+    let store = Arc::clone(&api.state.store);
+    let submitter = api.run(async move { store.submitter(id).await }).await?;
+    match submitter.as_deref() == Some(own.as_str()) {
+        true => Ok(()),
+        false => Err(Problem::identifier_of_another()),
+    }
 }
 
 /// Tasks that were submitted before and are read at the same time.
@@ -152,11 +169,16 @@ impl Recorded {
 }
 
 /// Records a submission.
-pub(super) async fn record(api: &Api, task: NewTask, asked: &Asked) -> Result<Recorded, Problem> {
+pub(super) async fn record(
+    api: &Api,
+    request: &HttpRequest,
+    task: NewTask,
+    asked: &Asked,
+) -> Result<Recorded, Problem> {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
         let accepted = api.run(async move { acceptor.submit(submitted).await }).await?;
-        match came_of(api, asked, accepted).await? {
+        match came_of(api, request, asked, accepted).await? {
             Came::New => return Ok(Recorded::New(task)),
             Came::Before(existing) => return Ok(Recorded::Before(*existing)),
             Came::Gone => {}
@@ -171,6 +193,7 @@ pub(super) async fn record(api: &Api, task: NewTask, asked: &Asked) -> Result<Re
 /// When nothing is known of any of them.
 pub(super) async fn record_all(
     api: &Api,
+    request: &HttpRequest,
     tasks: Vec<(NewTask, Asked)>,
 ) -> Result<Vec<Result<(StatusCode, TaskBrief), Problem>>, Problem> {
     let (acceptor, submitted) =
@@ -180,10 +203,10 @@ pub(super) async fn record_all(
     };
     let outcomes =
         tasks.into_iter().zip(api.run(accept).await?).map(|((task, asked), accepted)| async move {
-            let recorded = match came_of(api, &asked, accepted?).await? {
+            let recorded = match came_of(api, request, &asked, accepted?).await? {
                 Came::New => Recorded::New(task),
                 Came::Before(existing) => Recorded::Before(*existing),
-                Came::Gone => record(api, task, &asked).await?,
+                Came::Gone => record(api, request, task, &asked).await?,
             };
             Ok::<_, Problem>(match recorded {
                 Recorded::New(task) => (StatusCode::CREATED, brief_of_new(&task)),
@@ -203,11 +226,20 @@ enum Came {
     Gone,
 }
 
-async fn came_of(api: &Api, asked: &Asked, accepted: Accepted) -> Result<Came, Problem> {
+async fn came_of(
+    api: &Api,
+    request: &HttpRequest,
+    asked: &Asked,
+    accepted: Accepted,
+) -> Result<Came, Problem> {
     match accepted {
         Accepted::New | Accepted::Given(_) => Ok(Came::New),
-        Accepted::Existing { id, same: false } => Err(Problem::identifier_conflict(id)),
+        Accepted::Existing { id, same: false } => {
+            check_whose(api, request, id).await?;
+            Err(Problem::identifier_conflict(id))
+        }
         Accepted::Existing { id, same: true } => {
+            check_whose(api, request, id).await?;
             let store = Arc::clone(&api.state.store);
             let Some(existing) = api.run(async move { store.find(id).await }).await? else {
                 return Ok(Came::Gone);
@@ -220,11 +252,11 @@ async fn came_of(api: &Api, asked: &Asked, accepted: Accepted) -> Result<Came, P
     }
 }
 
-/// The answer to a submission.
-pub(super) async fn respond(api: &Api, form: Body, recorded: Recorded) -> Answer {
+/// The answer to a submission, of which there may be something to warn already.
+pub(super) async fn respond(api: &Api, form: Body, recorded: Recorded, mut warnings: Vec<String>) -> Answer {
     match recorded {
         Recorded::New(task) => {
-            let warnings = api.heard.warnings(&task.endpoints).await;
+            warnings.extend(api.heard.warnings(&task.endpoints).await);
             let stopped = match task.place.is_none() && task.endpoints.is_empty() {
                 true => api.heard.stopped(&task.task_type).await,
                 false => None,

@@ -1,7 +1,7 @@
 //! `POST /tasks`: takes many submissions at once.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
@@ -27,6 +27,9 @@ const MOST_TARGETS: usize = 20;
 /// Bytes that the body may have.
 const LONGEST_BODY: usize = 16 << 20;
 
+/// Odd exclusions that an answer names.
+const MOST_ODD: usize = 20;
+
 /// Submits many tasks.
 ///
 /// Each element is a submission as for `POST /{type}`, with the member `type` besides. They are recorded
@@ -51,7 +54,9 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     let (mut tasks, mut places, mut targets) = (Vec::new(), Vec::new(), Targets::default());
     for (place, element) in elements.into_iter().enumerate() {
         let task = match admitted(&api, &request, element) {
-            Ok((task, asked)) => reached(&api, &request, targets.choose(&api, task, asked).await?).await?,
+            Ok((task, asked)) => {
+                reached(&api, &request, targets.choose(&api, &request, task, asked).await?).await?
+            }
             Err(problem) => Err(problem),
         };
         results.push(match task {
@@ -72,7 +77,7 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
         tasks.iter().flat_map(|(task, _)| task.endpoints.iter().cloned()).collect();
     endpoints.sort_unstable();
     endpoints.dedup();
-    let outcomes = record_all(&api, tasks).await?;
+    let outcomes = record_all(&api, &request, tasks).await?;
     let is_new = |outcome: &&Result<(StatusCode, _), _>| {
         outcome.as_ref().is_ok_and(|(status, _)| *status == StatusCode::CREATED)
     };
@@ -83,7 +88,8 @@ pub async fn submit_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
             Err(problem) => refused(&problem),
         });
     }
-    let warnings = api.heard.warnings(&endpoints).await;
+    let mut warnings = api.heard.warnings(&endpoints).await;
+    warnings.extend(targets.odd.into_iter().take(MOST_ODD));
     let results: Vec<BatchVerdict> = results.into_iter().flatten().collect();
     let capacity = 1024 + results.len() * 320;
     api.room(&request, capacity).await?;
@@ -182,6 +188,8 @@ enum Chosen {
 struct Targets {
     members: HashMap<TaskType, Vec<Member>>,
     chosen: usize,
+    /// What is odd about their exclusions.
+    odd: BTreeSet<String>,
 }
 
 impl Targets {
@@ -189,6 +197,7 @@ impl Targets {
     async fn choose(
         &mut self,
         api: &Api,
+        request: &HttpRequest,
         mut task: NewTask,
         asked: Asked,
     ) -> Result<Result<Chosen, Problem>, Problem> {
@@ -211,11 +220,12 @@ impl Targets {
         }
         let members = self.members.get(&task.task_type).map_or(&[][..], Vec::as_slice);
         Ok(match target::choose(api, policy, members, target, &task.identifier).await {
-            Ok(chosen) => {
+            Ok((chosen, odd)) => {
+                self.odd.extend(odd);
                 task.endpoints = chosen;
                 Ok(Chosen::Now(Box::new(task), asked))
             }
-            Err(nobody) => match before(api, &task).await {
+            Err(nobody) => match before(api, request, &task).await {
                 Ok(Some(existing)) => Ok(Chosen::Before(super::matching::brief(&existing))),
                 Ok(None) => Err(nobody),
                 Err(problem) => Err(problem),

@@ -15,7 +15,7 @@ use crate::domain::{
 /// Names in a refusal at most.
 const MOST: usize = 5;
 
-/// Whom a target chooses among the endpoints of a type.
+/// Whom a target chooses among the endpoints of a type, and what is odd about its exclusions.
 ///
 /// # Errors
 /// [`ProblemCode::InvalidSubmission`] when it chooses nobody.
@@ -25,13 +25,13 @@ pub async fn choose(
     members: &[Member],
     target: &Target,
     identifier: &Identifier,
-) -> Result<Vec<EndpointName>, Problem> {
+) -> Result<(Vec<EndpointName>, Vec<String>), Problem> {
     let choice = chosen(api, policy, target, members, identifier).await?;
     if choice.chosen.is_empty() {
         let item = ProblemItem::new("/match", nobody(policy, &choice, members.len()));
         return Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![item]));
     }
-    Ok(choice.chosen)
+    Ok((choice.chosen, choice.odd))
 }
 
 /// Whom a submission would be for.
@@ -59,6 +59,7 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
             Choice { chosen, unmatched: others.len(), ..Choice::default() }
         }
     };
+    warnings.extend(choice.odd.iter().cloned());
     if task.target.is_some() && choice.chosen.is_empty() {
         warnings.push(nobody(policy, &choice, members.len()));
     }

@@ -353,3 +353,28 @@ async fn who_cancels_its_own_alone_cancels_no_filter() {
     assert_eq!((answer.status, answer.code().as_str()), (403, "insufficient_scope"));
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submitting_what_another_has_submitted_tells_nothing_of_it() {
+    let rig = guarded().await;
+    let scopes = [Scope::Submit, Scope::ReadOwn];
+    limited(&rig, &scopes, Quota::default()).await;
+    let other = "tasker_the-secret-of-another-shop";
+    limited_as(&rig, other, &scopes, Quota::default()).await;
+    let first = r#"{"identifier": "first", "payload": 1}"#;
+    let there = submit(&rig, SHOP, first).await;
+    let id = there.json()["id"].as_str().expect("an id").to_owned();
+    assert_eq!((there.status, submit(&rig, SHOP, first).await.status), (201, 200), "its own it may repeat");
+    for body in [first, r#"{"identifier": "first", "payload": 2}"#] {
+        let refused = submit(&rig, other, body).await;
+        assert_eq!((refused.status, refused.code().as_str()), (409, "identifier_conflict"), "{refused:?}");
+        let batch = format!(r#"[{{"type": "worker", {}]"#, body.trim_start_matches('{'));
+        let request = rig.request("POST", "/tasks").bearer_auth(other);
+        let batch = rig.send(request.header("Content-Type", "application/json").body(batch)).await;
+        assert_eq!(batch.json()["results"][0]["status"], 409, "{batch:?}");
+        for answer in [&refused, &batch] {
+            assert!(!answer.json().to_string().contains(&id), "{answer:?}");
+        }
+    }
+    rig.stop().await;
+}

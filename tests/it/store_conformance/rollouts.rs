@@ -20,7 +20,9 @@ use tasker::store::{
 };
 use uuid::Uuid;
 
-use super::ledger::{Ledger, RETENTION, at, finished, fleet, name, noon, received, report, together, worker};
+use super::ledger::{
+    Ledger, RETENTION, at, finished, fleet, name, noon, received, report, task, together, worker,
+};
 use super::presence::presence;
 
 fn terms() -> WaveTerms {
@@ -68,6 +70,7 @@ fn rollout(identifier: &str, waves: &[&[EndpointName]]) -> NewRollout {
             max_absent: None,
             domains: Vec::new(),
             domain_of: HashMap::new(),
+            odd: Vec::new(),
         },
         created_by: None,
         parent: None,
@@ -598,6 +601,9 @@ pub async fn probes_a_wave_before_the_next(ledger: &Ledger) -> Result<()> {
         receive_within: minute,
         finish_within: minute,
     });
+    // Somebody has taken the names of the next tries before they were reserved.
+    let taken: Vec<NewTask> = (2..70).map(|number| task(&format!("rollout-r-w1-p{number}"))).collect();
+    ledger.store.accept(&taken, at(10), RETENTION).await?;
     let id = new.id;
     ledger.store.record_rollout(new).await?;
     let tasks = passes(&ledger.store, id, noon()).await?;
@@ -617,7 +623,7 @@ pub async fn probes_a_wave_before_the_next(ledger: &Ledger) -> Result<()> {
     let first = try_at(1).await?;
     assert_eq!(
         (first.identifier.as_str(), first.payload.get(), &first.endpoints[..]),
-        ("rollout-r-w1-p2", "\"probe\"", &endpoints[..2])
+        ("rollout-r-w1-p70", "\"probe\"", &endpoints[..2])
     );
     assert!(pass(&ledger.store, id, at(2)).await?.context("it is open")?.probe.is_none(), "one at a time");
     answer(ledger, &first, &endpoints[0], 0, at(3)).await?;

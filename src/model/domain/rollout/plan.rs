@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::terms::{Order, Part, RolloutTerms, WaveOf, WaveTerms};
+use super::terms::{Order, Part, RolloutTargets, RolloutTerms, WaveOf, WaveTerms};
 use crate::domain::likeness::unknown;
-use crate::domain::target::{fact, place};
+use crate::domain::target::{fact, odd_exclusion, place};
 use crate::domain::{Attendance, EndpointName, Member, Selector};
 
 /// Targets of a rollout at most.
@@ -27,6 +27,8 @@ pub struct Plan {
     pub domains: Vec<PlannedDomain>,
     /// The place of the domain of each target among them.
     pub domain_of: HashMap<EndpointName, usize>,
+    /// What is odd about the exclusions of the document.
+    pub odd: Vec<String>,
 }
 
 /// A failure domain with its numbers resolved.
@@ -136,7 +138,20 @@ pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFa
         max_absent: of_all(terms.targets.max_absent),
         domains,
         domain_of,
+        odd: odd(terms, members),
     })
+}
+
+/// What is odd about the exclusions of a document.
+fn odd(terms: &RolloutTerms, members: &[Member]) -> Vec<String> {
+    let RolloutTargets { without_selectors, without_groups, without_in_groups, .. } = &terms.targets;
+    let all: Vec<&Selector> = without_selectors.iter().collect();
+    let spelt: Vec<String> = all.iter().map(ToString::to_string).collect();
+    let matched = (!all.is_empty()).then(|| odd_exclusion(&spelt.join(", "), &all, members)).flatten();
+    let groups = without_groups.iter().zip(without_in_groups);
+    let groups =
+        groups.filter_map(|(name, selector)| odd_exclusion(&format!("@{name}"), &[selector], members));
+    matched.into_iter().chain(groups).collect()
 }
 
 /// What of the waves of a rollout has begun, and stays as it is whatever its document says by now.

@@ -92,6 +92,7 @@ pub(super) async fn record(
                 max_absent: None,
                 domains: domains.clone(),
                 domain_of: domain_of.clone(),
+                odd: Vec::new(),
             },
             created_by: rollout.created_by.clone(),
             parent: Some(rollout.id),

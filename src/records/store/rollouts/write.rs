@@ -1,6 +1,7 @@
 //! Writes a change of a rollout whose row is locked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -12,14 +13,19 @@ use crate::domain::rollout::{
     Admission, Change, Edit, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WavePhase,
     WaveState,
 };
-use crate::domain::{EndpointName, NewTask, ResponseStatus, TaskId, Timestamp, TokenName, digest, json};
+use crate::domain::{
+    EndpointName, Identifier, NewTask, ResponseStatus, TaskId, TaskType, Timestamp, TokenName, digest, json,
+};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::sweep::taken_identifiers;
 use crate::store::tasks::all_of;
 use crate::store::{Accepted, Freeze, Retry, batch, submit};
 
 /// Endpoints of one task at most.
 const BATCH: usize = 500;
+/// Identifiers that are looked for at once.
+const NUMBERS: u32 = 64;
 
 /// Writes all of it. `batches` is there where targets may be started.
 pub(super) async fn write(
@@ -306,12 +312,12 @@ async fn probe(
     else {
         return Ok(None);
     };
-    let identifier = format!("rollout-{}-w{}-p{number}", rollout.identifier, place + 1);
+    let identifier = free_probe(conn, rollout, &terms.task_type, place, number).await?;
     let receive_by = now.after(terms.receive_within);
     let task = NewTask {
         id: TaskId::new(),
         task_type: terms.task_type,
-        identifier: crate::store::columns::name(&identifier, || "the identifier of a probe".to_owned())?,
+        identifier,
         digest: digest(terms.payload.get(), endpoints),
         payload: terms.payload,
         endpoints: endpoints.to_vec(),
@@ -329,6 +335,29 @@ async fn probe(
     record(conn, rollout, std::slice::from_ref(&task), batches, now).await?;
     wave.probe.task = Some(task.id);
     Ok(Some(task))
+}
+
+/// The first identifier of a try from this number on that no task has. Clients may not use such identifiers,
+/// but tasks may have them from a time when they could; a probe that waited for one would never begin.
+async fn free_probe(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    task_type: &TaskType,
+    place: u32,
+    mut number: u32,
+) -> Result<Identifier, Fault> {
+    loop {
+        let some = (number..number.saturating_add(NUMBERS)).map(|number| {
+            let identifier = format!("rollout-{}-w{}-p{number}", rollout.identifier, place + 1);
+            crate::store::columns::name(&identifier, || "the identifier of a probe".to_owned())
+        });
+        let some: Arc<[Identifier]> = some.collect::<crate::store::Result<_>>()?;
+        let taken = taken_identifiers(conn, task_type.clone(), Arc::clone(&some)).await?;
+        if let Some(free) = some.iter().find(|identifier| !taken.contains(*identifier)) {
+            return Ok(free.clone());
+        }
+        number = number.saturating_add(NUMBERS);
+    }
 }
 
 /// Notes that tasks are taken back from endpoints whose responses have this status, in the order of the keys
