@@ -57,7 +57,7 @@ struct State {
     clock: Option<String>,
     /// What presence has not told yet.
     untold: Counts,
-    /// The message that was refused last, until one is accepted.
+    /// The message that was refused last and may come again, until one is accepted.
     last: Option<(Instant, Denial)>,
     /// When the log told of refused messages last, and how many it has not told.
     logged: Option<Instant>,
@@ -173,6 +173,14 @@ impl Guard {
                 }
             }
         }
+    }
+
+    /// Whether a refusal ends a task that has just come: another copy of it brings the same order, or none.
+    pub(super) const fn is_final(fault: SealFault) -> bool {
+        matches!(
+            fault,
+            SealFault::Unapproved | SealFault::Replayed | SealFault::Forgotten | SealFault::TooLarge
+        )
     }
 
     /// Whether a task that waits here and is refused may be asked for again with a copy that counts, so that
@@ -356,7 +364,10 @@ impl Guard {
                 let refused = [(one.denial.fault, 1)].into();
                 state.untold.add(Counts { refused, unsigned: 0 });
             }
-            state.last = Some((Instant::now(), last.clone()));
+            // What ends a task is told with its response, and troubles no other task.
+            if let Some(open) = refused.iter().rev().find(|one| !Self::is_final(one.denial.fault)) {
+                state.last = Some((Instant::now(), open.denial.clone()));
+            }
             state.unlogged += refused.len();
             let due = state.logged.is_none_or(|logged| logged.elapsed() >= LINE_EVERY);
             due.then(|| {

@@ -208,8 +208,12 @@ impl Intake {
         if !wanted.parked.is_empty() {
             wanted.tasks.extend(self.renew(wanted.parked).await?);
         }
-        let replayed = self.use_orders(&mut wanted.tasks).await?;
-        wanted.refused.extend(replayed);
+        let (refused, ended) = self.use_orders(&mut wanted.tasks).await?;
+        wanted.refused.extend(refused);
+        if !ended.is_empty() {
+            wanted.ended.extend(ended.iter().map(Record::id));
+            self.core.journal.keep(ended).await?;
+        }
         if !wanted.tasks.is_empty() {
             self.journal(wanted.tasks).await?;
         }
@@ -268,10 +272,14 @@ impl Intake {
         if let Err(denial) = judged {
             // What came before the welcome is dropped in any case.
             let dropped = matches!(command, Command::Task(_)) && !self.is_welcomed(&origin);
-            return match dropped {
-                true => wanted.dropped += 1,
-                false => wanted.refused.push(Refused { item, way: way(&origin), denial }),
-            };
+            if dropped {
+                wanted.dropped += 1;
+                return;
+            }
+            if let Command::Task(task) = &command {
+                self.end_refused(task, &denial, &origin, wanted);
+            }
+            return wanted.refused.push(Refused { item, way: way(&origin), denial });
         }
         if let Some(guard) = self.core.guard.as_ref().filter(|_| seal.is_none()) {
             guard.took_unsigned();
@@ -372,11 +380,33 @@ impl Intake {
         }
     }
 
+    /// Ends a task that has just come and is refused, where no other copy of it could be taken: the ledger
+    /// would ask for it again until it expires. What is known of it here stays as it is.
+    fn end_refused(&self, task: &TaskMessage, denial: &Denial, origin: &Origin, wanted: &mut Wanted) {
+        let (id, task_type) = (task.work.id, &task.work.task_type);
+        let through_its_queue =
+            matches!(origin, Origin::All(of, _) | Origin::Named(of, _) if of == task_type);
+        if !Guard::is_final(denial.fault) || !through_its_queue || wanted.ended.contains(&id) {
+            return;
+        }
+        match self.core.journal.state(id) {
+            None => {
+                wanted.tombstones.push(self.core.refusal(id, task_type, task.attempts.clone(), denial));
+                wanted.ended.push(id);
+            }
+            Some(State::Finished { .. } | State::Canceled { .. } | State::Digest) => {
+                self.core.journal.ask(id);
+                wanted.ended.push(id);
+            }
+            Some(State::Unknown | State::Pending { .. } | State::Parked) => {}
+        }
+    }
+
     /// Refuses tasks that bring an order which another task has brought. Before the journal: an order counts
-    /// as used as soon as a task with it may be started.
-    async fn use_orders(&self, tasks: &mut Vec<ToStart>) -> Result<Vec<Refused>, IntakeError> {
+    /// as used as soon as a task with it may be started. Answers with them what the journal is to note.
+    async fn use_orders(&self, tasks: &mut Vec<ToStart>) -> Result<(Vec<Refused>, Vec<Record>), IntakeError> {
         let guard = self.core.guard.clone().filter(|guard| guard.has_orders() && !tasks.is_empty());
-        let Some(guard) = guard else { return Ok(Vec::new()) };
+        let Some(guard) = guard else { return Ok(Default::default()) };
         let works: Vec<(WorkPart, bool)> = tasks
             .iter()
             .map(|(.., Assignment { task, .. })| {
@@ -388,7 +418,7 @@ impl Intake {
             works.iter().map(one).collect::<Vec<_>>()
         };
         let judged = tokio::task::spawn_blocking(judge).await.map_err(|_| JournalError::Closed)?;
-        let mut refused = Vec::new();
+        let (mut refused, mut ended) = (Vec::new(), Vec::new());
         for (task, judged) in std::mem::take(tasks).into_iter().zip(judged) {
             match (judged, task) {
                 (Ok(Ok(())), task) => tasks.push(task),
@@ -396,14 +426,18 @@ impl Intake {
                 (Err(error), (_, _, Assignment { task, .. })) => {
                     tracing::error!(endpoint = %self.core.endpoint, task = %task.work.id, %error, "cannot note the order of a task: it is not taken");
                 }
-                (Ok(Err(denial)), (_, _, Assignment { task, .. })) => {
+                (Ok(Err(denial)), (_, _, Assignment { task, attempts, .. })) => {
+                    if Guard::is_final(denial.fault) {
+                        let (id, task_type) = (task.work.id, &task.work.task_type);
+                        ended.push(self.core.refusal(id, task_type, attempts, &denial));
+                    }
                     let way = format!("the queue for `{}`", task.work.task_type);
                     let item = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
                     refused.push(Refused { item, way, denial });
                 }
             }
         }
-        Ok(refused)
+        Ok((refused, ended))
     }
 
     fn lose(&self, id: TaskId, task_type: TaskType, wanted: &mut Wanted) {

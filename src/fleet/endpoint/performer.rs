@@ -35,8 +35,8 @@ use crate::broker::wire;
 use crate::clock::Clock;
 use crate::config::OnStop;
 use crate::domain::{
-    AttemptError, Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, TaskId, TaskType,
-    WireVersion, errnr, json,
+    AttemptError, Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, SealFault, TaskId,
+    TaskType, WireVersion, errnr, json,
 };
 use crate::signing::Denial;
 
@@ -251,10 +251,27 @@ impl Core {
         let Denial { fault, reason } = &denial;
         let parked = self.guard.as_ref().is_some_and(|guard| guard.may_come_again(*fault));
         tracing::warn!(task = %id, %fault, why = %reason, parked, "refused a task that waited: it does not begin");
-        let record = if parked {
-            Record::Parked { id }
-        } else {
-            let event = ReportEvent::Finished {
+        let record =
+            if parked { Record::Parked { id } } else { self.refusal(id, task_type, attempts, &denial) };
+        if let Some(guard) = &self.guard {
+            let way = format!("the journal for `{task_type}`");
+            guard.refuse(vec![Refused { item, way, denial }]).await;
+        }
+        record
+    }
+
+    /// What the journal is to note of a task that has failed because it was refused.
+    pub(super) fn refusal(
+        &self,
+        id: TaskId,
+        task_type: &TaskType,
+        attempts: Vec<AttemptError>,
+        Denial { fault, reason }: &Denial,
+    ) -> Record {
+        let event = match fault {
+            // It has begun, and nobody knows what came of it.
+            SealFault::Forgotten => ReportEvent::lost(reason),
+            _ => ReportEvent::Finished {
                 errnr: errnr::REFUSED,
                 errmsg: format!("refused: {fault}: {reason}"),
                 payload: None,
@@ -262,14 +279,9 @@ impl Core {
                 attempts,
                 log: None,
                 run: None,
-            };
-            Record::Outcome { id, report: self.report(id, task_type.clone(), event) }
+            },
         };
-        if let Some(guard) = &self.guard {
-            let way = format!("the journal for `{task_type}`");
-            guard.refuse(vec![Refused { item, way, denial }]).await;
-        }
-        record
+        Record::Outcome { id, report: self.report(id, task_type.clone(), event) }
     }
 
     /// Some of the tasks that run, for people.

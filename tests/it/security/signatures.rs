@@ -148,11 +148,20 @@ impl Signed {
         })
     }
 
-    /// Submits a task for `ep1`, which must refuse it.
+    /// Submits a task for `ep1`, which must refuse it. Where no other copy of it could be taken, its response
+    /// ends, and nothing is asked for again.
     pub fn is_refused(&self, what: &str, payload: Value, fault: SealFault) -> anyhow::Result<()> {
         let identifier = self.platform.submit("worker", payload, &["ep1"])?;
         let id = id_of(&self.platform, "worker", &identifier)?;
         self.refused(id, fault).with_context(|| what.to_owned())?;
+        if matches!(fault, SealFault::Unapproved | SealFault::Replayed) {
+            let body = self.platform.task("worker", &identifier, "DONE").with_context(|| what.to_owned())?;
+            let response = response_of(&body, "ep1").with_context(|| body.to_string())?;
+            let told = response["errmsg"].as_str().unwrap_or_default();
+            let prefix = format!("refused: {fault}: ");
+            ensure!(response["errnr"] == 77 && told.starts_with(&prefix), "{what}: {response}");
+            return Ok(());
+        }
         self.platform.delete(&format!("/worker/{identifier}")).map(drop)
     }
 
