@@ -181,7 +181,12 @@ fn named(names: &[EndpointName]) -> String {
 fn body(group: &AnswerGroup, exemplar: &Exemplar, screen: Screen) -> String {
     let message = exemplar.errmsg.lines().rev().map(str::trim_end).filter(|line| !line.trim().is_empty());
     let mut lines: Vec<String> = message.map(render::visible).collect();
-    lines.extend(exemplar.payload.as_ref().map(|payload| render::visible(payload.get())));
+    lines.extend(
+        exemplar
+            .payload
+            .iter()
+            .flat_map(|payload| render::answered(payload).lines().map(render::visible).collect::<Vec<_>>()),
+    );
     if exemplar.payload_omitted {
         lines.push(format!("(a long answer: `tasker status ... --endpoint {}` shows it)", exemplar.endpoint));
     }

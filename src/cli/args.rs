@@ -548,7 +548,7 @@ pub enum EndpointAction {
     /// --old`.
     #[command(after_help = "\
 Examples:
-  tasker endpoint invite web1 -t worker -m production > web1.invitation
+  tasker endpoint invite web1 -t worker -m production --out web1.invitation
   tasker endpoint invite --all --out-dir invitations -m production")]
     Invite(Invite),
     /// Fetch the broker user that this endpoint was invited to
@@ -581,8 +581,11 @@ pub struct Invite {
     /// How long the invitation may be used
     #[arg(long, value_name = "DURATION", value_parser = span::parse, default_value = "1h")]
     pub expires: Duration,
-    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone [default:
-    /// standard output]
+    /// New file for the invitation, for its owner alone [default: standard output]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out_dir", "all"])]
+    pub out: Option<PathBuf>,
+    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone; made if it
+    /// is not there
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
 }
@@ -986,7 +989,7 @@ pub struct Submit {
     #[arg(long, value_name = "ID")]
     pub identifier: Option<Identifier>,
     /// Payload as JSON
-    #[arg(long, value_name = "JSON")]
+    #[arg(long, value_name = "JSON", allow_negative_numbers = true)]
     pub payload: Option<String>,
     /// File that holds the payload as JSON; - reads standard input
     #[arg(long, value_name = "FILE", conflicts_with = "payload")]

@@ -5,8 +5,8 @@
 //! address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -101,10 +101,15 @@ async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
     let types = types(&place.config, args.task_types)?;
     // An invitation voids the one before, so the broker has to be there before the first.
     provision::look(place.broker()?.1).await.map_err(setup)?;
+    if let Some(dir) = &args.out_dir {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+            Failure::Usage(format!("cannot make the directory {}: {error}", dir.display()))
+        })?;
+    }
     for name in names {
         // Create the file first: without it the invitation would be lost.
-        let out =
-            args.out_dir.as_deref().map(|dir| SecretFile::create(&dir.join(name.as_str()))).transpose()?;
+        let out = args.out.clone().or_else(|| args.out_dir.as_deref().map(|dir| dir.join(name.as_str())));
+        let out = out.map(|path| SecretFile::create(&path)).transpose()?;
         let text = invite_one(place, &name, &types, args.expires).await?;
         match out {
             Some(out) => {

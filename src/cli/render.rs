@@ -13,7 +13,9 @@ use chrono::{DateTime, Utc};
 use crate::client::Submitted;
 use crate::config::size;
 use crate::contract::{Endpoint, Task, TaskResponse};
-use crate::domain::{BUILT_IN, Counts, EndpointName, Quota, ResponseStatus, TaskStatus, Timestamp, Token};
+use crate::domain::{
+    BUILT_IN, Counts, EndpointName, Json, Quota, ResponseStatus, TaskStatus, Timestamp, Token,
+};
 use crate::shell;
 
 use super::exit::{Code, verdict};
@@ -161,7 +163,7 @@ pub(super) fn report(
 fn row(response: &TaskResponse) -> [Cell; 4] {
     let (status, colour) = standing(response);
     let message = match response.errmsg.as_str() {
-        "" => response.payload.as_ref().map(|payload| payload.get().to_owned()).unwrap_or_default(),
+        "" => response.payload.as_ref().map(|payload| answered(payload)).unwrap_or_default(),
         errmsg => last_line_first(errmsg),
     };
     let errnr = response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default();
@@ -179,8 +181,10 @@ fn standing(response: &TaskResponse) -> (String, Colour) {
     match (status, response.progress) {
         (ResponseStatus::Created, _) if response.vanished => ("vanished".to_owned(), Colour::Bad),
         // Also of a handler that logs lines and does not say how far it is.
-        (ResponseStatus::Created, Some(percent @ 1..)) => (format!("running, {percent}%"), Colour::Plain),
-        (ResponseStatus::Created, None | Some(0)) => ("running".to_owned(), Colour::Plain),
+        (ResponseStatus::Created, Some(0)) => ("running".to_owned(), Colour::Plain),
+        (ResponseStatus::Created, Some(percent)) => (format!("running, {percent}%"), Colour::Plain),
+        // Its handler may run and say nothing, or wait for a place there.
+        (ResponseStatus::Created, None) => ("received".to_owned(), Colour::Plain),
         (ResponseStatus::Finished, _) => {
             let colour = if good { Colour::Good } else { Colour::Bad };
             let again = if response.attempt > 1 {
@@ -244,14 +248,23 @@ pub(super) fn answer(task: &Task, response: &TaskResponse, now: Timestamp, scree
     let parts = [
         ("earlier attempts", attempts.collect::<Vec<_>>().join("\n")),
         ("message", response.errmsg.clone()),
-        ("answer", response.payload.as_ref().map(|payload| payload.get().to_owned()).unwrap_or_default()),
+        ("answer", response.payload.as_ref().map(|payload| answered(payload)).unwrap_or_default()),
         ("log", response.log.clone().unwrap_or_default()),
     ];
     for (name, part) in parts.into_iter().filter(|(_, part)| !part.trim().is_empty()) {
         _ = writeln!(text, "\n{name}:");
-        part.lines().for_each(|line| _ = writeln!(text, "  {}", visible(line)));
+        part.lines().for_each(|line| _ = writeln!(text, "  {}", visible(&line.replace('\t', "    "))));
     }
     text
+}
+
+/// The answer of a handler as people read it: a text of several lines, such as a script prints, without
+/// quotes; all else as JSON.
+pub(super) fn answered(payload: &Json) -> String {
+    match serde_json::from_str::<String>(payload.get()) {
+        Ok(text) if text.trim().contains('\n') => text.trim_end().to_owned(),
+        _ => payload.get().to_owned(),
+    }
 }
 
 /// Tokens, one a line.
@@ -370,6 +383,7 @@ pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) 
         types.collect::<Vec<_>>().join(", ")
     };
     let state = |endpoint: &Endpoint| match is_present(endpoint) {
+        false if endpoint.stopped => Cell::new("stopped", Colour::Open),
         false => Cell::new("gone", Colour::Bad),
         true if endpoint.types.iter().any(|one| one.trouble.is_some()) => Cell::new("trouble", Colour::Open),
         true => Cell::new("present", Colour::Good),
@@ -658,19 +672,23 @@ CREATED  backup  2024-07-12 10:00:00Z  2m5s  1/2, 1 not received yet  e7bd91d0-1
             version: "0.1.0".to_owned(),
             clock_offset_ms: Some(-312_049),
             labels: [("site".to_owned(), "berlin".to_owned())].into(),
+            stopped: false,
             types: vec![subscription("worker", true), subscription("backup", false)],
         };
         let (name, types) = ("console12".parse().expect("a name"), vec![subscription("worker", false)]);
         let gone = Endpoint { name, types, clock_offset_ms: None, labels: [].into(), ..endpoint.clone() };
+        let name = "console13".parse().expect("a name");
+        let stopped = Endpoint { name, stopped: true, ..gone.clone() };
         let (name, types) = ("console2".parse().expect("a name"), vec![subscription("worker", true)]);
         let well = Endpoint { name, types, clock_offset_ms: Some(-3), ..endpoint.clone() };
         assert_eq!(
-            endpoints(&[gone, well, endpoint], after(3600), Screen::PLAIN),
+            endpoints(&[gone, stopped, well, endpoint], after(3600), Screen::PLAIN),
             "\
 ENDPOINT   STATE    LAST SEEN             AGE  VERSION  CLOCK    TYPES                  LABELS
 console1   present  2024-07-12 10:00:00Z  1h   0.1.0    -312.0s  worker, backup (gone)  site=berlin
 console2   present  2024-07-12 10:00:00Z  1h   0.1.0    +0.0s    worker                 site=berlin
 console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker                 -
+console13  stopped  2024-07-12 10:00:00Z  1h   0.1.0    -        worker                 -
 "
         );
     }
@@ -680,6 +698,15 @@ console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker         
         let mut names = ["web12", "web3", "db", "web1a", "web1", "web003", "web", "10", "9", "web3.b"];
         names.sort_by(|one, other| natural(one, other));
         assert_eq!(names, ["9", "10", "db", "web", "web1", "web1a", "web003", "web3", "web3.b", "web12"]);
+    }
+
+    #[test]
+    fn a_text_of_several_lines_is_no_json() {
+        let shown = |payload: &str| answered(&serde_json::from_str(payload).expect("JSON"));
+        assert_eq!(shown(r#""HOME=/root\nLANG=C\n""#), "HOME=/root\nLANG=C");
+        for same in [r#""one line""#, r#""one line\n""#, r#"{"a": "b\nc"}"#, "6.10"] {
+            assert_eq!(shown(same), same);
+        }
     }
 
     #[test]

@@ -302,6 +302,13 @@ pub struct Picked {
     pub wave: Option<u32>,
 }
 
+impl Picked {
+    /// Whether nothing says which endpoints.
+    pub const fn is_nobody(&self) -> bool {
+        self.endpoints.is_empty() && self.state.is_empty() && self.wave.is_none()
+    }
+}
+
 /// `tasker rollout edit`.
 #[derive(Debug, Clone, Args)]
 pub struct EditRollout {

@@ -112,13 +112,33 @@ pub(super) fn plan(plan: &RolloutPlan, with_endpoints: bool, screen: Screen) -> 
 /// Where a rollout stands, in a line.
 pub(super) fn heading(rollout: &Rollout, screen: Screen) -> String {
     let status = screen.paint(rollout.status.as_str(), colour(rollout.status));
+    let why = why(rollout);
     let place = match (rollout.wave, rollout.status.is_final()) {
-        (Some(wave), false) => format!(", wave {wave} of {}", rollout.waves.len()),
+        // Most reasons begin with their wave.
+        (Some(wave), false) if !why.starts_with("wave ") => {
+            format!(", wave {wave} of {}", rollout.waves.len())
+        }
         _ => String::new(),
     };
-    let reason =
-        rollout.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", visible(reason)));
+    let reason = if why.is_empty() { why } else { format!(": {why}") };
     format!("{status} {} ({}){place}{reason}", rollout.identifier, rollout.task_type)
+}
+
+/// Why a rollout does not go on, or what it waits for.
+fn why(rollout: &Rollout) -> String {
+    match (&rollout.reason, rollout.next_window, rollout.start_at) {
+        (Some(reason), ..) => visible(reason),
+        (None, Some(opens), _) => {
+            format!("starts nothing before its maintenance window opens at {}", clock(opens))
+        }
+        (None, None, Some(start)) if rollout.status == RolloutStatus::Created => {
+            format!("starts at {}", clock(start))
+        }
+        (None, None, None) if rollout.status == RolloutStatus::Created => {
+            "waits until somebody starts it".to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// How far a rollout is, in a line.
@@ -166,22 +186,35 @@ pub(super) fn rollout(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) 
             rollout.identifier
         );
     }
-    if let Some(next) = next(rollout) {
-        let _ = writeln!(text, "next: {next}");
+    for (place, next) in next(rollout).into_iter().enumerate() {
+        let _ = writeln!(text, "{} tasker rollout {next}", if place == 0 { "next:" } else { "     " });
     }
     text
 }
 
-/// What somebody can do now.
-fn next(rollout: &Rollout) -> Option<String> {
+/// What somebody can do now, as it is typed after `tasker rollout`.
+fn next(rollout: &Rollout) -> Vec<String> {
+    let name = &rollout.identifier;
+    let all = |verbs: &[&str]| {
+        let abort = rollout.rollback.as_ref().map(|_| format!("abort {name} --rollback"));
+        let verbs = verbs.iter().map(|verb| match verb.split_once(' ') {
+            Some((verb, flags)) => format!("{verb} {name} {flags}"),
+            None => format!("{verb} {name}"),
+        });
+        verbs
+            .chain(abort.filter(|_| matches!(rollout.status, RolloutStatus::Halted | RolloutStatus::Paused)))
+            .collect()
+    };
     let waits = rollout.wave.and_then(|wave| rollout.waves.iter().find(|one| one.wave == wave));
     let gate = waits.filter(|wave| wave.phase == WavePhase::Waiting && wave.since.is_some());
     let gate = gate.and_then(|wave| wave.gates.iter().find(|gate| gate.starts_with("approval")));
     match rollout.status {
-        RolloutStatus::Created if rollout.start_at.is_none() => Some("rollout start | abort".to_owned()),
+        RolloutStatus::Created if rollout.start_at.is_none() => all(&["start", "abort"]),
         RolloutStatus::Halted if waits.is_some_and(|wave| wave.phase == WavePhase::Probing) => {
-            let rollback = if rollout.rollback.is_some() { " [--rollback]" } else { "" };
-            Some(format!("rollout resume | skip --gate | abort{rollback}"))
+            all(&["resume", "skip --gate", "abort"])
+        }
+        RolloutStatus::Halted if rollout.counts.failed + rollout.counts.unreachable == 0 => {
+            all(&["resume", "abort"])
         }
         RolloutStatus::Halted => {
             let counts = waits.map(|wave| wave.counts).unwrap_or_default();
@@ -192,17 +225,21 @@ fn next(rollout: &Rollout) -> Option<String> {
             } else {
                 String::new()
             };
-            let rollback = if rollout.rollback.is_some() { " [--rollback]" } else { "" };
-            Some(format!("rollout retry | skip | resume{failed}{unreachable} | abort{rollback}"))
+            let bad = match (rollout.counts.failed, rollout.counts.unreachable) {
+                (_, 0) => "skip --state FAILED",
+                (0, _) => "skip --state UNREACHABLE",
+                _ => "skip --state FAILED,UNREACHABLE",
+            };
+            all(&["retry", bad, &format!("resume{failed}{unreachable}"), "abort"])
         }
-        RolloutStatus::Paused => Some("rollout resume | abort".to_owned()),
-        RolloutStatus::Running if gate.is_some() => Some("rollout approve | refuse | skip --gate".to_owned()),
+        RolloutStatus::Paused => all(&["resume", "abort"]),
+        RolloutStatus::Running if gate.is_some() => all(&["approve", "refuse", "skip --gate"]),
         RolloutStatus::RollingBack | RolloutStatus::RollbackFailed => {
-            let undone_by = rollout.rollback.as_ref()?.rollout.as_ref()?;
-            Some(format!("rollout show {undone_by}"))
+            let undone_by = rollout.rollback.as_ref().and_then(|rollback| rollback.rollout.as_ref());
+            undone_by.map(|undone_by| format!("show {undone_by}")).into_iter().collect()
         }
-        RolloutStatus::Partial => Some("rollout rerun --identifier NAME".to_owned()),
-        _ => None,
+        RolloutStatus::Partial => all(&["rerun --identifier NAME"]),
+        _ => Vec::new(),
     }
 }
 
@@ -268,7 +305,7 @@ pub(super) fn rollouts(rollouts: &[Rollout], screen: Screen) -> String {
             count(rollout.counts.failed, true),
             count(rollout.counts.unreachable, true),
             clock(rollout.created).into(),
-            visible(rollout.reason.as_deref().unwrap_or_default()).into(),
+            why(rollout).into(),
         ]);
     }
     table.text(screen)
@@ -312,7 +349,15 @@ pub(super) fn events(events: &[RolloutEvent]) -> String {
 pub(super) fn event(event: &RolloutEvent) -> String {
     let wave = event.wave.map_or_else(String::new, |wave| format!(" wave {wave}"));
     let endpoint = event.endpoint.as_ref().map_or_else(String::new, |endpoint| format!(" {endpoint}"));
-    let told = event.text.as_deref().map_or_else(String::new, |text| format!(": {}", visible(text)));
+    // Some texts begin with the wave, too.
+    let repeats = |text: &str| {
+        let rest = event.wave.and_then(|wave| text.strip_prefix(&format!("wave {wave}")).map(str::to_owned));
+        rest.filter(|rest| rest.starts_with(' '))
+    };
+    let told = event.text.as_deref().map_or_else(String::new, |text| match repeats(text) {
+        Some(rest) => visible(&rest),
+        None => format!(": {}", visible(text)),
+    });
     let actor = event.actor.as_deref().map_or_else(String::new, |actor| format!(" (by {})", visible(actor)));
     format!("{}{wave}{endpoint}{told}{actor}", event.kind.as_str())
 }
@@ -342,7 +387,7 @@ mod tests {
     use super::*;
     use crate::contract::{RolloutCounts, RolloutPlanWave, RolloutRollback};
     use crate::domain::Timestamp;
-    use crate::domain::rollout::RollbackOn;
+    use crate::domain::rollout::{EventKind, RollbackOn};
 
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -376,6 +421,7 @@ mod tests {
             lane: "update".into(),
             status: RolloutStatus::Halted,
             reason: Some("wave 2 of 2: 1 failed, allowed 0".into()),
+            next_window: None,
             revision: 3,
             created_by: None,
             parent: None,
@@ -411,26 +457,64 @@ mod tests {
         }];
         let text = rollout(&halted(), &bad, Screen::PLAIN);
         let expected = "\
-HALTED kernel-6.9 (update), wave 2 of 2: wave 2 of 2: 1 failed, allowed 0
+HALTED kernel-6.9 (update): wave 2 of 2: 1 failed, allowed 0
 119 of 1,362 ok, 1 failed, 8 absent
 WAVE  PHASE      OK  FLIGHT  FAILED  UNREACHABLE  ABSENT  LEFT   GATES
 1     PASSED     61  0       0       0            0       0
 2     ADMITTING  58  0       1       0            8       1,234
 web17  failed  errnr 32  disk full
-next: rollout retry | skip | resume --allow-failed 1 | abort
+next: tasker rollout retry kernel-6.9
+      tasker rollout skip kernel-6.9 --state FAILED
+      tasker rollout resume kernel-6.9 --allow-failed 1
+      tasker rollout abort kernel-6.9
 ";
         assert_eq!(text, expected);
         let (task_type, undone_by) =
             ("update".parse().expect("a type"), "kernel-6.9-rollback".parse().expect("a name"));
         let rollback = RolloutRollback { task_type, on: RollbackOn::Changed, rollout: None };
         let mut undone = Rollout { rollback: Some(rollback), ..halted() };
-        assert_eq!(
-            next(&undone).as_deref(),
-            Some("rollout retry | skip | resume --allow-failed 1 | abort [--rollback]")
-        );
+        assert_eq!(next(&undone).last().map(String::as_str), Some("abort kernel-6.9 --rollback"));
         undone.status = RolloutStatus::RollingBack;
         undone.rollback.as_mut().expect("there is one").rollout = Some(undone_by);
-        assert_eq!(next(&undone).as_deref(), Some("rollout show kernel-6.9-rollback"));
+        assert_eq!(next(&undone), ["show kernel-6.9-rollback"]);
+    }
+
+    #[test]
+    fn a_rollout_that_waits_says_for_what() {
+        let waiting =
+            Rollout { reason: None, status: RolloutStatus::Running, next_window: Some(NOW), ..halted() };
+        let told = heading(&waiting, Screen::PLAIN);
+        assert!(
+            told.ends_with(
+                "wave 2 of 2: starts nothing before its maintenance window opens at 2027-01-15 08:00:00Z"
+            ),
+            "{told}"
+        );
+        let created = Rollout { reason: None, status: RolloutStatus::Created, wave: Some(1), ..halted() };
+        assert!(
+            rollouts(std::slice::from_ref(&created), Screen::PLAIN)
+                .contains("starts at 2027-01-15 08:00:00Z")
+        );
+        let manual = Rollout { start_at: None, ..created };
+        assert!(heading(&manual, Screen::PLAIN).ends_with(": waits until somebody starts it"));
+        assert_eq!(next(&manual), ["start kernel-6.9", "abort kernel-6.9"]);
+    }
+
+    #[test]
+    fn an_event_names_its_wave_once() {
+        let breached = RolloutEvent {
+            seq: 1,
+            revision: 1,
+            time: NOW,
+            kind: EventKind::Breached,
+            actor: None,
+            wave: Some(2),
+            endpoint: None,
+            text: Some("wave 2 of 3: 1 failed, allowed 0".to_owned()),
+        };
+        assert_eq!(event(&breached), "breached wave 2 of 3: 1 failed, allowed 0");
+        let other = RolloutEvent { text: Some("wave 21 of 30".to_owned()), ..breached };
+        assert_eq!(event(&other), "breached wave 2: wave 21 of 30");
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
         RolloutCommand::Refuse(args) => ask(global, &args.name, RolloutAction::Refuse(plain())).await,
         RolloutCommand::Skip(args) => {
             let name = args.picked.name.clone();
+            if !args.gate && args.picked.is_nobody() {
+                let which = "say what to skip: --endpoints NAMES, --state STATE, --wave N, or --gate for the gate that it waits at";
+                return Err(Failure::Usage(which.to_owned()));
+            }
             ask(
                 global,
                 &name,
@@ -80,8 +84,7 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
 }
 
 fn picked(picked: Picked, usual: &[TargetState]) -> PickTargets {
-    let none = picked.endpoints.is_empty() && picked.state.is_empty() && picked.wave.is_none();
-    let states = if none { usual.to_vec() } else { picked.state };
+    let states = if picked.is_nobody() { usual.to_vec() } else { picked.state };
     PickTargets { endpoints: picked.endpoints, states, wave: picked.wave, gate: false, revision: None }
 }
 

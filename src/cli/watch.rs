@@ -231,14 +231,23 @@ async fn open(global: &Global, client: &Client) -> Result<Code, Failure> {
 async fn follow_open(global: &Global, client: &Client) -> Result<std::convert::Infallible, Failure> {
     let status = TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
     let mut stage = Stage::new(global.json);
-    let mut known: BTreeMap<TaskId, (TaskStatus, Counts)> = BTreeMap::new();
+    let mut known = BTreeMap::new();
     let (mut failures, mut heard) = (0, Instant::now());
     let query = Query { status, limit: Some(MOST), ..Query::default() };
     loop {
         match client.list(None, &query).await {
             Ok(page) => {
                 (failures, heard) = (0, Instant::now());
-                stage.show_open(&page.tasks, page.next_cursor.is_some(), &mut known)?;
+                let over = stage.show_open(&page.tasks, page.next_cursor.is_some(), &mut known)?;
+                for id in over {
+                    let name = TaskName { task_type: None, id: id.to_string() };
+                    // One that was forgotten meanwhile, or that cannot be asked for now, is not told of.
+                    if let Ok(report) = client.status(&name, None, Responses::None).await
+                        && report.task.status.is_final()
+                    {
+                        stage.tell(&report.task, Clock::system().now())?;
+                    }
+                }
             }
             Err(error) if error.is_transient() && heard.elapsed() < OUTAGE => {
                 failures += 1;
@@ -293,8 +302,7 @@ impl Stage {
         match self.kind {
             Kind::Screen => self.draw(&view.picture(now, Screen::of_output())),
             Kind::Lines => {
-                // Without the time that has passed: that alone is no news.
-                let standing = format!("{} {:?}", view.task.status.as_str(), view.task.counts);
+                let standing = self.standing(&view.task);
                 let due = self
                     .told
                     .as_ref()
@@ -330,25 +338,34 @@ impl Stage {
         &mut self,
         open: &[Task],
         more: bool,
-        known: &mut BTreeMap<TaskId, (TaskStatus, Counts)>,
-    ) -> Result<(), Failure> {
+        known: &mut BTreeMap<TaskId, String>,
+    ) -> Result<Vec<TaskId>, Failure> {
         let now = Clock::system().now();
         if self.kind == Kind::Screen {
             let rest =
                 if more { "there are more: `tasker list --status CREATED,SENT,INCOMPLETE`\n" } else { "" };
             let none = if open.is_empty() { "no open tasks\n" } else { "" };
-            return self
-                .draw(&format!("{}{none}{rest}", render::tasks(open, now, false, Screen::of_output())));
+            self.draw(&format!("{}{none}{rest}", render::tasks(open, now, false, Screen::of_output())))?;
+            return Ok(Vec::new());
         }
         let before = std::mem::take(known);
         for task in open {
-            let standing = (task.status, task.counts);
-            known.insert(task.id, standing);
+            let standing = self.standing(task);
             if before.get(&task.id) != Some(&standing) {
                 self.tell(task, now)?;
             }
+            known.insert(task.id, standing);
         }
-        Ok(())
+        // Those that do not stand in the list any more have ended, or there is no room for them.
+        Ok(before.into_keys().filter(|id| !known.contains_key(id)).collect())
+    }
+
+    /// What is told of a task, without the time that has passed: that alone is no news.
+    fn standing(&self, task: &Task) -> String {
+        match self.kind {
+            Kind::Json => format!("{} {:?}", task.status.as_str(), task.counts),
+            _ => format!("{} {}", task.status.as_str(), render::summary(task, task.start_time)),
+        }
     }
 
     fn tell(&self, task: &Task, now: Timestamp) -> Result<(), Failure> {

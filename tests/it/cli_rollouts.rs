@@ -105,12 +105,10 @@ fn a_bad_wave_halts_and_goes_on_when_somebody_says_so() -> anyhow::Result<()> {
         run.code == Some(6) && run.err.starts_with("submitted kernel-6.9 (60 endpoints in 4 waves)"),
         "{run:?}"
     );
-    ensure!(
-        run.out.starts_with("HALTED kernel-6.9 (update), wave 3 of 4: wave 3 of 4: 1 failed, allowed 0\n"),
-        "{run:?}"
-    );
+    ensure!(run.out.starts_with("HALTED kernel-6.9 (update): wave 3 of 4: 1 failed, allowed 0\n"), "{run:?}");
     ensure!(run.out.contains(&format!("{bad}  failed  errnr 32  disk full\n")), "{run:?}");
-    ensure!(run.out.ends_with("next: rollout retry | skip | resume --allow-failed 1 | abort\n"), "{run:?}");
+    let next = "next: tasker rollout retry kernel-6.9\n      tasker rollout skip kernel-6.9 --state FAILED\n      tasker rollout resume kernel-6.9 --allow-failed 1\n      tasker rollout abort kernel-6.9\n";
+    ensure!(run.out.ends_with(next), "{run:?}");
     let halted = site.json("rollout show kernel-6.9")?;
     ensure!(
         halted["waves"][3]["counts"]["pending"] == 24 && halted["counts"]["sent"] == 0,

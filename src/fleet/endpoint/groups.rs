@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, child_subreaper, getpid, kill_process_group, waitid,
-    waitpid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, child_subreaper, getpid, kill_process_group,
+    test_kill_process_group, waitid, waitpid,
 };
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,6 +60,11 @@ impl Group {
     pub(super) fn signal(&self, signal: Signal) {
         // It may be gone already.
         let _ = kill_process_group(self.leader, signal);
+    }
+
+    /// Whether a process of it is left.
+    pub(super) fn is_there(&self) -> bool {
+        test_kill_process_group(self.leader).is_ok()
     }
 
     /// Says that all of it was ended.

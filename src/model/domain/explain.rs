@@ -368,7 +368,12 @@ impl Snapshot {
             });
             reasons.extend(away);
         } else if self.task.status != TaskStatus::Canceled {
-            let text = "the endpoint has received the task and has not finished it";
+            let text = match owed.progress {
+                Some(_) => "the endpoint performs the task and has not finished it",
+                None => {
+                    "the endpoint has received the task and has not finished it: its handler runs and has not said how far it is, or waits there for others"
+                }
+            };
             let reason = Reason::new(ReasonCode::Running, text).since(owed.received_at).with(evidence);
             reasons.push(
                 reason.then(self.task.expires_at, "the task expires unless the endpoint has finished it"),

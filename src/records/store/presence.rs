@@ -69,6 +69,8 @@ pub struct SubscriptionRecord {
     pub task_type: TaskType,
     /// Whether it is there now.
     pub subscribed: bool,
+    /// Whether it has said goodbye.
+    pub left: bool,
     /// Why it takes none although it is there.
     pub trouble: Option<String>,
     /// How many tasks a worker performs at the same time, of all its types together.
@@ -105,7 +107,8 @@ impl SubscriptionRecord {
             since,
             seen_until,
         });
-        Self { task_type, subscribed: state == SubscriptionState::Online, trouble, slots, standby }
+        let (subscribed, left) = (state == SubscriptionState::Online, state == SubscriptionState::Left);
+        Self { task_type, subscribed, left, trouble, slots, standby }
     }
 }
 

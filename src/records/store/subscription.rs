@@ -341,6 +341,7 @@ pub(super) fn see(
             };
             changes.subscriptions.insert(key(task_type), after);
         }
+        forget_troubles(&mut changes, known, presence);
         let welcomed = |other: &Presence| {
             (&other.endpoint, other.session) == (&presence.endpoint, presence.session)
                 && presence.task_types.iter().all(|task_type| other.task_types.contains(task_type))
@@ -350,6 +351,32 @@ pub(super) fn see(
         }
     }
     changes
+}
+
+/// Ends the trouble of types that are no longer this endpoint's: its new process does not have them, or the
+/// process that could not consume them says goodbye.
+fn forget_troubles(
+    changes: &mut Changes,
+    known: &HashMap<(EndpointName, TaskType), Subscription>,
+    presence: &Presence,
+) {
+    let leaves = presence.state == PresenceState::Leaving;
+    let says = |task_type: &TaskType| {
+        presence.task_types.contains(task_type)
+            || !leaves && presence.refused.iter().any(|refused| refused.task_type == *task_type)
+    };
+    if presence.task_types.is_empty() {
+        // One that stands by, or consumes nothing, speaks for nobody.
+        return;
+    }
+    for (key, before) in known.iter().filter(|((endpoint, _), _)| *endpoint == presence.endpoint) {
+        let before = changes.subscriptions.get(key).unwrap_or(before);
+        let idle = before.trouble.is_some() && before.state != SubscriptionState::Online;
+        if idle && !says(&key.1) && leaves == (before.instance == presence.instance) {
+            let after = Subscription { state: SubscriptionState::Left, trouble: None, ..before.clone() };
+            changes.subscriptions.insert(key.clone(), after);
+        }
+    }
 }
 
 /// A type that a process cannot consume. Nobody is expected for that reason, and nobody gone: what was

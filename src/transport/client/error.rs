@@ -78,9 +78,16 @@ pub enum ClientError {
         /// What was seen.
         reason: String,
     },
-    /// `.` and `..` mean something else in an address.
-    #[error("a task with the identifier `{0}` can only be named by its task id")]
-    Unnameable(String),
+    /// The name means something else in an address.
+    #[error(
+        "`{name}` has another meaning in addresses of the API: a task with that identifier can only be named {how}"
+    )]
+    Unnameable {
+        /// What was given.
+        name: String,
+        /// What to do instead.
+        how: &'static str,
+    },
 }
 
 impl ClientError {
@@ -95,7 +102,7 @@ impl ClientError {
             | Self::Trust(_)
             | Self::Scheme { .. }
             | Self::Foreign { .. }
-            | Self::Unnameable(_) => false,
+            | Self::Unnameable { .. } => false,
         }
     }
 
@@ -110,7 +117,7 @@ impl ClientError {
             Self::Trust(_) => "trust",
             Self::Scheme { .. } => "scheme",
             Self::Foreign { .. } => "foreign",
-            Self::Unnameable(_) => "unnameable",
+            Self::Unnameable { .. } => "unnameable",
         }
     }
 }

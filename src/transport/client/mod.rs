@@ -66,8 +66,16 @@ impl TaskName {
         Self { task_type: Some(task.task_type.clone()), id: task.id.to_string() }
     }
 
-    fn path(&self) -> [&str; 2] {
-        [self.task_type.as_ref().map_or("tasks", TaskType::as_str), &self.id]
+    /// Its path. Below `/tasks` some names are those of other paths.
+    fn path(&self) -> Result<[&str; 2], ClientError> {
+        match &self.task_type {
+            None if matches!(self.id.as_str(), "counts" | "cancel") => Err(ClientError::Unnameable {
+                name: self.id.clone(),
+                how: "with its type, or by its task id",
+            }),
+            None => Ok(["tasks", &self.id]),
+            Some(task_type) => Ok([task_type.as_str(), &self.id]),
+        }
     }
 }
 
@@ -263,7 +271,7 @@ impl Client {
         responses: Responses,
     ) -> Result<TaskWithResponses, ClientError> {
         let mut request =
-            self.request(Method::GET, &name.path())?.query(&[("responses", responses.as_str())]);
+            self.request(Method::GET, &name.path()?)?.query(&[("responses", responses.as_str())]);
         if let Some(wait) = wait {
             request = request.query(&[("wait", millis(wait.min(LONGEST_WAIT)))]);
         }
@@ -279,7 +287,7 @@ impl Client {
         name: &TaskName,
         endpoint: &EndpointName,
     ) -> Result<TaskWithResponses, ClientError> {
-        let request = self.request(Method::GET, &name.path())?.query(&[("endpoint", endpoint.as_str())]);
+        let request = self.request(Method::GET, &name.path()?)?.query(&[("endpoint", endpoint.as_str())]);
         Ok(self.answer(request, ANSWER).await?.1)
     }
 
@@ -292,7 +300,7 @@ impl Client {
         name: &TaskName,
         endpoint: Option<&EndpointName>,
     ) -> Result<Explanation, ClientError> {
-        let [task_type, id] = name.path();
+        let [task_type, id] = name.path()?;
         let endpoint = ("endpoint", endpoint.map(EndpointName::to_string));
         Ok(self
             .answer(self.request(Method::GET, &[task_type, id, "explain"])?.query(&given([endpoint])), ANSWER)
@@ -444,7 +452,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it has ended otherwise.
     pub async fn cancel(&self, name: &TaskName) -> Result<Task, ClientError> {
-        Ok(self.answer(self.request(Method::DELETE, &name.path())?, ANSWER).await?.1)
+        Ok(self.answer(self.request(Method::DELETE, &name.path()?)?, ANSWER).await?.1)
     }
 
     /// A page of the endpoints the API knows, or of those of them that fit.
@@ -917,7 +925,7 @@ fn address(base: &Url, path: &[&str]) -> Result<Url, ClientError> {
     let mut url = base.clone();
     for segment in path {
         if matches!(*segment, "." | "..") {
-            return Err(ClientError::Unnameable((*segment).to_owned()));
+            return Err(ClientError::Unnameable { name: (*segment).to_owned(), how: "by its task id" });
         }
     }
     if let Ok(mut segments) = url.path_segments_mut() {

@@ -37,6 +37,11 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(required = false)]
     pub labels: BTreeMap<String, String>,
+    /// Whether it was stopped properly: it has said goodbye for all its types. One that is neither there nor
+    /// stopped is silent.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub stopped: bool,
     /// The task types it is known for.
     pub types: Vec<Subscription>,
 }

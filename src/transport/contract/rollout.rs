@@ -237,6 +237,10 @@ pub struct Rollout {
     /// Why it does not go on, or has ended.
     #[schema(required = true)]
     pub reason: Option<String>,
+    /// When its next maintenance window opens, while it may start nothing before; otherwise null.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub next_window: Option<Timestamp>,
     /// Grows with every change that is not an answer of an endpoint.
     pub revision: u32,
     /// The token it was submitted with.

@@ -13,6 +13,7 @@ use super::members::pointer;
 use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
+use crate::domain::likeness::{did_you_mean, nearest};
 use crate::domain::rollout::{
     Amount, Approval, CatchUp, Healthy, InFlightOnStop, MaintenanceWindow, OnBreach, Order, Own, Part, Probe,
     ProbeOn, Rollback, RollbackOn, RolloutSettings, RolloutTargets, RolloutTerms, Spread, Start, WaveOf,
@@ -784,7 +785,7 @@ impl Reader<'_> {
         let otherwise = if members.contains_key("else") {
             self.on_breach(members, at, "else", &[OnBreach::Halt, OnBreach::Abort])
         } else {
-            OnBreach::Abort
+            OnBreach::Halt
         };
         let before = members.get("before").cloned().unwrap_or_else(|| Value::from("all"));
         Some((before, Approval { count, from, not_creator, within, otherwise }))
@@ -931,8 +932,11 @@ const EDITABLE: [&str; 13] = [
 /// What cannot be changed, or is not read.
 pub fn edited(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Result<String, Vec<ProblemItem>> {
     let fixed = |name: &String| {
-        let names = EDITABLE.join(", ");
-        ProblemItem::new(pointer(name), format!("cannot be changed any more; what can be: {names}"))
+        let what = match MEMBERS.contains(&name.as_str()) {
+            true => "cannot be changed any more".to_owned(),
+            false => format!("is no member of a document{}", did_you_mean(nearest(name, EDITABLE))),
+        };
+        ProblemItem::new(pointer(name), format!("{what}; what can be changed: {}", EDITABLE.join(", ")))
     };
     let faults: Vec<ProblemItem> =
         changes.keys().filter(|name| !EDITABLE.contains(&name.as_str())).map(fixed).collect();

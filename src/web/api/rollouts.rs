@@ -366,7 +366,7 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
     let (found, more) = api.run(async move { store.rollouts(&wanted).await }).await?;
     let next_cursor = found.last().filter(|_| more).map(|last| last.id.to_string());
     let covered = found.into_iter().filter(|rollout| access::covers(&request, rollout.task_type.as_str()));
-    let rollouts: Vec<Rollout> = covered.map(Rollout::view).collect();
+    let rollouts: Vec<Rollout> = covered.map(|record| at_present(&api, record)).collect();
     let capacity =
         1024 + rollouts.iter().map(|rollout| 1024 + rollout.waves.len() * ROOM_EACH).sum::<usize>();
     answer(StatusCode::OK, &RolloutPage { rollouts, next_cursor }, capacity)
@@ -468,6 +468,13 @@ async fn document(api: &Api, id: Uuid) -> Result<Json, Problem> {
         .ok_or_else(|| Problem::internal("a rollout that was there"))
 }
 
+/// A rollout as it stands now: outside its maintenance windows it says when the next one opens.
+fn at_present(api: &Api, record: RolloutRecord) -> Rollout {
+    let starts = record.status.admits().then(|| api.now().ok()).flatten();
+    let next_window = starts.and_then(|now| crate::rollouts::next_opening(&record.settings.windows, now));
+    Rollout { next_window, ..Rollout::view(record) }
+}
+
 /// Answers with a rollout. A token without the scope `read` gets only its status and its counts.
 async fn shown(api: &Api, request: &HttpRequest, found: RolloutRecord, status: StatusCode) -> Answer {
     warned(api, request, found, status, Vec::new()).await
@@ -481,7 +488,7 @@ async fn warned(
     status: StatusCode,
     warnings: Vec<String>,
 ) -> Answer {
-    let mut rollout = Rollout { warnings, ..Rollout::view(found) };
+    let mut rollout = Rollout { warnings, ..at_present(api, found) };
     if access::blind(request).is_some() {
         (rollout.reason, rollout.waves) = (None, Vec::new());
     } else {
@@ -822,7 +829,10 @@ fn picked(asked: &PickTargets, usual: &[TargetState]) -> Result<RolloutPick, Pro
         (false, false) => {
             Err(invalid(vec![ProblemItem::new("/endpoints", "does not go with `states` and `wave`")]))
         }
-        (true, true) => Err(invalid(vec![ProblemItem::new("", "expected `endpoints`, `states` or `wave`")])),
+        (true, true) => Err(invalid(vec![ProblemItem::new(
+            "",
+            "expected `endpoints`, `states` or `wave`, or for `skip` also `gate`",
+        )])),
         (true, false) => {
             let states = if asked.states.is_empty() { usual.to_vec() } else { asked.states.clone() };
             Ok(RolloutPick::States(states, wave))
@@ -1217,6 +1227,7 @@ impl View<RolloutRecord> for Rollout {
             lane: record.lane,
             status: record.status,
             reason: record.reason,
+            next_window: None,
             revision: record.revision,
             created_by: record.created_by.map(Into::into),
             parent: record.parent,

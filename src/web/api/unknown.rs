@@ -15,7 +15,9 @@ use crate::domain::likeness::{self, Unknown, did_you_mean, nearest, quoted};
 pub fn task_type(api: &Api, request: &HttpRequest, name: &str) -> Problem {
     let types = visible(api, request, |_| true);
     let Unknown { mut text, likely } = likeness::unknown("task type", name, "configured", types);
+    // A path that is right, and names the type in its query, was not misspelt.
     let path = likely.is_none().then(|| path_like(api.routes, request.path())).flatten();
+    let path = path.filter(|path| path != request.path());
     text += &did_you_mean(path.as_deref());
     Problem::unknown(ProblemCode::UnknownTaskType, name, Unknown { text, likely: likely.or(path.as_deref()) })
 }

@@ -43,15 +43,16 @@ pub(super) trait View<Record> {
 impl View<EndpointRecord> for Endpoint {
     fn view(record: EndpointRecord) -> Self {
         let EndpointRecord { name, subscriptions, version, last_seen, clock_offset_ms, labels, .. } = record;
+        let stopped = !subscriptions.is_empty() && subscriptions.iter().all(|one| one.left);
         let clock = clock_offset_ms.and_then(clock_trouble);
         let types = subscriptions.into_iter().map(|record| subscription(record, clock.as_deref())).collect();
-        Self { name, last_seen, version, clock_offset_ms, labels: labels.into(), types }
+        Self { name, last_seen, version, clock_offset_ms, labels: labels.into(), stopped, types }
     }
 }
 
 /// A subscription of an endpoint whose clock may be wrong: then each type that it takes has that trouble too.
 fn subscription(record: SubscriptionRecord, clock: Option<&str>) -> Subscription {
-    let SubscriptionRecord { task_type, subscribed, trouble, slots, standby } = record;
+    let SubscriptionRecord { task_type, subscribed, trouble, slots, standby, left: _ } = record;
     let trouble = match (trouble, clock.filter(|_| subscribed)) {
         (Some(trouble), Some(clock)) => Some(format!("{trouble}; {clock}")),
         (None, Some(clock)) => Some(clock.to_owned()),

@@ -606,6 +606,7 @@ pub async fn lists_endpoints_by_name(ledger: &Ledger) -> Result<()> {
     let subscription = |task_type, subscribed, trouble: Option<&str>| SubscriptionRecord {
         task_type,
         subscribed,
+        left: !subscribed,
         trouble: trouble.map(str::to_owned),
         slots: None,
         standby: None,

@@ -361,9 +361,7 @@ fn pick(
         }
     }
     let Some(event) = NewEvent::of_targets(kind, change.moves.iter().map(|moved| &moved.fact)) else {
-        return Err(Refusal::Nothing(
-            "no target is in a state that allows this, or its task is still open".to_owned(),
-        ));
+        return Err(Refusal::Nothing("none of these targets is in a state that allows this".to_owned()));
     };
     change.events.push(event);
     Ok(())

@@ -246,9 +246,13 @@ impl<'a> Pass<'a> {
         if matches!(to, RolloutStatus::Halted | RolloutStatus::Paused) {
             self.change.resume_to = Some(self.status);
         }
+        // Why it was given up stays true when it ends in the same pass.
+        let given_up = matches!(self.status, RolloutStatus::Aborting | RolloutStatus::RollingBack);
+        if reason.is_some() || !given_up {
+            self.change.reason = reason;
+        }
         self.status = to;
         self.change.status = Some(to);
-        self.change.reason = reason;
         self.again = true;
     }
 

@@ -818,6 +818,11 @@ fn an_approval_is_waited_for_and_counts_people() {
     let late = decide(&view, START.after(Duration::from_secs(100)));
     assert_eq!(late.status, Some(RolloutStatus::Halted));
     assert!(late.reason.is_some_and(|reason| reason.contains("not approved within")), "it says why");
+    view.waves[0].terms.approval.as_mut().expect("there is one").otherwise = OnBreach::Abort;
+    let ended = decide(&view, START.after(Duration::from_secs(100)));
+    assert_eq!(ended.status, Some(RolloutStatus::Aborted), "nothing is in flight");
+    assert!(ended.reason.is_some_and(|reason| reason.contains("not approved within")), "it still says why");
+    view.waves[0].terms.approval.as_mut().expect("there is one").otherwise = OnBreach::Halt;
     let refused =
         command(&view, &Command::Refuse, &[], Some(&by("bob")), START).expect("allowed").expect("a change");
     assert_eq!(refused.status, Some(RolloutStatus::Halted));

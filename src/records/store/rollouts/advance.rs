@@ -11,7 +11,7 @@ use super::records::{AdvancedRollout, Commanded, RolloutBatches, RolloutPick, Ro
 use super::rows::ROLLOUT;
 use super::write::write;
 use crate::domain::Timestamp;
-use crate::domain::rollout::{Asker, Change, Command, View, command};
+use crate::domain::rollout::{Asker, Change, Command, Refusal, View, command};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
 use crate::store::{Result, Store};
@@ -103,6 +103,10 @@ async fn apply(
     let view = look::without_targets(conn, &rollout, matches!(asked, Command::Start)).await?;
     let picked = look::picked(conn, &rollout, pick).await?;
     Ok(Some(match command(&view, asked, &picked, by.as_ref(), now) {
+        Err(Refusal::Nothing(text)) => {
+            let why = look::left_out(conn, &rollout, pick).await?;
+            Commanded::Refused(Refusal::Nothing(why.unwrap_or(text)))
+        }
         Err(refusal) => Commanded::Refused(refusal),
         Ok(None) => Commanded::Done { moved: 0, events: Vec::new() },
         Ok(Some(change)) => {

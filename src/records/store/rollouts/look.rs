@@ -1,7 +1,7 @@
 //! What a pass reads of a rollout whose row is locked: what is in flight, of the rest no more than it can
 //! use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::domain::rollout::{
     ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState,
     View, WavePhase, WaveState, Windows, current,
 };
-use crate::domain::{EndpointName, Labels, ResponseStatus, Selector, Timestamp, fact};
+use crate::domain::{EndpointName, Labels, ResponseStatus, Selector, TaskId, Timestamp, fact};
 use crate::store::batch;
 use crate::store::columns;
 use crate::store::fault::Fault;
@@ -425,4 +425,50 @@ pub(super) async fn picked(
         }
     }
     rows.iter().map(|row| Ok(Returned { fact: key(row)?, state: target_state(row.get(3)?)? })).collect()
+}
+
+/// Why a command is about nobody: an endpoint that is no target, or one whose task may still run.
+pub(super) async fn left_out(
+    conn: &mut Conn<'_>,
+    rollout: &RolloutRecord,
+    pick: &RolloutPick,
+) -> Result<Option<String>, Fault> {
+    if let RolloutPick::Endpoints(names) = pick {
+        let names: Vec<&EndpointName> = names.iter().take(batch::KEYS).collect();
+        let mut select = conn.sql("SELECT endpoint FROM rollout_target WHERE rollout = ? AND endpoint IN ");
+        let rows = select.bind(rollout.id).keys(&names).fetch_all().await?;
+        let known: HashSet<EndpointName> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
+        if let Some(other) = names.iter().find(|name| !known.contains(**name)) {
+            return Ok(Some(format!(
+                "`{other}` is no target of this rollout: `rollout targets` lists those it has"
+            )));
+        }
+    }
+    let mut select = conn.sql(
+        "SELECT t.endpoint, t.task_id FROM rollout_target AS t \
+         JOIN response AS r ON r.task_id = t.task_id AND r.endpoint = t.endpoint \
+         WHERE t.rollout = ? AND r.status < ?",
+    );
+    select.bind(rollout.id).bind(ResponseStatus::Finished);
+    match pick {
+        RolloutPick::Nobody => return Ok(None),
+        RolloutPick::Endpoints(names) => {
+            let names: Vec<&EndpointName> = names.iter().take(batch::KEYS).collect();
+            select.push(" AND t.endpoint IN ").keys(&names);
+        }
+        RolloutPick::States(states, wave) => {
+            let codes: Vec<u8> = states.iter().map(|state| state.code()).collect();
+            select.push(" AND t.state IN ").keys(&codes);
+            if let Some(wave) = wave {
+                select.push(" AND t.wave = ?").bind(*wave);
+            }
+        }
+    }
+    let Some(row) = select.push(" ORDER BY t.wave, t.position LIMIT 1").fetch_optional().await? else {
+        return Ok(None);
+    };
+    let (endpoint, task): (EndpointName, TaskId) = (row.get(0)?, row.get(1)?);
+    Ok(Some(format!(
+        "the task {task} of `{endpoint}` has not ended there and may still run: wait for it, or cancel it (`tasker cancel {task}`)"
+    )))
 }
