@@ -163,7 +163,7 @@ pub(super) fn report(
 fn row(response: &TaskResponse) -> [Cell; 4] {
     let (status, colour) = standing(response);
     let message = match response.errmsg.as_str() {
-        "" => response.payload.as_ref().map(|payload| answered(payload)).unwrap_or_default(),
+        "" => response.payload.as_ref().map(answered).unwrap_or_default(),
         errmsg => last_line_first(errmsg),
     };
     let errnr = response.errnr.map(|errnr| errnr.to_string()).unwrap_or_default();
@@ -248,7 +248,7 @@ pub(super) fn answer(task: &Task, response: &TaskResponse, now: Timestamp, scree
     let parts = [
         ("earlier attempts", attempts.collect::<Vec<_>>().join("\n")),
         ("message", response.errmsg.clone()),
-        ("answer", response.payload.as_ref().map(|payload| answered(payload)).unwrap_or_default()),
+        ("answer", response.payload.as_ref().map(answered).unwrap_or_default()),
         ("log", response.log.clone().unwrap_or_default()),
     ];
     for (name, part) in parts.into_iter().filter(|(_, part)| !part.trim().is_empty()) {
