@@ -279,7 +279,7 @@ async fn a_document_changes_while_its_rollout_goes_on() {
         (
             json!({"revision": 1, "payload": {}}),
             "/payload",
-            "cannot be changed any more; what can be: window, budget,",
+            "cannot be changed any more; what can be changed: window, budget,",
         ),
         (json!({"revision": 1, "waves": [11, 1]}), "/waves/1", "the waves before it have them all"),
         (json!({"revision": 1, "waves": [{"endpoints": ["db9"]}]}), "/waves/0/endpoints/0", "not a target"),

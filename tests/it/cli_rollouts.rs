@@ -151,7 +151,7 @@ fn a_bad_wave_halts_and_goes_on_when_somebody_says_so() -> anyhow::Result<()> {
     let events = site.typed("rollout events kernel-6.9")?;
     for word in [
         "  created: 60 endpoints in 4 waves\n",
-        "  breached wave 3: wave 3 of 4: 1 failed",
+        "  breached wave 3 of 4: 1 failed",
         "  resumed: allowed failed 1\n",
         "  ended: PARTIAL\n",
     ] {
@@ -395,7 +395,7 @@ fn a_rollout_is_rehearsed() -> anyhow::Result<()> {
         }
         for told in [
             format!("target_failed wave 2 {failed}: disk full"),
-            "breached wave 2: wave 2 of 2: 1 failed, allowed 0".to_owned(),
+            "breached wave 2 of 2: 1 failed, allowed 0".to_owned(),
             "rolling_back".to_owned(),
             "ROLLED_BACK kernel (update)".to_owned(),
         ] {

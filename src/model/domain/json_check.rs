@@ -70,9 +70,6 @@ pub fn kind(value: &RawValue) -> &'static str {
 /// customer nothing.
 pub fn in_words(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if let Some((field, place)) = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
-        return format!("`{field}` is missing{place}");
-    }
     if let Some(rest) = text.strip_prefix("data did not match any variant of untagged enum ") {
         let place = rest.find(" at line ").map_or("", |at| &rest[at..]);
         return format!("a value is of none of the kinds that are expected{place}");

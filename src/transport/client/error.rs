@@ -79,9 +79,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The name means something else in an address.
-    #[error(
-        "`{name}` has another meaning in addresses of the API: a task with that identifier can only be named {how}"
-    )]
+    #[error("a task with the identifier `{name}` can only be named {how}")]
     Unnameable {
         /// What was given.
         name: String,
