@@ -464,7 +464,7 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
         json!({"before": [1, 2], "count": 2}),
         json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "not_creator": false}),
         json!({"before": [1], "count": 2, "from": [bob, "dan"]}),
-        json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "else": "halt"}),
+        json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "else": "abort"}),
         json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "within": "1s"}),
     ];
     for (secret, why) in [

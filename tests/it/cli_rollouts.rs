@@ -191,7 +191,7 @@ fn a_bad_version_is_rolled_back() -> anyhow::Result<()> {
     });
     site.place.write("v3.json", &document.to_string())?;
     let run = site.typed("rollout run v3.json --wait 60s")?;
-    ensure!(run.code == Some(6) && run.out.ends_with("| abort [--rollback]\n"), "{run:?}");
+    ensure!(run.code == Some(6) && run.out.ends_with("tasker rollout abort v3 --rollback\n"), "{run:?}");
     site.typed("rollout abort v3 --rollback")?;
     site.until_status("v3", "ROLLED_BACK")?;
     let undone = site.json("rollout targets v3-rollback")?;

@@ -1,6 +1,6 @@
 //! A render farm as such: workers, tasks, which worker may have which task, and what failures lead to.
 //!
-//! Pure: no database, no wire, no clock. The [`crate::store`] keeps what is here and decides by it inside its
+//! Pure: no database, no wire, no clock. The `store` keeps what is here and decides by it inside its
 //! transactions; `flamenco` speaks the protocol of Flamenco 2.x in front of both, and another protocol can be
 //! put beside it.
 

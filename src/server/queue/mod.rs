@@ -3,7 +3,7 @@
 //! A queued task waits in the ledger. The [`Dispatcher`] of any API process gives it to a worker: from then
 //! on it is a task with one expected endpoint, and everything else - delivery, journal, report, asking again,
 //! cancel - is as for any other. It is a lease: when presence of the worker ends, the task goes back to its
-//! place. [`Successors`] says what is queued after it, [`crate::bell::Bell`] wakes the dispatcher; a worker
+//! place. [`Successors`] says what is queued after it, a `Bell` wakes the dispatcher; a worker
 //! that fetches its tasks over HTTP waits at a [`Desk`].
 
 mod dispatcher;
