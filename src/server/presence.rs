@@ -209,13 +209,15 @@ impl PresenceWatch {
     }
 
     /// Tells endpoints of revoked keys that were welcomed with an older list than this process has: each
-    /// session once, since one that trusts another root key never takes it.
-    async fn tell_revocations(&self, presences: &[Presence]) -> Result<(), StoreError> {
+    /// session once, since one that trusts another root key never takes it. A welcome would let in a process
+    /// that is fenced off.
+    async fn tell_revocations(&self, presences: &[Presence], fenced: &[Presence]) -> Result<(), StoreError> {
         let Some(serial) = self.sealer.revocations().map(|revocations| revocations.serial) else {
             return Ok(());
         };
         let behind = |presence: &&Presence| {
             presence.state == PresenceState::Alive
+                && !fenced.iter().any(|other| other.session == presence.session)
                 && !presence.task_types.is_empty()
                 && presence.revocations.is_some_and(|known| known < serial)
         };
@@ -360,7 +362,7 @@ impl PresenceWatch {
         }
         let unsigned = presences.iter().map(|presence| u64::from(presence.unsigned)).sum();
         self.metrics.unsigned.inc_by(unsigned);
-        for Presence { endpoint, instance, .. } in fenced {
+        for Presence { endpoint, instance, .. } in &fenced {
             self.metrics.fenced.inc();
             tracing::warn!(%endpoint, %instance, reason = %ReasonCode::Fenced, "refused a second process of this name while the first may hold tasks");
         }
@@ -369,7 +371,7 @@ impl PresenceWatch {
         }
         self.dismiss(presences, &left).await;
         let newcomers = self.admit(presences, newcomers, &barred).await;
-        self.tell_revocations(presences).await?;
+        self.tell_revocations(presences, &fenced).await?;
         if newcomers.is_empty() {
             return Ok(());
         }

@@ -249,59 +249,6 @@ fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
 }
 
 /// On endpoints of its own, and on those of a platform, to which it submits nothing.
-/// An older rollout starts nothing that a newer one of its lane has changed, nor undoes it.
-#[test]
-fn the_newest_rollout_of_a_lane_has_the_last_word() -> anyhow::Result<()> {
-    let site = Site::new(6)?;
-    let versions = || -> anyhow::Result<BTreeMap<String, usize>> {
-        let mut counts = BTreeMap::new();
-        for n in 1..=6 {
-            let version = std::fs::read_to_string(site.file(&format!("version-web{n}"))).unwrap_or_default();
-            *counts.entry(version.trim().to_owned()).or_default() += 1;
-        }
-        Ok(counts)
-    };
-    let all_new: BTreeMap<String, usize> = [("new".to_owned(), 6)].into();
-    let document = |name: &str, payload: &str, more: &str| {
-        format!("{{identifier: {name}, type: update, payload: {payload}, {more}}}")
-    };
-    let waits = "waves: [1, rest], approval: {before: [2]}, rollback: {payload: old}";
-    site.place.write("o5.yaml", &document("o5", "old", waits))?;
-    site.place.write("n6.yaml", &document("n6", "new", "waves: [rest]"))?;
-    site.typed("rollout run o5.yaml")?;
-    until("its first wave is over", PATIENCE, || {
-        let rollout = site.json("rollout show o5")?;
-        ensure!(rollout["waves"][0]["phase"] == "PASSED", "{rollout}");
-        Ok(())
-    })?;
-    let newer = site.typed("rollout run n6.yaml --wait 80s")?;
-    ensure!(newer.code == Some(0) && versions()? == all_new, "{newer:?}");
-    site.typed("rollout approve o5")?;
-    let older = site.until_status("o5", "PARTIAL")?;
-    ensure!(
-        older["counts"]["superseded"] == 5 && older["counts"]["ok"] == 1 && versions()? == all_new,
-        "{older}, {:?}",
-        versions()?
-    );
-    let events = site.typed("rollout events o5")?;
-    ensure!(events.out.contains("5 targets: a newer rollout of the lane has changed them"), "{events:?}");
-
-    // Nor is it undone.
-    site.place.write("o7.yaml", &document("o7", "new", waits))?;
-    site.place.write("n8.yaml", &document("n8", "new", "waves: [rest]"))?;
-    site.typed("rollout run o7.yaml")?;
-    until("its first wave is over", PATIENCE, || {
-        let rollout = site.json("rollout show o7")?;
-        ensure!(rollout["waves"][0]["phase"] == "PASSED", "{rollout}");
-        Ok(())
-    })?;
-    ensure!(site.typed("rollout run n8.yaml --wait 80s")?.code == Some(0));
-    site.typed("rollout abort o7 --rollback")?;
-    site.until_status("o7", "ABORTED")?;
-    ensure!(versions()? == all_new, "{:?}", versions()?);
-    Ok(())
-}
-
 #[test]
 fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
     let site = Site::new(12)?;

@@ -67,8 +67,16 @@ impl Command {
                 let work = WorkPart { audience: None, not_after: None, ..work };
                 Self::Task(TaskMessage { work, expires_in, received, attempts })
             }
-            Self::Welcome { session, presence_interval, reads, .. } if version < WireVersion::Four => {
-                Self::Welcome { session, presence_interval, reads, task_type: None, revocations: None }
+            // A newer number than the reader knows is read as its newest.
+            Self::Welcome { session, presence_interval, reads, task_type, revocations } => {
+                let knows_types = version >= WireVersion::Four;
+                Self::Welcome {
+                    session,
+                    presence_interval,
+                    reads: reads.min(version),
+                    task_type: task_type.filter(|_| knows_types),
+                    revocations: revocations.filter(|_| knows_types),
+                }
             }
             other => other,
         }

@@ -4,7 +4,7 @@
 //! the scope `read` moves only rollouts that were submitted with it, and its answers have only the status and
 //! the counts of a rollout.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
@@ -928,18 +928,18 @@ async fn waves_anew(
         after: first.checked_sub(1).map(|last| (last, u32::MAX)),
         limit: TURNS,
     };
-    let (mut kept, mut free, mut was_in) = (Vec::new(), Vec::new(), HashMap::new());
+    let (mut kept, mut free, mut others) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let (store, id, page) = (Arc::clone(&api.state.store), found.id, query.clone());
         let targets = api.run(async move { store.rollout_targets(id, &page).await }).await?;
         query.after = targets.last().map(|target| (target.wave, target.position));
         let is_last = targets.len() < usize::try_from(TURNS).unwrap_or(usize::MAX);
         for target in targets {
-            if open.is_some() && target.wave == first && target.state != TargetState::Pending {
-                kept.push(target.endpoint);
-            } else {
-                was_in.insert(target.endpoint.clone(), target.wave);
-                free.push(target.endpoint);
+            match target.state {
+                TargetState::Pending => free.push(target.endpoint),
+                _ if open.is_some() && target.wave == first => kept.push(target.endpoint),
+                // Left out, say: a wave of such would prove nothing.
+                _ => others.push(target.endpoint),
             }
         }
         if is_last {
@@ -948,14 +948,28 @@ async fn waves_anew(
     }
     let before = rollout_document::parse(document(api, found.id).await?.get(), &api.state.config);
     let before = resolved(api, before.map_err(invalid)?).await?;
-    let begun =
-        Begun { closed, kept: open.map(|_| kept), total: found.waves.iter().map(|wave| wave.size).sum() };
+    if found.parent.is_some() {
+        let named = terms.waves.iter().position(|wave| !is_of_rerun(wave));
+        if let Some(at) = named {
+            let text = "names its endpoints; those of a rerun are given, so its waves have sizes";
+            return Err(invalid(vec![ProblemItem::new(format!("/waves/{at}"), text)]));
+        }
+    }
+    let before: Vec<WaveOf> =
+        before.waves.into_iter().filter(|wave| found.parent.is_none() || is_of_rerun(wave)).collect();
+    let begun = Begun {
+        closed,
+        kept: open.map(|_| kept.clone()),
+        total: found.waves.iter().map(|wave| wave.size).sum(),
+    };
     let members = target::members(api, policy_of(api, &terms.task_type)?).await?;
-    let planned = replan(&before.waves, terms, &begun, &free, &members).map_err(faults)?;
-    let waves = terms.waves.iter().skip(closed).zip(planned).enumerate().map(|(at, (of, planned))| {
+    let planned = replan(&before, terms, &begun, &free, &members).map_err(faults)?;
+    let kept: HashSet<EndpointName> = kept.into_iter().collect();
+    let waves = planned.into_iter().enumerate().map(|(at, planned)| {
         let runs = match open.filter(|_| at == 0) {
             // What somebody has raised for it stays.
             Some(open) => {
+                let budget = budget || !is_raised(open);
                 edited_wave(&WaveState { size: planned.size(), ..open.clone() }, planned.terms, budget)
             }
             None => EditedWave {
@@ -965,15 +979,21 @@ async fn waves_anew(
                 terms: planned.terms,
             },
         };
-        let put = |name: EndpointName| Some((was_in.get(&name).copied()?, name));
-        WaveAnew {
-            name: planned.name,
-            runs,
-            targets: planned.targets.into_iter().filter_map(put).collect(),
-            listed: matches!(of.part, Part::Endpoints(_)),
-        }
+        let targets = planned.targets.into_iter().filter(|name| !kept.contains(name)).collect();
+        WaveAnew { name: planned.name, runs, targets }
     });
-    Ok(WavesAnew { first, is_open: open.is_some(), waves: waves.collect() })
+    let mut waves: Vec<WaveAnew> = waves.collect();
+    if let Some(last) = waves.last_mut() {
+        last.targets.extend(others);
+    }
+    Ok(WavesAnew { first, is_open: open.is_some(), waves })
+}
+
+/// Whether somebody has allowed a wave more than its document does.
+fn is_raised(wave: &WaveState) -> bool {
+    let WaveState { allowed_failed, allowed_unreachable, size, .. } = wave;
+    (*allowed_failed, *allowed_unreachable)
+        != (allowed(wave.terms.failed, *size), allowed(wave.terms.unreachable, *size))
 }
 
 /// How a wave runs once the document was changed.

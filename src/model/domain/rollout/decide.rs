@@ -296,21 +296,6 @@ impl<'a> Pass<'a> {
             self.change.events.push(NewEvent::new(EventKind::Superseded, Some(text)));
         }
         self.again |= given_up > 0;
-        self.leave_to_newer();
-    }
-
-    /// Leaves alone what a newer rollout of the lane has changed: an older one would undo that.
-    fn leave_to_newer(&mut self) {
-        let before = self.change.moves.len();
-        for fact in &self.view.overtaken {
-            self.plain_move(fact, TargetState::Pending, TargetEvent::Superseded);
-        }
-        let left = self.change.moves.len() - before;
-        if left > 0 {
-            let text = format!("{left} targets: a newer rollout of the lane has changed them");
-            self.change.events.push(NewEvent::new(EventKind::Superseded, Some(text)));
-            self.again = true;
-        }
     }
 
     fn take_back_returned(&mut self) {

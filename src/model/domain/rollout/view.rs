@@ -47,8 +47,6 @@ pub struct View {
     pub waited: Vec<Returned>,
     /// The next targets, in the order of their turns, without those that another rollout holds.
     pub next: Vec<Next>,
-    /// Of the next targets those that a newer rollout of the lane has changed already.
-    pub overtaken: Vec<Fact>,
     /// What has come of the try of a probe that was begun.
     pub probe: Option<ProbeResult>,
     /// Who performs the next try of the probe of the wave; known only while that is probed and no try is
@@ -392,10 +390,8 @@ pub struct WaveAnew {
     pub name: Option<String>,
     /// How it runs.
     pub runs: EditedWave,
-    /// Its targets that may have been in another wave, with the wave that each was in.
-    pub targets: Vec<(u32, EndpointName)>,
-    /// Whether their turns come as they are listed here, and not as they would have come before.
-    pub listed: bool,
+    /// Its targets that may have been in another wave, in the order of their turns.
+    pub targets: Vec<EndpointName>,
 }
 
 /// How a wave runs once the document was changed.

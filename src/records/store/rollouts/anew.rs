@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::records::RolloutRecord;
 use super::rows::{BY_NAME, COUNTS};
-use crate::domain::rollout::{TargetState, WaveAnew, WavePhase, WavesAnew};
+use crate::domain::rollout::{TargetState, WavePhase, WavesAnew};
 use crate::domain::{EndpointName, Timestamp, json};
 use crate::store::batch;
 use crate::store::fault::Fault;
@@ -20,10 +20,10 @@ pub(super) async fn write(
     anew: &WavesAnew,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let turns = Turns::read(conn, rollout.id).await?;
-    let mut top = turns.end;
+    let mut place = free_place(conn, rollout.id).await?;
     for (number, wave) in (anew.first..).zip(&anew.waves) {
-        put(conn, rollout.id, anew, number, wave, &turns, &mut top).await?;
+        put(conn, rollout.id, anew, number, &wave.targets, place).await?;
+        place += u32::try_from(wave.targets.len()).unwrap_or(u32::MAX);
     }
     let first_that_waits = anew.first + u32::from(anew.is_open);
     let mut delete = conn.sql("DELETE FROM rollout_wave WHERE rollout = ? AND wave >= ? AND phase = ?");
@@ -67,85 +67,41 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// The places of all targets of a rollout before anything is moved.
-struct Turns {
-    /// Places before those of a wave, for each wave.
-    before: BTreeMap<u32, u32>,
-    /// A place behind all that there are.
-    end: u32,
-}
-
-impl Turns {
-    async fn read(conn: &mut Conn<'_>, rollout: Uuid) -> Result<Self, Fault> {
-        let mut select = conn.sql(
-            "SELECT wave, MAX(position) FROM rollout_target WHERE rollout = ? GROUP BY wave ORDER BY wave",
-        );
-        let (mut before, mut end, mut highest) = (BTreeMap::new(), 0, 0);
-        for row in select.bind(rollout).fetch_all().await? {
-            let (wave, last): (u32, u32) = (row.get(0)?, row.get(1)?);
-            before.insert(wave, end);
-            (end, highest) = (end + last + 1, highest.max(last + 1));
-        }
-        // So no place that is given is one that a target has now.
-        for places in before.values_mut() {
-            *places += highest;
-        }
-        Ok(Self { before, end: end + highest })
-    }
-}
-
-/// Puts targets into a wave. Each statement moves those of one wave by the same number of places: their order
-/// stays. Those of a list get one place after the other behind all others.
+/// Puts targets into a wave, in the order in which they are given, at places from this one on.
 async fn put(
     conn: &mut Conn<'_>,
     rollout: Uuid,
     anew: &WavesAnew,
     number: u32,
-    wave: &WaveAnew,
-    turns: &Turns,
-    top: &mut u32,
+    targets: &[EndpointName],
+    first: u32,
 ) -> Result<(), Fault> {
-    if wave.listed {
-        for (from, name) in &wave.targets {
-            moved(conn, rollout, anew, *from, number, "?", *top, std::slice::from_ref(&name)).await?;
-            *top += 1;
+    let by_name = conn.dialect().index(BY_NAME);
+    let mut place = first;
+    for names in targets.chunks(batch::KEYS) {
+        let mut update =
+            conn.sql(format!("UPDATE rollout_target {by_name} SET wave = ?, position = CASE endpoint"));
+        update.bind(number);
+        for name in names {
+            update.push(" WHEN ? THEN ?").bind(name).bind(place);
+            place += 1;
         }
-        return Ok(());
-    }
-    let mut by_wave: BTreeMap<u32, Vec<&EndpointName>> = BTreeMap::new();
-    for (from, name) in &wave.targets {
-        by_wave.entry(*from).or_default().push(name);
-    }
-    for (from, mut names) in by_wave {
+        update.push(" ELSE position END WHERE rollout = ?").bind(rollout);
+        if anew.is_open {
+            update.push(" AND (wave <> ? OR state = ?)").bind(anew.first).bind(TargetState::Pending.code());
+        }
+        let mut names: Vec<&EndpointName> = names.iter().collect();
         names.sort_unstable();
-        let places = turns.before.get(&from).copied().unwrap_or_default();
-        for names in names.chunks(batch::KEYS) {
-            moved(conn, rollout, anew, from, number, "position + ?", places, names).await?;
-        }
+        update.push(" AND endpoint IN ").keys(&names).execute().await?;
     }
     Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "one statement")]
-async fn moved(
-    conn: &mut Conn<'_>,
-    rollout: Uuid,
-    anew: &WavesAnew,
-    from: u32,
-    to: u32,
-    position: &str,
-    places: u32,
-    names: &[&EndpointName],
-) -> Result<(), Fault> {
-    let by_name = conn.dialect().index(BY_NAME);
-    let mut update = conn.sql(format!(
-        "UPDATE rollout_target {by_name} SET wave = ?, position = {position} WHERE rollout = ? AND wave = ?"
-    ));
-    update.bind(to).bind(places).bind(rollout).bind(from);
-    if anew.is_open && from == anew.first {
-        update.push(" AND state = ?").bind(TargetState::Pending.code());
-    }
-    update.push(" AND endpoint IN ").keys(names).execute().await.map(drop)
+/// A place behind those of all targets of a rollout: no target has it or one after it.
+async fn free_place(conn: &mut Conn<'_>, rollout: Uuid) -> Result<u32, Fault> {
+    let mut select = conn.sql("SELECT MAX(position) FROM rollout_target WHERE rollout = ?");
+    let last: Option<u32> = select.bind(rollout).fetch_one().await?.get(0)?;
+    Ok(last.map_or(0, |last| last.saturating_add(1)))
 }
 
 /// How many targets of the waves from the first on are in each state.

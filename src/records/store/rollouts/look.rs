@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::records::{RolloutPick, RolloutRecord};
 use super::rows::{rollout_status, target_state};
-use super::{lane, probe, rollback};
+use super::{probe, rollback};
 use crate::domain::rollout::{
     ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState,
     View, WavePhase, WaveState, Windows, current,
@@ -75,14 +75,6 @@ pub(super) async fn view(
         let last = u32::try_from(current).unwrap_or(u32::MAX) + u32::from(following.is_some());
         let window = following.map_or(0, |following| following.window).max(wave.window);
         view.next = next(conn, rollout, last, &full(&view.in_flight), window.min(ADMITTED) + SPARE).await?;
-        if view.newer {
-            let names = view.next.iter().map(|next| &next.fact.endpoint).collect();
-            let overtaken = lane::changed_since(conn, rollout, names).await?;
-            let (behind, next): (Vec<Next>, _) =
-                view.next.into_iter().partition(|next| overtaken.contains(&next.fact.endpoint));
-            view.next = next;
-            view.overtaken = behind.into_iter().map(|next| next.fact).collect();
-        }
     }
     Ok(view)
 }
@@ -114,17 +106,12 @@ pub(super) async fn without_targets(
         max_absent: rollout.max_absent,
         absent_now: if starts && rollout.max_absent.is_some() { absent(conn, rollout).await? } else { 0 },
         admitted_at: rollout.admitted_at,
-        newer: if rollout.settings.catch_up == CatchUp::Latest {
-            lane::has_newer(conn, rollout).await?
-        } else {
-            false
-        },
+        newer: if rollout.settings.catch_up == CatchUp::Latest { newer(conn, rollout).await? } else { false },
         waves: rollout.waves.clone(),
         in_flight: Vec::new(),
         returned: Vec::new(),
         waited: Vec::new(),
         next: Vec::new(),
-        overtaken: Vec::new(),
         probe: None,
         probed: Vec::new(),
         windows: Windows::ALWAYS,
@@ -155,6 +142,15 @@ async fn absent(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<u32, Fau
     );
     count.bind(&rollout.task_type).bind(rollout.id).bind(SubscriptionState::Online);
     Ok(u32::try_from(count.fetch_one().await?.count(0)?).unwrap_or(u32::MAX))
+}
+
+/// Whether a newer rollout of the lane has begun.
+async fn newer(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
+    let Some(started) = rollout.started_at else { return Ok(false) };
+    let index = conn.dialect().index("rollout_lane");
+    let mut select =
+        conn.sql(format!("SELECT id FROM rollout {index} WHERE lane = ? AND started_at > ? LIMIT 1"));
+    Ok(select.bind(rollout.lane.as_str()).bind(started).fetch_optional().await?.is_some())
 }
 
 async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<InFlight>, Fault> {

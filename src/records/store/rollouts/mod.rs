@@ -11,7 +11,6 @@ mod anew;
 mod census;
 mod create;
 mod forget;
-mod lane;
 mod look;
 mod probe;
 mod read;

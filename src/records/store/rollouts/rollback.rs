@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::create::{self, NewRollout, RolloutRecorded};
+use super::read;
 use super::records::RolloutRecord;
-use super::{lane, read};
 use crate::config::span;
 use crate::domain::rollout::{
     CatchUp, Plan, PlannedDomain, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms,
@@ -18,7 +18,7 @@ use crate::domain::{EndpointName, RolloutName, Timestamp, digest, json};
 use crate::store::Retry;
 use crate::store::columns::{corrupt, name};
 use crate::store::fault::Fault;
-use crate::store::sql::{Conn, Row};
+use crate::store::sql::{Conn, Row, Statement};
 
 /// What it is called behind the identifier of the rollout that it undoes.
 const SUFFIX: &str = "-rollback";
@@ -119,29 +119,31 @@ async fn changed(
     rollout: &RolloutRecord,
     on: RollbackOn,
 ) -> Result<Vec<(EndpointName, Option<Domain>)>, Fault> {
+    let mut select = select_changed(conn, rollout, on);
+    let rows = select.push(" ORDER BY wave DESC, position DESC").fetch_all().await?;
+    let target = |row: &Row| {
+        let domain: Option<String> = row.get(1)?;
+        let places = row.get(2)?;
+        Ok((row.get(0)?, domain.map(|domain| (domain, places))))
+    };
+    rows.iter().map(target).collect()
+}
+
+/// Whether there is an endpoint to roll back.
+pub(super) async fn has_changed(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
+    let Some(rollback) = &rollout.settings.rollback else { return Ok(false) };
+    let mut select = select_changed(conn, rollout, rollback.on);
+    Ok(select.push(" LIMIT 1").fetch_optional().await?.is_some())
+}
+
+fn select_changed<'c>(conn: &'c mut Conn<'_>, rollout: &RolloutRecord, on: RollbackOn) -> Statement<'c> {
     let mut select = conn
         .sql("SELECT endpoint, domain, domain_places FROM rollout_target WHERE rollout = ? AND changed = 1");
     select.bind(rollout.id);
     if on == RollbackOn::Failed {
         select.push(" AND state = ?").bind(TargetState::Failed.code());
     }
-    let rows = select.push(" ORDER BY wave DESC, position DESC").fetch_all().await?;
-    let names: Vec<EndpointName> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-    // What a newer rollout of the lane has changed is not what this one has made of it.
-    let overtaken = lane::changed_since(conn, rollout, names.iter().collect()).await?;
-    let target = |row: &Row| {
-        let domain: Option<String> = row.get(1)?;
-        let places = row.get(2)?;
-        Ok((row.get(0)?, domain.map(|domain| (domain, places))))
-    };
-    let own = rows.iter().zip(&names).filter(|(_, name)| !overtaken.contains(*name));
-    own.map(|(row, _)| target(row)).collect()
-}
-
-/// Whether there is an endpoint to roll back.
-pub(super) async fn has_changed(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
-    let Some(rollback) = &rollout.settings.rollback else { return Ok(false) };
-    Ok(!changed(conn, rollout, rollback.on).await?.is_empty())
+    select
 }
 
 fn terms(rollback: &Rollback) -> WaveTerms {
