@@ -39,10 +39,11 @@
 //! the words and the state machines; [`config`], [`telemetry`], [`clock`], [`backoff`], [`service`],
 //! [`https`], [`request_body`] and [`observer`] are what every process needs; [`enrolment`] seals the broker
 //! users of endpoints on their way; [`signing`] keeps keys and judges signatures; [`custody`] says who could
-//! exchange a file; [`yaml`] reads documents and keeps their numbers; [`shell`] quotes words of commands that are shown; [`failpoint`] is where tests end it.
-//! `docs/architecture.md` gives the reasons; `tests/it/layering.rs` holds the table of who may know whom.
+//! exchange a file; [`yaml`] reads documents and keeps their numbers; [`shell`] quotes words of commands that
+//! are shown; [`failpoint`] is where tests end it. `docs/architecture.md` gives the reasons;
+//! `tests/it/layering.rs` holds the table of who may know whom.
 //!
-//! Most rooms are in crates of their own, the directories of `src/`, and are handed on from here under their
+//! Most modules are in crates of their own, the directories of `src/`, and are re-exported here under their
 //! names. Public is what others use: the executables, handlers written in Rust, the tests and the fuzz
 //! targets.
 

@@ -584,8 +584,8 @@ pub struct Invite {
     /// New file for the invitation, for its owner alone [default: standard output]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["out_dir", "all"])]
     pub out: Option<PathBuf>,
-    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone; made if it
-    /// is not there
+    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone; it is
+    /// made if there is none
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
 }

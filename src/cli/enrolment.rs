@@ -177,8 +177,8 @@ async fn invite_one(
     provision::make_user(management, &queue.virtual_host, &username, &password, &permissions).await.map_err(
         |error| Failure::Setup(format!("{error}; {endpoint} cannot be enrolled until it is invited again")),
     )?;
-    // Somebody may have revoked the endpoint before this user existed, or invited it again: then the
-    // invitation is void, and nobody else deletes this user.
+    // Somebody may have revoked the endpoint, or invited it again, before this user existed. The invitation is
+    // void then, and only we know that this user has to be deleted.
     let now = place.store.enrolment(endpoint).await?;
     if now.is_some_and(|now| now.generation == generation && now.revoked_at.is_none()) {
         return Ok(text);

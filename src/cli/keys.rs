@@ -61,8 +61,8 @@ The private key stays where it signs. The public one goes to the servers, for `k
     Certify(Certify),
     /// Revoke keys on all servers that trust the root key
     ///
-    /// Adds the keys to a list, which the root key signs. API processes send the list to endpoints, which keep
-    /// the newest one: nothing counts any more that a key of the list has signed.
+    /// Adds the keys to a list, which the root key signs. API processes send the list to endpoints. Endpoints
+    /// keep the newest list, and refuse what a key of it has signed.
     #[command(
         after_help = "Example:\n  tasker key revoke server.pub --root-key root.key --environment production --list revoked.json"
     )]

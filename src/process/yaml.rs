@@ -1,14 +1,16 @@
 //! YAML text to a tree of values that know their line, and JSON of it.
 //!
 //! A payload reaches its handler as it was written, so a number keeps its own text on the way: `6.10` is not
-//! 6.1. What YAML alone takes for a number (`0755`, `0x1F`, `1_000`, `.inf`) has no JSON, and is refused there.
+//! 6.1. What YAML alone takes for a number (`0755`, `0x1F`, `1_000`, `.inf`) has no JSON, and is refused
+//! there.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Spanned};
 
-use crate::domain::Json;
+use crate::domain::json_text::{write_list, write_object};
+use crate::domain::{Json, json};
 
 /// A value, and where it stands.
 #[derive(Debug)]
@@ -114,33 +116,14 @@ impl Node {
             // Numbers that were made by a tag, of what stands in quotes.
             Datum::Whole(number) => *to += &number.to_string(),
             Datum::Fraction(number) => *to += &number.to_string(),
-            Datum::Text(text) => *to += &quoted(text),
-            Datum::List(items) => {
-                to.push('[');
-                for (place, item) in items.iter().enumerate() {
-                    to.push_str(if place > 0 { "," } else { "" });
-                    item.write(to)?;
-                }
-                to.push(']');
-            }
+            Datum::Text(text) => *to += json(text).get(),
+            Datum::List(items) => write_list(to, items, Self::write)?,
             Datum::Map(members) => {
-                to.push('{');
-                for (place, (key, member)) in members.iter().enumerate() {
-                    to.push_str(if place > 0 { "," } else { "" });
-                    *to += &quoted(key);
-                    to.push(':');
-                    member.write(to)?;
-                }
-                to.push('}');
+                write_object(to, members.iter().map(|(key, member)| (key, member)), Self::write)?;
             }
         }
         Ok(())
     }
-}
-
-/// A text as a string of JSON.
-pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// A number that was written without quotes, if JSON has it.
@@ -276,7 +259,7 @@ impl<'de> Visitor<'de> for AnyRaw {
 mod tests {
     use super::*;
 
-    fn json(text: &str) -> Result<String, Unreadable> {
+    fn as_json(text: &str) -> Result<String, Unreadable> {
         read(text, 1_000)?.json().map(|json| json.get().to_owned())
     }
 
@@ -300,7 +283,7 @@ mod tests {
             ),
             ("a: |\n  0755\n", "{\"a\":\"0755\\n\"}"),
         ] {
-            assert_eq!(json(yaml).as_deref(), Ok(expected), "{yaml}");
+            assert_eq!(as_json(yaml).as_deref(), Ok(expected), "{yaml}");
         }
     }
 
@@ -310,7 +293,7 @@ mod tests {
             "0755", "0x1F", "0o17", "0b11", ".inf", "-.INF", ".nan", "1_000", "+5", ".5", "5.", "007.5",
             "-012",
         ] {
-            let refused = json(&format!("a: 1\nlist:\n  - ok\n  - {number}")).expect_err(number);
+            let refused = as_json(&format!("a: 1\nlist:\n  - ok\n  - {number}")).expect_err(number);
             assert_eq!(refused.line, Some(4), "{number}");
             assert!(refused.text.contains(&format!("`{number}` is no number in JSON")), "{refused}");
         }
@@ -323,7 +306,7 @@ mod tests {
             ("a: 1\n---\nb: 2", 0, "several"),
             ("a: [", 1, "not valid YAML"),
         ] {
-            let error = json(yaml).expect_err(yaml);
+            let error = as_json(yaml).expect_err(yaml);
             assert!(error.text.contains(text) && (line == 0 || error.line == Some(line)), "{error:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask dashboard`: builds the page of `src/web/dashboard/web` into `src/web/dashboard/dist`, or compares
-//! both, and runs its tests; with `--measure` also those in a browser.
+//! `cargo xtask dashboard`: builds the page of `src/web/dashboard/web` into `src/web/dashboard/dist`, or
+//! compares both, and runs its tests; with `--measure` also those in a browser.
 
 use std::collections::BTreeMap;
 use std::env;

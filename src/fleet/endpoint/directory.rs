@@ -1,5 +1,8 @@
 //! Where an agent keeps its files.
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::domain::{EndpointName, TaskType};
@@ -29,6 +32,19 @@ pub(super) fn of(data_dir: &Path, endpoint: &EndpointName, task_types: &[&TaskTy
         None => endpoint.to_string(),
     };
     data_dir.join(endpoint).join(types)
+}
+
+/// Puts a file in the place of another one: a crash leaves the old one or the new one, and whole. For its
+/// owner alone. Waits for the disk.
+pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
+    // A killed process may have left one.
+    let _ = fs::remove_file(&fresh);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, dir.join(name))?;
+    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

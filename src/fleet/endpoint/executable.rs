@@ -40,6 +40,7 @@ const TERM_TO_KILL: Duration = Duration::from_secs(4);
 
 /// What the log says of an attempt that went well and left processes in its group.
 const LEFT_BEHIND: &str = "processes that the handler left in the background were ended with it: start what is to go on with setsid or systemd-run";
+
 /// How long the rest of a group may hold the pipes once the leader has ended, before SIGKILL and after it.
 /// Only what has left the group survives that, and it is not waited for.
 const PIPES: Duration = Duration::from_secs(1);
@@ -299,8 +300,8 @@ async fn attend(
             }
         }
     };
-    // The leader is gone; what it left behind must not outlive the attempt, nor hold it up. Of an attempt that
-    // went well somebody may have expected otherwise.
+    // The leader is gone; what it left behind must not outlive the attempt, nor hold it up. After an attempt
+    // that went well somebody may have expected that it goes on.
     let left_behind = status.as_ref().is_ok_and(ExitStatus::success) && told.is_none() && group.is_there();
     group.signal(Signal::TERM);
     if !pumped && timeout(PIPES, &mut pumps).await.is_err() {

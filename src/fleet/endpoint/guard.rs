@@ -1,8 +1,9 @@
 //! Judges what arrives before anything else looks at it, where messages are signed.
 //!
 //! Owns what the judgement needs besides the trust file: the clock as the welcome has shown it, and when each
-//! type was welcomed. What is refused is kept in the quarantine, counted, told in the log and in the presence
-//! of the endpoint, and never asked for again: whoever has sent a message that counts sends it anew.
+//! type was welcomed. A message that is refused is kept in the quarantine, counted, and told in the log and
+//! in the presence of the endpoint. The endpoint never asks for it again: the sender of a good message sends
+//! another copy.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -144,7 +145,7 @@ impl Guard {
         }
     }
 
-    /// Whether what was judged when it came is to be judged again: a key was revoked since.
+    /// Whether messages that were judged on arrival have to be judged again, because a key was revoked since.
     pub(super) fn has_changed(&self) -> bool {
         self.revoked.has_changed()
     }
@@ -340,7 +341,7 @@ impl Guard {
         moved
     }
 
-    /// Notes that a sealed task was accepted: what was refused before was not all that comes.
+    /// Notes that a sealed task was accepted: tasks do come, so the last refusal is no trouble any more.
     pub(super) fn accepted(&self) {
         self.state().last = None;
     }

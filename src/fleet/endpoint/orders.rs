@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::directory;
 use crate::domain::{TaskId, TaskType, Timestamp};
 
 /// How long after its end an order is remembered: clocks may be set back.
@@ -68,7 +69,7 @@ impl Orders {
     ) -> io::Result<Self> {
         let mut known = Known::new();
         for task_type in task_types {
-            let path = file(dir, task_type);
+            let path = dir.join(file(task_type));
             let text = match fs::read(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 read => read?,
@@ -122,21 +123,14 @@ impl Orders {
         for (task_type, orders) in known.iter_mut().filter(|(_, orders)| orders.values().any(over)) {
             let kept: HashMap<Uuid, Line> =
                 orders.iter().filter(|(_, line)| !over(line)).map(|(id, line)| (*id, *line)).collect();
-            let path = file(&self.dir, task_type);
-            let fresh = path.with_extension("new");
-            let _ = fs::remove_file(&fresh);
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            file.write_all(&lines(kept.values())?)?;
-            file.sync_all()?;
-            fs::rename(&fresh, &path)?;
-            File::open(&self.dir)?.sync_all()?;
+            directory::replace(&self.dir, &file(task_type), &lines(kept.values())?)?;
             *orders = kept;
         }
         Ok(())
     }
 
     fn write(&self, known: &mut Known, task_type: &TaskType, line: Line) -> io::Result<()> {
-        let path = file(&self.dir, task_type);
+        let path = self.dir.join(file(task_type));
         let new = !path.exists();
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         // A torn line before it must not swallow this one.
@@ -160,8 +154,8 @@ fn note(orders: &mut HashMap<Uuid, Line>, line: Line) {
     known.begun |= line.begun && line.used.task == known.used.task;
 }
 
-fn file(dir: &Path, task_type: &TaskType) -> PathBuf {
-    dir.join(format!("{task_type}.orders"))
+fn file(task_type: &TaskType) -> String {
+    format!("{task_type}.orders")
 }
 
 fn lines<'l>(all: impl IntoIterator<Item = &'l Line>) -> io::Result<Vec<u8>> {

@@ -5,13 +5,14 @@
 //! kept survives the end of the process and the loss of power; an older one never takes its place.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::directory;
 use crate::domain::{KeyId, Revocations};
 use crate::signing::Trust;
 
@@ -91,13 +92,7 @@ impl Revoked {
         if kept.is_some_and(|kept| kept.serial >= revocations.serial) {
             return Ok(());
         }
-        let (path, fresh) = (self.dir.join(FILE), self.dir.join(format!("{FILE}.new")));
-        let _ = fs::remove_file(&fresh);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        file.write_all(&serde_json::to_vec(revocations)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
-        File::open(&self.dir)?.sync_all()
+        directory::replace(&self.dir, FILE, &serde_json::to_vec(revocations)?)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

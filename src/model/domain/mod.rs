@@ -20,6 +20,7 @@ mod difference;
 mod digest;
 mod explain;
 pub mod json_check;
+pub mod json_text;
 mod labels;
 pub mod likeness;
 mod live_log;

@@ -160,10 +160,16 @@ name!(
     /// Compared byte for byte: `A`, `a` and `a ` are three identifiers.
     Identifier,
     |text| {
-        let formed = (1..=191).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        let length = text.chars().count();
+        let formed = (1..=Identifier::LONGEST).contains(&length) && !text.chars().any(char::is_control);
         formed.then_some(()).ok_or(InvalidName::Identifier)
     }
 );
+
+impl Identifier {
+    /// Characters of one at most.
+    pub const LONGEST: usize = 191;
+}
 
 name!(
     /// The name of a request: 1 to 191 letters, digits, dots, underscores and dashes. tasker's own are UUIDs.

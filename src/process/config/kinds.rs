@@ -7,9 +7,10 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 
 use super::{Secret, layers, size, span};
+use crate::domain::json_text::{write_list, write_object};
 use crate::domain::likeness::{did_you_mean, nearest, quoted};
-use crate::domain::{BUILT_IN, Json, Labels, TaskType};
-use crate::yaml::{self, json_number};
+use crate::domain::{BUILT_IN, Json, Labels, TaskType, json};
+use crate::yaml::json_number;
 
 /// The longest of most spans.
 pub(super) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -407,25 +408,27 @@ impl Kind for Payload {
 
 /// The JSON text of a value, its numbers as they were written; or where there is one that JSON does not have.
 fn payload_text(value: &Value) -> Result<String, String> {
+    let mut text = String::new();
+    write_payload(value, &mut text)?;
+    Ok(text)
+}
+
+fn write_payload(value: &Value, to: &mut String) -> Result<(), String> {
     if let Some(number) = layers::number(value) {
         let place = || layers::place(value).map(|place| format!(" ({place})")).unwrap_or_default();
-        return json_number(number).map(str::to_owned).map_err(|refused| refused + &place());
+        *to += json_number(number).map_err(|refused| refused + &place())?;
+        return Ok(());
     }
-    Ok(match &value.kind {
-        ValueKind::Array(items) => {
-            let items: Vec<_> = items.iter().map(payload_text).collect::<Result<_, _>>()?;
-            format!("[{}]", items.join(","))
-        }
+    match &value.kind {
+        ValueKind::Array(items) => write_list(to, items, write_payload)?,
         ValueKind::Table(members) => {
-            let sorted: BTreeMap<_, _> = members.iter().collect();
-            let member =
-                |(name, value): (&String, _)| Ok(format!("{}:{}", yaml::quoted(name), payload_text(value)?));
-            format!("{{{}}}", sorted.into_iter().map(member).collect::<Result<Vec<_>, String>>()?.join(","))
+            write_object(to, members.iter().collect::<BTreeMap<_, _>>(), write_payload)?;
         }
-        ValueKind::String(text) => yaml::quoted(text),
-        ValueKind::Nil => "null".to_owned(),
-        other => other.to_string(),
-    })
+        ValueKind::String(text) => *to += json(text).get(),
+        ValueKind::Nil => to.push_str("null"),
+        other => *to += &other.to_string(),
+    }
+    Ok(())
 }
 
 /// The labels of an endpoint: a map, or `name=value` with commas where the source knows no maps.

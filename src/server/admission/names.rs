@@ -47,9 +47,6 @@ pub fn of_successor(before: TaskId) -> Result<Identifier, InvalidName> {
     format!("{AFTER}{before}").parse()
 }
 
-/// Characters of an identifier at most.
-const LONGEST: usize = 191;
-
 /// The identifier of the task that performs an attempt of a job. One that would be too long ends with a
 /// digest of itself.
 ///
@@ -60,11 +57,16 @@ pub fn of_job(token: &RequestToken, step: u32, job: &str, attempt: u32) -> Ident
     let name: String = job.chars().filter(|char| !char.is_control()).collect();
     let whole = format!("{token}.{step}.{name}.{attempt}");
     let text = match whole.chars().count() {
-        ..=LONGEST => whole,
+        ..=Identifier::LONGEST => whole,
         _ => {
             let digest: String =
                 Sha256::digest(&whole)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-            whole.chars().take(LONGEST - 1 - digest.len()).chain(['.']).chain(digest.chars()).collect()
+            whole
+                .chars()
+                .take(Identifier::LONGEST - 1 - digest.len())
+                .chain(['.'])
+                .chain(digest.chars())
+                .collect()
         }
     };
     text.parse().expect("1 to 191 characters without control characters")
@@ -94,9 +96,9 @@ fn is_of_request(config: &Config, task_type: &TaskType, text: &str) -> bool {
         let is_digest = |text: &str| {
             text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
-        return rest
-            .rsplit_once('.')
-            .is_some_and(|(_, end)| is_number(end) || is_digest(end) && text.chars().count() == LONGEST);
+        return rest.rsplit_once('.').is_some_and(|(_, end)| {
+            is_number(end) || is_digest(end) && text.chars().count() == Identifier::LONGEST
+        });
     }
     let Some((rest, _)) = text.rsplit_once('.').filter(|(_, attempt)| is_number(attempt)) else {
         return false;

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use crate::domain::json_text::{write_list, write_object};
 use crate::domain::{Json, Members, json, value_at};
 
 /// A payload with places.
@@ -34,23 +35,9 @@ fn read<'a, T: serde::Deserialize<'a>>(value: &'a RawValue) -> Result<T, String>
 fn write(value: &RawValue, told: &RawValue, to: &mut String) -> Result<(), String> {
     match value.get().as_bytes().first() {
         Some(b'"') => *to += &text_filled(&read::<String>(value)?, told)?,
-        Some(b'[') => {
-            to.push('[');
-            for (place, item) in read::<Vec<&RawValue>>(value)?.into_iter().enumerate() {
-                to.push_str(if place > 0 { "," } else { "" });
-                write(item, told, to)?;
-            }
-            to.push(']');
-        }
+        Some(b'[') => write_list(to, read::<Vec<&RawValue>>(value)?, |item, to| write(item, told, to))?,
         Some(b'{') => {
-            to.push('{');
-            for (place, (name, member)) in read::<Members<'_>>(value)?.0.into_iter().enumerate() {
-                to.push_str(if place > 0 { "," } else { "" });
-                *to += json(&name).get();
-                to.push(':');
-                write(member, told, to)?;
-            }
-            to.push('}');
+            write_object(to, read::<Members<'_>>(value)?.0, |member, to| write(member, told, to))?;
         }
         _ => *to += value.get(),
     }

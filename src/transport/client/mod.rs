@@ -1,9 +1,9 @@
 //! The HTTP client of our API: one method a route.
 //!
 //! Shared by the command line, the bench, and workers that reach nothing but the API. It speaks the
-//! `contract` and knows nothing of terminals. It sends again what the API has turned away for a moment, as far
-//! as the caller has patience, and nothing else: submitting is safe to repeat since the identifier names the
-//! task, so the caller decides with [`ClientError::is_transient`].
+//! `contract` and knows nothing of terminals. It repeats a request only when the API asks it to come back
+//! later, and only within the patience of the caller. All other errors go to the caller, who decides with
+//! [`ClientError::is_transient`]: submitting is safe to repeat, since the identifier names the task.
 
 mod error;
 mod events;

@@ -2,8 +2,8 @@
 //! order, `trust` says whose seals count on a server.
 //!
 //! Owns all use of private keys. Promises: a private key is read only from a file that nobody else on the
-//! machine can read; the text of a new one is returned once, to be written to such a file. What exactly is signed is in `domain::statement`; how a
-//! seal travels, in `broker::seal_form`.
+//! machine can read; the text of a new one is returned once, to be written to such a file. What exactly is
+//! signed is in `domain::statement`; how a seal travels, in `broker::seal_form`.
 
 mod key;
 mod signer;

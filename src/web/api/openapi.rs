@@ -14,7 +14,7 @@ use utoipa::openapi::{Content, Header, Object, Ref, RefOr, Required, ResponseBui
 use utoipa::{OpenApi, PartialSchema};
 
 use super::route::{For, Routes};
-use super::{Answer, Api};
+use super::{Answer, Api, openapi_numbers};
 use crate::contract;
 use crate::domain::rollout::{RolloutStatus, TargetState};
 use crate::domain::{RequestStatus, TaskStatus};
@@ -203,6 +203,7 @@ pub fn document(routes: Routes) -> String {
         document.merge((operation.describe)());
     }
     give_rules(&mut document, routes);
+    openapi_numbers::give_bounds(&mut document);
     let json = document.to_pretty_json().unwrap_or_default();
     json.lines().map(|line| if is_prose(line) { unwrapped(line) } else { line.into() } + "\n").collect()
 }

@@ -61,8 +61,8 @@ impl Refusals {
         }
         metrics.refused.with_label_values(&[code.as_str()]).inc();
         // These have no line of their own. A request without a token tries nothing, and every browser sends
-        // some. `quotas` logs the tokens that are over their quota. The wrong secrets of an address were logged
-        // before they were too many.
+        // some. `quotas` logs the tokens that are over their quota. The wrong secrets of an address were
+        // logged before they were too many.
         if matches!(
             code,
             ProblemCode::TokenNeeded | ProblemCode::QuotaExceeded | ProblemCode::TooManyWrongTokens

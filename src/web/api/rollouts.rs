@@ -19,6 +19,7 @@ use super::body::{self, Limit};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::rollout_document;
+use super::rollout_edit::{Turns, edit_of, is_of_rerun};
 use super::segment::segment;
 use super::until_ended::{MAX_WAIT, until_ended};
 use super::view::View;
@@ -31,9 +32,8 @@ use crate::contract::{
 };
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
-    Allow, Amount, Asker, Begun, Command, Edit, EditedWave, NewEvent, Order, Part, Plan, PlanFault,
-    PlannedDomain, Refusal, RolloutStatus, RolloutTerms, Start, TargetState, WaveAnew, WaveOf, WavePhase,
-    WaveState, WaveTerms, WavesAnew, chosen, current, plan as plan_of, replan,
+    Allow, Asker, Command, NewEvent, Order, Plan, PlanFault, PlannedDomain, Refusal, RolloutStatus,
+    RolloutTerms, Start, TargetState, WaveTerms, WavesAnew, chosen, current, plan as plan_of,
 };
 use crate::domain::{EndpointName, Json, RolloutName, Scope, TaskType, TokenName, digest, json_check};
 use crate::request_body::Body;
@@ -152,6 +152,11 @@ async fn resolved(api: &Api, mut terms: RolloutTerms) -> Result<RolloutTerms, Pr
             if wave.own.probe { format!("/waves/{at}/probe/payload") } else { "/probe/payload".to_owned() };
         probe.payload = admitted(api, &terms.identifier, policy, probe.payload.clone(), &place)?;
     }
+    with_groups(api, terms).await
+}
+
+/// The terms with the selectors of groups.
+async fn with_groups(api: &Api, mut terms: RolloutTerms) -> Result<RolloutTerms, Problem> {
     if terms.groups_named().next().is_some() {
         let groups = target::groups(api).await?;
         let unknown = terms.groups_named().filter(|(_, name)| !groups.contains_key(*name));
@@ -868,168 +873,6 @@ moves!(retry, "/rollouts/{id}/retry", "retryRolloutTargets", asked: PickTargets 
     /// task may still run are not touched.
 );
 
-/// What changes of a rollout with its document.
-fn edit_of(
-    found: &RolloutRecord,
-    terms: RolloutTerms,
-    document: Json,
-    members: Vec<String>,
-    anew: Option<WavesAnew>,
-) -> Edit {
-    let changes = |name: &str| members.iter().any(|member| member == name);
-    let total: u32 = found.waves.iter().map(|wave| wave.size).sum();
-    let budget = changes("budget");
-    // Waves that were left with nothing, and were not recorded, are the last.
-    let rerun = found.parent.is_some();
-    let waves = terms.waves.into_iter().filter(|wave| !rerun || is_of_rerun(wave));
-    let waves = found.waves.iter().zip(waves).map(|(before, wave)| edited_wave(before, wave.terms, budget));
-    // Without a new budget it stays as it was raised.
-    let (allowed_failed, allowed_unreachable) = match budget {
-        true => (allowed(terms.failed, total), allowed(terms.unreachable, total)),
-        false => (found.allowed_failed, found.allowed_unreachable),
-    };
-    Edit {
-        waves: waves.collect(),
-        allowed_failed,
-        allowed_unreachable,
-        expires_at: if changes(rollout_document::EXPIRES) {
-            found.created.after(terms.expires_after)
-        } else {
-            found.expires_at
-        },
-        settings: terms.settings,
-        document,
-        members,
-        anew,
-    }
-}
-
-/// Targets that are read at once.
-const TURNS: u32 = 10_000;
-
-/// The waves of a changed document from the first on that may change, with all targets that have not begun.
-async fn waves_anew(
-    api: &Api,
-    found: &RolloutRecord,
-    terms: &RolloutTerms,
-    budget: bool,
-) -> Result<WavesAnew, Problem> {
-    // Nothing of a wave that soaks or has passed is started any more, but by `retry`.
-    let closed = found
-        .waves
-        .iter()
-        .take_while(|wave| !matches!(wave.phase, WavePhase::Waiting | WavePhase::Admitting))
-        .count();
-    let open = found.waves.get(closed).filter(|wave| wave.phase == WavePhase::Admitting);
-    let first = u32::try_from(closed).unwrap_or(u32::MAX);
-    let mut query = RolloutTargetQuery {
-        states: Vec::new(),
-        wave: None,
-        after: first.checked_sub(1).map(|last| (last, u32::MAX)),
-        limit: TURNS,
-    };
-    let (mut kept, mut free, mut others) = (Vec::new(), Vec::new(), Vec::new());
-    loop {
-        let (store, id, page) = (Arc::clone(&api.state.store), found.id, query.clone());
-        let targets = api.run(async move { store.rollout_targets(id, &page).await }).await?;
-        query.after = targets.last().map(|target| (target.wave, target.position));
-        let is_last = targets.len() < usize::try_from(TURNS).unwrap_or(usize::MAX);
-        for target in targets {
-            match target.state {
-                TargetState::Pending => free.push(target.endpoint),
-                _ if open.is_some() && target.wave == first => kept.push(target.endpoint),
-                // Left out, say: a wave of such would prove nothing.
-                _ => others.push(target.endpoint),
-            }
-        }
-        if is_last {
-            break;
-        }
-    }
-    let before = rollout_document::parse(document(api, found.id).await?.get(), &api.state.config);
-    let before = resolved(api, before.map_err(invalid)?).await?;
-    if found.parent.is_some() {
-        let named = terms.waves.iter().position(|wave| !is_of_rerun(wave));
-        if let Some(at) = named {
-            let text = "names its endpoints; those of a rerun are given, so its waves have sizes";
-            return Err(invalid(vec![ProblemItem::new(format!("/waves/{at}"), text)]));
-        }
-    }
-    let before: Vec<WaveOf> =
-        before.waves.into_iter().filter(|wave| found.parent.is_none() || is_of_rerun(wave)).collect();
-    let begun = Begun {
-        closed,
-        kept: open.map(|_| kept.clone()),
-        total: found.waves.iter().map(|wave| wave.size).sum(),
-    };
-    let members = target::members(api, policy_of(api, &terms.task_type)?).await?;
-    let planned = replan(&before, terms, &begun, &free, &members).map_err(faults)?;
-    let kept: HashSet<EndpointName> = kept.into_iter().collect();
-    let waves = planned.into_iter().enumerate().map(|(at, planned)| {
-        let runs = match open.filter(|_| at == 0) {
-            // What somebody has raised for it stays.
-            Some(open) => {
-                let budget = budget || !is_raised(open);
-                edited_wave(&WaveState { size: planned.size(), ..open.clone() }, planned.terms, budget)
-            }
-            None => EditedWave {
-                window: planned.window,
-                allowed_failed: planned.allowed_failed,
-                allowed_unreachable: planned.allowed_unreachable,
-                terms: planned.terms,
-            },
-        };
-        let targets = planned.targets.into_iter().filter(|name| !kept.contains(name)).collect();
-        WaveAnew { name: planned.name, runs, targets }
-    });
-    let mut waves: Vec<WaveAnew> = waves.collect();
-    if let Some(last) = waves.last_mut() {
-        last.targets.extend(others);
-    }
-    Ok(WavesAnew { first, is_open: open.is_some(), waves })
-}
-
-/// Whether somebody has allowed a wave more than its document does.
-fn is_raised(wave: &WaveState) -> bool {
-    let WaveState { allowed_failed, allowed_unreachable, size, .. } = wave;
-    (*allowed_failed, *allowed_unreachable)
-        != (allowed(wave.terms.failed, *size), allowed(wave.terms.unreachable, *size))
-}
-
-/// How a wave runs once the document was changed.
-fn edited_wave(wave: &WaveState, after: WaveTerms, budget: bool) -> EditedWave {
-    let before = &wave.terms;
-    // What cannot be changed stays, whatever the configuration of the type says by now.
-    let terms = WaveTerms {
-        receive_within: before.receive_within,
-        finish_within: before.finish_within,
-        healthy: before.healthy.clone(),
-        ..after
-    };
-    let window = terms.window.places(wave.size);
-    if budget {
-        let (allowed_failed, allowed_unreachable) =
-            (allowed(terms.failed, wave.size), allowed(terms.unreachable, wave.size));
-        return EditedWave { window, allowed_failed, allowed_unreachable, terms };
-    }
-    EditedWave {
-        window,
-        allowed_failed: wave.allowed_failed,
-        allowed_unreachable: wave.allowed_unreachable,
-        terms: WaveTerms { failed: before.failed, unreachable: before.unreachable, ..terms },
-    }
-}
-
-fn allowed(budget: Option<Amount>, of: u32) -> Option<u32> {
-    budget.map(|amount| amount.rounded_down(of))
-}
-
-/// Whether a rerun has this wave of the document too. The endpoints of a rerun decide, so it has none of the
-/// waves that name theirs.
-const fn is_of_rerun(wave: &WaveOf) -> bool {
-    matches!(wave.part, Part::Size(_) | Part::Rest)
-}
-
 /// Changes the document of a rollout while it goes on.
 ///
 /// The change takes effect at once, for all waves that have not passed. `waves` is the whole list, and can be
@@ -1070,14 +913,15 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     if revision != found.revision {
         return Err(stale(found.revision));
     }
-    let text = rollout_document::edited(document(&api, found.id).await?.get(), &changes).map_err(invalid)?;
+    let before = document(&api, found.id).await?;
+    let text = rollout_document::edited(before.get(), &changes).map_err(invalid)?;
     let terms = rollout_document::parse(&text, &api.state.config).map_err(invalid)?;
     access::check_types(&request, other_types(&terms))?;
     let document = rollout_document::kept(&text)
         .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
     let terms = resolved(&api, terms).await?;
     let anew = match changes.contains_key(rollout_document::WAVES) {
-        true => Some(waves_anew(&api, &found, &terms, changes.contains_key("budget")).await?),
+        true => Some(waves_anew(&api, &found, &before, &terms, changes.contains_key("budget")).await?),
         false => None,
     };
     let edit = edit_of(&found, terms, document, changes.keys().cloned().collect(), anew);
@@ -1085,6 +929,22 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     let answered = order_of(&api, &request, found, asked, RolloutPick::Nobody, Some(revision)).await?;
     deeds::tell(&request, json!({ "set": changes }));
     Ok(answered)
+}
+
+/// The waves of a changed document, of which `before` is the one before, with the targets that have not begun.
+async fn waves_anew(
+    api: &Api,
+    found: &RolloutRecord,
+    before: &Json,
+    terms: &RolloutTerms,
+    budget: bool,
+) -> Result<WavesAnew, Problem> {
+    let mut turns = Turns::of(found);
+    each_target(api, found.id, &[], turns.after(), |target| turns.take(target)).await?;
+    let before = rollout_document::parse(before.get(), &api.state.config).map_err(invalid)?;
+    let before = with_groups(api, before).await?;
+    let members = target::members(api, policy_of(api, &terms.task_type)?).await?;
+    turns.put(before.waves, terms, &members, budget).map_err(faults)
 }
 
 /// The refusal of what was decided on an older revision.
@@ -1194,14 +1054,26 @@ async fn new_endpoints(api: &Api, id: Uuid, terms: &RolloutTerms) -> Result<Vec<
 
 /// The endpoints of a rollout in some states, as far as they are still known.
 async fn endpoints_of(api: &Api, id: Uuid, states: &[TargetState]) -> Result<Vec<EndpointName>, Problem> {
-    let (mut names, mut after) = (Vec::new(), None);
+    let mut names = Vec::new();
+    each_target(api, id, states, None, |target| names.push(target.endpoint)).await?;
+    Ok(names)
+}
+
+/// Gives the targets of a rollout in some states, or all, in the order of their turns, from a place on.
+async fn each_target(
+    api: &Api,
+    id: Uuid,
+    states: &[TargetState],
+    mut after: Option<(u32, u32)>,
+    mut take: impl FnMut(RolloutTargetRecord),
+) -> Result<(), Problem> {
     loop {
         let wanted = RolloutTargetQuery { states: states.to_vec(), wave: None, after, limit: 1_000 };
         let store = Arc::clone(&api.state.store);
         let page = api.run(async move { store.rollout_targets(id, &wanted).await }).await?;
-        let Some(last) = page.last() else { return Ok(names) };
+        let Some(last) = page.last() else { return Ok(()) };
         after = Some((last.wave, last.position));
-        names.extend(page.into_iter().map(|target| target.endpoint));
+        page.into_iter().for_each(&mut take);
     }
 }
 

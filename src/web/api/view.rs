@@ -1,6 +1,6 @@
 //! What the ledger has, as the contract shows it. Texts are moved, never copied: an answer may hold thousands
-//! of rows. What the store hands over in the words of the
-//! domain (tasks, responses, requests) is shown by the contract itself.
+//! of rows. What the store hands over in the words of the domain (tasks, responses, requests) is shown by the
+//! contract itself.
 
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ pub fn schedule(schedule: &config::Schedule, record: Option<ScheduleRecord>, now
     }
 }
 
-/// What is shown of a record of the store. `From` would be of neither crate that knows one of the two.
+/// What is shown of a record of the store. Neither the record nor what is shown is of this crate, so `From`
+/// cannot be implemented.
 pub(super) trait View<Record> {
     fn view(record: Record) -> Self;
 }

@@ -111,9 +111,6 @@ async fn count(conn: &mut Conn<'_>, rollout: Uuid, first: u32) -> Result<BTreeMa
     );
     let rows = select.bind(rollout).bind(first).fetch_all().await?;
     rows.iter()
-        .map(|row| {
-            let number: i64 = row.get(2)?;
-            Ok(((row.get(0)?, row.get(1)?), u32::try_from(number).unwrap_or(u32::MAX)))
-        })
+        .map(|row| Ok(((row.get(0)?, row.get(1)?), u32::try_from(row.count(2)?).unwrap_or(u32::MAX))))
         .collect()
 }
