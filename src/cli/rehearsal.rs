@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::exit::{Code, verdict_on_rollout};
@@ -20,7 +22,7 @@ use crate::client::Client;
 use crate::config::{Config, ConfigFile, Delivery, Flag, span};
 use crate::contract::{GroupChange, OneOrMany, Rollout, RolloutEvent};
 use crate::domain::rollout::{Healthy, Probe, RolloutStatus};
-use crate::domain::{EndpointName, GroupName, Labels, TaskType, json as raw};
+use crate::domain::{EndpointName, GroupName, Json, Labels, TaskType, json as raw, value_at};
 use crate::simulated::{Nature, names};
 
 /// How long the fleet may take to be there.
@@ -39,8 +41,9 @@ type Known = (EndpointName, Labels, bool);
 
 pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, Failure> {
     let signals = begin()?;
-    let asked: Value = serde_json::from_str(document(&args.file)?.get())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let whole = document(&args.file)?;
+    let asked: Value =
+        serde_json::from_str(whole.get()).map_err(|error| Failure::Usage(error.to_string()))?;
     let Value::Object(mut document) = asked else {
         return Err(Failure::Usage(
             "the document is not an object: expected members such as `identifier` and `type`".to_owned(),
@@ -80,6 +83,7 @@ pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, 
             changes.iter().map(|change| format!("; {change}")).collect::<String>()
         );
         note(&said);
+        let document = raw(&Part { value: &Value::Object(document), at: String::new(), whole: &whole });
         let outcome = platform.rehearse(global, &document, &groups, &args).await;
         platform.stop().await;
         outcome
@@ -206,6 +210,30 @@ fn shorten_these(members: &mut Map<String, Value>, names: &[&str], faster: u32, 
     }
 }
 
+/// A part of a document, to be written with its payloads as they were given: a handler may tell 6.10 from 6.1.
+struct Part<'a> {
+    value: &'a Value,
+    at: String,
+    whole: &'a RawValue,
+}
+
+impl Serialize for Part<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Self { value, at, whole } = self;
+        let part = |value, step: &str| Part { value, at: format!("{at}/{step}"), whole };
+        match value {
+            _ if at.ends_with("/payload") => value_at(whole, at).serialize(to),
+            Value::Object(members) => {
+                to.collect_map(members.iter().map(|(name, value)| (name, part(value, name))))
+            }
+            Value::Array(entries) => to.collect_seq(
+                entries.iter().enumerate().map(|(place, value)| part(value, &place.to_string())),
+            ),
+            value => value.serialize(to),
+        }
+    }
+}
+
 /// The platform of a rehearsal.
 struct Platform {
     embedded: Embedded,
@@ -233,7 +261,7 @@ impl Platform {
     async fn rehearse(
         &self,
         global: &Global,
-        document: &Map<String, Value>,
+        document: &Json,
         groups: &BTreeMap<GroupName, String>,
         args: &RehearseRollout,
     ) -> Result<Code, Failure> {
@@ -242,7 +270,7 @@ impl Platform {
                 .write_group(name, &GroupChange { selectors: OneOrMany::One(selector.clone()) })
                 .await?;
         }
-        let (rollout, _) = self.client.submit_rollout(&raw(document)).await?;
+        let (rollout, _) = self.client.submit_rollout(document).await?;
         let rehearsed = tokio::time::timeout(args.limit, self.follow(global, &rollout, args.faster)).await;
         let rollout = match rehearsed {
             Ok(rollout) => rollout?,
@@ -317,6 +345,15 @@ mod tests {
             ["update", "downgrade"]
         );
         assert_eq!(shortened(&mut document, 1), [""; 0]);
+    }
+
+    #[test]
+    fn payloads_are_passed_on_as_they_were_written() {
+        let text = r#"{"payload":{"version":6.10},"probe":{"payload":[1e0]},"rollback":{"payload":6.0},"soak":"1m","waves":[1,{"probe":{"payload":1.50}}]}"#;
+        let whole: Box<RawValue> = serde_json::from_str(text).expect("JSON");
+        let value: Value = serde_json::from_str(text).expect("JSON");
+        let written = raw(&Part { value: &value, at: String::new(), whole: &whole });
+        assert_eq!(written.get(), text);
     }
 
     #[test]

@@ -337,7 +337,7 @@ pub struct RerunRollout {
     #[arg(long, value_name = "NAME")]
     pub identifier: RolloutName,
     /// Only endpoints in these states, separated by commas; `new` for those that its targets choose now and
-    /// did not choose then [default: all that did not succeed]
+    /// did not choose then [default: all that did not succeed and were not superseded]
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = rerun_only)]
     pub only: Vec<RerunOnly>,
 }

@@ -79,6 +79,9 @@ pub(super) fn plan(plan: &RolloutPlan, with_endpoints: bool, screen: Screen) -> 
         ]);
     }
     text.push_str(&table.text(screen));
+    if let Some(subject) = &plan.subject {
+        let _ = writeln!(text, "subject {subject} of the lane {}", plan.lane);
+    }
     let total = format!(
         "total allowance: failed {}, unreachable {}",
         limit(plan.allowed_failed),
@@ -238,7 +241,9 @@ fn next(rollout: &Rollout) -> Vec<String> {
             let undone_by = rollout.rollback.as_ref().and_then(|rollback| rollback.rollout.as_ref());
             undone_by.map(|undone_by| format!("show {undone_by}")).into_iter().collect()
         }
-        RolloutStatus::Partial => all(&["rerun --identifier NAME"]),
+        RolloutStatus::Partial if rollout.counts.ok + rollout.counts.superseded < rollout.size => {
+            all(&["rerun --identifier NAME"])
+        }
         _ => Vec::new(),
     }
 }
@@ -419,6 +424,7 @@ mod tests {
             identifier: "kernel-6.9".parse().expect("a name"),
             task_type: "update".parse().expect("a type"),
             lane: "update".into(),
+            subject: None,
             status: RolloutStatus::Halted,
             reason: Some("wave 2 of 2: 1 failed, allowed 0".into()),
             next_window: None,
@@ -534,6 +540,7 @@ next: tasker rollout retry kernel-6.9
             identifier: "r".parse().expect("a name"),
             task_type: "update".parse().expect("a type"),
             lane: "update".into(),
+            subject: None,
             size: 1204,
             absent: 31,
             max_absent: Some(120),

@@ -17,7 +17,7 @@ use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
 use super::{access, rehearsal, rollout_view};
 use crate::client::{self, Client, RolloutAction};
-use crate::contract::{self, AbortRollout, PickTargets, ResumeRollout, RolloutAllow};
+use crate::contract::{self, AbortRollout, PickTargets, ResumeRollout, Rollout, RolloutAllow};
 use crate::domain::rollout::TargetState;
 use crate::domain::{Json, RolloutName, json};
 use crate::shell;
@@ -94,6 +94,13 @@ async fn plan(global: &Global, args: PlanRollout) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
+/// Tells what to look at of a rollout that was submitted.
+fn warn(rollout: &Rollout) {
+    for warning in &rollout.warnings {
+        note(&format!("tasker: warning: {warning}"));
+    }
+}
+
 /// A rollout that is waited for, as programs are told of it.
 #[derive(Serialize)]
 struct Begun<'a> {
@@ -105,9 +112,7 @@ async fn submit(global: &Global, args: RunRollout) -> Result<Code, Failure> {
     let client = access::client(global)?;
     let interrupts = args.wait.is_some().then(Interrupts::install).transpose()?;
     let (rollout, repeated) = client.submit_rollout(&document).await?;
-    for warning in &rollout.warnings {
-        note(&format!("tasker: warning: {warning}"));
-    }
+    warn(&rollout);
     let what = if repeated { "was there already:" } else { "submitted" };
     let begun = format!(
         "{what} {} ({} endpoints in {} waves)",
@@ -259,6 +264,7 @@ async fn rerun(global: &Global, args: RerunRollout) -> Result<Code, Failure> {
     let RerunRollout { name, identifier, only } = args;
     let action = RolloutAction::Rerun(contract::RerunRollout { identifier, only });
     let rollout = access::client(global)?.ask_rollout(&name, &action).await?;
+    warn(&rollout);
     let begun = format!(
         "submitted {} ({} endpoints in {} waves)\n",
         rollout.identifier,

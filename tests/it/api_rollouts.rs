@@ -1,10 +1,13 @@
 //! `/rollouts` as their clients meet them; nothing moves them on here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tasker::api::Limits;
+use tasker::domain::rollout::{Command, Edit};
 use tasker::domain::{PresenceState, Scope};
+use tasker::store::RolloutPick;
 
 use crate::api_access::{ADMIN, create, with};
 use crate::api_rig::{Answer, Rig};
@@ -347,6 +350,131 @@ async fn a_document_changes_while_its_rollout_goes_on() {
     act(&rig, "r/abort", &json!({})).await;
     let late = patch(json!({"revision": 5, "window": 3})).await;
     assert_eq!((late.status, late.code()), (409, "wrong_state".to_owned()), "{late:?}");
+    rig.stop().await;
+}
+
+/// Selectors that earlier versions have recorded are read as they were; the same slip in what is changed is
+/// refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_of_an_earlier_version_changes_too() {
+    let rig = rig(3).await;
+    assert_eq!(submit(&rig, &document("r")).await.status, 201);
+    let record =
+        rig.store.rollout(&"r".parse().expect("a name")).await.expect("SQLite").expect("it is there");
+    let mut old = document("r");
+    old["targets"] = json!({"exclude": {"match": ["site='x'"]}});
+    let edit = Edit {
+        members: Vec::new(),
+        document: tasker::domain::json(&old),
+        settings: record.settings,
+        expires_at: record.expires_at,
+        allowed_failed: None,
+        allowed_unreachable: None,
+        waves: Vec::new(),
+        anew: None,
+    };
+    let (asked, nobody) = (Command::Edit(Arc::new(edit)), RolloutPick::Nobody);
+    rig.store.command_rollout(record.id, asked, nobody, None, None, record.created).await.expect("SQLite");
+    let patch = async |body: Value| {
+        let request = rig
+            .request("PATCH", "/rollouts/r")
+            .header("Content-Type", "application/json")
+            .body(body.to_string());
+        rig.send(request).await
+    };
+    let edited = patch(json!({"revision": 2, "window": 2, "waves": [2, "rest"]})).await;
+    assert_eq!((edited.status, &edited.json()["waves"][0]["window"]), (200, &json!(2)), "{edited:?}");
+    let slip = patch(json!({"revision": 3, "waves": [{"match": ["site='y'"]}, "rest"]})).await;
+    assert_eq!((slip.status, slip.pointers()), (422, vec!["/waves/0/match/0".to_owned()]), "{slip:?}");
+    let rerun = act(&rig, "r/rerun", &json!({"identifier": "again"})).await;
+    assert_eq!(rerun.status, 201, "{rerun:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rerun_keeps_the_approvals_of_waves_that_it_leaves_out() {
+    let rig = rig(4).await;
+    let mut wanted = document("r");
+    let canary = json!({"name": "canary", "endpoints": ["web1"], "approval": {"count": 2}});
+    wanted["waves"] = json!([1, canary, "rest"]);
+    assert_eq!(submit(&rig, &wanted).await.status, 201);
+    let again = json!({"identifier": "again", "only": ["PENDING"]});
+    let rerun = act(&rig, "r/rerun", &again).await;
+    let gates = |rollout: &Value| -> Vec<Value> {
+        let waves = rollout["waves"].as_array().expect("waves");
+        waves.iter().map(|wave| json!([wave["size"], wave["gates"]])).collect()
+    };
+    let kept = [json!([1, ["approval (2)"]]), json!([3, []])];
+    assert_eq!((rerun.status, gates(&rerun.json())), (201, kept.to_vec()), "{rerun:?}");
+    let request = rig
+        .request("PATCH", "/rollouts/again")
+        .header("Content-Type", "application/json")
+        .body(json!({"revision": 1, "window": 2}).to_string());
+    let edited = rig.send(request).await;
+    assert_eq!((edited.status, gates(&edited.json())), (200, kept.to_vec()), "{edited:?}");
+
+    wanted["identifier"] = json!("s");
+    wanted["waves"] = json!([{"size": 1, "approval": {"count": 1}}, canary, "rest"]);
+    assert_eq!(submit(&rig, &wanted).await.status, 201);
+    let refused = act(&rig, "s/rerun", &json!({"identifier": "other"})).await;
+    let why = "/waves/1 of its document names its endpoints, so a rerun does not have it, and its approval would stand before wave 1, which has another one";
+    assert!(refused.status == 422 && refused.text.contains(why), "{refused:?}");
+
+    wanted["identifier"] = json!("small");
+    (wanted["targets"], wanted["waves"]) = (json!({"endpoints": ["web1"]}), json!([1, "rest"]));
+    wanted["approval"] = json!({"before": [2]});
+    wanted["lane"] = json!("of-its-own");
+    let small = submit(&rig, &wanted).await;
+    let warned = json!(["no endpoint is left for wave 2: its approval is not asked for"]);
+    assert_eq!((small.status, &small.json()["warnings"]), (201, &warned), "{small:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_warns_of_rollouts_that_may_overwrite_it() {
+    let rig = rig(2).await;
+    let plan = async |lane: &str, subject: Option<&str>| {
+        let mut wanted = document("new");
+        (wanted["lane"], wanted["waves"]) = (json!(lane), json!(["rest"]));
+        if let Some(subject) = subject {
+            wanted["subject"] = json!(subject);
+        }
+        let plan = act(&rig, "plan", &wanted).await.json();
+        assert_eq!(plan["subject"], json!(subject), "{plan}");
+        plan["warnings"][0].as_str().unwrap_or_default().to_owned()
+    };
+    let mut wanted = document("plain");
+    (wanted["lane"], wanted["waves"]) = (json!("a"), json!(["rest"]));
+    assert_eq!(submit(&rig, &wanted).await.status, 201);
+    (wanted["identifier"], wanted["lane"], wanted["subject"]) = (json!("web"), json!("b"), json!("web"));
+    let web = submit(&rig, &wanted).await.json();
+    assert_eq!((&web["subject"], web.get("warnings")), (&json!("web"), None), "{web}");
+    for (lane, subject, warned) in [
+        (
+            "a",
+            None,
+            "`plain` (CREATED) of the lane `a` can change the same endpoints, and this document has no `subject`",
+        ),
+        (
+            "a",
+            Some("web"),
+            "`plain` (CREATED) of the lane `a` can change the same endpoints, and not both have a `subject`",
+        ),
+        (
+            "b",
+            None,
+            "`web` (CREATED) of the lane `b` can change the same endpoints, and this document has no `subject`",
+        ),
+        ("b", Some("web"), ""),
+        ("b", Some("db"), ""),
+        ("c", None, ""),
+    ] {
+        let told = plan(lane, subject).await;
+        assert!(
+            told.starts_with(warned) && told.is_empty() == warned.is_empty(),
+            "{lane} {subject:?}: {told}"
+        );
+    }
     rig.stop().await;
 }
 

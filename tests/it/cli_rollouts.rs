@@ -248,7 +248,79 @@ fn a_rollout_is_started_paused_and_given_up() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// On endpoints of its own, and on those of a platform, to which it submits nothing.
+/// An older rollout starts nothing that a newer one of its subject has started, nor undoes it.
+#[test]
+fn the_newest_rollout_of_a_subject_has_the_last_word() -> anyhow::Result<()> {
+    let site = Site::new(6)?;
+    let versions = || -> anyhow::Result<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for n in 1..=6 {
+            let version = std::fs::read_to_string(site.file(&format!("version-web{n}"))).unwrap_or_default();
+            *counts.entry(version.trim().to_owned()).or_default() += 1;
+        }
+        Ok(counts)
+    };
+    let all_new: BTreeMap<String, usize> = [("new".to_owned(), 6)].into();
+    let document = |name: &str, payload: &str, more: &str| {
+        format!("{{identifier: {name}, type: update, payload: {payload}, {more}}}")
+    };
+    let waits = "subject: web, waves: [1, rest], approval: {before: [2]}, rollback: {payload: old}";
+    let whole = "subject: web, waves: [rest]";
+    let first_wave = |name: &str| {
+        until("its first wave is over", PATIENCE, || {
+            let rollout = site.json(&format!("rollout show {name}"))?;
+            ensure!(rollout["waves"][0]["phase"] == "PASSED", "{rollout}");
+            Ok(())
+        })
+    };
+    site.place.write("o5.yaml", &document("o5", "old", waits))?;
+    site.place.write("n6.yaml", &document("n6", "new", whole))?;
+    site.place.write("none.yaml", &document("none", "new", "waves: [rest]"))?;
+    site.typed("rollout run o5.yaml")?;
+    first_wave("o5")?;
+    let warned = site.typed("rollout plan none.yaml")?;
+    ensure!(
+        warned.out.contains("warning: `o5` (RUNNING) of the lane `update` can change the same endpoints")
+            && warned.out.contains("this document has no `subject`"),
+        "{warned:?}"
+    );
+    let planned = site.typed("rollout plan n6.yaml")?;
+    ensure!(
+        planned.out.contains("\nsubject web of the lane update\n") && !planned.out.contains("warning"),
+        "{planned:?}"
+    );
+    let newer = site.typed("rollout run n6.yaml --wait 80s")?;
+    ensure!(newer.code == Some(0) && versions()? == all_new, "{newer:?}");
+    site.typed("rollout approve o5")?;
+    let older = site.until_status("o5", "PARTIAL")?;
+    ensure!(
+        older["counts"]["superseded"] == 5 && older["counts"]["ok"] == 1 && versions()? == all_new,
+        "{older}, {:?}",
+        versions()?
+    );
+    let events = site.typed("rollout events o5")?;
+    let left = "left to n6, which is newer and has started";
+    ensure!(events.out.contains(&format!("5 targets: {left} them")), "{events:?}");
+    let rerun = site.typed("rollout rerun o5 --identifier o5-again")?;
+    ensure!(rerun.code != Some(0) && rerun.err.contains("no endpoint of the rollout is"), "{rerun:?}");
+    ensure!(!site.typed("rollout show o5")?.out.contains("next:"), "there is nothing to be done");
+    let targets = site.typed("rollout targets o5 --state SUPERSEDED")?;
+    ensure!(targets.out.matches(&format!("{left} it")).count() == 5, "{targets:?}");
+
+    // Nor is it undone.
+    site.place.write("o7.yaml", &document("o7", "new", waits))?;
+    site.place.write("n8.yaml", &document("n8", "new", whole))?;
+    site.typed("rollout run o7.yaml")?;
+    first_wave("o7")?;
+    ensure!(site.typed("rollout run n8.yaml --wait 80s")?.code == Some(0));
+    site.typed("rollout abort o7 --rollback")?;
+    site.until_status("o7", "ROLLED_BACK")?;
+    let undone = site.json("rollout show o7-rollback")?;
+    ensure!(undone["counts"]["superseded"] == 1 && undone["subject"] == "web", "{undone}");
+    ensure!(versions()? == all_new, "{:?}", versions()?);
+    Ok(())
+}
+
 #[test]
 fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
     let site = Site::new(12)?;
@@ -313,6 +385,7 @@ fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// On endpoints of its own, and on those of a platform, to which it submits nothing.
 #[test]
 fn a_rollout_is_rehearsed() -> anyhow::Result<()> {
     let site = Site::new(4)?;

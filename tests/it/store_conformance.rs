@@ -100,6 +100,10 @@ conformance! {
         tells_how_long_rollouts_wait,
         waits_for_who_is_away_and_starts_them_when_they_return,
         moves_an_endpoint_in_one_rollout_of_a_lane_at_a_time,
+        leaves_to_a_newer_rollout_what_it_has_started,
+        rolls_back_nothing_that_a_newer_rollout_has_started,
+        catches_up_until_a_newer_rollout_of_the_subject_begins,
+        puts_what_has_not_begun_into_other_waves,
         a_rollout_is_moved_by_one_of_many;
     queue:
         gives_the_best_first,

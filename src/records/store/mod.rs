@@ -76,8 +76,8 @@ pub use requests::{
 pub use responses::OpenRow;
 pub use rollouts::{
     AdvancedRollout, Commanded, NewRollout, RolloutBatches, RolloutCensus, RolloutCensusQuery,
-    RolloutDecision, RolloutEventRecord, RolloutFlaw, RolloutHold, RolloutPick, RolloutQuery, RolloutRecord,
-    RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
+    RolloutDecision, RolloutEventRecord, RolloutFlaw, RolloutHold, RolloutOfLane, RolloutPick, RolloutQuery,
+    RolloutRecord, RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
 };
 pub use schedules::ScheduleRecord;
 pub use scratch::{drop_scratch, scratch};

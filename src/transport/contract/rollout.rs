@@ -21,6 +21,10 @@ pub struct RolloutDocument {
     /// An endpoint is in flight in one rollout of a lane at a time. By default the type.
     #[schema(required = false)]
     pub lane: Option<String>,
+    /// What it changes. Of the rollouts of a lane with the same subject the newest that has started an endpoint has
+    /// the last word there; older ones leave it alone. By default an older one may start it after a newer one.
+    #[schema(required = false, example = "web")]
+    pub subject: Option<String>,
     /// Whom it is for: `endpoints`, `match`, `exclude`, `percent`, `order`, `seed`, `max`, `max_absent`. By
     /// default all that are known for the type.
     #[schema(value_type = serde_json::Value, required = false)]
@@ -95,6 +99,10 @@ pub struct RolloutPlan {
     pub task_type: TaskType,
     /// Its lane.
     pub lane: String,
+    /// What it changes; null when its document does not say.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub subject: Option<String>,
     /// How many endpoints it is for.
     pub size: u32,
     /// How many of them are away now.
@@ -232,6 +240,10 @@ pub struct Rollout {
     pub task_type: TaskType,
     /// Its lane.
     pub lane: String,
+    /// What it changes; null when its document does not say.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub subject: Option<String>,
     /// Where it stands.
     pub status: RolloutStatus,
     /// Why it does not go on, or has ended.
@@ -594,7 +606,7 @@ pub struct RerunRollout {
     /// Your name for the new one.
     pub identifier: RolloutName,
     /// The states of the endpoints that it is for, and `new` for those that the targets choose now and did
-    /// not choose then. By default all that did not succeed.
+    /// not choose then. By default all that did not succeed, without those that are SUPERSEDED.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub only: Vec<RerunOnly>,

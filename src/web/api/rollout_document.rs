@@ -46,22 +46,39 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Members of a document.
 const MEMBERS: &[&str] = &[
-    "identifier", "type", "payload", "lane", "targets", "spread", "waves", "window", "receive_within",
-    "finish_within", "healthy", "budget", "soak", "probe", "approval", "windows", "on_breach", "in_flight",
-    "rollback", "catch_up", "catch_up_for", "start_at", "expires_after",
+    "identifier", "type", "payload", "lane", "subject", "targets", "spread", "waves", "window",
+    "receive_within", "finish_within", "healthy", "budget", "soak", "probe", "approval", "windows",
+    "on_breach", "in_flight", "rollback", "catch_up", "catch_up_for", "start_at", "expires_after",
 ];
 /// The terms of a document in a text that has passed [`crate::domain::json_check::check`].
 ///
 /// # Errors
 /// Every problem there is.
 pub fn parse(text: &str, config: &Config) -> Result<RolloutTerms, Vec<ProblemItem>> {
+    terms(text, None, config)
+}
+
+/// The terms of a document that is recorded, or was made of one by changing members. Selectors that are there
+/// as they were recorded are read as such: earlier versions have recorded some that are refused now.
+///
+/// # Errors
+/// Every problem there is.
+pub fn parse_again(
+    text: &str,
+    recorded: &RawValue,
+    config: &Config,
+) -> Result<RolloutTerms, Vec<ProblemItem>> {
+    terms(text, Some(recorded), config)
+}
+
+fn terms(text: &str, recorded: Option<&RawValue>, config: &Config) -> Result<RolloutTerms, Vec<ProblemItem>> {
     if !text.trim_start().starts_with('{') {
         return Err(vec![ProblemItem::new("", "must be an object")]);
     }
     let Members(members) =
         serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
     let whole = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
-    let mut reader = Reader { problems: Vec::new(), whole };
+    let mut reader = Reader { problems: Vec::new(), whole, recorded };
     let mut values = Map::new();
     for (name, value) in &members {
         if values.contains_key(&**name) {
@@ -84,6 +101,8 @@ struct Reader<'a> {
     problems: Vec<ProblemItem>,
     /// The document as it was written: payloads are passed on to the byte.
     whole: &'a RawValue,
+    /// The document that is recorded, where it is read again.
+    recorded: Option<&'a RawValue>,
 }
 
 impl Reader<'_> {
@@ -105,7 +124,8 @@ impl Reader<'_> {
         let identifier: Option<RolloutName> = self.needed(values, "", "identifier");
         let policy = self.policy(values, "", config)?;
         let payload = self.payload_of("");
-        let lane = self.lane(values, &policy.name);
+        let lane = self.short(values, "lane").unwrap_or_else(|| policy.name.as_str().to_ascii_lowercase());
+        let subject = self.short(values, "subject");
         let seed = identifier.as_ref().map(ToString::to_string).unwrap_or_default();
         let targets = self.targets(values.get("targets"), &seed);
         let budget = self.budget(values.get("budget"));
@@ -145,6 +165,7 @@ impl Reader<'_> {
             task_type: policy.name.clone(),
             payload,
             lane,
+            subject,
             targets,
             spread: values.get("spread").and_then(|value| self.spread(value)),
             own_waves: values.contains_key("waves"),
@@ -227,19 +248,19 @@ impl Reader<'_> {
         Some(policy)
     }
 
-    fn lane(&mut self, values: &Map<String, Value>, task_type: &TaskType) -> String {
-        let Some(value) = values.get("lane") else { return task_type.as_str().to_ascii_lowercase() };
+    /// A short name, such as that of a lane.
+    fn short(&mut self, values: &Map<String, Value>, name: &str) -> Option<String> {
+        let value = values.get(name)?;
         let formed = |text: &&str| {
             (1..=64).contains(&text.len())
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
         };
-        match value.as_str().filter(formed) {
-            Some(text) => text.to_owned(),
-            None => {
-                self.problem("/lane", format!("must be 1 to 64 of a-z 0-9 . _ -, not {}", shown(value)));
-                String::new()
-            }
+        let read = value.as_str().filter(formed);
+        if read.is_none() {
+            let text = format!("must be 1 to 64 of a-z 0-9 . _ -, not {}", shown(value));
+            self.problem(format!("/{name}"), text);
         }
+        read.map(str::to_owned)
     }
 
     fn object<'v>(&mut self, value: &'v Value, at: &str) -> Option<&'v Map<String, Value>> {
@@ -282,13 +303,23 @@ impl Reader<'_> {
     fn selectors(&mut self, value: Option<&Value>, at: &str) -> Vec<Selector> {
         let Some(value) = value else { return Vec::new() };
         if value.is_string() {
-            return self.parsed(Some(value), at).into_iter().collect();
+            return self.selector(value, at).into_iter().collect();
         }
         let list = self.list(value, at, MAX_SELECTORS);
         list.iter()
             .enumerate()
-            .filter_map(|(place, value)| self.parsed(Some(value), &format!("{at}/{place}")))
+            .filter_map(|(place, value)| self.selector(value, &format!("{at}/{place}")))
             .collect()
+    }
+
+    fn selector(&mut self, value: &Value, at: &str) -> Option<Selector> {
+        let recorded = self.recorded.and_then(|recorded| value_at(recorded, at));
+        let recorded = recorded.and_then(|text| serde_json::from_str::<String>(text.get()).ok());
+        match recorded.filter(|text| value.as_str() == Some(text)) {
+            // What is no selector at all is told below.
+            Some(text) => Selector::stored(&text).ok().or_else(|| self.parsed(Some(value), at)),
+            None => self.parsed(Some(value), at),
+        }
     }
 
     fn targets(&mut self, value: Option<&Value>, seed: &str) -> RolloutTargets {
@@ -1106,6 +1137,32 @@ mod tests {
         assert_eq!(approvals(value!([1, 2])), [None, Some(2), None]);
     }
 
+    /// Earlier versions have recorded selectors that are refused now.
+    #[test]
+    fn a_selector_is_read_as_it_was_recorded() {
+        let recorded = r#"{"identifier": "r", "type": "update", "waves": [{"match": ["site='x'"]}, {"match": "a='b'"}]}"#;
+        let whole: Box<RawValue> = serde_json::from_str(recorded).expect("JSON");
+        let parts =
+            |terms: RolloutTerms| -> Vec<Part> { terms.waves.into_iter().map(|wave| wave.part).collect() };
+        let stored = |text| Part::Match(vec![Selector::stored(text).expect("a selector")]);
+        assert_eq!(parse(recorded, &config()).expect_err("a slip").len(), 2);
+        let read = parse_again(recorded, &whole, &config()).expect("recorded");
+        assert_eq!(parts(read), [stored("site='x'"), stored("a='b'"), Part::Rest]);
+        let again = |waves: &str| {
+            let text =
+                edited(whole.get(), &BTreeMap::from([("waves".to_owned(), json_of(waves))])).expect("text");
+            parse_again(&text, &whole, &config())
+        };
+        assert_eq!(parts(again(r#"[{"match": ["site='x'"]}, 1]"#).expect("as recorded")).len(), 3);
+        for slip in [r#"[{"match": ["site='y'"]}]"#, r#"[1, {"match": ["site='x'"]}]"#] {
+            assert_eq!(again(slip).expect_err("not as recorded").len(), 1, "{slip}");
+        }
+    }
+
+    fn json_of(text: &str) -> Box<RawValue> {
+        serde_json::from_str(text).expect("JSON")
+    }
+
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         let with = |name: &str, what: Value| {
@@ -1221,6 +1278,7 @@ mod tests {
             (with("healthy", value!({"stays": "20m"})), "/healthy/stays is 20m, longer than `within` (10m)"),
             (with("start_at", value!("soon")), "/start_at must be `now`, `manual` or a time"),
             (with("lane", value!("A")), "/lane must be 1 to 64 of a-z"),
+            (with("subject", value!("")), "/subject must be 1 to 64 of a-z"),
             (with("payload", value!("x".repeat(MAX_PAYLOAD))), "/payload has 65538 bytes"),
             (
                 with("budget", value!({"wave": {"failed": -1}})),

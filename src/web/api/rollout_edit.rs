@@ -11,19 +11,21 @@ use crate::domain::{EndpointName, Json, Member};
 use crate::store::{RolloutRecord, RolloutTargetRecord};
 
 /// What changes of a rollout with its document.
+///
+/// # Errors
+/// All that is wrong.
 pub fn edit_of(
     found: &RolloutRecord,
     terms: RolloutTerms,
     document: Json,
     members: Vec<String>,
     anew: Option<WavesAnew>,
-) -> Edit {
+) -> Result<Edit, Vec<PlanFault>> {
     let changes = |name: &str| members.iter().any(|member| member == name);
     let total: u32 = found.waves.iter().map(|wave| wave.size).sum();
     let budget = changes("budget");
     // Waves that were left with nothing, and were not recorded, are the last.
-    let rerun = found.parent.is_some();
-    let waves = terms.waves.into_iter().filter(|wave| !rerun || is_of_rerun(wave));
+    let waves = if found.parent.is_some() { waves_of_rerun(terms.waves)? } else { terms.waves };
     // Those that are put together anew come with their terms.
     let stay = anew.as_ref().map_or(found.waves.len(), |anew| place(anew.first));
     let stay = found.waves.iter().take(stay);
@@ -33,7 +35,7 @@ pub fn edit_of(
         true => (allowed(terms.failed, total), allowed(terms.unreachable, total)),
         false => (found.allowed_failed, found.allowed_unreachable),
     };
-    Edit {
+    Ok(Edit {
         waves: waves.collect(),
         allowed_failed,
         allowed_unreachable,
@@ -46,7 +48,7 @@ pub fn edit_of(
         document,
         members,
         anew,
-    }
+    })
 }
 
 fn place(number: u32) -> usize {
@@ -180,8 +182,34 @@ fn allowed(budget: Option<Amount>, of: u32) -> Option<u32> {
     budget.map(|amount| amount.rounded_down(of))
 }
 
-/// Whether a rerun has this wave of the document too. The endpoints of a rerun decide, so it has none of the
-/// waves that name theirs.
-pub const fn is_of_rerun(wave: &WaveOf) -> bool {
+/// The waves of a document that a rerun has too. Its endpoints are given, so it has none of the waves that
+/// name theirs. Approvals of those stand before the first that is left: nothing begins without them.
+///
+/// # Errors
+/// Approvals that would stand before one wave and are not the same.
+pub fn waves_of_rerun(waves: Vec<WaveOf>) -> Result<Vec<WaveOf>, Vec<PlanFault>> {
+    let (mut left, named): (Vec<_>, Vec<_>) =
+        waves.into_iter().enumerate().partition(|(_, wave)| is_of_rerun(wave));
+    let mut faults = Vec::new();
+    for (at, wave) in named {
+        let (Some((first, before)), Some(approval)) = (left.first_mut(), wave.terms.approval) else {
+            continue;
+        };
+        let is_same = before.terms.approval.as_ref().is_none_or(|other| *other == approval);
+        if !is_same {
+            let message = format!(
+                "names its endpoints, so a rerun does not have it, and its approval would stand before wave {}, which has another one; \
+                 submit a document of its own for these endpoints",
+                *first + 1
+            );
+            faults.push(PlanFault { pointer: format!("/waves/{at}"), message });
+        }
+        before.terms.approval = Some(approval);
+    }
+    if faults.is_empty() { Ok(left.into_iter().map(|(_, wave)| wave).collect()) } else { Err(faults) }
+}
+
+/// Whether a rerun has this wave of the document too.
+const fn is_of_rerun(wave: &WaveOf) -> bool {
     matches!(wave.part, Part::Size(_) | Part::Rest)
 }

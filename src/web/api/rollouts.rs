@@ -19,7 +19,7 @@ use super::body::{self, Limit};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::rollout_document;
-use super::rollout_edit::{Turns, edit_of, is_of_rerun};
+use super::rollout_edit::{Turns, edit_of, waves_of_rerun};
 use super::segment::segment;
 use super::until_ended::{MAX_WAIT, until_ended};
 use super::view::View;
@@ -38,8 +38,8 @@ use crate::domain::rollout::{
 use crate::domain::{EndpointName, Json, RolloutName, Scope, TaskType, TokenName, digest, json_check};
 use crate::request_body::Body;
 use crate::store::{
-    Commanded, LIST_BYTES, NewRollout, RolloutPick, RolloutQuery, RolloutRecord, RolloutRecorded,
-    RolloutTargetQuery, RolloutTargetRecord,
+    Commanded, LIST_BYTES, NewRollout, RolloutOfLane, RolloutPick, RolloutQuery, RolloutRecord,
+    RolloutRecorded, RolloutTargetQuery, RolloutTargetRecord,
 };
 
 /// Entries on a page when nothing is said.
@@ -124,10 +124,55 @@ fn conflict(name: &RolloutName, id: Uuid) -> Problem {
 }
 
 /// The payload as the type has it, and the waves.
-async fn planned(api: &Api, terms: RolloutTerms) -> Result<(RolloutTerms, Plan), Problem> {
+async fn planned(
+    api: &Api,
+    request: &HttpRequest,
+    terms: RolloutTerms,
+) -> Result<(RolloutTerms, Plan), Problem> {
     let terms = resolved(api, terms).await?;
     let plan = plan_of(&terms, &target::members(api, policy_of(api, &terms.task_type)?).await?);
-    Ok((terms, plan.map_err(faults)?))
+    let mut plan = plan.map_err(faults)?;
+    plan.odd.extend(not_asked_for(&terms, &plan));
+    plan.odd.extend(may_overwrite(api, request, &terms).await?);
+    Ok((terms, plan))
+}
+
+/// A warning of other rollouts of the lane that may change the same, where the last one to come to an endpoint
+/// would win.
+async fn may_overwrite(
+    api: &Api,
+    request: &HttpRequest,
+    terms: &RolloutTerms,
+) -> Result<Option<String>, Problem> {
+    let (store, lane) = (Arc::clone(&api.state.store), terms.lane.clone());
+    let open = api.run(async move { store.rollouts_of_lane(&lane).await }).await?;
+    let may = |other: &RolloutOfLane| {
+        other.identifier != terms.identifier
+            && (terms.subject.is_none() || other.subject.is_none())
+            && access::covers(request, other.task_type.as_str())
+    };
+    let mut others = open.into_iter().filter(may);
+    let Some(RolloutOfLane { identifier, status, .. }) = others.next() else { return Ok(None) };
+    let more = match others.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let who = if terms.subject.is_some() { "not both have a" } else { "this document has no" };
+    Ok(Some(format!(
+        "`{identifier}` ({}){more} of the lane `{}` can change the same endpoints, and {who} `subject`: each endpoint keeps what comes to it last, \
+         even if that is the older rollout. Give rollouts that change the same thing the same `subject`, or abort the older one",
+        status.as_str(),
+        terms.lane
+    )))
+}
+
+/// A warning of approvals that nobody is asked for, since no endpoint is left for their waves.
+fn not_asked_for(terms: &RolloutTerms, plan: &Plan) -> Option<String> {
+    let last = plan.waves.last().and_then(|wave| wave.terms.approval.as_ref());
+    let mut empty = terms.waves.iter().enumerate().skip(plan.waves.len());
+    let (at, _) =
+        empty.find(|(_, wave)| wave.terms.approval.is_some() && wave.terms.approval.as_ref() != last)?;
+    Some(format!("no endpoint is left for wave {}: its approval is not asked for", at + 1))
 }
 
 /// The refusal of a document that does not fit the fleet.
@@ -217,7 +262,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     let document = rollout_document::kept(text)
         .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
     drop(body);
-    let (terms, plan) = planned(&api, terms).await?;
+    let (terms, plan) = planned(&api, &request, terms).await?;
     record(&api, &request, New { terms, plan, document, digest, parent: None }).await
 }
 
@@ -234,7 +279,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
 pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
     let Sent { terms, body } = read(&api, &request, payload).await?;
     drop(body);
-    let (terms, plan) = planned(&api, terms).await?;
+    let (terms, plan) = planned(&api, &request, terms).await?;
     let waves = (1u32..).zip(&plan.waves).map(|(number, wave)| contract::RolloutPlanWave {
         wave: number,
         name: wave.name.clone(),
@@ -268,6 +313,7 @@ pub async fn plan(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         identifier: terms.identifier,
         task_type: terms.task_type,
         lane: terms.lane,
+        subject: terms.subject,
     };
     api.room(&request, room).await?;
     answer(StatusCode::OK, &answered, room)
@@ -291,6 +337,8 @@ async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
         identifier: terms.identifier.clone(),
         task_type: terms.task_type,
         lane: terms.lane,
+        subject: terms.subject,
+        ranks_at: None,
         payload: terms.payload,
         document,
         digest,
@@ -915,7 +963,7 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     }
     let before = document(&api, found.id).await?;
     let text = rollout_document::edited(before.get(), &changes).map_err(invalid)?;
-    let terms = rollout_document::parse(&text, &api.state.config).map_err(invalid)?;
+    let terms = rollout_document::parse_again(&text, &before, &api.state.config).map_err(invalid)?;
     access::check_types(&request, other_types(&terms))?;
     let document = rollout_document::kept(&text)
         .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
@@ -924,7 +972,8 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         true => Some(waves_anew(&api, &found, &before, &terms, changes.contains_key("budget")).await?),
         false => None,
     };
-    let edit = edit_of(&found, terms, document, changes.keys().cloned().collect(), anew);
+    let members = changes.keys().cloned().collect();
+    let edit = edit_of(&found, terms, document, members, anew).map_err(faults)?;
     let asked = Command::Edit(Arc::new(edit));
     let answered = order_of(&api, &request, found, asked, RolloutPick::Nobody, Some(revision)).await?;
     deeds::tell(&request, json!({ "set": changes }));
@@ -941,7 +990,7 @@ async fn waves_anew(
 ) -> Result<WavesAnew, Problem> {
     let mut turns = Turns::of(found);
     each_target(api, found.id, &[], turns.after(), |target| turns.take(target)).await?;
-    let before = rollout_document::parse(before.get(), &api.state.config).map_err(invalid)?;
+    let before = rollout_document::parse_again(before.get(), before, &api.state.config).map_err(invalid)?;
     let before = with_groups(api, before).await?;
     let members = target::members(api, policy_of(api, &terms.task_type)?).await?;
     turns.put(before.waves, terms, &members, budget).map_err(faults)
@@ -977,7 +1026,9 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     let asked: RerunRollout = api.read(&request, payload, LONGEST_RERUN, wrong).await?;
     check_identifier(&asked.identifier)?;
     let old = find(&api, &request, &name).await?;
-    let usual = TargetState::ALL.into_iter().filter(|state| *state != TargetState::Ok);
+    // What was left to a newer rollout is not taken from it by the way.
+    let stays = [TargetState::Ok, TargetState::Superseded];
+    let usual = TargetState::ALL.into_iter().filter(|state| !stays.contains(state));
     let state = |only: &RerunOnly| match only {
         RerunOnly::State(state) => Some(*state),
         RerunOnly::New(_) => None,
@@ -996,7 +1047,8 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     }
     let mut endpoints = if only.is_empty() { Vec::new() } else { endpoints_of(&api, old.id, &only).await? };
     let document = document(&api, old.id).await?;
-    let mut terms = rollout_document::parse(document.get(), &api.state.config).map_err(|problems| {
+    let read = rollout_document::parse_again(document.get(), &document, &api.state.config);
+    let mut terms = read.map_err(|problems| {
         let text = |item: ProblemItem| {
             ProblemItem::new(
                 "",
@@ -1028,9 +1080,14 @@ pub async fn rerun(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     terms.targets.endpoints = endpoints;
     (terms.targets.selectors, terms.targets.groups) = (Vec::new(), Vec::new());
     (terms.targets.percent, terms.targets.order, terms.targets.max) = (100, Order::Seeded, None);
-    terms.waves.retain(is_of_rerun);
+    terms.waves = waves_of_rerun(terms.waves).map_err(|problems| {
+        let text = |fault: PlanFault| {
+            ProblemItem::new("", format!("{} of its document {}", fault.pointer, fault.message))
+        };
+        invalid(problems.into_iter().map(text).collect())
+    })?;
     terms.own_waves = false;
-    let (terms, plan) = planned(&api, terms).await?;
+    let (terms, plan) = planned(&api, &request, terms).await?;
     record(&api, &request, New { terms, plan, document, digest, parent: Some(old.id) }).await
 }
 
@@ -1117,6 +1174,7 @@ impl View<RolloutRecord> for Rollout {
             identifier: record.identifier,
             task_type: record.task_type,
             lane: record.lane,
+            subject: record.subject,
             status: record.status,
             reason: record.reason,
             next_window: None,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::value::RawValue;
 use tasker::domain::rollout::{
-    Allow, Amount, Approval, Asker, CatchUp, Command, EventKind, Healthy, InFlightOnStop, OnBreach,
-    PlannedDomain, PlannedWave, Probe, ProbeOn, Refusal, Rollback, RollbackOn, RolloutSettings,
-    RolloutStatus, TargetState, View, WavePhase, WaveTerms, decide,
+    Allow, Amount, Approval, Asker, CatchUp, Command, Edit, EditedWave, EventKind, Healthy, InFlightOnStop,
+    OnBreach, PlannedDomain, PlannedWave, Probe, ProbeOn, Refusal, Rollback, RollbackOn, RolloutSettings,
+    RolloutStatus, TargetState, View, WaveAnew, WavePhase, WaveTerms, WavesAnew, decide,
 };
 use tasker::domain::{
     EndpointName, Labels, NewTask, Presence, PresenceState, ReportEvent, TaskId, TaskStatus, Timestamp,
@@ -55,6 +56,8 @@ fn rollout(identifier: &str, waves: &[&[EndpointName]]) -> NewRollout {
         identifier: identifier.parse().expect("a name"),
         task_type: worker(),
         lane: "worker".into(),
+        subject: None,
+        ranks_at: None,
         payload: json(&"new"),
         document: json(&identifier),
         digest: [7; 32],
@@ -349,7 +352,8 @@ pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
         healthy: None,
     };
     (new.settings.on_breach, new.settings.rollback) = (OnBreach::Rollback, Some(rollback));
-    new.document = json(&serde_json::json!({"rollback": {"payload": "old", "window": 1}}));
+    let document = r#"{"rollback":{"payload":{"version":6.10},"window":1}}"#;
+    new.document = serde_json::from_str::<Box<RawValue>>(document)?.into();
     let id = new.id;
     ledger.store.record_rollout(new).await?;
     // Somebody else has the name that its rollback would have.
@@ -381,7 +385,7 @@ pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
     assert_eq!((undone.parent, undone.lane.as_str(), undone.payload.get()), (Some(id), "worker", "\"old\""));
     let document = ledger.store.rollout_document(undone.id).await?.context("it is there")?;
     assert!(
-        document.get().contains(r#""payload":"old""#) && document.get().contains(r#""window":1"#),
+        document.get().contains(r#""payload":{"version":6.10}"#) && document.get().contains(r#""window":1"#),
         "{document}"
     );
     let names: Vec<String> = states(ledger, undone.id).await?.into_iter().map(|(name, ..)| name).collect();
@@ -417,6 +421,267 @@ pub async fn rolls_back_what_has_changed(ledger: &Ledger) -> Result<()> {
         .take(3)
         .collect();
     assert_eq!(kinds, ["ended", "rolling_back", "target_unreachable"]);
+    counts_are_right(ledger).await
+}
+
+/// How an endpoint is rolled back.
+fn back() -> Rollback {
+    let minute = Duration::from_secs(60);
+    Rollback {
+        task_type: worker(),
+        payload: json(&"old"),
+        on: RollbackOn::Changed,
+        window: Amount::Count(10),
+        receive_within: minute,
+        finish_within: minute,
+        healthy: None,
+    }
+}
+
+/// Passes, and has each endpoint that is started succeed; answers who was started.
+async fn succeed(ledger: &Ledger, id: Uuid, now: Timestamp) -> Result<Vec<EndpointName>> {
+    let mut started = Vec::new();
+    for task in passes(&ledger.store, id, now).await? {
+        for endpoint in &task.endpoints {
+            answer(ledger, &task, endpoint, 0, now).await?;
+            started.push(endpoint.clone());
+        }
+    }
+    Ok(started)
+}
+
+/// Has the first wave succeed and pauses before the next.
+async fn pause_after_first(ledger: &Ledger, id: Uuid, now: Timestamp) -> Result<()> {
+    succeed(ledger, id, now).await?;
+    let paused = command(ledger, id, Command::Pause, RolloutPick::Nobody, now).await?;
+    assert!(matches!(paused, Commanded::Done { .. }), "{paused:?}");
+    passes(&ledger.store, id, now).await?;
+    Ok(())
+}
+
+async fn resume(ledger: &Ledger, id: Uuid, now: Timestamp) -> Result<()> {
+    let asked = Command::Resume(Allow { failed: Some(9), unreachable: None });
+    let resumed = command(ledger, id, asked, RolloutPick::Nobody, now).await?;
+    assert!(matches!(resumed, Commanded::Done { .. }), "{resumed:?}");
+    Ok(())
+}
+
+pub async fn leaves_to_a_newer_rollout_what_it_has_started(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(4);
+    there(ledger, &endpoints, noon()).await?;
+    let of = |subject: &str, identifier: &str, waves: &[&[EndpointName]]| NewRollout {
+        subject: Some(subject.to_owned()),
+        ..rollout(identifier, waves)
+    };
+    let older = of("web", "older", &[&endpoints[..1], &endpoints[1..]]);
+    let newer = of("web", "newer", &[&endpoints[..3]]);
+    let other = of("db", "other", &[&endpoints]);
+    for new in [&older, &newer, &other] {
+        ledger.store.record_rollout(new.clone()).await?;
+    }
+    let open = ledger.store.rollouts_of_lane("worker").await?;
+    let open: Vec<_> = open.iter().map(|one| (one.identifier.as_str(), one.subject.as_deref())).collect();
+    assert_eq!(open, [("older", Some("web")), ("newer", Some("web")), ("other", Some("db"))]);
+    pause_after_first(ledger, older.id, noon()).await?;
+    assert_eq!(succeed(ledger, newer.id, at(1)).await?.len(), 3);
+    passes(&ledger.store, newer.id, at(1)).await?;
+    assert_eq!(found(ledger, "newer").await?.status, RolloutStatus::Done);
+    assert!(!ledger.store.forget_rollout(at(9)).await?, "the older one has to know what it has started");
+    assert_eq!(succeed(ledger, other.id, at(2)).await?.len(), 4, "it changes something else");
+    passes(&ledger.store, other.id, at(2)).await?;
+    resume(ledger, older.id, at(3)).await?;
+    // What ends at an endpoint after it was looked at is found once the endpoint is held.
+    let blind: Arc<RolloutDecision> = Arc::new(|mut view: View| {
+        view.next.iter_mut().for_each(|next| next.overtaken_by = None);
+        decide(&view, at(3))
+    });
+    let batches = RolloutBatches { lease_until: at(13), retention: RETENTION };
+    let refused = ledger.store.advance_rollout(older.id, blind, batches, at(3)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(succeed(ledger, older.id, at(3)).await?, [endpoints[3].clone()]);
+    passes(&ledger.store, older.id, at(3)).await?;
+    let record = found(ledger, "older").await?;
+    assert_eq!((record.status, record.subject.as_deref()), (RolloutStatus::Partial, Some("web")));
+    let query = RolloutTargetQuery { states: vec![TargetState::Superseded], limit: 9, ..Default::default() };
+    let left = ledger.store.rollout_targets(older.id, &query).await?;
+    let left: Vec<_> =
+        left.iter().map(|one| (one.endpoint.as_str(), one.round, one.note.as_deref())).collect();
+    let note = Some("left to newer, which is newer and has started it");
+    assert_eq!(left, [("ep1", 0, note), ("ep2", 0, note)]);
+    assert_eq!(
+        told_of(ledger, older.id, EventKind::Superseded).await?,
+        ["2 targets: left to newer, which is newer and has started them"]
+    );
+    assert!(ledger.store.forget_rollout(at(2)).await?, "nobody has to know any more");
+    counts_are_right(ledger).await
+}
+
+pub async fn rolls_back_nothing_that_a_newer_rollout_has_started(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(4);
+    there(ledger, &endpoints, noon()).await?;
+    let of = |identifier: &str, waves: &[&[EndpointName]]| NewRollout {
+        subject: Some("web".to_owned()),
+        ..rollout(identifier, waves)
+    };
+    let mut older = of("older", &[&endpoints[..2], &endpoints[2..]]);
+    older.settings.rollback = Some(back());
+    older.document = json(&serde_json::json!({"subject": "web", "rollback": {"payload": "old"}}));
+    let newer = of("newer", &[&endpoints[1..2], &endpoints[..1]]);
+    for new in [&older, &newer] {
+        ledger.store.record_rollout(new.clone()).await?;
+    }
+    pause_after_first(ledger, older.id, noon()).await?;
+    pause_after_first(ledger, newer.id, at(1)).await?;
+    command(ledger, older.id, Command::Abort { roll_back: true }, RolloutPick::Nobody, at(2)).await?;
+    passes(&ledger.store, older.id, at(2)).await?;
+    let name = found(ledger, "older").await?.undone_by.context("it is made")?;
+    let undone = found(ledger, name.as_str()).await?;
+    assert_eq!((undone.subject.as_deref(), undone.ranks_at), (Some("web"), Some(noon())));
+    assert_eq!(
+        succeed(ledger, undone.id, at(3)).await?,
+        endpoints[..1],
+        "the other one is left to the newer"
+    );
+    passes(&ledger.store, undone.id, at(3)).await?;
+    let undone = found(ledger, name.as_str()).await?;
+    assert_eq!((undone.status, undone.started_at), (RolloutStatus::Partial, Some(at(3))));
+    passes(&ledger.store, older.id, at(3)).await?;
+    assert_eq!(
+        found(ledger, "older").await?.status,
+        RolloutStatus::RolledBack,
+        "all that was to be undone is"
+    );
+    // The rollback began later, and is as old as what it undoes.
+    resume(ledger, newer.id, at(4)).await?;
+    assert_eq!(succeed(ledger, newer.id, at(4)).await?, endpoints[..1]);
+    passes(&ledger.store, newer.id, at(4)).await?;
+    assert_eq!(found(ledger, "newer").await?.status, RolloutStatus::Done);
+    counts_are_right(ledger).await
+}
+
+pub async fn catches_up_until_a_newer_rollout_of_the_subject_begins(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(2);
+    ledger.known(&endpoints, noon()).await?;
+    there(ledger, &endpoints[..1], noon()).await?;
+    let of = |subject: &str, identifier: &str| {
+        let mut new = rollout(identifier, &[&endpoints]);
+        (new.subject, new.settings.catch_up) = (Some(subject.to_owned()), CatchUp::Latest);
+        new
+    };
+    let (older, other, newer) = (of("web", "older"), of("db", "other"), of("web", "newer"));
+    for new in [&older, &other, &newer] {
+        ledger.store.record_rollout(new.clone()).await?;
+    }
+    let told = async |id: Uuid| -> Result<TargetState> { Ok(states(ledger, id).await?[1].1) };
+    for (second, id) in (0..).zip([older.id, other.id]) {
+        succeed(ledger, id, at(second)).await?;
+        passes(&ledger.store, id, at(second)).await?;
+    }
+    passes(&ledger.store, older.id, at(3)).await?;
+    assert_eq!(told(older.id).await?, TargetState::Absent, "the other one changes something else");
+    succeed(ledger, newer.id, at(4)).await?;
+    for id in [older.id, other.id] {
+        passes(&ledger.store, id, at(5)).await?;
+    }
+    assert_eq!(
+        (told(older.id).await?, told(other.id).await?),
+        (TargetState::Superseded, TargetState::Absent)
+    );
+    counts_are_right(ledger).await
+}
+
+pub async fn puts_what_has_not_begun_into_other_waves(ledger: &Ledger) -> Result<()> {
+    let endpoints = fleet(9);
+    there(ledger, &endpoints, noon()).await?;
+    let mut new = rollout("r", &[&endpoints[..1], &endpoints[1..6], &endpoints[6..]]);
+    new.plan.waves[1].window = 2;
+    let id = new.id;
+    ledger.store.record_rollout(new).await?;
+    succeed(ledger, id, noon()).await?;
+    let tasks = passes(&ledger.store, id, at(1)).await?;
+    assert_eq!(tasks[0].endpoints, endpoints[1..3]);
+    answer(ledger, &tasks[0], &endpoints[1], 0, at(2)).await?;
+    answer(ledger, &tasks[0], &endpoints[2], 32, at(2)).await?;
+    passes(&ledger.store, id, at(2)).await?;
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Halted);
+    let skip = RolloutPick::Endpoints(vec![name("ep8")]);
+    command(ledger, id, Command::Skip, skip, at(2)).await?;
+
+    let runs = |window| EditedWave {
+        window,
+        allowed_failed: Some(1),
+        allowed_unreachable: None,
+        terms: WaveTerms { soak: Duration::from_secs(u64::from(window) - 1), ..terms() },
+    };
+    let edit = async |waves: &[(&str, &[usize])], second: u64| -> Result<()> {
+        let waves = waves.iter().map(|(called, places)| WaveAnew {
+            name: Some((*called).to_owned()),
+            runs: runs(1),
+            targets: places.iter().map(|place| endpoints[*place].clone()).collect(),
+        });
+        let record = found(ledger, "r").await?;
+        let edit = Edit {
+            members: vec!["waves".to_owned()],
+            document: json(&"edited"),
+            settings: record.settings,
+            expires_at: record.expires_at,
+            allowed_failed: None,
+            allowed_unreachable: None,
+            waves: vec![runs(7)],
+            anew: Some(WavesAnew { first: 1, is_open: true, waves: waves.collect() }),
+        };
+        let asked = Command::Edit(Arc::new(edit));
+        let done = command(ledger, id, asked, RolloutPick::Nobody, at(second)).await?;
+        assert!(matches!(done, Commanded::Done { .. }), "{done:?}");
+        counts_are_right(ledger).await
+    };
+    let waves = async || -> Result<Vec<(Option<String>, WavePhase, Vec<String>)>> {
+        let query = RolloutTargetQuery { limit: 1_000, ..RolloutTargetQuery::default() };
+        let targets = ledger.store.rollout_targets(id, &query).await?;
+        let record = found(ledger, "r").await?;
+        let of = |number: u32| targets.iter().filter(move |target| target.wave == number);
+        let wave = |(number, wave): (u32, &tasker::domain::rollout::WaveState)| {
+            assert_eq!(wave.size as usize, of(number).count());
+            (wave.name.clone(), wave.phase, of(number).map(|target| target.endpoint.to_string()).collect())
+        };
+        Ok((0..).zip(&record.waves).map(wave).collect())
+    };
+    let is = |called: &str, phase, of: &[usize]| {
+        (
+            Some(called.to_owned()),
+            phase,
+            of.iter().map(|place| endpoints[*place].to_string()).collect::<Vec<_>>(),
+        )
+    };
+    // More waves, in another order; then fewer; a place is never taken twice meanwhile.
+    edit(&[("a", &[5]), ("b", &[7, 3]), ("c", &[4]), ("d", &[6, 8])], 3).await?;
+    let first = (None, WavePhase::Passed, vec!["ep0".to_owned()]);
+    let (open, waits) = (WavePhase::Admitting, WavePhase::Waiting);
+    let expected = [
+        first.clone(),
+        is("a", open, &[1, 2, 5]),
+        is("b", waits, &[7, 3]),
+        is("c", waits, &[4]),
+        is("d", waits, &[6, 8]),
+    ];
+    assert_eq!(waves().await?, expected);
+    edit(&[("e", &[6, 3]), ("f", &[4, 5, 7, 8])], 4).await?;
+    edit(&[("e", &[3, 6]), ("f", &[7, 5, 4, 8])], 5).await?;
+    let expected = [first, is("e", open, &[1, 2, 3, 6]), is("f", waits, &[7, 5, 4, 8])];
+    assert_eq!(waves().await?, expected);
+    let record = found(ledger, "r").await?;
+    assert_eq!((record.waves[0].window, record.waves[1].window, record.waves[2].window), (1, 1, 1));
+    assert_eq!(record.waves[2].terms.soak, Duration::ZERO);
+
+    resume(ledger, id, at(6)).await?;
+    let mut started = Vec::new();
+    for second in 6..20 {
+        started.extend(succeed(ledger, id, at(second)).await?);
+    }
+    let expected: Vec<_> = [3, 6, 7, 5, 4].into_iter().map(|place: usize| endpoints[place].clone()).collect();
+    assert_eq!(started, expected, "in the order of their new turns, one at a time");
+    assert_eq!(found(ledger, "r").await?.status, RolloutStatus::Partial);
+    assert!(states(ledger, id).await?.iter().all(|(_, _, rounds)| *rounds <= 1), "each once");
     counts_are_right(ledger).await
 }
 

@@ -4,7 +4,7 @@
 //! are started only after all that. So whatever is started was started in the knowledge of every outcome that
 //! was committed before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
@@ -40,6 +40,7 @@ pub fn decide(view: &View, now: Timestamp) -> Change {
     if pass.status.admits() {
         pass.give_up_waiting();
         pass.take_back_returned();
+        pass.leave_to_newer();
         if !pass.breach() {
             pass.advance_waves();
         }
@@ -310,6 +311,31 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Leaves alone what a newer rollout of the same subject has started: this one would undo it.
+    fn leave_to_newer(&mut self) {
+        let mut left: BTreeMap<&str, u32> = BTreeMap::new();
+        for Next { fact, overtaken_by, .. } in &self.view.next {
+            let Some(newer) = overtaken_by else { continue };
+            let (from, event) = (TargetState::Pending, TargetEvent::Superseded);
+            let Some(to) = from.next(event) else { continue };
+            self.push(TargetMove {
+                fact: fact.clone(),
+                from,
+                to,
+                errnr: None,
+                note: Some(format!("left to {newer}, which is newer and has started it")),
+                present_since: None,
+                instance: None,
+            });
+            *left.entry(newer.as_str()).or_default() += 1;
+        }
+        self.again |= !left.is_empty();
+        for (newer, count) in left {
+            let text = format!("{count} targets: left to {newer}, which is newer and has started them");
+            self.change.events.push(NewEvent::new(EventKind::Superseded, Some(text)));
+        }
+    }
+
     /// Stops the rollout where a budget is exceeded. Answers whether it did.
     fn breach(&mut self) -> bool {
         let over = over_budget(&self.waves, self.view.allowed_failed, self.view.allowed_unreachable);
@@ -388,9 +414,13 @@ impl<'a> Pass<'a> {
                 if !answered || counts.get(TargetState::Ok) == 0 && counts.waited_for() > 0 {
                     return false;
                 }
-                match wave.terms.soak.is_zero() {
-                    true => self.probe_or_pass(place),
-                    false => self.turn_wave(place, WavePhase::Soaking, EventKind::WaveSoaks),
+                if counts.get(TargetState::Superseded) == counts.total() {
+                    // There is nothing to wait for, or to probe.
+                    self.pass_wave(place);
+                } else if wave.terms.soak.is_zero() {
+                    self.probe_or_pass(place);
+                } else {
+                    self.turn_wave(place, WavePhase::Soaking, EventKind::WaveSoaks);
                 }
                 true
             }
@@ -514,7 +544,7 @@ impl<'a> Pass<'a> {
         }
         let most = at(free.min(ADMITTED));
         let (mut taken, mut passed_over) = (self.taken(), false);
-        for Next { fact, there, slot } in &self.view.next {
+        for Next { fact, there, slot, .. } in &self.view.next {
             if at(fact.wave) > place || self.touched.contains(fact) {
                 continue;
             }

@@ -440,6 +440,7 @@ mod tests {
 
     fn terms(parts: Vec<Part>) -> RolloutTerms {
         RolloutTerms {
+            subject: None,
             identifier: "r".parse().expect("a name"),
             task_type: "update".parse().expect("a type"),
             payload: json(&()),

@@ -55,6 +55,8 @@ struct One {
     stopped_at: Option<Timestamp>,
     /// How often its handler has begun.
     executions: u32,
+    /// The second at which a newer rollout of the same subject starts it.
+    overtaken_at: Option<u32>,
 }
 
 /// A rollout as a store would keep it.
@@ -85,6 +87,11 @@ struct Fleet {
 }
 
 impl One {
+    /// Whether a newer rollout has started it by then. That passes over what is in flight.
+    fn is_overtaken(&self, now: Timestamp) -> bool {
+        self.overtaken_at.is_some_and(|at| START.after(Duration::from_secs(at.into())) <= now)
+    }
+
     fn has_received(&self) -> bool {
         self.rounds > 0
             && matches!(self.state, TargetState::Ok | TargetState::Failed | TargetState::Verifying)
@@ -137,7 +144,12 @@ impl Fleet {
             },
             slot: self.slot(&one.fact),
         };
-        let next = |one: &One| Next { fact: one.fact.clone(), there: there(one), slot: self.slot(&one.fact) };
+        let next = |one: &One| Next {
+            fact: one.fact.clone(),
+            there: there(one),
+            overtaken_by: one.is_overtaken(self.now).then(|| "newer".parse().expect("a name")),
+            slot: self.slot(&one.fact),
+        };
         let returned = |one: &One| Returned { fact: one.fact.clone(), state: one.state };
         View {
             status: self.status,
@@ -193,8 +205,11 @@ impl Fleet {
         }
         for changed in change.waves.iter().filter(|changed| changed.phase == WavePhase::Passed) {
             let wave = &before.waves[changed.wave as usize];
+            let after = &self.waves[changed.wave as usize];
             prop_assert!(
-                wave.terms.probe.is_none() || wave.phase == WavePhase::Probing && probed,
+                wave.terms.probe.is_none()
+                    || wave.phase == WavePhase::Probing && probed
+                    || after.counts.get(TargetState::Superseded) == after.size,
                 "a wave passes without its probe"
             );
         }
@@ -283,6 +298,10 @@ impl Fleet {
         for moved in &change.moves {
             let one = self.targets.iter_mut().find(|one| one.fact == moved.fact).expect("it is there");
             prop_assert_eq!(one.state, moved.from, "a target is moved once in a pass");
+            if moved.to == TargetState::Superseded {
+                let named = moved.note.as_ref().is_some_and(|note| note.contains("newer"));
+                prop_assert!(one.is_overtaken(self.now) && named, "only what a newer one has is left to it");
+            }
             if moved.from != moved.to {
                 (one.since, one.errnr) = (self.now, moved.errnr);
                 self.waves[moved.fact.wave as usize].counts.shift(moved.from, moved.to);
@@ -292,6 +311,7 @@ impl Fleet {
         for Admission { fact } in &change.admit {
             let one = self.targets.iter_mut().find(|one| one.fact == *fact).expect("it is there");
             prop_assert_eq!(one.state, TargetState::Pending, "only what waits is started");
+            prop_assert!(!one.is_overtaken(self.now), "what a newer one has started is started");
             let open =
                 one.rounds > 0 && matches!(one.answered, Answered::Nothing | Answered::Received { .. });
             prop_assert!(!open, "{:?} is started while its last task may run", one.fact.endpoint);
@@ -485,10 +505,16 @@ fn nature() -> impl Strategy<Value = Nature> {
     ]
 }
 
+/// When a newer rollout starts a target.
+fn overtaken() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![3 => Just(None), 1 => (0..120u32).prop_map(Some)]
+}
+
 prop_compose! {
     fn fleet(budgets: bool)(
         sizes in prop::collection::vec(1..12u32, 1..5),
-        natures in prop::collection::vec(nature(), 48),
+        natures in prop::collection::vec((nature(), overtaken()), 48),
+        any_newer in any::<bool>(),
         window in 1..15u32,
         allowed in (prop::option::of(0..4u32), prop::option::of(0..4u32)),
         soak in 0..30u64,
@@ -543,10 +569,11 @@ prop_compose! {
         let mut natures = natures.into_iter();
         let targets = (0u32..).zip(&sizes).flat_map(|(wave, size)| (0..*size).map(move |position| (wave, position)));
         let target = |(wave, position): (u32, u32)| {
+            let (nature, overtaken_at) = natures.next().unwrap_or((Nature::Succeeds, None));
             let endpoint: EndpointName = format!("e{wave}-{position}").parse().expect("a name");
             One {
                 fact: Fact { wave, position, endpoint },
-                nature: natures.next().unwrap_or(Nature::Succeeds),
+                nature,
                 state: TargetState::Pending,
                 since: START,
                 present_since: None,
@@ -562,6 +589,7 @@ prop_compose! {
                 begun: false,
                 stopped_at: None,
                 executions: 0,
+                overtaken_at: overtaken_at.filter(|_| any_newer),
             }
         };
         let targets: Vec<One> = targets.map(target).collect();
@@ -609,7 +637,8 @@ proptest! {
                 Nature::Deaf => &[TargetState::Skipped, TargetState::Unreachable],
                 Nature::Away(_) | Nature::CutOff(_) => &[TargetState::Ok, TargetState::Skipped, TargetState::Unreachable],
             };
-            prop_assert!(may.contains(&one.state), "{:?}", one);
+            let left = one.state == TargetState::Superseded && one.overtaken_at.is_some();
+            prop_assert!(left || may.contains(&one.state), "{:?}", one);
             prop_assert!(one.rounds <= 1 || matches!(one.nature, Nature::Deaf | Nature::CutOff(_)), "{:?}", one);
             prop_assert!(one.executions <= 1, "nothing runs twice: {:?}", one);
         }
@@ -712,6 +741,8 @@ proptest! {
     #[test]
     fn a_probe_that_fails_stops_it(mut fleet in fleet(false), skip in any::<bool>()) {
         prop_assume!(fleet.waves[0].terms.probe.is_some());
+        // A wave that is left to a newer rollout is not probed.
+        fleet.targets.iter_mut().for_each(|one| one.overtaken_at = None);
         for wave in &mut fleet.waves {
             (wave.allowed_failed, wave.allowed_unreachable) = (None, None);
         }
@@ -788,7 +819,7 @@ fn an_approval_is_waited_for_and_counts_people() {
         in_flight: Vec::new(),
         returned: Vec::new(),
         waited: Vec::new(),
-        next: vec![Next { fact, there: true, slot: None }],
+        next: vec![Next { fact, there: true, overtaken_by: None, slot: None }],
         probe: None,
         probed: Vec::new(),
         windows: Windows::ALWAYS,

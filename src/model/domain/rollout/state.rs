@@ -173,7 +173,7 @@ pub enum TargetEvent {
     Received,
     /// The time for which it was waited for is over.
     GivenUp,
-    /// A newer rollout of the lane has begun.
+    /// A newer rollout of the lane has begun, or one of the same subject has started it already.
     Superseded,
     /// Somebody leaves it out.
     Skip,
@@ -211,7 +211,7 @@ impl TargetState {
             (Self::Absent, E::Returned) | (Self::Unreachable | Self::Sent, E::Withdrawn) => Self::Pending,
             (Self::Unreachable, E::Received) => Self::Sent,
             (Self::Absent | Self::Unreachable, E::GivenUp) => Self::Skipped,
-            (Self::Absent | Self::Unreachable, E::Superseded) => Self::Superseded,
+            (Self::Pending | Self::Absent | Self::Unreachable, E::Superseded) => Self::Superseded,
             (Self::Failed | Self::Unreachable | Self::Absent | Self::Skipped, E::Retry) => Self::Pending,
             _ => return None,
         })
@@ -365,7 +365,7 @@ mod tests {
             to.dedup();
             to
         };
-        assert_eq!(to(S::Pending), [S::Absent, S::Skipped]);
+        assert_eq!(to(S::Pending), [S::Absent, S::Skipped, S::Superseded]);
         assert_eq!(to(S::Sent), [S::Pending, S::Verifying, S::Ok, S::Failed, S::Unreachable]);
         assert_eq!(to(S::Verifying), [S::Ok, S::Failed]);
         assert_eq!(to(S::Ok), []);

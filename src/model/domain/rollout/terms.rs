@@ -67,6 +67,8 @@ pub struct RolloutTerms {
     pub payload: Json,
     /// An endpoint is in one rollout of a lane at a time.
     pub lane: String,
+    /// What it changes, where that is said: of one thing the newest rollout of a lane has the last word.
+    pub subject: Option<String>,
     /// Whom it is for.
     pub targets: RolloutTargets,
     /// How its targets in flight are spread over failure domains.

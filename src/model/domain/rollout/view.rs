@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::state::{RolloutStatus, TargetState, WavePhase};
 use super::terms::{RolloutSettings, WaveTerms};
-use crate::domain::{EndpointName, Json, TaskId, Timestamp, TokenName};
+use crate::domain::{EndpointName, Json, RolloutName, TaskId, Timestamp, TokenName};
 
 /// What is known of a rollout while its row is locked. What is in flight is there whole; of the rest as much
 /// as one pass can use.
@@ -35,7 +35,7 @@ pub struct View {
     pub absent_now: u32,
     /// When targets were started last.
     pub admitted_at: Option<Timestamp>,
-    /// Whether a newer rollout of its lane has begun.
+    /// Whether a newer rollout of its lane has begun; where it has a subject, one of the same subject.
     pub newer: bool,
     /// Its waves, in their order.
     pub waves: Vec<WaveState>,
@@ -56,7 +56,7 @@ pub struct View {
     pub windows: Windows,
     /// Whether what it has changed is to be undone once nothing is in flight.
     pub rolls_back: bool,
-    /// Whether there is a target to roll back; known only while it is given up.
+    /// Whether there is a target to roll back; known only while it is given up and nothing is in flight.
     pub changed: bool,
     /// Where the rollout stands that undoes it.
     pub rollback: Option<RolloutStatus>,
@@ -221,6 +221,8 @@ pub struct Next {
     pub fact: Fact,
     /// Whether its endpoint is there.
     pub there: bool,
+    /// The newer rollout of the same subject that has started it already.
+    pub overtaken_by: Option<RolloutName>,
     /// Its failure domain, where that limits what is in flight.
     pub slot: Option<Slot>,
 }

@@ -26,6 +26,10 @@ pub struct NewRollout {
     pub task_type: TaskType,
     /// Its lane.
     pub lane: String,
+    /// What it changes, where that is said.
+    pub subject: Option<String>,
+    /// When it counts as started among those of its lane, where that is not when it starts.
+    pub ranks_at: Option<Timestamp>,
     /// What every task carries.
     pub payload: Json,
     /// What was submitted.
@@ -78,6 +82,8 @@ pub(super) async fn record(conn: &mut Conn<'_>, new: Arc<NewRollout>) -> Result<
         .set("identifier", new.identifier.as_str())
         .set("task_type", &new.task_type)
         .set("lane", new.lane.as_str())
+        .set("subject", new.subject.as_deref())
+        .set("ranks_at", new.ranks_at)
         .set("payload", new.payload.get())
         .set("document", new.document.get())
         .set("settings", json(&new.settings).get())

@@ -22,7 +22,12 @@ impl Store {
 async fn forget(conn: &mut Conn<'_>, before: Timestamp) -> Result<bool, Fault> {
     let index = conn.dialect().index("rollout_ended");
     let mut select =
-        conn.sql(format!("SELECT id FROM rollout {index} WHERE ended_at < ? ORDER BY ended_at LIMIT 1"));
+        conn.sql(format!(
+        // An older one that is open leaves to it what it has changed.
+        "SELECT o.id FROM rollout AS o {index} WHERE o.ended_at < ? AND NOT EXISTS (SELECT 1 FROM rollout AS p \
+         WHERE p.lane = o.lane AND p.subject = o.subject AND p.ended_at IS NULL AND COALESCE(p.ranks_at, p.started_at) < o.started_at) \
+         ORDER BY o.ended_at LIMIT 1"
+    ));
     let Some(row) = select.bind(before).fetch_optional().await? else { return Ok(false) };
     let id: Uuid = row.get(0)?;
     // Its own row first: another process that forgets it too waits here, and then finds nothing.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::records::{RolloutPick, RolloutRecord};
 use super::rows::{rollout_status, target_state};
-use super::{probe, rollback};
+use super::{lane, probe, rollback};
 use crate::domain::rollout::{
     ADMITTED, Answered, CatchUp, Fact, InFlight, Next, Presence, Returned, RolloutStatus, Slot, TargetState,
     View, WavePhase, WaveState, Windows, current,
@@ -42,8 +42,11 @@ pub(super) async fn view(
     let mut view = without_targets(conn, rollout, starts).await?;
     view.in_flight = in_flight(conn, rollout).await?;
     if !rollout.status.admits() {
+        // It is rolled back only once nothing is in flight.
+        let is_drained = rollout.waves.iter().all(|wave| wave.counts.in_flight() == 0);
         view.changed = rollout.status == RolloutStatus::Aborting
             && rollout.rolls_back
+            && is_drained
             && rollback::has_changed(conn, rollout).await?;
         view.rollback = if rollout.status == RolloutStatus::RollingBack {
             status_of_rollback(conn, rollout).await?
@@ -75,6 +78,11 @@ pub(super) async fn view(
         let last = u32::try_from(current).unwrap_or(u32::MAX) + u32::from(following.is_some());
         let window = following.map_or(0, |following| following.window).max(wave.window);
         view.next = next(conn, rollout, last, &full(&view.in_flight), window.min(ADMITTED) + SPARE).await?;
+        let names = view.next.iter().map(|next| &next.fact.endpoint).collect();
+        let mut overtaken = lane::started_by_newer(conn, rollout, names).await?;
+        for next in &mut view.next {
+            next.overtaken_by = overtaken.remove(&next.fact.endpoint);
+        }
     }
     Ok(view)
 }
@@ -106,7 +114,11 @@ pub(super) async fn without_targets(
         max_absent: rollout.max_absent,
         absent_now: if starts && rollout.max_absent.is_some() { absent(conn, rollout).await? } else { 0 },
         admitted_at: rollout.admitted_at,
-        newer: if rollout.settings.catch_up == CatchUp::Latest { newer(conn, rollout).await? } else { false },
+        newer: if rollout.settings.catch_up == CatchUp::Latest {
+            lane::has_newer(conn, rollout).await?
+        } else {
+            false
+        },
         waves: rollout.waves.clone(),
         in_flight: Vec::new(),
         returned: Vec::new(),
@@ -126,12 +138,21 @@ async fn status_of_rollback(
     conn: &mut Conn<'_>,
     rollout: &RolloutRecord,
 ) -> Result<Option<RolloutStatus>, Fault> {
-    let mut select =
-        conn.sql("SELECT c.status FROM rollout AS o JOIN rollout AS c ON c.id = o.undone_by WHERE o.id = ?");
+    let mut select = conn.sql(
+        "SELECT c.status, c.id FROM rollout AS o JOIN rollout AS c ON c.id = o.undone_by WHERE o.id = ?",
+    );
     let Some(row) = select.bind(rollout.id).fetch_optional().await? else { return Ok(None) };
-    rollout_status(row.get(0)?, || format!("rollout {}, column undone_by", rollout.id))
-        .map(Some)
-        .map_err(Fault::from)
+    let status = rollout_status(row.get(0)?, || format!("rollout {}, column undone_by", rollout.id))?;
+    // What is left to a newer rollout is not to be undone.
+    let is_done = status == RolloutStatus::Partial && left_nothing(conn, row.get(1)?).await?;
+    Ok(Some(if is_done { RolloutStatus::Done } else { status }))
+}
+
+/// Whether each target of a rollout has succeeded, or was left to a newer one.
+async fn left_nothing(conn: &mut Conn<'_>, id: Uuid) -> Result<bool, Fault> {
+    let mut select = conn
+        .sql("SELECT COUNT(*) FROM rollout_wave WHERE rollout = ? AND size > count_ok + count_superseded");
+    Ok(select.bind(id).fetch_one().await?.count(0)? == 0)
 }
 
 /// How many of the targets are away.
@@ -142,15 +163,6 @@ async fn absent(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<u32, Fau
     );
     count.bind(&rollout.task_type).bind(rollout.id).bind(SubscriptionState::Online);
     Ok(u32::try_from(count.fetch_one().await?.count(0)?).unwrap_or(u32::MAX))
-}
-
-/// Whether a newer rollout of the lane has begun.
-async fn newer(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<bool, Fault> {
-    let Some(started) = rollout.started_at else { return Ok(false) };
-    let index = conn.dialect().index("rollout_lane");
-    let mut select =
-        conn.sql(format!("SELECT id FROM rollout {index} WHERE lane = ? AND started_at > ? LIMIT 1"));
-    Ok(select.bind(rollout.lane.as_str()).bind(started).fetch_optional().await?.is_some())
 }
 
 async fn in_flight(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<InFlight>, Fault> {
@@ -387,7 +399,10 @@ async fn next(
     }
     let rows = select.push(" ORDER BY t.wave, t.position LIMIT ?").bind(limit).fetch_all().await?;
     rows.iter()
-        .map(|row| Ok(Next { fact: key(row)?, there: is_online(row, 3)?, slot: slot(row, 4)? }))
+        .map(|row| {
+            let (fact, there) = (key(row)?, is_online(row, 3)?);
+            Ok(Next { fact, there, overtaken_by: None, slot: slot(row, 4)? })
+        })
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! Rollouts: their waves, targets, events and holds. `records` has what is read and written, `rows` reads it,
 //! `create` records a rollout with its waves and targets, `read` serves clients, `look` reads what a pass
-//! needs, `probe` what it needs of probes, `advance` moves rollouts on, `write` writes a change, `rollback`
+//! needs, `probe` what it needs of probes, `lane` what it needs of the others of its lane, `advance` moves rollouts on, `write` writes a change, `rollback`
 //! records the rollout that undoes one, `census` adds up, `forget` forgets.
 //!
 //! Only the holder of a rollout's row lock changes its rows in the other tables. It inserts tasks and locks
@@ -11,6 +11,7 @@ mod anew;
 mod census;
 mod create;
 mod forget;
+mod lane;
 mod look;
 mod probe;
 mod read;
@@ -24,6 +25,6 @@ pub use census::{RolloutCensus, RolloutCensusQuery, RolloutFlaw};
 pub use create::{NewRollout, RolloutRecorded};
 pub use read::{RolloutQuery, RolloutTargetQuery};
 pub use records::{
-    AdvancedRollout, Commanded, RolloutBatches, RolloutEventRecord, RolloutHold, RolloutPick, RolloutRecord,
-    RolloutTargetRecord,
+    AdvancedRollout, Commanded, RolloutBatches, RolloutEventRecord, RolloutHold, RolloutOfLane, RolloutPick,
+    RolloutRecord, RolloutTargetRecord,
 };

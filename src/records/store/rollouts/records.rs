@@ -20,6 +20,10 @@ pub struct RolloutRecord {
     pub task_type: TaskType,
     /// Its lane.
     pub lane: String,
+    /// What it changes, where that is said.
+    pub subject: Option<String>,
+    /// When it counts as started among those of its lane, where that is not when it started.
+    pub ranks_at: Option<Timestamp>,
     /// What every task carries.
     pub payload: Json,
     /// What holds for the whole of it.
@@ -64,6 +68,19 @@ pub struct RolloutRecord {
     pub undone_by: Option<RolloutName>,
     /// Its waves, in their order.
     pub waves: Vec<WaveState>,
+}
+
+/// A rollout that has not ended, among those of its lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutOfLane {
+    /// The customer's name for it.
+    pub identifier: RolloutName,
+    /// The type of its tasks.
+    pub task_type: TaskType,
+    /// Where it stands.
+    pub status: RolloutStatus,
+    /// What it changes, where that is said.
+    pub subject: Option<String>,
 }
 
 /// A target as the ledger has it.

@@ -1,20 +1,19 @@
 //! The rollout that undoes another one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::create::{self, NewRollout, RolloutRecorded};
-use super::read;
 use super::records::RolloutRecord;
+use super::{lane, read};
 use crate::config::span;
 use crate::domain::rollout::{
     CatchUp, Plan, PlannedDomain, PlannedWave, Rollback, RollbackOn, RolloutSettings, TargetState, WaveTerms,
 };
-use crate::domain::{EndpointName, RolloutName, Timestamp, digest, json};
+use crate::domain::{EndpointName, RolloutName, Timestamp, digest, json, value_at};
 use crate::store::Retry;
 use crate::store::columns::{corrupt, name};
 use crate::store::fault::Fault;
@@ -77,6 +76,9 @@ pub(super) async fn record(
             identifier,
             task_type: rollback.task_type.clone(),
             lane: rollout.lane.clone(),
+            subject: rollout.subject.clone(),
+            // What is newer than what it undoes is newer than this.
+            ranks_at: lane::rank(rollout),
             payload: rollback.payload.clone(),
             digest: digest(document.get(), &[]),
             document,
@@ -168,20 +170,24 @@ async fn document(
     identifier: &RolloutName,
 ) -> Result<crate::domain::Json, Fault> {
     let kept = read::document(conn, rollout.id).await?;
-    let kept: Value = kept.and_then(|kept| serde_json::from_str(kept.get()).ok()).unwrap_or_default();
-    let mut document = Map::new();
-    document.insert("identifier".to_owned(), identifier.as_str().into());
-    document.insert("type".to_owned(), rollback.task_type.as_str().into());
-    document.insert("lane".to_owned(), rollout.lane.as_str().into());
+    let mut document = BTreeMap::from([
+        ("identifier", json(&identifier.as_str())),
+        ("type", json(&rollback.task_type.as_str())),
+        ("lane", json(&rollout.lane)),
+    ]);
+    if let Some(subject) = &rollout.subject {
+        document.insert("subject", json(subject));
+    }
     for member in MEMBERS {
-        if let Some(value) = kept.get("rollback").and_then(|rollback| rollback.get(member)) {
-            document.insert(member.to_owned(), value.clone());
+        // To the byte: a handler may tell 6.10 from 6.1.
+        if let Some(value) = kept.as_deref().and_then(|kept| value_at(kept, &format!("/rollback/{member}"))) {
+            document.insert(member, value.to_owned().into());
         }
     }
     let any = serde_json::json!({"failed": "none", "unreachable": "none"});
-    document.insert("budget".to_owned(), serde_json::json!({"wave": any, "total": any}));
-    document.insert("waves".to_owned(), serde_json::json!(["rest"]));
-    document.insert("catch_up".to_owned(), CatchUp::Run.as_str().into());
-    document.insert("catch_up_for".to_owned(), span::format(rollout.settings.catch_up_for).into());
+    document.insert("budget", json(&serde_json::json!({"wave": any, "total": any})));
+    document.insert("waves", json(&["rest"]));
+    document.insert("catch_up", json(&CatchUp::Run.as_str()));
+    document.insert("catch_up_for", json(&span::format(rollout.settings.catch_up_for)));
     Ok(json(&document))
 }

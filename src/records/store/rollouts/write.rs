@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
 use super::rows::{BY_NAME, COUNTS};
-use super::{anew, rollback};
+use super::{anew, lane, rollback};
 use crate::domain::rollout::{
     Admission, Change, Edit, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WavePhase,
     WaveState,
@@ -213,6 +213,11 @@ async fn start(
     names.sort_unstable();
     let held = hold(conn, rollout, &names, now).await?;
     all_of(held, &names, "another rollout of the lane has started an endpoint meanwhile")?;
+    // It may have ended there since that was looked at; from now on no other can start them.
+    if !lane::started_by_newer(conn, rollout, names).await?.is_empty() {
+        let text = "a newer rollout of the same subject has started an endpoint meanwhile";
+        return Err(Fault::Again(Retry::Conflict, text.to_owned()));
+    }
     let mut tasks = Vec::new();
     for of_wave in admit.chunk_by(|one, other| one.fact.wave == other.fact.wave) {
         for part in of_wave.chunks(BATCH) {

@@ -1,0 +1,1 @@
+ALTER TABLE rollout DROP COLUMN ranks_at, DROP COLUMN subject;

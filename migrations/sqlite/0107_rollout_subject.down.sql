@@ -1,0 +1,2 @@
+ALTER TABLE rollout DROP COLUMN ranks_at;
+ALTER TABLE rollout DROP COLUMN subject;
