@@ -355,3 +355,122 @@ fn an_api_process_dies_in_the_midst_of_a_hundred_rollouts() -> anyhow::Result<()
     ensure!(rolled == once, "{rolled:?}");
     fleet.stop()
 }
+
+/// From the death of the process that has started most of a wave until another one starts the next endpoint.
+/// What it has recorded and not published waits for its lease; everything else only until another process
+/// looks.
+#[test]
+fn another_api_process_takes_a_rollout_over() -> anyhow::Result<()> {
+    let mut fleet = Fleet::usual(Platform::idle()?)?;
+    let more: Vec<String> = (3..=8).map(|n| format!("console{n}")).collect();
+    for name in &more {
+        fleet.start_endpoint(name, &[])?;
+    }
+    fleet.ready()?;
+    let mark = marks(&fleet);
+    let mut took = Vec::new();
+    for n in 0..4 {
+        let (name, mark) = (format!("over{n}"), mark.with_extension(n.to_string()));
+        let document = json!({
+            "identifier": name, "type": TYPE, "payload": {"do": "ok", "seconds": 0.2, "mark": mark}, "waves": ["rest"],
+            "window": 1, "targets": {"max_absent": "none"}, "receive_within": "2m",
+        });
+        let (_, before) = fleet.foremost(ADMITTED)?;
+        let (status, answer) = fleet.platform.block_on(post(&fleet.urls()[0], "/rollouts", &document))?;
+        ensure!(status == 201, "{status}: {answer}");
+        let leader = fleet.until("it is amid its wave", |fleet| {
+            let (leader, started) = fleet.foremost(ADMITTED)?;
+            ensure!(started >= before + 3, "{} of 8 were started", started - before);
+            Ok(leader)
+        })?;
+        fleet.kill(&leader)?;
+        let killed = chrono::Utc::now();
+        // Nobody starts it again meanwhile.
+        let deadline = std::time::Instant::now() + TAKEN_OVER;
+        let next = loop {
+            if let Some(next) = started_after(&fleet, &name, killed)? {
+                break next;
+            }
+            ensure!(
+                std::time::Instant::now() < deadline,
+                "{leader} was killed, and no other went on with {name} within {TAKEN_OVER:?}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        took.push((next - killed).to_std()?);
+        fleet.until("it is done", |fleet| {
+            let (status, rollout) = fleet.get(&format!("/rollouts/{name}"))?;
+            ensure!(status == 200 && rollout["status"] == "DONE", "{status}: {rollout}");
+            Ok(())
+        })?;
+        let executions = std::fs::read_to_string(&mark)?;
+        ensure!(executions.lines().count() == 8, "each endpoint once: {executions}");
+        fleet.ready()?;
+    }
+    println!("from the death of a process to the next endpoint that another starts: {took:?}");
+    ensure!(took.iter().all(|took| *took < TAKEN_OVER), "{took:?}");
+    fleet.stop()
+}
+
+/// Counts the endpoints that an API process has started in rollouts.
+const ADMITTED: &str = "tasker_rollout_admitted_total";
+/// The lease of a batch that was not published (5 s), a look of another process, and what a busy machine takes.
+const TAKEN_OVER: Duration = Duration::from_secs(10);
+
+async fn post(url: &str, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+    let http = tasker::https::client().timeout(Duration::from_secs(20)).build()?;
+    let answer = http.post(format!("{url}{path}")).json(body).send().await?;
+    Ok((answer.status().as_u16(), answer.json().await?))
+}
+
+/// When the first endpoint of a rollout was started after a time; none before that.
+fn started_after(
+    fleet: &Fleet,
+    rollout: &str,
+    time: DateTime<chrono::Utc>,
+) -> anyhow::Result<Option<DateTime<chrono::Utc>>> {
+    let (status, page) = fleet.get(&format!("/{TYPE}?limit=1000"))?;
+    ensure!(status == 200, "{status}: {page}");
+    let prefix = format!("rollout-{rollout}-w");
+    let mut first = None;
+    for task in page["tasks"].as_array().context("tasks")? {
+        if task["identifier"].as_str().is_some_and(|identifier| identifier.starts_with(&prefix)) {
+            let began: DateTime<chrono::Utc> = task["start_time"].as_str().context("a time")?.parse()?;
+            first = first.into_iter().chain((began > time).then_some(began)).min();
+        }
+    }
+    Ok(first)
+}
+
+/// A hundred open rollouts on four API processes: all end, and none waits long for its next wave.
+#[test]
+fn four_api_processes_move_a_hundred_rollouts() -> anyhow::Result<()> {
+    let mut fleet = Fleet::new(Platform::idle()?)?;
+    for name in ["api1", "api2", "api3", "api4"] {
+        fleet.start_api(name, &[])?;
+    }
+    for n in 1..=4 {
+        fleet.start_endpoint(&format!("console{n}"), &[])?;
+    }
+    fleet.ready()?;
+    let roller = Roller::start(&fleet, Pace { every: Duration::ZERO, most: 100, lanes: 100 });
+    roller.until_submitted(&mut fleet)?;
+    let rolled = roller.finish(&mut fleet)?;
+    let once = Rolled { rollouts: 100, targets: [("OK".to_owned(), 400)].into(), executions: 400 };
+    ensure!(rolled == once, "{rolled:?}");
+    let mut within = BTreeMap::<String, u64>::new();
+    for text in fleet.metrics()? {
+        for line in
+            text.lines().filter_map(|line| line.strip_prefix("tasker_rollout_advance_seconds_bucket{le=\""))
+        {
+            let (bound, count) = line.split_once("\"} ").context("a bucket")?;
+            *within.entry(bound.to_owned()).or_default() += count.parse::<u64>()?;
+        }
+    }
+    println!(
+        "from the last answer of a wave in the ledger to the publish of the next, rollouts within seconds: {within:?}"
+    );
+    let seen = within.get("+Inf").copied().unwrap_or_default();
+    ensure!((1..=100).contains(&seen), "each has one next wave: {within:?}");
+    fleet.stop()
+}

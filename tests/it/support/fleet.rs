@@ -429,15 +429,31 @@ impl Fleet {
 
     /// How often the living API processes have asked for a task again.
     pub fn asks(&self) -> u64 {
-        let of = |port: &Port| match self.get_from(port.number(), "/metrics") {
-            Ok((200, Value::String(text))) => text
-                .lines()
-                .filter(|line| line.starts_with("tasker_asks_total"))
-                .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-                .sum::<f64>() as u64,
-            _ => 0,
+        self.awake().map(|port| self.counted(port.number(), "tasker_asks_total")).sum()
+    }
+
+    /// What an API process counts under a name, or under names that begin so; 0 when it does not answer.
+    fn counted(&self, port: u16, metric: &str) -> u64 {
+        let Ok((200, Value::String(text))) = self.get_from(port, "/metrics") else { return 0 };
+        let of_it = text.lines().filter(|line| line.starts_with(metric));
+        of_it.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum::<f64>() as u64
+    }
+
+    /// The metrics of each API process.
+    pub fn metrics(&self) -> anyhow::Result<Vec<String>> {
+        let read = |port: &Port| match self.get_from(port.number(), "/metrics")? {
+            (200, Value::String(text)) => Ok(text),
+            (status, body) => bail!("{status}: {body}"),
         };
-        self.awake().map(of).sum()
+        self.apis.values().map(read).collect()
+    }
+
+    /// The API process that has counted the most under a name, and all that were counted.
+    pub fn foremost(&self, metric: &str) -> anyhow::Result<(String, u64)> {
+        let counts = self.apis.iter().map(|(name, port)| (self.counted(port.number(), metric), name.clone()));
+        let counts: Vec<_> = counts.collect();
+        let (_, name) = counts.iter().max().context("there is no API process")?;
+        Ok((name.clone(), counts.iter().map(|(count, _)| count).sum()))
     }
 
     fn get_from(&self, port: u16, path: &str) -> anyhow::Result<(u16, Value)> {
