@@ -137,11 +137,13 @@ async fn measure(stack: &Stack, rolling: Rolling, fleet: &Fleet, joined: Duratio
     }
     ledger.close().await;
     let few = create.div_ceil(10);
-    let spans = creations(stack, few, FIRST, "tenth").await?;
+    let (spans, few_edits) = creations(stack, few, FIRST, "tenth").await?;
     writeln!(report, "create       {few} endpoints, from POST to 201 {spans}")?;
     let wholes = old.saturating_sub(few * FIRST).div_ceil(create).max(1);
-    let spans = creations(stack, create, wholes, "whole").await?;
+    let (spans, edits) = creations(stack, create, wholes, "whole").await?;
     writeln!(report, "             {create} endpoints {spans}")?;
+    writeln!(report, "edit         {few} endpoints put into other waves, from PATCH to 200 {few_edits}")?;
+    writeln!(report, "             {create} endpoints {edits}")?;
     if old > 0 {
         let second = roll(stack, fleet, rolling, "second").await?;
         let there = few * FIRST + create * wholes;
@@ -258,9 +260,10 @@ async fn halt(stack: &Stack, fleet: &Fleet, endpoints: usize) -> anyhow::Result<
     Ok(spans)
 }
 
-/// Creates rollouts of so many endpoints that are away, and ends each.
-async fn creations(stack: &Stack, size: usize, count: usize, name: &str) -> anyhow::Result<Spans> {
-    let mut spans = Spans::default();
+/// Creates rollouts of so many endpoints that are away, puts these into other waves, and ends each: how long
+/// creating and changing took.
+async fn creations(stack: &Stack, size: usize, count: usize, name: &str) -> anyhow::Result<(Spans, Spans)> {
+    let (mut spans, mut edits) = (Spans::default(), Spans::default());
     for number in 0..count {
         let name = format!("{name}-{number}");
         let endpoints = named("far", size);
@@ -276,9 +279,17 @@ async fn creations(stack: &Stack, size: usize, count: usize, name: &str) -> anyh
             "{size} endpoints were named, the rollout has {}",
             rollout.size
         );
+        let changes = BTreeMap::from([
+            ("revision".to_owned(), raw(&rollout.revision)),
+            ("waves".to_owned(), raw(&json!(["10%", 1, "30%", "rest"]))),
+        ]);
+        let started = Instant::now();
+        let edited = stack.customer.client().edit_rollout(&rollout.identifier, &changes).await?;
+        edits.push(started.elapsed());
+        ensure!(edited.size == rollout.size && edited.waves.len() == 4, "{:?}", edited.counts);
         abort(stack, &name).await?;
     }
-    Ok(spans)
+    Ok((spans, edits))
 }
 
 async fn submit(stack: &Stack, document: &Value) -> anyhow::Result<Rollout> {

@@ -166,6 +166,7 @@ fn rollouts_embedded() -> anyhow::Result<()> {
             "to its publish: p50 within",
             "HALTED",
             "create       50 endpoints",
+            "edit         50 endpoints put into other waves",
             "beside       1250 endpoints",
         ],
     )
