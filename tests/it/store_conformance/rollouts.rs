@@ -590,6 +590,9 @@ pub async fn catches_up_until_a_newer_rollout_of_the_subject_begins(ledger: &Led
     counts_are_right(ledger).await
 }
 
+/// A wave: what it is called, where it stands, and its endpoints in the order of their turns.
+type Told = (Option<String>, WavePhase, Vec<String>);
+
 pub async fn puts_what_has_not_begun_into_other_waves(ledger: &Ledger) -> Result<()> {
     let endpoints = fleet(9);
     there(ledger, &endpoints, noon()).await?;
@@ -635,7 +638,7 @@ pub async fn puts_what_has_not_begun_into_other_waves(ledger: &Ledger) -> Result
         assert!(matches!(done, Commanded::Done { .. }), "{done:?}");
         counts_are_right(ledger).await
     };
-    let waves = async || -> Result<Vec<(Option<String>, WavePhase, Vec<String>)>> {
+    let waves = async || -> Result<Vec<Told>> {
         let query = RolloutTargetQuery { limit: 1_000, ..RolloutTargetQuery::default() };
         let targets = ledger.store.rollout_targets(id, &query).await?;
         let record = found(ledger, "r").await?;
