@@ -24,7 +24,7 @@ use crate::domain::{EndpointName, ReasonCode, Report, ReportEvent, TaskId, TaskT
 use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
 use crate::store::{Applied, LoggedLines, SharedStore, StoreError};
-use crate::telemetry::SharedMetrics;
+use crate::telemetry::{Distrust, SharedMetrics};
 
 /// Messages the broker hands out before the first is acknowledged; each may hold many reports.
 const PREFETCH: u16 = 1000;
@@ -378,9 +378,11 @@ impl Batches {
                         continue;
                     }
                 };
-                let proven = sink.speaker(&item).is_none_or(|endpoint| sender.vouches_for(endpoint));
-                unproven += u64::from(!proven);
-                if proven || self.unproven.proof == Proof::Warn {
+                let falsely = sink.speaker(&item).filter(|endpoint| !sender.vouches_for(endpoint));
+                unproven += u64::from(falsely.is_some());
+                if let Some(endpoint) = falsely.filter(|_| self.unproven.proof == Proof::Enforce) {
+                    self.metrics.distrusted.add(Distrust::Sender, endpoint, 1);
+                } else {
                     again.extend(redelivered.then(|| item.clone()));
                     items.push((item, body));
                 }

@@ -106,6 +106,8 @@ impl Observer {
         self.metrics
             .standbys
             .set(i64::try_from(self.store.standbys(self.clock.now()).await?).unwrap_or(i64::MAX));
+        let stopped = self.store.stopped_by_file().await?;
+        self.metrics.stop_files.set(i64::try_from(stopped).unwrap_or(i64::MAX));
         let ClockOffsets { beyond, largest } = self.store.clock_offsets().await?;
         self.metrics.clocks_off.set(i64::try_from(beyond).unwrap_or(i64::MAX));
         self.metrics.clock_offset_seconds.set(largest.as_secs_f64());

@@ -33,7 +33,7 @@ use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
 use crate::sealing::{Draft, Sealer};
 use crate::store::{Missed, Owed, Seen, SharedStore, StoreError};
-use crate::telemetry::SharedMetrics;
+use crate::telemetry::{Distrust, SharedMetrics};
 
 /// Tasks asked for in one go of an endpoint that returned.
 const OWED_PAGE: u32 = 100;
@@ -357,8 +357,12 @@ impl Sink for PresenceWatch {
 impl PresenceWatch {
     async fn see(&self, presences: &[Presence]) -> Result<(), StoreError> {
         let Seen { newcomers, fenced, left, barred } = self.store.see(presences, self.clock.now()).await?;
-        for (fault, count) in presences.iter().flat_map(|presence| &presence.refusals) {
-            self.metrics.seal_refusals.with_label_values(&[fault.as_str()]).inc_by((*count).into());
+        for Presence { endpoint, refusals, .. } in presences {
+            for (fault, count) in refusals {
+                let count = u64::from(*count);
+                self.metrics.seal_refusals.with_label_values(&[fault.as_str()]).inc_by(count);
+                self.metrics.distrusted.add(Distrust::Message(*fault), endpoint, count);
+            }
         }
         let unsigned = presences.iter().map(|presence| u64::from(presence.unsigned)).sum();
         self.metrics.unsigned.inc_by(unsigned);

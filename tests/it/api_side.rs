@@ -119,6 +119,7 @@ impl ApiSide {
             signatures: config::Signatures::Off,
             trust: self.dir.path().join("trust.yaml"),
             clock_tolerance: Duration::from_secs(60),
+            stop_file: self.dir.path().join("stop"),
             http: config::Http::default(),
         };
         AgentConfig {

@@ -335,6 +335,28 @@ fn a_worker_that_starts_again_goes_on() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A worker with a stop file is given no tasks: they wait in their queue.
+#[test]
+fn a_worker_with_a_stop_file_is_given_nothing() -> anyhow::Result<()> {
+    let site = Site::new(0)?;
+    let stop = site.home.join("stop");
+    std::fs::write(&stop, "")?;
+    let mut command = site.tasker();
+    command.args(["worker", "--api", &site.url(""), "-e", "stopped", "--data-dir"]);
+    command.arg(site.home.join("stopped")).env("TASKER_ENDPOINT__STOP_FILE", &stop);
+    let worker = site.home.start("stopped", &mut command)?;
+    site.push("worker", "waits", json!({}))?;
+    until("it is told why the task waits", PATIENCE, || {
+        let explained = site.get("/worker/waits/explain")?;
+        ensure!(explained.to_string().contains("stop_file"), "{explained}");
+        Ok(())
+    })
+    .with_context(|| worker.log())?;
+    std::fs::remove_file(&stop)?;
+    let report = site.end("worker", "waits").with_context(|| worker.log())?;
+    ensured(report["task"]["status"] == "DONE")
+}
+
 #[test]
 fn a_worker_that_is_to_end_still_hears_cancels() -> anyhow::Result<()> {
     let site = Site::new(0)?;

@@ -155,7 +155,8 @@ conformance! {
         tells_how_the_fleet_stands,
         survives_crossing_presences,
         tells_why_a_type_is_refused,
-        tells_how_far_clocks_are_off;
+        tells_how_far_clocks_are_off,
+        counts_endpoints_that_their_stop_file_stops;
     read:
         finds_by_id_and_by_identifier,
         lists_newest_first_by_cursor,

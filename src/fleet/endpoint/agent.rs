@@ -28,6 +28,7 @@ use super::orders::Orders;
 use super::performer::{self, Core};
 use super::presence::{self, Session};
 use super::revoked::Revoked;
+use super::stop_file::StopFile;
 use super::{Registry, directory, home, line_reporter, lookout, recovery, reporter};
 use crate::broker::dead::DeadLetters;
 use crate::broker::{BrokerError, SharedBroker, Source};
@@ -261,6 +262,7 @@ impl Agent {
             slots,
             OwnLabels::new(settings.labels.clone(), settings.labels_file.clone()),
             guard,
+            StopFile::at(settings.stop_file),
             Clock::system(),
         );
         Ok(Self {
@@ -313,6 +315,9 @@ impl Agent {
             ));
         }
         tokio::spawn(taking.clone().run_until_cancelled_owned(lookout::look_again(core.clone(), look_every)));
+        let watched = core.clone();
+        let watch = async move { watched.stop_file.watch().await };
+        tokio::spawn(taking.clone().run_until_cancelled_owned(watch));
         let say_so = presence::say_so(core.clone(), broker.clone(), session.clone(), welcome_timeout);
         // A worker goes on saying so while it finishes what it has: nobody else must be given that.
         let present = if core.leases() { all.child_token() } else { taking.clone() };

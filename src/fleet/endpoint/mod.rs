@@ -7,7 +7,7 @@
 //! last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome,
 //! and `at_work` has those that run · `executor` runs one attempt · `registry` finds its handler ·
 //! `executable` makes handlers of files · `handlers_dir` says which file performs which type, and `unfit` why
-//! it cannot be run · `account` is the user they run as · `groups` knows the processes that run · `leftovers`
+//! it cannot be run · `stop_file` keeps tasks from beginning · `account` is the user they run as · `groups` knows the processes that run · `leftovers`
 //! ends what a killed process left · `outbox` and `reporter` answer · `lines` and `line_reporter` tell what
 //! handlers log meanwhile · `lookout` says which types have a handler · `presence` says who is here, and
 //! `home` with which memory.
@@ -41,6 +41,7 @@ mod recovery;
 mod registry;
 mod reporter;
 mod revoked;
+mod stop_file;
 mod unfit;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};

@@ -29,6 +29,7 @@ use super::lane::{Assignment, Lane, Turn};
 use super::lines::Lines;
 use super::outbox::Outbox;
 use super::quarantine::Refused;
+use super::stop_file::StopFile;
 use super::{AttemptSink, Registry, RunningTask, Work};
 use crate::backoff::Backoff;
 use crate::broker::wire;
@@ -73,6 +74,8 @@ pub(super) struct Core {
     pub(super) labels: Arc<OwnLabels>,
     /// Judges signatures, where they are looked at.
     pub(super) guard: Option<Arc<Guard>>,
+    /// Keeps tasks from beginning.
+    pub(super) stop_file: StopFile,
     /// Fired when no more tasks are taken and those that run are finished.
     pub(super) draining: CancellationToken,
     /// Fired when running handlers are not waited for any longer.
@@ -101,6 +104,7 @@ impl Core {
         slots: Option<u32>,
         labels: Arc<OwnLabels>,
         guard: Option<Guard>,
+        stop_file: StopFile,
         clock: Clock,
     ) -> Self {
         Self {
@@ -121,6 +125,7 @@ impl Core {
             slots,
             labels,
             guard: guard.map(Arc::new),
+            stop_file,
             draining: CancellationToken::new(),
             lease: Mutex::default(),
             lease_until: Mutex::default(),
@@ -229,7 +234,9 @@ impl Core {
             tokio::task::spawn_blocking(look).await.unwrap_or_default()
         };
         let guard = self.guard.as_ref().and_then(|guard| guard.trouble(self.leases()));
-        let all: Vec<String> = guard.into_iter().chain(journal).chain(handlers).collect();
+        // What somebody has said on purpose comes first: its code is that of all.
+        let stopped = self.stop_file.trouble();
+        let all: Vec<String> = stopped.into_iter().chain(guard).chain(journal).chain(handlers).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
@@ -342,6 +349,8 @@ pub(super) async fn start_in_turn(
             let slot = lane.slots.clone().acquire_owned().await.ok()?;
             // What ends now could not be journaled for long.
             health.wait_for(|health| *health != Health::Over).await.ok()?;
+            // Last, so that nothing begins after the file is there.
+            core.stop_file.gone().await;
             Some(lane.next().map(|turn| (slot, turn)))
         };
         let (slot, turn) = match stop.run_until_cancelled(next).await {

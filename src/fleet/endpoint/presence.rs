@@ -100,12 +100,14 @@ pub(super) async fn say_so(
     let mut joined: Option<Joined> = None;
     let (mut asked, mut failures) = (0u32, 0u32);
     let mut health = core.journal.health();
+    let mut stopped = core.stop_file.subscribe();
     // When what was heard of this worker last was sent: nobody counts its lease from before that. A type that
     // it consumed and cannot consume now is not told, so its lease is not renewed, and it may hold tasks of
     // that type.
     let (mut heard, mut consumed) = (Instant::now(), BTreeSet::new());
     loop {
         health.mark_unchanged();
+        stopped.mark_unchanged();
         let session = sessions.borrow_and_update().clone();
         let mut wait = Duration::MAX;
         let drains = core.draining.is_cancelled();
@@ -183,6 +185,7 @@ pub(super) async fn say_so(
             changed = worth_saying(&mut sessions, &session) => if changed.is_err() { return },
             // That no tasks are taken, or that they are again, is told at once.
             changed = health.changed() => if changed.is_err() { return },
+            changed = stopped.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(wait) => {}
             // That a worker has no slots any more: at once, or it is given tasks that it does not begin.
             () = core.draining.cancelled(), if !drains => {}

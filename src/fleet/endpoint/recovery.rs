@@ -171,6 +171,7 @@ mod tests {
     use crate::endpoint::journal::{Deadline, Journal, Options, State};
     use crate::endpoint::labels::OwnLabels;
     use crate::endpoint::lane::Lane;
+    use crate::endpoint::stop_file::StopFile;
 
     const DAY: i64 = 24 * 3600;
     /// When the journal was written, in seconds.
@@ -316,6 +317,7 @@ mod tests {
             None,
             labels,
             None,
+            StopFile::at(dir.path().join("stop")),
             clock,
         ));
         recover(&core).await.expect("recovers");

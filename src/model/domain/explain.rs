@@ -375,10 +375,14 @@ impl Snapshot {
                 }
             };
             let reason = Reason::new(ReasonCode::Running, text).since(owed.received_at).with(evidence);
-            reasons.push(
-                reason.then(self.task.expires_at, "the task expires unless the endpoint has finished it"),
-            );
-            reasons.extend(self.trouble(standing));
+            let running =
+                reason.then(self.task.expires_at, "the task expires unless the endpoint has finished it");
+            let trouble = self.trouble(standing);
+            // What has said how far it is has begun before.
+            let stopped = owed.progress.is_none()
+                && trouble.as_ref().is_some_and(|trouble| trouble.code == ReasonCode::StopFile);
+            let both = if stopped { [trouble, Some(running)] } else { [Some(running), trouble] };
+            reasons.extend(both.into_iter().flatten());
         }
         reasons
     }

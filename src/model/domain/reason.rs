@@ -63,6 +63,8 @@ codes! {
     SignatureRefused = "signature_refused",
     /// The clock of the endpoint is wrong, so that it cannot judge signatures.
     ClockOff = "clock_off",
+    /// Somebody has put a file on the server that keeps tasks from beginning.
+    StopFile = "stop_file",
     /// The endpoint says that something else is wrong.
     EndpointTrouble = "endpoint_trouble",
     /// A second process of the endpoint's name, with another journal, is kept out.

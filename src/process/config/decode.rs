@@ -349,6 +349,7 @@ fn endpoint(findings: &RefCell<Findings>, mut table: Table<'_>, task_types: &[Ty
         trust: table.value("trust", &A_FILE).into(),
         clock_tolerance: table
             .value("clock_tolerance", &Span { least: Duration::from_secs(1), ..Span::up_to(HOUR) }),
+        stop_file: table.value("stop_file", &A_FILE).into(),
         http: http(findings, table.table("http")),
     };
     table.finish_needed();

@@ -460,6 +460,8 @@ pub struct Endpoint {
     pub trust: PathBuf,
     /// How far the clock may be off where messages are signed. Default 60 s.
     pub clock_tolerance: Duration,
+    /// No task begins while this file exists.
+    pub stop_file: PathBuf,
     /// What the handler `http` may do.
     pub http: Http,
 }

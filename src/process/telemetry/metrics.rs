@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::Distrusted;
 use crate::domain::TaskStatus;
 
 /// Seconds from 0.5 ms to 10 min, a bit more than three a decade: web requests and day-long rollouts on one
@@ -27,6 +28,8 @@ pub type SharedMetrics = Arc<Metrics>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What the audit log is to have of what was not believed.
+    pub distrusted: Distrusted,
     /// Answers of the HTTP side: `route` (the template), `method`, `status`.
     pub http_requests: HistogramVec,
     /// Requests refused for who sends them, by `code`: token_needed, invalid_token, insufficient_scope,
@@ -64,6 +67,8 @@ pub struct Metrics {
     pub standbys: IntGauge,
     /// Endpoints there whose clocks are further off than is tolerated.
     pub clocks_off: IntGauge,
+    /// Endpoints that begin no tasks because of their stop file.
+    pub stop_files: IntGauge,
     /// How far the clock of an endpoint that is there is off at most.
     pub clock_offset_seconds: Gauge,
     /// Tasks of work queues that workers were given.
@@ -194,6 +199,7 @@ impl Metrics {
         );
         Ok(Self {
             registry: registry.clone(),
+            distrusted: Distrusted::default(),
             http_requests,
             refused: counter("tasker_http_refused_total", "Requests refused for who sends them", &["code"])?,
             audit_lost: count(
@@ -249,6 +255,10 @@ impl Metrics {
                 "Subscriptions with a second process of the endpoint's name that stands by",
             )?,
             clocks_off: single("tasker_endpoint_clocks_off", "Endpoints whose clock is more than 60 s off")?,
+            stop_files: single(
+                "tasker_endpoint_stop_files",
+                "Endpoints that begin no tasks because of their stop file",
+            )?,
             clock_offset_seconds,
             given: count("tasker_queue_given_total", "Tasks of work queues that workers were given")?,
             taken_back: count(

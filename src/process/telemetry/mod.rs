@@ -1,8 +1,10 @@
 //! What operators see: metrics and logs. Names of metrics and log fields are an interface;
 //! `docs/operations.md` lists them.
 
+mod distrusted;
 mod log;
 mod metrics;
 
+pub use distrusted::{Distrust, Distrusted};
 pub use log::{Quieter, start_logging};
 pub use metrics::{Metrics, SharedMetrics};

@@ -17,7 +17,7 @@ use super::sql::{Conn, Row, selected};
 use super::subscription::{self, Heard, Noted, Seen, Standby, Subscription, SubscriptionState};
 use super::{ClockOffsets, Result, Store, columns, enrolment};
 use crate::domain::{
-    Attendance, EndpointName, Expect, Labels, Member, Presence, TaskType, Timestamp, WireVersion,
+    Attendance, EndpointName, Expect, Labels, Member, Presence, ReasonCode, TaskType, Timestamp, WireVersion,
 };
 
 /// What became of an endpoint that was to be forgotten.
@@ -136,6 +136,11 @@ impl Store {
     /// Subscriptions with a process that stands by, see [`StandbyRecord`].
     pub async fn standbys(&self, now: Timestamp) -> Result<u64> {
         self.run(move |conn| standbys(conn, now).boxed()).await
+    }
+
+    /// How many endpoints that are there begin no tasks because of their stop file.
+    pub async fn stopped_by_file(&self) -> Result<u64> {
+        self.run(|conn| stopped_by_file(conn).boxed()).await
     }
 
     /// How far the clocks of the endpoints that are there are off.
@@ -417,6 +422,14 @@ async fn standbys(conn: &mut Conn<'_>, now: Timestamp) -> Result<u64, Fault> {
         .fetch_one()
         .await?
         .count(0)
+}
+
+async fn stopped_by_file(conn: &mut Conn<'_>) -> Result<u64, Fault> {
+    // What is told first has the code.
+    let mut select =
+        conn.sql("SELECT COUNT(DISTINCT endpoint) FROM subscription WHERE state = ? AND trouble LIKE ?");
+    let told = ReasonCode::StopFile.told("%");
+    select.bind(SubscriptionState::Online).bind(told.as_str()).fetch_one().await?.count(0)
 }
 
 async fn clock_offsets(conn: &mut Conn<'_>) -> Result<ClockOffsets, Fault> {

@@ -1,11 +1,11 @@
 //! Writes the audit log.
 //!
-//! `deeds` hands over each change that a request has made. Refused requests are added up here and written
-//! once a minute; submissions are added up once an hour.
+//! `deeds` hands over each change that a request has made. Refused requests, and what was not believed in
+//! the fleet, are added up and written once a minute; submissions are added up once an hour.
 //!
 //! Promise: if an entry cannot be written, its whole content is logged as an ERROR, and it is counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,20 +14,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::contract::ProblemCode;
-use crate::domain::{AuditEntry, Deed, Grain, Timestamp, TokenName, json};
+use crate::domain::{AuditEntry, Deed, EndpointName, Grain, Timestamp, TokenName, json};
 use crate::store::{SharedStore, StoreError, Submissions};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Distrust, Metrics};
 
 /// The actor of a request without a token.
 pub const ANONYMOUS: &str = "anonymous";
 /// The actor of what tasker does by itself.
 const OURSELVES: &str = "tasker";
 
+/// In the place of a name or an address where there are too many of them.
+const SEVERAL: &str = "several";
+/// Where messages come from.
+const BROKER: &str = "broker";
+
 /// How often refusals are written.
 const FLUSHED: Duration = Duration::from_secs(60);
 /// Senders in that time whose refusals are entries of their own. Those of further senders share one entry for
 /// each reason.
 const SENDERS: usize = 50;
+/// Requests that the entry of a sender names. Further ones have one number.
+const REQUESTS: usize = 16;
+/// What these are called.
+const OTHERS: &str = "others";
 /// How long a submission may be on its way into the ledger after it got its id.
 const SETTLED: Duration = Duration::from_secs(300);
 
@@ -37,7 +46,7 @@ pub struct Audit {
     store: SharedStore,
     clock: Clock,
     metrics: Arc<Metrics>,
-    refused: Mutex<HashMap<Sender, u64>>,
+    refused: Mutex<HashMap<Sender, BTreeMap<String, u64>>>,
 }
 
 /// Whose requests were refused, and why.
@@ -65,13 +74,15 @@ impl Audit {
         }
     }
 
-    /// Counts a request that was refused for its sender.
-    pub fn refused(&self, code: ProblemCode, peer: Option<IpAddr>, token: Option<TokenName>) {
+    /// Counts a request, by method and route, that was refused for its sender.
+    pub fn refused(&self, code: ProblemCode, peer: Option<IpAddr>, token: Option<TokenName>, request: &str) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = Sender { peer: peer.map(|peer| peer.to_canonical()), token, code };
         let others = Sender { peer: None, token: None, code };
         let known = refused.len() < SENDERS || refused.contains_key(&sender);
-        *refused.entry(if known { sender } else { others }).or_default() += 1;
+        let requests = refused.entry(if known { sender } else { others }).or_default();
+        let known = requests.len() < REQUESTS || requests.contains_key(request);
+        *requests.entry(if known { request } else { OTHERS }.to_owned()).or_default() += 1;
     }
 
     /// Writes what is added up and accounts for submissions until told to stop; then once more.
@@ -99,13 +110,23 @@ impl Audit {
 
     async fn flush(&self) {
         let refused = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
-        let deed = |(Sender { peer, token, code }, count): (Sender, u64)| {
+        let deed = |(Sender { peer, token, code }, requests): (Sender, BTreeMap<String, u64>)| {
             let actor = token.as_ref().map_or(ANONYMOUS, TokenName::as_str);
-            let source = peer.map_or_else(|| "several".to_owned(), |peer| peer.to_string());
+            let source = peer.map_or_else(|| SEVERAL.to_owned(), |peer| peer.to_string());
+            let count: u64 = requests.values().sum();
             Deed::new(actor, "refused", code.as_str(), &source)
-                .with(json(&serde_json::json!({"count": count})))
+                .with(json(&serde_json::json!({"count": count, "requests": requests})))
         };
-        self.add(refused.into_iter().map(deed).collect()).await;
+        let distrust = |((what, endpoint), count): ((Distrust, Option<EndpointName>), u64)| {
+            let endpoint = endpoint.as_ref().map_or(SEVERAL, EndpointName::as_str);
+            let deed = match what {
+                Distrust::Message(fault) => Deed::new(endpoint, "endpoint.refused", fault.as_str(), BROKER),
+                Distrust::Sender => Deed::new(ANONYMOUS, "endpoint.unproven", endpoint, BROKER),
+            };
+            deed.with(json(&serde_json::json!({"count": count})))
+        };
+        let distrusted = self.metrics.distrusted.take();
+        self.add(refused.into_iter().map(deed).chain(distrusted.into_iter().map(distrust)).collect()).await;
     }
 }
 

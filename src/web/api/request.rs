@@ -59,7 +59,8 @@ pub async fn observe(
                 if let Some(api) = request.app_data::<web::Data<Api>>()
                     && api.refusals.note(&api.state.metrics, problem, peer)
                 {
-                    api.audit.refused(problem.code(), peer, whose::token_name(&request));
+                    let token = whose::token_name(&request);
+                    api.audit.refused(problem.code(), peer, token, &format!("{method} {route}"));
                 }
             });
             let refusal = problem.render(&id);

@@ -149,6 +149,7 @@ async fn refusals_are_added_up_when_the_process_stops() {
     for _ in 0..3 {
         assert_eq!(with(&rig, &"r".repeat(40), "DELETE", "/groups/web").await.status, 403);
     }
+    assert_eq!(with(&rig, &"r".repeat(40), "GET", "/audit").await.status, 403);
     rig.begin_stop();
     let query =
         tasker::store::AuditQuery { action: Some("refused".to_owned()), limit: 10, ..Default::default() };
@@ -164,7 +165,10 @@ async fn refusals_are_added_up_when_the_process_stops() {
     let told = tokio::time::timeout(crate::api_rig::PATIENCE, written).await.expect("it is written");
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((told[0].subject.as_str(), told[0].source.as_str()), ("insufficient_scope", "127.0.0.1"));
-    assert_eq!(told[0].detail.as_ref().map(|detail| detail.get()), Some(r#"{"count":3}"#));
+    assert_eq!(
+        told[0].detail.as_ref().map(|detail| detail.get()),
+        Some(r#"{"count":4,"requests":{"DELETE /groups/{name}":3,"GET /audit":1}}"#)
+    );
     rig.stop().await;
 }
 

@@ -11,4 +11,5 @@ mod proof;
 mod quotas;
 mod rights;
 mod signatures;
+mod stop_file;
 mod transport;

@@ -292,7 +292,10 @@ async fn wrong_invitations_of_an_address_are_counted_and_recorded() {
     };
     let entry = tokio::time::timeout(crate::api_rig::PATIENCE, written).await.expect("it is written");
     assert_eq!((entry.actor.as_str(), entry.source.as_str()), ("anonymous", "127.0.0.1"));
-    assert_eq!(entry.detail.as_ref().map(|detail| detail.get()), Some(r#"{"count":2}"#));
+    assert_eq!(
+        entry.detail.as_ref().map(|detail| detail.get()),
+        Some(r#"{"count":2,"requests":{"POST /endpoints/{name}/enrolment":2}}"#)
+    );
     rig.stop().await;
 }
 

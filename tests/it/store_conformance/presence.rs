@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tasker::domain::{
-    Attendance, Expect, FleetState, Grain, Labels, NewTask, Presence, PresenceState, RefusedType, TaskType,
-    Throughput, WireVersion,
+    Attendance, Expect, FleetState, Grain, Labels, NewTask, Presence, PresenceState, ReasonCode, RefusedType,
+    TaskType, Throughput, WireVersion,
 };
 use tasker::store::{
     ClockOffsets, EndpointForgotten, Freeze, GroupRecord, GroupWritten, Missed, StandbyRecord,
@@ -652,6 +652,28 @@ pub async fn tells_how_far_clocks_are_off(ledger: &Ledger) -> Result<()> {
     store.see(&[says("well", Alive, None)], at(203)).await?;
     assert_eq!(offsets().await?, [Some(300_000), None, None]);
     assert_eq!(store.clock_offsets().await?, ClockOffsets::default());
+    Ok(())
+}
+
+pub async fn counts_endpoints_that_their_stop_file_stops(ledger: &Ledger) -> Result<()> {
+    use PresenceState::{Alive, Leaving};
+    let store = &ledger.store;
+    let says = |name: &str, state, trouble: Option<&str>| Presence {
+        trouble: trouble.map(str::to_owned),
+        ..presence(name, &["worker", "backup"], state)
+    };
+    let told = ReasonCode::StopFile.told("the file exists; journal_full: no room");
+    let all = [
+        says("one", Alive, Some(&told)),
+        says("two", Alive, Some(&told)),
+        says("full", Alive, Some("journal_full: the file stop_file: is there")),
+        says("well", Alive, None),
+    ];
+    store.see(&all, at(0)).await?;
+    assert_eq!(store.stopped_by_file().await?, 2);
+    // Whoever has gone begins nothing anyway.
+    store.see(&[says("one", Leaving, Some(&told)), says("two", Alive, None)], at(1)).await?;
+    assert_eq!(store.stopped_by_file().await?, 0);
     Ok(())
 }
 

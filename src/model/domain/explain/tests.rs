@@ -114,6 +114,7 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         C::NotInvited,
         C::SignatureRefused,
         C::ClockOff,
+        C::StopFile,
         C::EndpointTrouble,
     ];
     let troubles = troubles.map(|code| {
