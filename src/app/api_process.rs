@@ -274,7 +274,7 @@ fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
     let signer = Signer::new(signing.environment.clone(), SigningKey::read(&signing.key)?);
     tracing::info!(key = %signer.key(), environment = %signing.environment, "messages to endpoints are signed");
     let signer = match &signing.revocations {
-        Some(path) => signer.with_revocations(read_revocations(path)?),
+        Some(path) => signer.with_revocations(read_revocations(path)?)?,
         None => signer,
     };
     let Some(path) = &signing.certificate else { return Ok(Some(signer)) };

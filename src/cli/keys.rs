@@ -19,15 +19,12 @@ use super::output::{self, Failure, note};
 use super::secret_file::SecretFile;
 use super::table::{Narrow, Screen, Table};
 use crate::clock::Clock;
-use crate::config::span;
+use crate::config::{self, ConfigFile, Environment, Sources, span};
 use crate::domain::{
     Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Presence, Recipients,
     Revocations, SIGNATURE, TaskType, Timestamp, json, likeness,
 };
 use crate::signing::{self, KeyError, NAME, PublicKey, ROOT, SigningKey, Trust, TrustError, is_name};
-
-/// Where the endpoints of a server look for whom they trust, as in the configuration's `endpoint.trust`.
-const TRUST: &str = "/etc/tasker/trust.yaml";
 
 /// `tasker key`.
 #[derive(Debug, Clone, Subcommand)]
@@ -95,9 +92,9 @@ pub struct Create {
 /// `tasker key list`.
 #[derive(Debug, Clone, Args)]
 pub struct List {
-    /// The trust file of the server
-    #[arg(long, value_name = "FILE", default_value = TRUST)]
-    pub trust: PathBuf,
+    /// The trust file of the server [default: endpoint.trust of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
 }
 
 /// `tasker key trust`.
@@ -121,9 +118,9 @@ pub struct TrustKey {
     /// Name of the installation, as in security.environment of its API processes; needed for a new trust file
     #[arg(long, value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
-    /// The trust file of the server
-    #[arg(long, value_name = "FILE", default_value = TRUST)]
-    pub trust: PathBuf,
+    /// The trust file of the server [default: endpoint.trust of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
 }
 
 /// `tasker key sign`.
@@ -246,9 +243,9 @@ pub struct Distrust {
     /// Name of the key in the trust file; `root` for the root key
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// The trust file of the server
-    #[arg(long, value_name = "FILE", default_value = TRUST)]
-    pub trust: PathBuf,
+    /// The trust file of the server [default: endpoint.trust of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
 }
 
 /// A name for files and for the trust file.
@@ -260,11 +257,26 @@ pub(super) fn run(global: &Global, command: KeyCommand) -> Result<Code, Failure>
     match command {
         KeyCommand::Create(args) => create(global, &args),
         KeyCommand::List(args) => list(global, &args),
-        KeyCommand::Trust(args) => trust(&args),
+        KeyCommand::Trust(args) => trust(global, &args),
         KeyCommand::Sign(args) => sign(args),
         KeyCommand::Certify(args) => certify(&args),
         KeyCommand::Revoke(args) => revoke(&args),
-        KeyCommand::Distrust(args) => distrust(&args),
+        KeyCommand::Distrust(args) => distrust(global, &args),
+    }
+}
+
+/// The trust file of this server: the one that is named, or that of the endpoints of the configuration.
+fn trust_file(global: &Global, named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    match named {
+        Some(file) => Ok(file.clone()),
+        None => Ok(config::load(&Sources {
+            file: global.named_file().unwrap_or(ConfigFile::Embedded),
+            environment: Environment::of_process(),
+            flags: Vec::new(),
+        })?
+        .config
+        .endpoint
+        .trust),
     }
 }
 
@@ -303,7 +315,7 @@ fn create(global: &Global, args: &Create) -> Result<Code, Failure> {
 }
 
 fn list(global: &Global, args: &List) -> Result<Code, Failure> {
-    let trust = Trust::read(&args.trust).map_err(setup)?;
+    let trust = Trust::read(&trust_file(global, args.trust.as_ref())?).map_err(setup)?;
     let shown = |name: &str, role: &'static str, key: &PublicKey| Shown {
         name: name.to_owned(),
         role,
@@ -342,7 +354,8 @@ fn public_key(path: &Path) -> Result<PublicKey, Failure> {
     PublicKey::parse(&text).map_err(|error| wrong(error.to_string()))
 }
 
-fn trust(args: &TrustKey) -> Result<Code, Failure> {
+fn trust(global: &Global, args: &TrustKey) -> Result<Code, Failure> {
+    let file = trust_file(global, args.trust.as_ref())?;
     let key = public_key(&args.public)?;
     let stem = args.public.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = match &args.name {
@@ -351,13 +364,13 @@ fn trust(args: &TrustKey) -> Result<Code, Failure> {
         None => a_name(stem)
             .map_err(|error| Failure::Usage(format!("name the key with --name; `{stem}`: {error}")))?,
     };
-    let mut trust = match (Trust::read(&args.trust), &args.environment) {
+    let mut trust = match (Trust::read(&file), &args.environment) {
         (Ok(trust), None) => trust,
         (Ok(trust), Some(environment)) if trust.environment == *environment => trust,
         (Ok(trust), Some(environment)) => {
             return Err(Failure::Usage(format!(
                 "{} is for the environment `{}`, not `{environment}`: a server belongs to one",
-                args.trust.display(),
+                file.display(),
                 trust.environment
             )));
         }
@@ -367,7 +380,7 @@ fn trust(args: &TrustKey) -> Result<Code, Failure> {
             let Some(environment) = environment else {
                 return Err(Failure::Usage(format!(
                     "{} does not exist yet: name the installation with --environment, as in its security.environment",
-                    args.trust.display()
+                    file.display()
                 )));
             };
             Trust::of(environment.clone())
@@ -389,10 +402,10 @@ fn trust(args: &TrustKey) -> Result<Code, Failure> {
     if let Some(before) = before.filter(|before| *before != key) {
         note(&format!("`{name}` was the key {} before", before.id()));
     }
-    keep(&trust, &args.trust)?;
+    keep(&trust, &file)?;
     note(&format!(
         "{} trusts the key {} of `{name}`; restart the endpoints of this server",
-        args.trust.display(),
+        file.display(),
         key.id()
     ));
     Ok(Code::Ok)
@@ -529,8 +542,9 @@ fn revoke(args: &Revoke) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-fn distrust(args: &Distrust) -> Result<Code, Failure> {
-    let mut trust = Trust::read(&args.trust).map_err(setup)?;
+fn distrust(global: &Global, args: &Distrust) -> Result<Code, Failure> {
+    let file = trust_file(global, args.trust.as_ref())?;
+    let mut trust = Trust::read(&file).map_err(setup)?;
     let held = if args.name == ROOT { trust.root.take() } else { None };
     let held = held.or_else(|| trust.servers.remove(&args.name)).or_else(|| trust.keys.remove(&args.name));
     let Some(key) = held else {
@@ -543,14 +557,14 @@ fn distrust(args: &Distrust) -> Result<Code, Failure> {
         if rule.signers.is_empty() {
             return Err(Failure::Usage(format!(
                 "nobody else signs tasks of `{task_type}`, and the signature of a server would be enough for them: trust another person first, or remove the type from {}",
-                args.trust.display()
+                file.display()
             )));
         }
     }
-    keep(&trust, &args.trust)?;
+    keep(&trust, &file)?;
     note(&format!(
         "{} no longer trusts the key {} of `{}`; restart the endpoints of this server",
-        args.trust.display(),
+        file.display(),
         key.id(),
         args.name
     ));

@@ -356,6 +356,9 @@ fn target_state(text: &str) -> Result<TargetState, String> {
 
 fn member(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected MEMBER=VALUE such as `window=20`")?;
+    if value.trim().is_empty() {
+        return Err(format!("`{name}` has no value; `{name}=none` takes it away"));
+    }
     Ok((name.to_owned(), value.to_owned()))
 }
 

@@ -182,10 +182,13 @@ pub(super) fn rollout(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) 
     let more = (rollout.counts.failed + rollout.counts.unreachable)
         .saturating_sub(u32::try_from(bad.len()).unwrap_or(u32::MAX));
     if more > 0 {
+        let which = match bad {
+            [] => "failed or unreachable".to_owned(),
+            _ => format!("and {} more", grouped(more)),
+        };
         let _ = writeln!(
             text,
-            "and {} more: tasker rollout targets {} --state FAILED,UNREACHABLE",
-            grouped(more),
+            "{which}: tasker rollout targets {} --state FAILED,UNREACHABLE",
             rollout.identifier
         );
     }

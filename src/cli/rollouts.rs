@@ -1,6 +1,6 @@
 //! `tasker rollout`: changing a fleet in waves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -245,8 +245,12 @@ async fn edit(global: &Global, args: EditRollout) -> Result<Code, Failure> {
         Some(file) => serde_json::from_str(document(file)?.get()).map_err(|_| no_object())?,
         None => BTreeMap::new(),
     };
+    let mut given = BTreeSet::new();
     for (member, value) in set {
         let value = parsed(&value, &format!("--set {member}"))?;
+        if !given.insert(member.clone()) {
+            return Err(Failure::Usage(format!("`--set {member}` is there twice")));
+        }
         changes.insert(member, value);
     }
     let client = access::client(global)?;

@@ -286,6 +286,7 @@ async fn a_document_changes_while_its_rollout_goes_on() {
         ),
         (json!({"revision": 1, "waves": [11, 1]}), "/waves/1", "the waves before it have them all"),
         (json!({"revision": 1, "waves": [{"endpoints": ["db9"]}]}), "/waves/0/endpoints/0", "not a target"),
+        (json!({"revision": 1, "waves": [1, 2]}), "/waves", "leave 7 targets without a wave"),
         (json!({"revision": 1, "soak": "31d"}), "/soak", "must be a span"),
         (json!({"revision": 1, "on_breach": "rollback"}), "/on_breach", "needs the member `rollback`"),
         (json!({"revision": 1, "probe": {"type": "builds"}}), "/probe/type", "which has a work queue"),

@@ -367,6 +367,18 @@ fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
     ensure!(order == turns, "turns come as they would have come: {order:?}, {turns:?}");
     let seen: Vec<u64> = rows.iter().filter_map(|row| row["wave"].as_u64()).collect();
     ensure!(seen == [1, 2, 2, 3, 3, 3, 4, 4, 4, 4, 4, 4], "{seen:?}");
+    // Nothing ends or grows because somebody has left something out. The shortest time is over by then.
+    std::thread::sleep(Duration::from_secs(1));
+    for (change, wrong) in [
+        ("--set waves=[1]", "/waves/1: has begun; it must be there"),
+        ("--set waves=[1,2]", "/waves: leave 9 targets without a wave: end them with `rest`"),
+        ("--set expires_after=1s", "/expires_after: counts from the submission"),
+        ("--set soak=", "`soak` has no value; `soak=none` takes it away"),
+        ("--set window=2 --set window=3", "`--set window` is there twice"),
+    ] {
+        let refused = site.typed(&format!("rollout edit r {change}"))?;
+        ensure!(refused.code != Some(0) && refused.err.contains(wrong), "{change}: {refused:?}");
+    }
 
     ensure!(site.typed("rollout resume r --allow-failed 1")?.code == Some(0));
     let running = site.typed("rollout edit r --set waves=[1,2,rest]")?;

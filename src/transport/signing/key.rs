@@ -152,6 +152,14 @@ pub enum KeyError {
         /// The key that it is for.
         of: KeyId,
     },
+    /// A key that signs is on the list of those that count no more.
+    #[error(
+        "the key {of}, which signs here, is revoked in security.revocations: endpoints would refuse all that it signs; set security.signing_key to another one"
+    )]
+    Revoked {
+        /// The key.
+        of: KeyId,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomNumbers,

@@ -42,8 +42,15 @@ impl Signer {
     }
 
     /// With a list of keys that count no more, which goes with each welcome.
-    pub fn with_revocations(self, revocations: Revocations) -> Self {
-        Self { revocations: Some(Arc::new(revocations)), ..self }
+    ///
+    /// # Errors
+    /// When its own key is among them: every endpoint would refuse what it signs.
+    pub fn with_revocations(self, revocations: Revocations) -> Result<Self, KeyError> {
+        let of = self.key();
+        match revocations.keys.contains(&of) {
+            true => Err(KeyError::Revoked { of }),
+            false => Ok(Self { revocations: Some(Arc::new(revocations)), ..self }),
+        }
     }
 
     /// The keys that count no more.

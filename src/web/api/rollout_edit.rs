@@ -62,6 +62,8 @@ pub struct Turns<'a> {
     first: u32,
     /// Targets of that which stay in it; none where no wave is being started.
     kept: Option<Vec<EndpointName>>,
+    /// Whether that wave has targets that have not been started.
+    is_left: bool,
     /// Targets that may be put into any wave.
     free: Vec<EndpointName>,
     /// Others of waves that wait, left out by somebody, say: a wave of such alone would prove nothing.
@@ -79,6 +81,7 @@ impl<'a> Turns<'a> {
             rollout,
             first: u32::try_from(closed).unwrap_or(u32::MAX),
             kept: is_open.then(Vec::new),
+            is_left: false,
             free: Vec::new(),
             others: Vec::new(),
         }
@@ -92,13 +95,17 @@ impl<'a> Turns<'a> {
     /// Takes the next target.
     pub fn take(&mut self, RolloutTargetRecord { endpoint, wave, state, .. }: RolloutTargetRecord) {
         match (state, &mut self.kept) {
-            (TargetState::Pending, _) => self.free.push(endpoint),
+            (TargetState::Pending, _) => {
+                self.is_left |= wave == self.first;
+                self.free.push(endpoint);
+            }
             (_, Some(kept)) if wave == self.first => kept.push(endpoint),
             _ => self.others.push(endpoint),
         }
     }
 
-    /// Puts the targets into the waves of a changed document; `before` are those that it had.
+    /// Puts the targets into the waves of a changed document, of which it names so many; `before` are those
+    /// that it had.
     ///
     /// # Errors
     /// All that is wrong with the new ones.
@@ -108,8 +115,13 @@ impl<'a> Turns<'a> {
         terms: &RolloutTerms,
         members: &[Member],
         budget: bool,
+        named: usize,
     ) -> Result<WavesAnew, Vec<PlanFault>> {
-        let Self { rollout, first, kept, free, others } = self;
+        let Self { rollout, mut first, mut kept, is_left, free, others } = self;
+        // All of the wave have been started: it stays, as those before it do.
+        if kept.is_some() && !is_left {
+            (first, kept) = (first + 1, None);
+        }
         let rerun = rollout.parent.is_some();
         if let Some(at) = terms.waves.iter().position(|wave| rerun && !is_of_rerun(wave)) {
             let message =
@@ -120,6 +132,12 @@ impl<'a> Turns<'a> {
         let total = rollout.waves.iter().map(|wave| wave.size).sum();
         let begun = Begun { closed: place(first), kept, total };
         let planned = replan(&before, terms, &begun, &free, members)?;
+        // A new document may leave out `rest`. Whoever names the waves of a rollout that has begun may mean that
+        // it ends with them.
+        if let Some(rest) = planned.last().filter(|rest| terms.waves.len() > named && rest.size() > 0) {
+            let message = format!("leave {} targets without a wave: end them with `rest`", rest.size());
+            return Err(vec![PlanFault { pointer: "/waves".to_owned(), message }]);
+        }
         let kept: HashSet<&EndpointName> = begun.kept.iter().flatten().collect();
         let open = rollout.waves.get(place(first)).filter(|_| begun.kept.is_some());
         let waves = planned.into_iter().enumerate().map(|(at, planned)| {

@@ -972,9 +972,22 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     let document = rollout_document::kept(&text)
         .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
     let terms = resolved(&api, terms).await?;
-    let anew = match changes.contains_key(rollout_document::WAVES) {
-        true => Some(waves_anew(&api, &found, &before, &terms, changes.contains_key("budget")).await?),
-        false => None,
+    let ends = found.created.after(terms.expires_after);
+    if changes.contains_key(rollout_document::EXPIRES) && ends <= api.now()? {
+        let message = format!(
+            "counts from the submission, so the rollout would have ended at {ends}; to end it now, abort it"
+        );
+        return Err(invalid(vec![ProblemItem::new(format!("/{}", rollout_document::EXPIRES), message)]));
+    }
+    let anew = match changes.get(rollout_document::WAVES) {
+        Some(waves) => {
+            // Those of the default, which take the place of what is taken away, end with `rest`.
+            let named =
+                serde_json::from_str::<Vec<&RawValue>>(waves.get()).map_or(usize::MAX, |waves| waves.len());
+            let budget = changes.contains_key("budget");
+            Some(waves_anew(&api, &found, &before, (&terms, named), budget).await?)
+        }
+        None => None,
     };
     let members = changes.keys().cloned().collect();
     let edit = edit_of(&found, terms, document, members, anew).map_err(faults)?;
@@ -984,12 +997,13 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     Ok(answered)
 }
 
-/// The waves of a changed document, of which `before` is the one before, with the targets that have not begun.
+/// The waves of a changed document that names so many, with the targets that have not begun; `before` is the
+/// document as it was.
 async fn waves_anew(
     api: &Api,
     found: &RolloutRecord,
     before: &Json,
-    terms: &RolloutTerms,
+    (terms, named): (&RolloutTerms, usize),
     budget: bool,
 ) -> Result<WavesAnew, Problem> {
     let mut turns = Turns::of(found);
@@ -997,7 +1011,7 @@ async fn waves_anew(
     let before = rollout_document::parse_again(before.get(), before, &api.state.config).map_err(invalid)?;
     let before = with_groups(api, before).await?;
     let members = target::members(api, policy_of(api, &terms.task_type)?).await?;
-    turns.put(before.waves, terms, &members, budget).map_err(faults)
+    turns.put(before.waves, terms, &members, budget, named).map_err(faults)
 }
 
 /// The refusal of what was decided on an older revision.

@@ -8,6 +8,8 @@ use actix_web::http::header::HeaderValue;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +35,15 @@ use crate::live::Live;
 /// Serves until told to stop, then finishes the requests under way within `api.stop_timeout`; waiting reads
 /// are answered at once with what there is. To be called within the runtime that store and broker live in.
 ///
+/// In a box, so that all routes are compiled once, here, and not again by whoever awaits it.
+///
 /// # Errors
 /// When the listener cannot be used.
-pub async fn serve(state: ApiState, door: Door, stop: CancellationToken) -> io::Result<()> {
+pub fn serve(state: ApiState, door: Door, stop: CancellationToken) -> BoxFuture<'static, io::Result<()>> {
+    serving(state, door, stop).boxed()
+}
+
+async fn serving(state: ApiState, door: Door, stop: CancellationToken) -> io::Result<()> {
     let stop_timeout = state.config.api.stop_timeout;
     let limits = state.limits.clone();
     let bodies = Arc::new(Semaphore::new(limits.body_budget.min(Semaphore::MAX_PERMITS)));

@@ -8,7 +8,8 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use rustls::ServerConfig;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -32,11 +33,21 @@ const BODIES: usize = 128 << 20;
 /// Requests under way may take so long once the manager stops.
 const STOP: u64 = 5;
 
-/// Serves until told to stop.
+/// Serves until told to stop. In a box, so that all answers are compiled once, here, and not again by whoever
+/// awaits it.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub async fn serve(
+pub fn serve(
+    site: Arc<Site>,
+    listener: TcpListener,
+    tls: Option<ServerConfig>,
+    stop: CancellationToken,
+) -> BoxFuture<'static, io::Result<()>> {
+    serving(site, listener, tls, stop).boxed()
+}
+
+async fn serving(
     site: Arc<Site>,
     listener: TcpListener,
     tls: Option<ServerConfig>,

@@ -61,6 +61,16 @@ impl Signed {
     }
 
     pub fn start_api_with(&self, more: &[(&str, String)]) -> anyhow::Result<Process> {
+        let api = self.launch_api(more)?;
+        self.platform.until("the API is ready", |platform| {
+            let (status, body) = platform.get("/ready")?;
+            ensure!(status == 200, "{status}: {body}");
+            Ok(())
+        })?;
+        Ok(api)
+    }
+
+    fn launch_api(&self, more: &[(&str, String)]) -> anyhow::Result<Process> {
         let settings = [
             ("SIGNATURES", "sign".to_owned()),
             ("ENVIRONMENT", "it".to_owned()),
@@ -70,13 +80,7 @@ impl Signed {
         let settings = settings.iter().chain(more);
         let environment: Vec<_> =
             settings.map(|(key, value)| (format!("TASKER_SECURITY__{key}"), value.clone())).collect();
-        let api = self.platform.launch("api", &["api".to_owned()], &environment)?;
-        self.platform.until("the API is ready", |platform| {
-            let (status, body) = platform.get("/ready")?;
-            ensure!(status == 200, "{status}: {body}");
-            Ok(())
-        })?;
-        Ok(api)
+        self.platform.launch("api", &["api".to_owned()], &environment)
     }
 
     /// Starts an endpoint, whose clock is the one of `clock`.
@@ -826,7 +830,11 @@ fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
         platform.tasker(&["key", "create", name, "--dir", &dir])?;
     }
     let of_root = ["--root-key", &root, "--environment", "it"];
-    platform.tasker(&["key", "trust", &signed.path("root.pub"), "--root", "--trust", &trust])?;
+    // The trust file is that of the configuration, unless another one is named.
+    platform.tasker_with(
+        &["key", "trust", &signed.path("root.pub"), "--root"],
+        &[("TASKER_ENDPOINT__TRUST", trust.clone())],
+    )?;
     platform.tasker(&["key", "distrust", "server", "--trust", &trust])?;
     for name in ["server", "server2"] {
         let public = signed.path(&format!("{name}.pub"));
@@ -875,6 +883,12 @@ fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
     let told = String::from_utf8_lossy(&again.stderr).into_owned();
     ensure!(told.contains("--serial is 1; expected more than 1"), "{told}");
     api.stop(Duration::from_secs(30))?;
+    let with_it = signed.launch_api(&[("REVOCATIONS", list.clone())])?;
+    platform.until("the API does not sign with a revoked key", |_| {
+        ensure!(with_it.log().contains("is revoked in security.revocations"), "{}", with_it.log());
+        Ok(())
+    })?;
+    drop(with_it);
     let settings = [
         ("CERTIFICATE", signed.path("server2.cert")),
         ("SIGNING_KEY", signed.path("server2.key")),

@@ -193,7 +193,12 @@ impl Platform {
 
     /// Runs a command of the program to its end, which must be good.
     pub fn tasker(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let output = self.tasker_any(arguments)?;
+        self.tasker_with(arguments, &[])
+    }
+
+    /// The same with settings in the environment.
+    pub fn tasker_with(&self, arguments: &[&str], settings: &[(&str, String)]) -> anyhow::Result<Output> {
+        let output = self.commanded(arguments).envs(settings.iter().cloned()).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(
             output.status.success(),
@@ -206,7 +211,13 @@ impl Platform {
 
     /// Runs a command of the program to its end, whichever.
     pub fn tasker_any(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        Ok(self.command().args(arguments).arg("--config").arg(self.home.join("config.yaml")).output()?)
+        Ok(self.commanded(arguments).output()?)
+    }
+
+    fn commanded(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command();
+        command.args(arguments).arg("--config").arg(self.home.join("config.yaml"));
+        command
     }
 
     /// Starts `tasker up` with these endpoints, on the data that is there.

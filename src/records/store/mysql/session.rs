@@ -128,18 +128,19 @@ impl Session {
     }
 
     /// Runs statements that need no transaction around them.
-    pub async fn run(&self, deed: Deed) -> Result<()> {
-        self.run_within(PATIENCE, move |conn| alone(conn, deed.clone()).boxed()).await
+    pub fn run(&self, deed: Deed) -> BoxFuture<'_, Result<()>> {
+        self.run_within(PATIENCE, move |conn| alone(conn, deed.clone()).boxed())
     }
 
     /// Runs statements in a transaction. After any error it is rolled back and never used again: after a
     /// deadlock the server has rolled back already, and a further statement would commit on its own.
-    pub async fn transact(&self, deed: Deed) -> Result<()> {
-        self.run_within(PATIENCE, move |conn| enclosed(conn, deed.clone()).boxed()).await
+    pub fn transact(&self, deed: Deed) -> BoxFuture<'_, Result<()>> {
+        self.run_within(PATIENCE, move |conn| enclosed(conn, deed.clone()).boxed())
     }
 
-    /// Runs statements, which may take longer than any of ours, as migrations do.
-    async fn run_within<F>(&self, patience: Duration, work: F) -> Result<()>
+    /// Runs statements, which may take longer than any of ours, as migrations do. In a box, so that it is
+    /// compiled here and not again by each crate that asks the store.
+    fn run_within<F>(&self, patience: Duration, work: F) -> BoxFuture<'_, Result<()>>
     where
         F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,
     {
@@ -155,7 +156,7 @@ impl Session {
                 }
             }
         };
-        retried(self.site.clone(), again).await
+        retried(self.site.clone(), again).boxed()
     }
 
     /// Creates the database if the server has none of this name and the user may.

@@ -112,11 +112,13 @@ impl Session {
     }
 
     /// Runs statements that only read.
-    pub async fn run(&self, deed: Deed) -> Result<()> {
-        self.run_on(&self.readers, PATIENCE, move |conn| alone(conn, deed.clone()).boxed()).await
+    pub fn run(&self, deed: Deed) -> BoxFuture<'_, Result<()>> {
+        self.run_on(&self.readers, PATIENCE, move |conn| alone(conn, deed.clone()).boxed())
     }
 
-    async fn run_on<F>(&self, pool: &SqlitePool, patience: Duration, work: F) -> Result<()>
+    /// In a box, as in [`Self::transact`], so that it is compiled here and not again by each crate that asks
+    /// the store.
+    fn run_on<F>(&self, pool: &SqlitePool, patience: Duration, work: F) -> BoxFuture<'_, Result<()>>
     where
         F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,
     {
@@ -129,13 +131,11 @@ impl Session {
                 attempt(pool.acquire().await?, patience, verdict, move |conn| work(conn)).await
             }
         };
-        let done = retried(self.site.clone(), again).await;
-        self.renew_after(&done, since).await;
-        done
+        self.renewed_after(since, retried(self.site.clone(), again)).boxed()
     }
 
     /// Runs statements in a transaction, one operation after the other.
-    pub async fn transact(&self, deed: Deed) -> Result<()> {
+    pub fn transact(&self, deed: Deed) -> BoxFuture<'_, Result<()>> {
         let (writer, renewed, since) = (self.writer.clone(), self.renewed.clone(), Instant::now());
         let again = move || {
             let (writer, renewed, deed) = (writer.clone(), renewed.clone(), deed.clone());
@@ -144,7 +144,12 @@ impl Session {
                 writer.write(deed).await
             }
         };
-        let done = retried(self.site.clone(), again).await;
+        self.renewed_after(since, retried(self.site.clone(), again)).boxed()
+    }
+
+    /// What came of an operation, once the connections are renewed if it was refused for theirs.
+    async fn renewed_after(&self, since: Instant, operation: impl Future<Output = Result<()>>) -> Result<()> {
+        let done = operation.await;
         self.renew_after(&done, since).await;
         done
     }
