@@ -44,6 +44,8 @@ failpoints! {
     INTAKE_TAKEN = "intake.taken",
         "An endpoint has taken messages from the broker; its journal does not have them yet.";
     INTAKE_JOURNALED = "intake.journaled", "The journal has tasks; the broker has no acknowledgement yet.";
+    ORDER_BEGUN = "order.begun",
+        "The file of orders says that an order has begun; the journal does not say so yet.";
     PERFORMER_STARTED = "performer.started",
         "The journal says that an attempt begins; the handler does not run yet.";
     PERFORMER_JOURNALED = "performer.journaled",

@@ -60,8 +60,7 @@ pub struct PresenceWatch {
     probed: watch::Sender<Uuid>,
     /// The queues that were made for endpoints without a handler, and the session that last reported it.
     made: Mutex<HashMap<(TaskType, EndpointName), Uuid>>,
-    /// The sessions that were told which keys are revoked since they began.
-    told: Mutex<HashMap<EndpointName, Uuid>>,
+    told: Mutex<Told>,
 }
 
 impl PresenceWatch {
@@ -183,11 +182,13 @@ impl PresenceWatch {
     /// Welcomes an endpoint, then asks for what it owes. In this order: both go through its queue, and it
     /// drops what comes before the welcome.
     async fn welcome(&self, presence: Presence, interval: Duration) -> Result<(), StoreError> {
+        // One that does not go out: the endpoint says again that it has joined.
         self.send_welcome(&presence, interval).await;
         self.ask_owed(&presence).await
     }
 
-    async fn send_welcome(&self, presence: &Presence, interval: Duration) {
+    /// Returns whether the broker has confirmed all of it.
+    async fn send_welcome(&self, presence: &Presence, interval: Duration) -> bool {
         let drafts = presence.task_types.iter().map(|task_type| {
             let to = Address::Named(task_type.clone(), vec![presence.endpoint.clone()]);
             let message = Message { expires_in: Some(LONGEST_INTERVAL), ..Message::new(to, Bytes::new()) };
@@ -200,12 +201,11 @@ impl PresenceWatch {
             };
             Draft { command, version: presence.reads, message, answers: presence.sent_at }
         });
-        for result in self.sealer.publish(drafts.collect()).await {
-            if let Err(error) = result {
-                // It says again that it has joined.
-                tracing::debug!(endpoint = %presence.endpoint, %error, "could not welcome");
-            }
+        let results = self.sealer.publish(drafts.collect()).await;
+        for error in results.iter().filter_map(|result| result.as_ref().err()) {
+            tracing::debug!(endpoint = %presence.endpoint, %error, "could not welcome");
         }
+        results.iter().all(Result::is_ok)
     }
 
     /// Tells endpoints of revoked keys that were welcomed with an older list than this process has: each
@@ -215,26 +215,18 @@ impl PresenceWatch {
         let Some(serial) = self.sealer.revocations().map(|revocations| revocations.serial) else {
             return Ok(());
         };
-        let behind = |presence: &&Presence| {
-            presence.state == PresenceState::Alive
-                && !fenced.iter().any(|other| other.session == presence.session)
-                && !presence.task_types.is_empty()
-                && presence.revocations.is_some_and(|known| known < serial)
-        };
-        let behind: Vec<&Presence> = {
-            let mut told = self.told();
-            let is_new = |presence: &&Presence| {
-                told.insert(presence.endpoint.clone(), presence.session) != Some(presence.session)
-            };
-            presences.iter().filter(behind).filter(is_new).collect()
-        };
+        let behind = self.told().behind(presences, fenced, serial);
         if behind.is_empty() {
             return Ok(());
         }
         let interval = self.interval().await?;
         tracing::info!(endpoints = behind.len(), serial, "telling endpoints which keys are revoked");
-        futures::stream::iter(behind)
-            .for_each_concurrent(WELCOMES, |presence| self.send_welcome(presence, interval))
+        futures::stream::iter(behind.into_values())
+            .for_each_concurrent(WELCOMES, async |presence| {
+                if self.send_welcome(presence, interval).await {
+                    self.told().note(presence);
+                }
+            })
             .await;
         Ok(())
     }
@@ -276,6 +268,36 @@ impl PresenceWatch {
                 self.ledger.apply(&lost).await?;
             }
         }
+    }
+}
+
+/// The sessions that were told which keys are revoked since they began.
+#[derive(Debug, Default)]
+struct Told(HashMap<EndpointName, Uuid>);
+
+impl Told {
+    /// Those that have an older list than this one and have not been told, once each, of those that were heard
+    /// of and are not fenced off.
+    fn behind<'p>(
+        &self,
+        presences: &'p [Presence],
+        fenced: &[Presence],
+        serial: u64,
+    ) -> BTreeMap<Uuid, &'p Presence> {
+        let is_behind = |presence: &&Presence| {
+            presence.state == PresenceState::Alive
+                && !fenced.iter().any(|other| other.session == presence.session)
+                && !presence.task_types.is_empty()
+                && presence.revocations.is_some_and(|known| known < serial)
+                && self.0.get(&presence.endpoint) != Some(&presence.session)
+        };
+        presences.iter().filter(is_behind).map(|presence| (presence.session, presence)).collect()
+    }
+
+    /// Notes that the broker has confirmed the list for this one. Until then, it is told each time it is heard
+    /// of.
+    fn note(&mut self, presence: &Presence) {
+        self.0.insert(presence.endpoint.clone(), presence.session);
     }
 }
 
@@ -464,7 +486,7 @@ impl PresenceWatch {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn told(&self) -> MutexGuard<'_, HashMap<EndpointName, Uuid>> {
+    fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -496,6 +518,53 @@ fn interval_for(subscribed: usize, configured: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn alive(name: &str, session: u128, revocations: Option<u64>) -> Presence {
+        Presence {
+            endpoint: name.parse().expect("a name"),
+            instance: Uuid::from_u128(1),
+            home: Uuid::from_u128(2),
+            session: Uuid::from_u128(session),
+            task_types: vec!["worker".parse().expect("a type")],
+            refused: Vec::new(),
+            state: PresenceState::Alive,
+            interval: Duration::from_secs(1),
+            sent_at: None,
+            version: String::new(),
+            trouble: None,
+            slots: None,
+            reads: WireVersion::NEWEST,
+            labels: crate::domain::Labels::default(),
+            restricted: false,
+            refusals: BTreeMap::new(),
+            unsigned: 0,
+            revocations,
+            proven: false,
+        }
+    }
+
+    #[test]
+    fn who_is_behind_is_told_until_the_broker_has_it() {
+        let joined = Presence { state: PresenceState::Joined, ..alive("joined", 1, Some(4)) };
+        let idle = Presence { task_types: Vec::new(), ..alive("idle", 2, Some(4)) };
+        let fenced = alive("fenced", 3, Some(4));
+        let (behind, level, plain) =
+            (alive("behind", 4, Some(4)), alive("level", 5, Some(5)), alive("plain", 6, None));
+        let presences = [&joined, &idle, &fenced, &behind, &level, &plain, &behind].map(Clone::clone);
+        let mut told = Told::default();
+        let sessions = |told: &Told, serial| {
+            told.behind(&presences, std::slice::from_ref(&fenced), serial).into_keys().collect::<Vec<_>>()
+        };
+        // Nothing has got through, and it is asked again.
+        for _ in 0..2 {
+            assert_eq!(sessions(&told, 5), [behind.session]);
+        }
+        told.note(&behind);
+        assert!(sessions(&told, 5).is_empty());
+        let next = alive("behind", 7, Some(4));
+        let again = told.behind(std::slice::from_ref(&next), &[], 5);
+        assert_eq!(again.into_keys().collect::<Vec<_>>(), [next.session], "a session of its own");
+    }
 
     #[test]
     fn the_interval_grows_with_the_fleet() {

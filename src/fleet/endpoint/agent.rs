@@ -18,13 +18,13 @@ use tokio_util::task::TaskTracker;
 use super::at_work::{AtWork, RunningTask};
 use super::executable::Executables;
 use super::executor::GRACE;
-use super::guard::Guard;
+use super::guard::{Guard, Manner};
 use super::intake::{Intake, IntakeError};
 use super::journal::{Health, Journal, JournalError, Options};
 use super::labels::OwnLabels;
 use super::lane::Lane;
 use super::leftovers::Leftovers;
-use super::orders::Orders;
+use super::orders::{self, Orders};
 use super::performer::{self, Core};
 use super::presence::{self, Session};
 use super::revoked::Revoked;
@@ -230,21 +230,16 @@ impl Agent {
         let guard = match settings.signatures {
             Signatures::Off => None,
             wanted => {
-                let (trust, required) = (Trust::read(&settings.trust)?, wanted == Signatures::Require);
+                let (trust, tolerance) = (Trust::read(&settings.trust)?, settings.clock_tolerance);
+                let required = wanted == Signatures::Require;
+                let manner = Manner { required, tolerance, is_worker: slots.is_some() };
                 let quarantine = dir.join(directory::QUARANTINE);
-                let orders = Orders::open(of_endpoint, names.iter().copied())
+                let ordered = names.iter().copied().filter(|task_type| trust.needs_orders(task_type));
+                let orders = Orders::open(of_endpoint, ordered, orders::margin(tolerance))
                     .map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
                 let revoked = Revoked::open(of_endpoint, &trust)
                     .map_err(|source| AgentError::Directory { path: of_endpoint.to_owned(), source })?;
-                Some(Guard::new(
-                    trust,
-                    required,
-                    settings.clock_tolerance,
-                    endpoint.clone(),
-                    quarantine,
-                    orders,
-                    revoked,
-                ))
+                Some(Guard::new(trust, manner, endpoint.clone(), quarantine, orders, revoked))
             }
         };
         let shared = slots.map(|slots| Arc::new(Semaphore::new(usize::try_from(slots.max(1)).unwrap_or(1))));
@@ -318,6 +313,9 @@ impl Agent {
         let watched = core.clone();
         let watch = async move { watched.stop_file.watch().await };
         tokio::spawn(taking.clone().run_until_cancelled_owned(watch));
+        if let Some(guard) = core.guard.clone() {
+            tokio::spawn(all.clone().run_until_cancelled_owned(guard.tend()));
+        }
         let say_so = presence::say_so(core.clone(), broker.clone(), session.clone(), welcome_timeout);
         // A worker goes on saying so while it finishes what it has: nobody else must be given that.
         let present = if core.leases() { all.child_token() } else { taking.clone() };

@@ -11,16 +11,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
+use super::fate::{Court, Verdict};
 use super::orders::{Admission, Orders, Use};
+use super::pace::Pace;
 use super::quarantine::{Quarantine, Refused};
 use super::revoked::Revoked;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::domain::{
-    Command, EndpointName, Json, Order, Ordered, ReasonCode, Revocations, Seal, SealFault, SealHead, TaskId,
-    TaskType, Timestamp, WorkPart,
+    Command, EndpointName, Json, Order, Ordered, ReasonCode, Revocations, Seal, SealFault, TaskId, TaskType,
+    Timestamp, WorkPart,
 };
-use crate::signing::{self, Denial, Moment, Situation, Trust};
+use crate::signing::{self, Cause, Denial, Moment, Situation, Trust};
 
 /// How often the log tells of refused messages at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -32,30 +36,43 @@ const UNSIGNED_LINE_EVERY: Duration = Duration::from_secs(600);
 const TOLD_FOR: Duration = Duration::from_secs(600);
 
 /// How often orders that are long over are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+
+/// How often the guard looks after what no message brings: the clock, and what could not be written.
+const TEND_EVERY: Duration = Duration::from_secs(5);
+
+/// How a guard judges.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// Whether a message without a seal is refused.
+    pub(super) required: bool,
+    /// How far clocks may be off.
+    pub(super) tolerance: Duration,
+    /// Whether tasks that are refused here may be given to another one.
+    pub(super) is_worker: bool,
+}
 
 /// The judge of one endpoint.
 #[derive(Debug)]
 pub(super) struct Guard {
     trust: Trust,
-    /// Whether a message without a seal is refused.
-    required: bool,
-    tolerance: Duration,
+    manner: Manner,
     endpoint: EndpointName,
     state: Mutex<State>,
     quarantine: Arc<Mutex<Quarantine>>,
-    orders: Arc<Orders>,
+    orders: Orders,
     revoked: Revoked,
+    /// Told when the clock was set.
+    clock_set: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// When each type was welcomed, by the clock of the ledger.
     welcomed: HashMap<TaskType, Timestamp>,
-    /// The machine's clock when the last welcome came: it must go on from there.
-    pace: Option<(Instant, Timestamp)>,
-    /// How the clock is wrong.
-    clock: Option<String>,
+    pace: Pace,
+    /// Whether the clock was set, and the session goes on as if it was not.
+    must_join_again: bool,
     /// What presence has not told yet.
     untold: Counts,
     /// The message that was refused last and may come again, until one is accepted.
@@ -67,8 +84,6 @@ struct State {
     unsigned_logged: Option<Instant>,
     /// When orders were last forgotten.
     forgotten: Option<Instant>,
-    /// Why orders cannot be noted, until one is.
-    orders: Option<String>,
 }
 
 /// Messages that presence tells of.
@@ -94,27 +109,28 @@ impl Counts {
 #[derive(Debug)]
 pub(super) enum Begin {
     /// Begin, with this payload.
-    Now(Json),
-    /// Wait: its order cannot be noted.
+    Plain(Json),
+    /// The same, where an order has begun with it: the handler must not run before that is on disk.
+    Ordered(Json),
+    /// Wait: its order cannot be noted, or the clock cannot tell whether it has ended.
     Later,
 }
 
 impl Guard {
     pub(super) fn new(
         trust: Trust,
-        required: bool,
-        tolerance: Duration,
+        manner: Manner,
         endpoint: EndpointName,
         quarantine: PathBuf,
         orders: Orders,
         revoked: Revoked,
     ) -> Self {
         tracing::info!(
-            %endpoint, environment = %trust.environment, servers = trust.servers.len(), required, "messages are judged by their signatures"
+            %endpoint, environment = %trust.environment, servers = trust.servers.len(), required = manner.required, "messages are judged by their signatures"
         );
         let quarantine = Arc::new(Mutex::new(Quarantine::in_dir(quarantine)));
-        let orders = Arc::new(orders);
-        Self { trust, required, tolerance, endpoint, state: Mutex::default(), quarantine, orders, revoked }
+        let (state, clock_set) = (Mutex::default(), Notify::new());
+        Self { trust, manner, endpoint, state, quarantine, orders, revoked, clock_set }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,10 +153,10 @@ impl Guard {
 
     fn judge_at(&self, moment: Moment, command: &Command, seal: Option<&Seal>) -> Result<(), Denial> {
         let (now, revoked) = (Clock::system().now(), self.revoked.keys());
-        let (endpoint, tolerance) = (&self.endpoint, self.tolerance);
+        let (endpoint, tolerance) = (&self.endpoint, self.manner.tolerance);
         let situation = Situation { endpoint, moment, now, tolerance, revoked: &revoked };
         match seal {
-            None if !self.required => self.trust.judge_unsealed(command, situation),
+            None if !self.manner.required => self.trust.judge_unsealed(command, situation),
             seal => self.trust.judge(command, seal, situation),
         }
     }
@@ -170,42 +186,16 @@ impl Guard {
                     tracing::info!(endpoint = %self.endpoint, serial, keys = revocations.keys.len(), "keys were revoked");
                 }
                 Err(error) => {
-                    tracing::error!(endpoint = %self.endpoint, serial, %error, "the list of revoked keys cannot be kept: it counts until this process ends");
+                    tracing::error!(endpoint = %self.endpoint, serial, %error, "the list of revoked keys cannot be kept yet: it counts all the same");
                 }
             }
         }
     }
 
-    /// Whether a refusal ends a task that has just come: another copy of it brings the same order, or none.
-    pub(super) const fn is_final(fault: SealFault) -> bool {
-        matches!(
-            fault,
-            SealFault::Unapproved | SealFault::Replayed | SealFault::Forgotten | SealFault::TooLarge
-        )
-    }
-
-    /// Whether a task that waits here and is refused may be asked for again with a copy that counts, so that
-    /// it is not to be given up.
-    pub(super) fn may_come_again(&self, fault: SealFault) -> bool {
-        match fault {
-            // Of the copy.
-            SealFault::Unsigned
-            | SealFault::Forged
-            | SealFault::UnknownKey
-            | SealFault::Revoked
-            | SealFault::Early
-            | SealFault::Stale
-            | SealFault::Unreadable => true,
-            // By a clock that may be wrong.
-            SealFault::Expired => self.state().pace.is_none(),
-            // Of what persons have signed, or of the trust file.
-            SealFault::Misdirected
-            | SealFault::NotAllowed
-            | SealFault::Unapproved
-            | SealFault::Replayed
-            | SealFault::Forgotten
-            | SealFault::TooLarge => false,
-        }
+    /// How a copy was judged that is refused for this cause, at this moment.
+    pub(super) fn verdict_on(&self, moment: Moment, cause: Cause) -> Verdict {
+        let (is_worker, clock_is_right) = (self.manner.is_worker, self.state().pace.is_right());
+        Court { moment, is_worker, clock_is_right }.verdict(cause)
     }
 
     /// Judges a message that came through a queue of this type by what welcomes before it have told: when the
@@ -234,13 +224,17 @@ impl Guard {
     /// that no other task has brought. Waits for the disk.
     pub(super) fn begin(&self, work: &WorkPart) -> Result<Begin, Denial> {
         let Some(Ordered { order, payload }) = self.trust.order_of(work)? else {
-            return Ok(Begin::Now(work.payload.clone()));
+            return Ok(Begin::Plain(work.payload.clone()));
         };
-        signing::judge_end(&order, Clock::system().now(), self.tolerance)?;
-        let noted = self.orders.begin(&work.task_type, used(&order, work.id));
-        self.note_orders(noted.as_ref().err());
-        match noted {
-            Ok(true) => Ok(Begin::Now(payload)),
+        if self.look_at_clock() {
+            self.clock_set.notify_one();
+        }
+        if !self.state().pace.can_be_asked() {
+            return Ok(Begin::Later);
+        }
+        signing::judge_end(&order, Clock::system().now(), self.manner.tolerance)?;
+        match self.orders.begin(&work.task_type, used(&order, work.id)) {
+            Ok(true) => Ok(Begin::Ordered(payload)),
             Ok(false) => Err(replayed(&order)),
             Err(error) => {
                 tracing::error!(endpoint = %self.endpoint, task = %work.id, %error, "cannot note that an order begins: the task waits");
@@ -265,21 +259,16 @@ impl Guard {
             Ok(Some(Ordered { order, .. })) => order,
             Err(denial) => return Ok(Err(denial)),
         };
-        let admitted = self.orders.admit(&work.task_type, used(&order, work.id), remembered);
-        self.note_orders(admitted.as_ref().err());
-        Ok(match admitted? {
+        Ok(match self.orders.admit(&work.task_type, used(&order, work.id), remembered)? {
             Admission::Granted => Ok(()),
             Admission::OfAnother => Err(replayed(&order)),
-            Admission::Forgotten => Err(Denial::new(
-                SealFault::Forgotten,
-                format!("the order {} has begun under this task, which the journal has forgotten", order.id),
-            )),
+            Admission::Forgotten => {
+                let id = order.id;
+                let told =
+                    format!("the order {id} has begun under this task, which the journal has forgotten");
+                Err(Denial::new(SealFault::Forgotten, told).of(Cause::Task))
+            }
         })
-    }
-
-    /// Notes whether orders can be noted.
-    fn note_orders(&self, error: Option<&io::Error>) {
-        self.state().orders = error.map(|error| format!("orders cannot be noted: {error}"));
     }
 
     /// Takes a welcome that was found good, with the list of revoked keys that it brings. Returns whether it
@@ -290,7 +279,14 @@ impl Guard {
         task_type: &TaskType,
         revocations: Option<&Revocations>,
     ) -> bool {
-        let Some(Seal { head, .. }) = seal else { return true };
+        let Some(Seal { head, .. }) = seal else {
+            // It tells no time, and no better one may come where nobody signs.
+            let mut state = self.state();
+            if matches!(state.pace, Pace::Set) {
+                state.pace = Pace::Unknown;
+            }
+            return true;
+        };
         if let Some(revocations) = revocations {
             self.revoke(revocations);
             if self.revoked.keys().contains(&head.by) {
@@ -298,47 +294,76 @@ impl Guard {
                 return false;
             }
         }
-        let now = Clock::system().now();
-        let off = off(head, now, self.tolerance);
+        let pace = Pace::shown(head, Instant::now(), Clock::system().now(), self.manner.tolerance);
         let mut state = self.state();
-        if let Some(text) = &off {
-            tracing::error!(endpoint = %self.endpoint, "{text}");
-            state.pace = None;
-        } else {
-            state.pace = Some((Instant::now(), now));
-            let at = state.welcomed.entry(task_type.clone()).or_insert(head.issued_at);
-            *at = head.issued_at.max(*at);
-            let due = state.forgotten.is_none_or(|forgotten| forgotten.elapsed() >= FORGET_EVERY);
-            if due && self.has_orders() {
-                state.forgotten = Some(Instant::now());
-                self.forget_orders(head.issued_at);
+        match pace.trouble() {
+            Some(text) => tracing::error!(endpoint = %self.endpoint, "{text}"),
+            None => {
+                let at = state.welcomed.entry(task_type.clone()).or_insert(head.issued_at);
+                *at = head.issued_at.max(*at);
             }
         }
-        state.clock = off;
-        state.clock.is_none()
+        state.pace = pace;
+        state.pace.is_right()
     }
 
-    /// Forgets orders that are long over, behind the back of the caller: at this time of the ledger's clock.
-    fn forget_orders(&self, now: Timestamp) {
-        let (orders, endpoint) = (self.orders.clone(), self.endpoint.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = orders.forget(now) {
-                tracing::warn!(%endpoint, %error, "orders that are long over cannot be forgotten");
-            }
-        });
-    }
-
-    /// Whether the machine's clock was set since the last welcome, beyond what is tolerated: another welcome
-    /// has to tell whether it is right now. Says so once.
-    pub(super) fn clock_was_set(&self) -> bool {
+    /// Looks whether the clock was set since the last welcome, beyond what is tolerated: another welcome has
+    /// to tell whether it is right now. Returns whether it was, if nobody has noticed yet.
+    fn look_at_clock(&self) -> bool {
         let mut state = self.state();
-        let Some((then, time)) = state.pace else { return false };
-        let (expected, now) = (time.after(then.elapsed()), Clock::system().now());
-        let moved = now.since(expected).max(expected.since(now)) > self.tolerance;
-        if moved {
-            state.pace = None;
+        let was_set = state.pace.look(Instant::now(), Clock::system().now(), self.manner.tolerance);
+        state.must_join_again |= was_set;
+        was_set
+    }
+
+    /// Looks at the clock, and returns whether the session must begin anew because it was set. Says so once.
+    pub(super) fn must_join_again(&self) -> bool {
+        self.look_at_clock();
+        std::mem::take(&mut self.state().must_join_again)
+    }
+
+    /// Waits until somebody has noticed that the clock was set.
+    pub(super) async fn clock_set(&self) {
+        self.clock_set.notified().await;
+    }
+
+    /// Looks after what no message brings, for as long as it is polled: that the clock was set; lists and
+    /// orders that could not be written; orders that are long over.
+    pub(super) async fn tend(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TEND_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.look_at_clock() {
+                self.clock_set.notify_one();
+            }
+            let (guard, now) = (self.clone(), Instant::now());
+            // Fails only when it panics, or the process ends.
+            let _ = tokio::task::spawn_blocking(move || guard.tend_files(now)).await;
         }
-        moved
+    }
+
+    /// Waits for the disk.
+    fn tend_files(&self, now: Instant) {
+        if self.revoked.trouble().is_some() && self.revoked.keep().is_ok() {
+            tracing::info!(endpoint = %self.endpoint, "the list of revoked keys is kept now");
+        }
+        if self.orders.is_failing() {
+            self.orders.try_again();
+        }
+        let forget_before = {
+            let mut state = self.state();
+            let is_due = |forgotten: Instant| now.saturating_duration_since(forgotten) >= FORGET_EVERY;
+            let due = self.has_orders() && state.forgotten.is_none_or(is_due);
+            let ledger = state.pace.ledger(now).filter(|_| due);
+            state.forgotten = ledger.map(|_| now).or(state.forgotten);
+            ledger
+        };
+        if let Some(ledger) = forget_before
+            && let Err(error) = self.orders.forget(ledger)
+        {
+            tracing::warn!(endpoint = %self.endpoint, %error, "orders that are long over cannot be forgotten");
+        }
     }
 
     /// Notes that a sealed task was accepted: tasks do come, so the last refusal is no trouble any more.
@@ -366,7 +391,7 @@ impl Guard {
                 state.untold.add(Counts { refused, unsigned: 0 });
             }
             // What ends a task is told with its response, and troubles no other task.
-            if let Some(open) = refused.iter().rev().find(|one| !Self::is_final(one.denial.fault)) {
+            if let Some(open) = refused.iter().rev().find(|one| !one.ends_task) {
                 state.last = Some((Instant::now(), open.denial.clone()));
             }
             state.unlogged += refused.len();
@@ -394,17 +419,23 @@ impl Guard {
 
     /// Why tasks are refused, for people. A refused message does not trouble a worker: it would be given no
     /// tasks, and one forged message would stop it.
-    pub(super) fn trouble(&self, is_worker: bool) -> Option<String> {
+    pub(super) fn trouble(&self) -> Option<String> {
+        let is_worker = self.manner.is_worker;
         let state = self.state();
-        if let Some(text) = &state.clock {
+        if let Some(text) = state.pace.trouble() {
             return Some(ReasonCode::ClockOff.told(text));
         }
-        if let Some(text) = &state.orders {
-            return Some(ReasonCode::JournalFailing.told(text));
+        if let Some(text) = self.orders.trouble() {
+            return Some(ReasonCode::JournalFailing.told(format!("orders cannot be noted: {text}")));
+        }
+        // A worker can do its work all the same.
+        if let Some(text) = self.revoked.trouble().filter(|_| !is_worker) {
+            let told = format!("the list of revoked keys cannot be kept: {text}");
+            return Some(ReasonCode::JournalFailing.told(told));
         }
         let (at, denial) = state.last.as_ref().filter(|_| !is_worker)?;
         (at.elapsed() < TOLD_FOR).then(|| {
-            let Denial { fault, reason } = denial;
+            let Denial { fault, reason, .. } = denial;
             ReasonCode::SignatureRefused.told(format!("the last message was refused as {fault}: {reason}"))
         })
     }
@@ -427,61 +458,54 @@ fn used(order: &Order, task: TaskId) -> Use {
 
 fn replayed(order: &Order) -> Denial {
     Denial::new(SealFault::Replayed, format!("another task has brought the order {}", order.id))
-}
-
-/// How a clock is wrong that shows this time when a welcome arrives. A welcome that has lain in the queue
-/// shows nothing: it was issued after the word that it answers was sent, and before it arrived, if all
-/// clocks are right.
-fn off(head: &SealHead, now: Timestamp, tolerance: Duration) -> Option<String> {
-    let sent = head.answers.unwrap_or(now);
-    let (by, direction) = if head.issued_at > now.after(tolerance) {
-        (head.issued_at.since(now), "behind")
-    } else if sent > head.issued_at.after(tolerance) {
-        (sent.since(head.issued_at), "ahead of")
-    } else {
-        return None;
-    };
-    Some(format!(
-        "the clock of this server is {} s {direction} that of the API: set it, with NTP for instance; no tasks are taken until then",
-        by.as_secs()
-    ))
+        .of(Cause::Task)
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
+    use super::super::orders::margin;
     use super::*;
-    use crate::domain::{KeyId, Recipients};
+    use crate::domain::{KeyId, Recipients, SealHead};
+    use crate::signing::TypeTrust;
 
     #[test]
-    fn a_welcome_shows_how_the_clock_is_wrong() {
-        let at = |secs: i64| Timestamp::from_micros(secs * 1_000_000);
-        // Said to have joined; welcomed, by the ledger's clock; arrived.
-        for (answers, issued_at, now, word) in [
-            (Some(1000), 1000, 1000, None),
-            (Some(1060), 1000, 1060, None),
-            (Some(1061), 1000, 1061, Some("61 s ahead of")),
-            (Some(1600), 1000, 1600, Some("600 s ahead of")),
-            (Some(940), 1000, 940, None),
-            (Some(939), 1000, 939, Some("61 s behind")),
-            // It has lain in the queue.
-            (Some(1000), 1001, 5000, None),
-            (None, 1000, 1060, None),
-            (None, 1000, 1061, Some("61 s ahead of")),
-            (None, 1000, 939, Some("61 s behind")),
-        ] {
-            let head = SealHead {
-                by: KeyId::of(b"key"),
-                issued_at: at(issued_at),
-                not_after: at(issued_at + 900),
-                to: Recipients::All,
-                answers: answers.map(at),
-            };
-            let told = off(&head, at(now), Duration::from_secs(60));
-            let fits = match (word, &told) {
-                (Some(word), Some(told)) => told.contains(word),
-                (word, told) => word.is_none() && told.is_none(),
-            };
-            assert!(fits, "{answers:?} {issued_at} {now}: {told:?}");
+    fn orders_are_forgotten_while_a_session_lasts() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let (tolerance, update) = (Duration::from_secs(1), "update".parse::<TaskType>().expect("a type"));
+        let persons = TypeTrust { signers: vec!["alice".to_owned()], ..TypeTrust::default() };
+        let types = [(update.clone(), persons)].into();
+        let trust = Trust { types, ..Trust::of("prod".parse().expect("a name")) };
+        let orders = Orders::open(dir.path(), [&update], margin(tolerance)).expect("opens");
+        let revoked = Revoked::open(dir.path(), &trust).expect("opens");
+        let manner = Manner { required: true, tolerance, is_worker: false };
+        let (name, quarantine) = ("ep1".parse().expect("a name"), dir.path().join("quarantine"));
+        let guard = Guard::new(trust, manner, name, quarantine, orders, revoked);
+        let (then, now) = (Instant::now(), Clock::system().now());
+        let of = |task| Use { order: Uuid::from_u128(7), task, until_ms: now.as_millis() };
+        let (one, other) = (TaskId(Uuid::from_u128(1)), TaskId(Uuid::from_u128(2)));
+        assert_eq!(guard.orders.admit(&update, of(one), false).expect("written"), Admission::Granted);
+        let admit_other = |after: Duration| {
+            guard.tend_files(then + after);
+            guard.orders.admit(&update, of(other), false).expect("written")
+        };
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        // Nobody has said what time it is.
+        assert_eq!(admit_other(hour), Admission::OfAnother);
+        let head = SealHead {
+            by: KeyId::of(b"key"),
+            issued_at: now,
+            not_after: now.after(hour),
+            to: Recipients::All,
+            answers: Some(now),
+        };
+        let seal = Seal { head, certificate: None, signature: [0; 64] };
+        assert!(guard.welcome(Some(&seal), &update, None));
+        for (minutes, admission) in
+            [(0, Admission::OfAnother), (59, Admission::OfAnother), (60, Admission::Granted)]
+        {
+            assert_eq!(admit_other(minute * minutes), admission, "{minutes}");
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::fate::{Fate, Verdict};
 use super::guard::Guard;
 use super::journal::{JournalError, Record, State, StoredTask};
 use super::lane::{Assignment, Lane};
@@ -27,7 +28,7 @@ use crate::domain::{
     AttemptError, Command, ReasonCode, ReportEvent, Revocations, Seal, SealFault, TaskId, TaskMessage,
     TaskType, WireVersion, WorkPart,
 };
-use crate::signing::Denial;
+use crate::signing::{Denial, Moment};
 
 /// Deliveries taken together at most.
 const BATCH: usize = 256;
@@ -66,11 +67,23 @@ struct Wanted {
     received: Vec<(TaskId, TaskType)>,
     /// Asked for again after they ended.
     ended: Vec<TaskId>,
+    /// To be ended as refused.
+    failed: Vec<Failed>,
     /// Not for us, or not to be understood.
     dead: Vec<DeadLetter>,
     /// Not to be trusted.
     refused: Vec<Refused>,
     dropped: usize,
+}
+
+/// A task that ends since no copy of it can count.
+struct Failed {
+    id: TaskId,
+    task_type: TaskType,
+    /// As the copy says; where the task is parked here, the journal knows better.
+    attempts: Vec<AttemptError>,
+    parked: bool,
+    denial: Denial,
 }
 
 /// An item of a delivery, read and judged.
@@ -110,6 +123,7 @@ impl Intake {
                 changed = link.changed() => changed.map_err(|_| IntakeError::Broker(BrokerError::Closed))?,
                 Ok(()) = refused.changed() => {}
                 Ok(()) = unperformed.changed() => {}
+                () = clock_set(self.core.guard.as_deref()) => self.join_again(),
                 taken = deliveries.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         return Err(IntakeError::Broker(BrokerError::Closed));
@@ -169,16 +183,22 @@ impl Intake {
         });
     }
 
-    async fn take(&self, deliveries: Vec<Delivery>) -> Result<(), IntakeError> {
-        let mut wanted = Wanted::default();
-        let mut seen = HashSet::new();
-        if self.core.guard.as_ref().is_some_and(|guard| guard.clock_was_set()) {
+    /// Begins the session anew if the clock was set: nothing counts until a welcome has told whether it is
+    /// right now.
+    fn join_again(&self) {
+        if self.core.guard.as_ref().is_some_and(|guard| guard.must_join_again()) {
             tracing::warn!(endpoint = %self.core.endpoint, "the clock of this server was set: tasks are taken again after the next welcome");
             self.session.send_modify(|session| {
                 session.id = Uuid::new_v4();
                 session.welcomed.clear();
             });
         }
+    }
+
+    async fn take(&self, deliveries: Vec<Delivery>) -> Result<(), IntakeError> {
+        let mut wanted = Wanted::default();
+        let mut seen = HashSet::new();
+        self.join_again();
         for arrival in self.read(&deliveries).await? {
             self.sort(arrival, &mut wanted, &mut seen);
         }
@@ -197,6 +217,11 @@ impl Intake {
         for (id, task_type) in &wanted.cancels {
             let report = self.core.report(*id, task_type.clone(), ReportEvent::Canceled);
             wanted.tombstones.push(Record::Canceled { id: *id, report });
+        }
+        if !wanted.failed.is_empty() {
+            let failed = self.fail(std::mem::take(&mut wanted.failed)).await?;
+            wanted.ended.extend(failed.iter().map(Record::id));
+            wanted.tombstones.extend(failed);
         }
         if !wanted.tombstones.is_empty() {
             // Not held up by a journal that is full: a cancel makes room.
@@ -276,10 +301,11 @@ impl Intake {
                 wanted.dropped += 1;
                 return;
             }
-            if let Command::Task(task) = &command {
-                self.end_refused(task, &denial, &origin, wanted);
-            }
-            return wanted.refused.push(Refused { item, way: way(&origin), denial });
+            let ends_task = match &command {
+                Command::Task(task) => self.sort_refused(task, &denial, &origin, wanted, seen),
+                Command::Cancel { .. } | Command::Withdraw { .. } | Command::Welcome { .. } => false,
+            };
+            return wanted.refused.push(Refused { item, way: way(&origin), denial, ends_task });
         }
         if let Some(guard) = self.core.guard.as_ref().filter(|_| seal.is_none()) {
             guard.took_unsigned();
@@ -322,7 +348,7 @@ impl Intake {
         match self.core.guard {
             Some(_) => {
                 let denial = Denial::new(SealFault::Unreadable, reason);
-                wanted.refused.push(Refused { item, way: way(origin), denial });
+                wanted.refused.push(Refused { item, way: way(origin), denial, ends_task: false });
             }
             None => wanted.dead.push(DeadLetter::new(item, reason)),
         }
@@ -342,7 +368,7 @@ impl Intake {
         wanted: &mut Wanted,
         seen: &mut HashSet<TaskId>,
     ) {
-        let (id, task_type) = (task.work.id, task.work.task_type.clone());
+        let task_type = task.work.task_type.clone();
         // Who may write to the queue of one type need not be let write to that of another.
         if !matches!(origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task_type) {
             let reason = format!("a task of type `{task_type}` came through {}", way(origin));
@@ -357,49 +383,91 @@ impl Intake {
             wanted.dropped += 1;
             return;
         }
-        match self.core.journal.state(id) {
-            Some(State::Pending { .. }) => wanted.received.push((id, task_type)),
-            // The broker has the full report, so it is on its way: what is left of it here must not overtake
-            // it.
-            Some(State::Digest | State::Unknown) if !task.received => {
-                self.core.journal.ask(id);
-                wanted.received.push((id, task_type));
-            }
-            Some(State::Finished { .. } | State::Canceled { .. } | State::Digest) => {
-                self.core.journal.ask(id);
-                wanted.ended.push(id);
-            }
-            None | Some(State::Parked | State::Unknown) if !seen.insert(id) => {}
-            Some(State::Parked) => wanted.parked.push((task, item, lane.clone())),
-            Some(State::Unknown) => self.lose(id, task_type, wanted),
-            None if task.received => self.lose(id, task_type, wanted),
-            None => {
+        match self.sort_copy(&task, Verdict::Good, wanted, seen) {
+            Some(Fate::Renew) => wanted.parked.push((task, item, lane.clone())),
+            Some(Fate::Take) => {
                 let attempts = task.attempts.clone();
                 wanted.tasks.push(self.to_start(task, item, attempts, lane.clone()));
             }
+            Some(Fate::Known | Fate::OnItsWay | Fate::Ended | Fate::Lost | Fate::Fail | Fate::Refuse)
+            | None => {}
         }
     }
 
-    /// Ends a task that has just come and is refused, where no other copy of it could be taken: the ledger
-    /// would ask for it again until it expires. What is known of it here stays as it is.
-    fn end_refused(&self, task: &TaskMessage, denial: &Denial, origin: &Origin, wanted: &mut Wanted) {
-        let (id, task_type) = (task.work.id, &task.work.task_type);
-        let through_its_queue =
-            matches!(origin, Origin::All(of, _) | Origin::Named(of, _) if of == task_type);
-        if !Guard::is_final(denial.fault) || !through_its_queue || wanted.ended.contains(&id) {
-            return;
+    /// Sorts a copy of a task that is refused. Returns whether its task ends with that, or has ended: the ledger
+    /// would ask for it again until it expires.
+    fn sort_refused(
+        &self,
+        task: &TaskMessage,
+        denial: &Denial,
+        origin: &Origin,
+        wanted: &mut Wanted,
+        seen: &mut HashSet<TaskId>,
+    ) -> bool {
+        let (id, task_type) = (task.work.id, task.work.task_type.clone());
+        let Some(guard) = &self.core.guard else { return false };
+        if !matches!(origin, Origin::All(of, _) | Origin::Named(of, _) if *of == task_type) {
+            return false;
         }
-        match self.core.journal.state(id) {
-            None => {
-                wanted.tombstones.push(self.core.refusal(id, task_type, task.attempts.clone(), denial));
-                wanted.ended.push(id);
+        let verdict = guard.verdict_on(Moment::Arrives, denial.cause);
+        if self.sort_copy(task, verdict, wanted, seen) == Some(Fate::Fail) {
+            let parked = self.core.journal.state(id).is_some();
+            let (attempts, denial) = (task.attempts.clone(), denial.clone());
+            wanted.failed.push(Failed { id, task_type, attempts, parked, denial });
+        }
+        verdict == Verdict::RefusedForGood
+    }
+
+    /// Sorts a copy as far as its task need not be touched. Returns what is to become of it; none where another
+    /// copy in the same batch has seen to that.
+    fn sort_copy(
+        &self,
+        task: &TaskMessage,
+        verdict: Verdict,
+        wanted: &mut Wanted,
+        seen: &mut HashSet<TaskId>,
+    ) -> Option<Fate> {
+        let (id, task_type) = (task.work.id, &task.work.task_type);
+        let fate = Fate::of(self.core.journal.state(id), task.received, verdict);
+        match fate {
+            Fate::Refuse => {}
+            Fate::Known => wanted.received.push((id, task_type.clone())),
+            Fate::OnItsWay => {
+                self.core.journal.ask(id);
+                wanted.received.push((id, task_type.clone()));
             }
-            Some(State::Finished { .. } | State::Canceled { .. } | State::Digest) => {
+            Fate::Ended => {
                 self.core.journal.ask(id);
                 wanted.ended.push(id);
             }
-            Some(State::Unknown | State::Pending { .. } | State::Parked) => {}
+            Fate::Take | Fate::Renew | Fate::Fail | Fate::Lost if !seen.insert(id) => return None,
+            Fate::Lost => self.lose(id, task_type.clone(), wanted),
+            Fate::Take | Fate::Renew | Fate::Fail => {}
         }
+        Some(fate)
+    }
+
+    /// What the journal is to note of tasks that end as refused.
+    async fn fail(&self, mut failed: Vec<Failed>) -> Result<Vec<Record>, IntakeError> {
+        let journal = self.core.journal.clone();
+        let read = move || {
+            for one in failed.iter_mut().filter(|one| one.parked) {
+                match journal.read_attempts(one.id) {
+                    Ok(Some(attempts)) => one.attempts = attempts,
+                    // Canceled in the same breath.
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(task = %one.id, %error, "a task in the journal cannot be read");
+                    }
+                }
+            }
+            failed
+        };
+        let failed = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
+        let record = |Failed { id, task_type, attempts, denial, .. }: Failed| {
+            self.core.refusal(id, &task_type, attempts, &denial)
+        };
+        Ok(failed.into_iter().map(record).collect())
     }
 
     /// Refuses tasks that bring an order which another task has brought. Before the journal: an order counts
@@ -426,14 +494,12 @@ impl Intake {
                 (Err(error), (_, _, Assignment { task, .. })) => {
                     tracing::error!(endpoint = %self.core.endpoint, task = %task.work.id, %error, "cannot note the order of a task: it is not taken");
                 }
+                // No other copy of it brings another order.
                 (Ok(Err(denial)), (_, _, Assignment { task, attempts, .. })) => {
-                    if Guard::is_final(denial.fault) {
-                        let (id, task_type) = (task.work.id, &task.work.task_type);
-                        ended.push(self.core.refusal(id, task_type, attempts, &denial));
-                    }
+                    ended.push(self.core.refusal(task.work.id, &task.work.task_type, attempts, &denial));
                     let way = format!("the queue for `{}`", task.work.task_type);
                     let item = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
-                    refused.push(Refused { item, way, denial });
+                    refused.push(Refused { item, way, denial, ends_task: true });
                 }
             }
         }
@@ -673,6 +739,14 @@ impl Intake {
             tokio::time::sleep(wait.jittered(failures)).await;
         }
         Ok(())
+    }
+}
+
+/// Waits until the clock was set, for ever where nobody looks.
+async fn clock_set(guard: Option<&Guard>) {
+    match guard {
+        Some(guard) => guard.clock_set().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,9 +1,9 @@
 //! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the
 //! store.
 //!
-//! `agent` puts the parts together · `intake` takes deliveries, `guard` judges their signatures, and
-//! `quarantine` keeps those that are refused, `orders` knows what persons have ordered, and `revoked` which
-//! keys count no more · `journal` remembers them · `lane` keeps them in order · `recovery` takes up what the
+//! `agent` puts the parts together · `intake` takes deliveries, and `fate` says what becomes of them · `guard`
+//! judges their signatures, `pace` the clock, `quarantine` keeps those that are refused, `orders` knows what
+//! persons have ordered, and `revoked` which keys count no more · `journal` remembers them · `lane` keeps them in order · `recovery` takes up what the
 //! last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome,
 //! and `at_work` has those that run · `executor` runs one attempt · `registry` finds its handler ·
 //! `executable` makes handlers of files · `handlers_dir` says which file performs which type, and `unfit` why
@@ -19,6 +19,7 @@ mod boot;
 mod directory;
 mod executable;
 mod executor;
+mod fate;
 mod groups;
 mod guard;
 mod handler;
@@ -34,6 +35,7 @@ mod lines;
 mod lookout;
 mod orders;
 mod outbox;
+mod pace;
 mod performer;
 mod presence;
 mod quarantine;
@@ -58,4 +60,5 @@ pub use registry::Registry;
 pub mod fuzzing {
     pub use super::executable::read_answer;
     pub use super::journal::read_segment;
+    pub use super::orders::read_orders;
 }

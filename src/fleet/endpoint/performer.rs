@@ -22,6 +22,7 @@ use super::at_work::AtWork;
 use super::boot::Boot;
 use super::executable::Executables;
 use super::executor::{self, End, Limits, LogTail, Retries, Signals, Step};
+use super::fate::Verdict;
 use super::guard::{Begin, Guard};
 use super::journal::{Health, Journal, JournalError, Record, State, StoredTask};
 use super::labels::OwnLabels;
@@ -39,7 +40,7 @@ use crate::domain::{
     AttemptError, Command, EndpointName, Json, Outcome, ReasonCode, Report, ReportEvent, SealFault, TaskId,
     TaskType, WireVersion, errnr, json,
 };
-use crate::signing::Denial;
+use crate::signing::{Denial, Moment};
 
 /// How often progress of one task is reported at most.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -47,8 +48,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// When a task is looked at again that was being withdrawn when its turn came.
 const HELD_BACK: Duration = Duration::from_millis(50);
 
-/// When a task is looked at again whose order could not be noted.
-const NOT_NOTED: Duration = Duration::from_secs(5);
+/// When a task is looked at again whose order can not begin yet.
+const NOT_YET: Duration = Duration::from_secs(5);
 
 /// What the parts of one agent share.
 pub(super) struct Core {
@@ -233,7 +234,7 @@ impl Core {
         } else {
             tokio::task::spawn_blocking(look).await.unwrap_or_default()
         };
-        let guard = self.guard.as_ref().and_then(|guard| guard.trouble(self.leases()));
+        let guard = self.guard.as_ref().and_then(|guard| guard.trouble());
         // What somebody has said on purpose comes first: its code is that of all.
         let stopped = self.stop_file.trouble();
         let all: Vec<String> = stopped.into_iter().chain(guard).chain(journal).chain(handlers).collect();
@@ -255,14 +256,15 @@ impl Core {
         item: Bytes,
         denial: Denial,
     ) -> Record {
-        let Denial { fault, reason } = &denial;
-        let parked = self.guard.as_ref().is_some_and(|guard| guard.may_come_again(*fault));
+        let Denial { fault, reason, cause } = &denial;
+        let verdict = self.guard.as_ref().map(|guard| guard.verdict_on(Moment::Waits, *cause));
+        let parked = verdict != Some(Verdict::RefusedForGood);
         tracing::warn!(task = %id, %fault, why = %reason, parked, "refused a task that waited: it does not begin");
         let record =
             if parked { Record::Parked { id } } else { self.refusal(id, task_type, attempts, &denial) };
         if let Some(guard) = &self.guard {
             let way = format!("the journal for `{task_type}`");
-            guard.refuse(vec![Refused { item, way, denial }]).await;
+            guard.refuse(vec![Refused { item, way, denial, ends_task: !parked }]).await;
         }
         record
     }
@@ -273,7 +275,7 @@ impl Core {
         id: TaskId,
         task_type: &TaskType,
         attempts: Vec<AttemptError>,
-        Denial { fault, reason }: &Denial,
+        Denial { fault, reason, .. }: &Denial,
     ) -> Record {
         let event = match fault {
             // It has begun, and nobody knows what came of it.
@@ -433,9 +435,10 @@ async fn attempt(
         core.journal.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
     }
-    let payload = match begin(core, &assignment, message.as_ref()).await? {
-        Ok(Begin::Now(payload)) => payload,
-        Ok(Begin::Later) => return Ok(After::Again(Instant::now() + NOT_NOTED)),
+    let (payload, is_order) = match begin(core, &assignment, message.as_ref()).await? {
+        Ok(Begin::Plain(payload)) => (payload, false),
+        Ok(Begin::Ordered(payload)) => (payload, true),
+        Ok(Begin::Later) => return Ok(After::Again(Instant::now() + NOT_YET)),
         Err(denial) => {
             let Assignment { task, attempts, .. } = assignment;
             let task_type = task.work.task_type.clone();
@@ -450,8 +453,16 @@ async fn attempt(
         }
     };
     let number = u32::try_from(assignment.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
-    // In the file before the handler begins: one that brings the process down must not do so for ever.
-    note_start(core, Record::Started { id, attempt: number }).await?;
+    let started = Record::Started { id, attempt: number };
+    if is_order {
+        crate::failpoint::ORDER_BEGUN.reach();
+        // On disk before the handler begins: what the loss of power takes back runs again, and an order must
+        // not.
+        core.journal.keep(vec![started]).await?;
+    } else {
+        // In the file before the handler begins: one that brings the process down must not do so for ever.
+        note_start(core, started).await?;
+    }
     crate::failpoint::PERFORMER_STARTED.reach();
     let run = Uuid::new_v4();
     let log = Arc::new(LogTail::default());
@@ -542,7 +553,7 @@ async fn begin(
     message: Option<&Bytes>,
 ) -> Result<Result<Begin, Denial>, JournalError> {
     let work = &assignment.task.work;
-    let Some(guard) = &core.guard else { return Ok(Ok(Begin::Now(work.payload.clone()))) };
+    let Some(guard) = &core.guard else { return Ok(Ok(Begin::Plain(work.payload.clone()))) };
     if let Some(message) = message
         && let Err(denial) = guard.judge_waiting(message)
     {

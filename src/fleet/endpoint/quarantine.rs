@@ -27,6 +27,8 @@ pub(super) struct Refused {
     /// Which way it came, for people.
     pub(super) way: String,
     pub(super) denial: Denial,
+    /// Whether its task has ended with that, so that it troubles no other task.
+    pub(super) ends_task: bool,
 }
 
 /// The directory.
@@ -69,7 +71,7 @@ impl Quarantine {
             return Ok(());
         }
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        for Refused { item, way, denial } in refused {
+        for Refused { item, way, denial, .. } in refused {
             let message = String::from_utf8_lossy(&item[..item.len().min(HEAD)]);
             let entry = Entry {
                 at,
@@ -115,6 +117,7 @@ mod tests {
             item: Bytes::copy_from_slice(text.as_bytes()),
             way: "the queue for `worker`".to_owned(),
             denial: Denial::new(SealFault::Forged, "changed"),
+            ends_task: false,
         }
     }
 

@@ -2,7 +2,9 @@
 //! number that it has seen.
 //!
 //! In one file of the directory of the endpoint, which its processes share. A list that [`Revoked::take`] has
-//! kept survives the end of the process and the loss of power; an older one never takes its place.
+//! kept survives the end of the process and the loss of power, and no older list of the same root key takes
+//! its place. The numbers of another root key say nothing: a list of a root key that is not trusted any more
+//! is replaced. A list that cannot be kept counts in this process, until [`Revoked::keep`] has kept it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -23,8 +25,14 @@ const FILE: &str = "revocations.json";
 #[derive(Debug)]
 pub(super) struct Revoked {
     dir: PathBuf,
+    /// The root key and the environment.
+    trust: Trust,
     known: Mutex<Known>,
     changed: AtomicBool,
+    /// A list that counts and is not on disk yet. Held while it is written.
+    unkept: Mutex<Option<Revocations>>,
+    /// Why it is not.
+    failing: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -42,6 +50,7 @@ impl Known {
 impl Revoked {
     /// Reads what an earlier process has kept. A list of another root key, or another environment, is none.
     pub(super) fn open(dir: &Path, trust: &Trust) -> io::Result<Self> {
+        let trust = Trust { root: trust.root, ..Trust::of(trust.environment.clone()) };
         let known = read(dir)?.filter(|revocations| {
             let ours = trust.vouches_for(revocations);
             if !ours {
@@ -50,17 +59,18 @@ impl Revoked {
             ours
         });
         let known = Mutex::new(known.as_ref().map(Known::of).unwrap_or_default());
-        Ok(Self { dir: dir.to_owned(), known, changed: AtomicBool::new(false) })
+        let (changed, unkept, failing) = (AtomicBool::new(false), Mutex::default(), Mutex::default());
+        Ok(Self { dir: dir.to_owned(), trust, known, changed, unkept, failing })
     }
 
     /// The keys.
     pub(super) fn keys(&self) -> Arc<BTreeSet<KeyId>> {
-        self.known().keys.clone()
+        locked(&self.known).keys.clone()
     }
 
     /// The number of the list; 0 before the first.
     pub(super) fn serial(&self) -> u64 {
-        self.known().serial
+        locked(&self.known).serial
     }
 
     /// Whether there is another list than at the start.
@@ -71,15 +81,43 @@ impl Revoked {
     /// Takes a list of the root key, if it is newer, and keeps it. Waits for the disk.
     ///
     /// # Errors
-    /// When it cannot be kept: it counts in this process all the same.
+    /// When it cannot be kept: it counts in this process all the same, and [`Self::keep`] tries again.
     pub(super) fn take(&self, revocations: &Revocations) -> io::Result<()> {
-        let mut known = self.known();
-        if revocations.serial <= known.serial {
-            return Ok(());
+        {
+            // In this order, so that of two lists the newer one is kept.
+            let mut unkept = locked(&self.unkept);
+            let mut known = locked(&self.known);
+            if revocations.serial <= known.serial {
+                return Ok(());
+            }
+            *known = Known::of(revocations);
+            *unkept = Some(revocations.clone());
         }
-        *known = Known::of(revocations);
         self.changed.store(true, Ordering::Release);
-        // One process of the endpoint at a time, and only what is newer than what the others have kept.
+        self.keep()
+    }
+
+    /// Keeps the list that counts, if that was not possible before. Waits for the disk.
+    ///
+    /// # Errors
+    /// When it is not possible now either.
+    pub(super) fn keep(&self) -> io::Result<()> {
+        let mut unkept = locked(&self.unkept);
+        let written = unkept.as_ref().map_or(Ok(()), |revocations| self.write(revocations));
+        if written.is_ok() {
+            *unkept = None;
+        }
+        *locked(&self.failing) = written.as_ref().err().map(ToString::to_string);
+        written
+    }
+
+    /// Why the list cannot be kept, for people.
+    pub(super) fn trouble(&self) -> Option<String> {
+        locked(&self.failing).clone()
+    }
+
+    /// One process of the endpoint at a time, and only what is newer than what the others have kept.
+    fn write(&self, revocations: &Revocations) -> io::Result<()> {
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -87,17 +125,17 @@ impl Revoked {
             .mode(0o600)
             .open(self.dir.join(format!("{FILE}.lock")))?;
         lock.lock()?;
-        // What cannot be read is replaced.
-        let kept = read(&self.dir).ok().flatten();
+        // What cannot be read is replaced, and so is what another root key has signed.
+        let kept = read(&self.dir).ok().flatten().filter(|kept| self.trust.vouches_for(kept));
         if kept.is_some_and(|kept| kept.serial >= revocations.serial) {
             return Ok(());
         }
         directory::replace(&self.dir, FILE, &serde_json::to_vec(revocations)?)
     }
+}
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn read(dir: &Path) -> io::Result<Option<Revocations>> {
@@ -143,5 +181,57 @@ mod tests {
         );
         one.take(&list(7, &[])).expect("kept");
         assert_eq!(open().serial(), 7);
+    }
+
+    #[test]
+    fn the_numbers_of_another_root_key_say_nothing() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let place = |name: &str| name.parse::<EnvironmentName>().expect("a name");
+        let [first, second] = [(); 2].map(|()| SigningKey::create().expect("a key").0);
+        let of = |root: &SigningKey, environment: &str, serial| {
+            let keys = [KeyId::of(b"a")].into();
+            let list = revoke(root, &place(environment), Revocations { serial, keys, signature: [0; 64] });
+            let trust = Trust { root: Some(*root.public()), ..Trust::of(place(environment)) };
+            (list, Revoked::open(dir.path(), &trust).expect("opens"))
+        };
+        // Each list takes the place of the one before, which is of another root key or another environment.
+        for (root, environment, serial) in
+            [(&first, "prod", 9), (&second, "prod", 1), (&first, "prod", 2), (&first, "dev", 1)]
+        {
+            let (list, revoked) = of(root, environment, serial);
+            assert_eq!(revoked.serial(), 0, "{environment} {serial}: what is kept does not count");
+            revoked.take(&list).expect("kept");
+            assert_eq!(of(root, environment, serial).1.serial(), serial, "{environment}");
+        }
+        // Of the same root key, the highest number counts.
+        let (older, revoked) = of(&first, "dev", 1);
+        revoked.take(&of(&first, "dev", 3).0).expect("kept");
+        revoked.take(&older).expect("nothing to keep");
+        assert_eq!(of(&first, "dev", 0).1.serial(), 3);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_kept_counts_and_is_kept_later() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let (root, place) = (SigningKey::create().expect("a key").0, "prod".parse().expect("a name"));
+        let list = |serial| {
+            let keys = [KeyId::of(b"a")].into();
+            revoke(&root, &place, Revocations { serial, keys, signature: [0; 64] })
+        };
+        let trust = Trust { root: Some(*root.public()), ..Trust::of(place.clone()) };
+        let open = || Revoked::open(dir.path(), &trust).expect("opens");
+        let in_the_way = dir.path().join(format!("{FILE}.lock"));
+        fs::create_dir(&in_the_way).expect("a directory");
+        let revoked = open();
+        for serial in [1, 2] {
+            assert!(revoked.take(&list(serial)).is_err());
+            assert!(revoked.keep().is_err() && revoked.trouble().is_some());
+            assert_eq!((revoked.serial(), revoked.keys().len(), revoked.has_changed()), (serial, 1, true));
+            assert_eq!(open().serial(), 0);
+        }
+        fs::remove_dir(&in_the_way).expect("removed");
+        revoked.keep().expect("kept");
+        assert_eq!((open().serial(), revoked.trouble()), (2, None));
+        revoked.keep().expect("nothing to keep");
     }
 }

@@ -12,6 +12,6 @@ mod trust;
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use signer::{Signer, certify, is_of_root, read_certificate, read_revocations, revoke, sign_order};
 pub use trust::{
-    Denial, Moment, NAME, OtherTypes, ROOT, Situation, Trust, TrustError, TypeTrust, is_name, judge_age,
-    judge_end, judge_key,
+    Cause, Denial, Moment, NAME, OtherTypes, ROOT, Situation, Trust, TrustError, TypeTrust, is_name,
+    judge_age, judge_end, judge_key,
 };

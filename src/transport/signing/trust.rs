@@ -174,11 +174,28 @@ pub struct Situation<'a> {
     pub revoked: &'a BTreeSet<KeyId>,
 }
 
+/// What a refusal comes from, which says what can end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// This copy: another copy of the same task may count.
+    Copy,
+    /// The trust file, which does not allow the task: the same copy counts once the file does.
+    TrustFile,
+    /// The receivers of the order: another endpoint may perform it.
+    Receivers,
+    /// The end of the order: every copy of the task brings an order that has ended.
+    End,
+    /// What the task brings: no copy of it counts on any endpoint.
+    Task,
+}
+
 /// Why a message is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
     /// What to count.
     pub fault: SealFault,
+    /// What it comes from.
+    pub cause: Cause,
     /// The same for people.
     pub reason: String,
 }
@@ -188,10 +205,17 @@ impl Denial {
     /// the quarantine.
     const LENGTH: usize = 200;
 
-    /// For this reason, which is cut, and shows no control characters.
+    /// Of a copy, for this reason, which is cut, and shows no control characters.
     pub fn new(fault: SealFault, reason: impl Into<String>) -> Self {
         let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        Self { fault, reason: reason.into().chars().take(Self::LENGTH).map(visible).collect() }
+        let reason = reason.into().chars().take(Self::LENGTH).map(visible).collect();
+        Self { fault, cause: Cause::Copy, reason }
+    }
+
+    /// The same refusal, which comes from something else than the copy.
+    #[must_use]
+    pub fn of(self, cause: Cause) -> Self {
+        Self { cause, ..self }
     }
 }
 
@@ -407,6 +431,7 @@ impl Trust {
                 SealFault::Unapproved,
                 format!("`{task_type}` needs an order that {threshold} persons have signed: {reason}"),
             )
+            .of(Cause::Task)
         })
     }
 
@@ -433,7 +458,8 @@ impl Trust {
                 OtherTypes::Refuse => Err(Denial::new(
                     SealFault::NotAllowed,
                     format!("the trust file does not name the type `{task_type}`"),
-                )),
+                )
+                .of(Cause::TrustFile)),
             };
         };
         let bytes = task.work.payload.get().len() as u64;
@@ -441,7 +467,8 @@ impl Trust {
             Some(most) if bytes > most => Err(Denial::new(
                 SealFault::TooLarge,
                 format!("the payload has {bytes} bytes, the trust file allows {most} for `{task_type}`"),
-            )),
+            )
+            .of(Cause::Task)),
             _ => match self.order_of(&task.work)? {
                 None => Ok(()),
                 Some(ordered) => self.judge_order(&ordered, task_type, rule, situation),
@@ -457,9 +484,10 @@ impl Trust {
         situation: Situation<'_>,
     ) -> Result<(), Denial> {
         let (endpoint, threshold) = (situation.endpoint, rule.threshold.unwrap_or(1));
-        let deny = |fault, reason: String| Err(Denial::new(fault, reason));
+        let deny = |cause, fault, reason: String| Err(Denial::new(fault, reason).of(cause));
         if order.task_type != *task_type || order.environment != self.environment {
             return deny(
+                Cause::Task,
                 SealFault::Unapproved,
                 format!("the order is for `{}` in `{}`", order.task_type, order.environment),
             );
@@ -478,6 +506,7 @@ impl Trust {
         let holders = rule.signers.iter().filter(signed).count();
         if holders < threshold {
             return deny(
+                Cause::Task,
                 SealFault::Unapproved,
                 format!("{holders} of {threshold} persons that `{task_type}` needs have signed the order"),
             );
@@ -485,7 +514,9 @@ impl Trust {
         judge_end(order, situation.now, situation.tolerance)?;
         match order.to.include(order.id, endpoint) {
             true => Ok(()),
-            false => deny(SealFault::Misdirected, format!("the order is not for {endpoint}")),
+            false => {
+                deny(Cause::Receivers, SealFault::Misdirected, format!("the order is not for {endpoint}"))
+            }
         }
     }
 }
@@ -498,7 +529,8 @@ pub fn judge_end(order: &Order, now: Timestamp, tolerance: Duration) -> Result<(
     if now <= order.not_after.after(tolerance) {
         return Ok(());
     }
-    Err(Denial::new(SealFault::Expired, format!("the order ended at {}", order.not_after)))
+    let ended = format!("the order ended at {}", order.not_after);
+    Err(Denial::new(SealFault::Expired, ended).of(Cause::End))
 }
 
 /// Whether a key is not revoked.

@@ -13,6 +13,7 @@ use tasker::failpoint::{self, Failpoint};
 use tokio_util::sync::CancellationToken;
 
 use super::{all_is_accounted_for, load_for};
+use crate::security::orders::ORDER_FAILPOINTS;
 use crate::support::fleet::{API_FAILPOINTS, ENDPOINT_FAILPOINTS, Fleet, QUEUE, TYPE};
 use crate::support::loader::{Loader, Taken, marks};
 use crate::support::platform::Platform;
@@ -43,7 +44,7 @@ fn every_failpoint_ends_a_process_in_a_test() {
         .chain(&QUEUE_FAILPOINTS)
         .chain(&REQUEST_FAILPOINTS)
         .chain(&ROLLOUT_FAILPOINTS);
-    let killed = killed.chain(&WITHDRAWAL_FAILPOINTS);
+    let killed = killed.chain(&WITHDRAWAL_FAILPOINTS).chain(&ORDER_FAILPOINTS);
     let killed: BTreeSet<&str> = killed.map(|point| point.name()).collect();
     let missed = failpoint::ALL.iter().filter(|point| !killed.contains(point.name()));
     let missed: Vec<_> = missed.map(|point| format!("{}: {}", point.name(), point.after())).collect();

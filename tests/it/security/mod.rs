@@ -6,7 +6,7 @@ mod rig;
 mod admission;
 mod audit;
 mod enrolment;
-mod orders;
+pub mod orders;
 mod proof;
 mod quotas;
 mod rights;

@@ -2,25 +2,37 @@
 //! trusts somebody else: whatever becomes of the process and its files.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tasker::broker::wire;
 use tasker::clock::Clock;
 use tasker::domain::{
-    Command, Order, Ordered, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion, json as raw,
+    Command, Order, Ordered, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion, errnr,
+    json as raw,
 };
+use tasker::failpoint::{self, Failpoint};
 use tasker::signing::{Signer, SigningKey, sign_order};
 use tasker_services::Process;
 use uuid::Uuid;
 
 use super::rig::endpoint;
 use super::signatures::{Signed, Thief, id_of};
+use crate::support::clock::Shift;
 use crate::support::platform::response_of;
+use crate::support::power::Power;
 
 /// How many tasks of a type run at the same time here.
 const SLOTS: usize = 4;
+
+/// Between which steps an endpoint can be killed that performs an order.
+pub const ORDER_FAILPOINTS: [Failpoint; 4] = [
+    failpoint::INTAKE_TAKEN,
+    failpoint::ORDER_BEGUN,
+    failpoint::PERFORMER_STARTED,
+    failpoint::PERFORMER_JOURNALED,
+];
 
 /// An installation where alice signs tasks of `steered`.
 struct Ordering {
@@ -77,8 +89,17 @@ impl Ordering {
 
     /// Takes all slots of `steered`. Answers the identifiers of the tasks that do.
     fn occupy(&self) -> anyhow::Result<Vec<String>> {
+        self.run_in_all_slots(&json!({"do": "hang"}))
+    }
+
+    /// The same for so many seconds.
+    fn busy_for(&self, seconds: u32) -> anyhow::Result<Vec<String>> {
+        self.run_in_all_slots(&json!({"do": "ok", "seconds": seconds}))
+    }
+
+    fn run_in_all_slots(&self, steps: &Value) -> anyhow::Result<Vec<String>> {
         let one = |_| {
-            let (identifier, id) = self.submit(self.ordered(json!({"do": "hang"}), 3600))?;
+            let (identifier, id) = self.submit(self.ordered(steps.clone(), 3600))?;
             self.signed.platform.until("it runs", |_| {
                 ensure!(self.marks(id).len() == 1, "{:?}", self.marks(id));
                 Ok(())
@@ -110,15 +131,18 @@ fn an_order_begins_once_whatever_becomes_of_process_and_journal() -> anyhow::Res
     let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
     let _api = signed.start_api()?;
     let thief = platform.block_on(Thief::come(platform))?;
-    // The process ends between the note of the order and the journal, or between the journal and the handler:
-    // neither is the task lost, nor does it run without the journal knowing.
-    for (failpoint, attempt) in [("intake.taken", "1"), ("performer.started", "2")] {
+    // The process ends between the note of the order and the journal, between the note that the order begins
+    // and the journal, between the journal and the handler, or behind that: neither is the task lost, nor does
+    // it run without the journal knowing.
+    for (failpoint, attempt) in ORDER_FAILPOINTS.iter().zip(["1", "1", "2", "1"]) {
+        let failpoint = failpoint.name();
         let armed = [("TASKER_FAILPOINT", format!("{failpoint}:kill:1"))];
         let one = signed.launch_with("ep1", "require", &armed)?;
         platform.subscribed("ep1", &["worker", "steered"]).with_context(|| one.log())?;
         let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
         killed(signed, one)?;
-        ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+        let has_run = failpoint == failpoint::PERFORMER_JOURNALED.name();
+        ensure!(ordering.marks(id).is_empty() != has_run, "{failpoint}: {:?}", ordering.marks(id));
         let mut one = signed.start("ep1")?;
         platform.task("steered", &identifier, "DONE").with_context(|| one.log())?;
         ensure!(ordering.marks(id) == [attempt], "{failpoint}: {:?}", ordering.marks(id));
@@ -276,6 +300,238 @@ fn what_waits_is_judged_again_when_trust_has_changed() -> anyhow::Result<()> {
         ensure!(response_of(&body, "ep1").is_some_and(|response| response["errnr"] == 0), "{body}");
         let (before, after) = (ran.get(&id.to_string()), signed.effects().get(&id.to_string()).copied());
         ensure!(after == Some(before.copied().unwrap_or_default() + 1), "{before:?} {after:?}");
+    }
+    Ok(())
+}
+
+/// The order of a task is refused while the task waits for another copy: it ends with the reason.
+#[test]
+fn a_parked_task_whose_order_is_refused_ends() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    platform.tasker(&["key", "create", "server2", "--dir", &signed.path("")])?;
+    let mut api = signed.start_api()?;
+    let mut one = signed.start("ep1")?;
+    ordering.occupy()?;
+    let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+    platform.response("steered", &identifier, "ep1", "CREATED")?;
+    one.kill()?;
+    trust(signed, &["key", "trust", &signed.path("server2.pub")])?;
+    trust(signed, &["key", "distrust", "server"])?;
+    let mut one = signed.launch("ep1", "require", None)?;
+    signed.refused(id, SealFault::UnknownKey)?;
+    // Another copy may count, so the task is parked. By the time that one comes, nobody has signed its order.
+    one.stop(Duration::from_secs(30))?;
+    trust(signed, &["key", "trust", &signed.path("bob.pub"), "-t", "steered"])?;
+    trust(signed, &["key", "distrust", "alice"])?;
+    api.stop(Duration::from_secs(30))?;
+    let _one = signed.launch("ep1", "require", None)?;
+    let _api = signed.start_api_with(&[("SIGNING_KEY", signed.path("server2.key"))])?;
+    let response = platform.response("steered", &identifier, "ep1", "FINISHED")?;
+    let told = response["errmsg"].as_str().unwrap_or_default();
+    ensure!(response["errnr"] == 77 && told.starts_with("refused: unapproved: 0 of 1 persons"), "{response}");
+    ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+    Ok(())
+}
+
+/// The endpoint has had the task, and its journal is gone: nobody knows whether the order has begun.
+#[test]
+fn a_refused_task_that_was_received_and_is_not_known_is_lost() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let mut one = signed.start("ep1")?;
+    ordering.occupy()?;
+    let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 3600))?;
+    platform.response("steered", &identifier, "ep1", "CREATED")?;
+    one.kill()?;
+    fs::remove_dir_all(platform.home().join("journals/ep1/steered+worker"))?;
+    trust(signed, &["key", "trust", &signed.path("bob.pub"), "-t", "steered"])?;
+    trust(signed, &["key", "distrust", "alice"])?;
+    let _one = signed.start("ep1")?;
+    let response = platform.response("steered", &identifier, "ep1", "FINISHED")?;
+    ensure!(response["errnr"] == errnr::LOST, "{response}");
+    ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+    Ok(())
+}
+
+/// The order ends while the endpoint is away: the task waits for the welcome, and ends with the reason.
+#[test]
+fn an_order_that_has_ended_before_a_restart_ends_its_task() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let exact = [("TASKER_ENDPOINT__CLOCK_TOLERANCE", "1s".to_owned())];
+    let mut one = signed.launch_with("ep1", "require", &exact)?;
+    platform.subscribed("ep1", &["worker", "steered"])?;
+    ordering.occupy()?;
+    let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 10))?;
+    platform.response("steered", &identifier, "ep1", "CREATED")?;
+    let end = Clock::system().now().after(Duration::from_secs(12));
+    one.kill()?;
+    platform.until("the order has ended", |_| {
+        ensure!(Clock::system().now() > end, "not yet");
+        Ok(())
+    })?;
+    let _one = signed.launch_with("ep1", "require", &exact)?;
+    let response = platform.response("steered", &identifier, "ep1", "FINISHED")?;
+    let told = response["errmsg"].as_str().unwrap_or_default();
+    ensure!(
+        response["errnr"] == 77 && told.starts_with("refused: expired: the order ended at"),
+        "{response}"
+    );
+    signed.refused(id, SealFault::Expired)?;
+    ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+    Ok(())
+}
+
+/// Somebody sets the clock back, so that an order seems not to have ended.
+#[test]
+fn an_order_does_not_begin_by_a_clock_that_was_set() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let clock = Shift::new(platform.home(), "endpoint.clock")?;
+    let exact = [("TASKER_ENDPOINT__CLOCK_TOLERANCE", "1s".to_owned())];
+    let environment = [clock.environment.clone(), exact.to_vec()].concat();
+    let one = signed.launch_with("ep1", "require", &environment)?;
+    platform.subscribed("ep1", &["worker", "steered"])?;
+    // These end by themselves: a cancel would show the endpoint that its clock is wrong.
+    let running = ordering.busy_for(20)?;
+    let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 5))?;
+    platform.response("steered", &identifier, "ep1", "CREATED")?;
+    let end = Clock::system().now().after(Duration::from_secs(7));
+    platform.until("the order has ended", |_| {
+        ensure!(Clock::system().now() > end, "not yet");
+        Ok(())
+    })?;
+    clock.set(-600)?;
+    for identifier in &running {
+        platform.task("steered", identifier, "DONE")?;
+    }
+    platform.until("the trouble is the clock", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        ensure!(page.to_string().contains("clock_off: "), "{page}\n{}", one.log());
+        Ok(())
+    })?;
+    ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+    clock.set(0)?;
+    let response = platform.response("steered", &identifier, "ep1", "FINISHED")?;
+    let told = response["errmsg"].as_str().unwrap_or_default();
+    ensure!(response["errnr"] == 77 && told.starts_with("refused: expired: "), "{response}");
+    ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
+    Ok(())
+}
+
+/// A line of the file of orders that the disk has damaged may be about an order that has begun.
+#[test]
+fn no_order_begins_that_a_damaged_line_may_name() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let mut one = signed.start("ep1")?;
+    let order = ordering.ordered(json!({"do": "ok"}), 3600);
+    let (first, first_id) = ordering.submit(order.clone())?;
+    platform.task("steered", &first, "DONE")?;
+    one.stop(Duration::from_secs(30))?;
+    let file = platform.home().join("journals/ep1/steered.orders");
+    let damaged = fs::read_to_string(&file)?.replace("\"order\":\"", "\"order\":\"!");
+    fs::write(&file, &damaged)?;
+    let mut one = signed.start("ep1")?;
+    // The order of the first task, under another name.
+    let (again, again_id) = ordering.submit(order)?;
+    platform.until("the trouble is told", |platform| {
+        let (_, page) = platform.get("/endpoints")?;
+        let wanted =
+            "journal_failing: orders cannot be noted: damaged lines in steered.orders: 2, the first is line ";
+        ensure!(page.to_string().contains(wanted), "{page}\n{}", one.log());
+        Ok(())
+    })?;
+    // What needs no order is not held up.
+    let other = platform.submit("worker", json!({"n": 1}), &["ep1"])?;
+    platform.task("worker", &other, "DONE")?;
+    ensure!(one.log().contains("damaged lines in steered.orders"), "{}", one.log());
+    one.stop(Duration::from_secs(30))?;
+    ensure!(fs::read_to_string(&file)? == damaged, "the file was changed");
+    let ran = (ordering.marks(first_id), ordering.marks(again_id));
+    ensure!(ran == (vec!["1".to_owned()], Vec::new()), "{ran:?}");
+    // Somebody has looked at the file.
+    fs::write(&file, damaged.replace('!', ""))?;
+    let _one = signed.start("ep1")?;
+    let response = platform.response("steered", &again, "ep1", "FINISHED")?;
+    let told = response["errmsg"].as_str().unwrap_or_default();
+    ensure!(response["errnr"] == 77 && told.starts_with("refused: replayed: "), "{response}");
+    Ok(())
+}
+
+/// The disk does not answer when the turn of an order comes, and then the power is gone.
+#[test]
+fn the_loss_of_power_does_not_begin_an_order_again() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let _api = signed.start_api()?;
+    let power = Power::new(platform.home(), "journals/ep1/steered+worker/")?;
+    let mut one = signed.launch_with("ep1", "require", &power.environment)?;
+    platform.subscribed("ep1", &["worker", "steered"]).with_context(|| one.log())?;
+    ordering.busy_for(8)?;
+    let payload = ordering.ordered(json!({"do": "ok"}), 3600);
+    let order = payload["order"]["id"].as_str().context("an id")?.to_owned();
+    let (identifier, id) = ordering.submit(payload)?;
+    platform.response("steered", &identifier, "ep1", "CREATED")?;
+    power.stick()?;
+    platform.until("the order begins", |platform| {
+        let lines = fs::read_to_string(platform.home().join("journals/ep1/steered.orders"))?;
+        let begun = |line: &str| line.contains(&order) && line.contains("\"begun\":true");
+        ensure!(lines.lines().any(begun), "{lines}");
+        Ok(())
+    })?;
+    // A handler would have begun by then.
+    let time = Instant::now();
+    platform.until("some time passes", |_| {
+        ensure!(time.elapsed() > Duration::from_secs(2), "not yet");
+        Ok(())
+    })?;
+    one.kill()?;
+    power.cut()?;
+    let _one = signed.start("ep1")?;
+    platform.task("steered", &identifier, "DONE")?;
+    ensure!(ordering.marks(id).len() == 1, "{:?}", ordering.marks(id));
+    Ok(())
+}
+
+/// A worker in trouble is given no tasks, so no task can show that the trouble is over.
+#[test]
+fn a_worker_notes_orders_again_by_itself() -> anyhow::Result<()> {
+    let ordering = Ordering::new()?;
+    let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
+    let path = platform.home().join("config.yaml");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    config["task_types"] = json!(["worker", {"name": "steered", "delivery": "queue"}]);
+    fs::write(&path, config.to_string())?;
+    let _api = signed.start_api()?;
+    let environment = [("SIGNATURES", "require".to_owned()), ("TRUST", signed.path("trust.yaml"))];
+    let environment = environment.map(|(key, value)| (format!("TASKER_ENDPOINT__{key}"), value));
+    let arguments = ["worker", "-e", "w1", "-t", "steered"].map(str::to_owned);
+    let worker = platform.launch("w1", &arguments, &environment)?;
+    platform.subscribed("w1", &["steered"]).with_context(|| worker.log())?;
+    let in_the_way = platform.home().join("journals/w1/steered.orders");
+    fs::create_dir(&in_the_way)?;
+    let submit = || platform.submit("steered", ordering.ordered(json!({"do": "ok"}), 3600), &[]);
+    let first = submit()?;
+    let trouble = |is_told: bool| {
+        platform.until("the trouble", |platform| {
+            let (_, page) = platform.get("/endpoints")?;
+            let told = page.to_string().contains("journal_failing: orders cannot be noted");
+            ensure!(told == is_told, "{page}\n{}", worker.log());
+            Ok(())
+        })
+    };
+    trouble(true)?;
+    fs::remove_dir(&in_the_way)?;
+    trouble(false)?;
+    let second = submit()?;
+    for identifier in [&second, &first] {
+        platform.task("steered", identifier, "DONE")?;
     }
     Ok(())
 }

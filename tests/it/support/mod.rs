@@ -8,6 +8,7 @@ pub mod oracle;
 pub mod page;
 pub mod place;
 pub mod platform;
+pub mod power;
 pub mod proxy;
 pub mod queues;
 pub mod roller;
