@@ -372,10 +372,11 @@ pub fn runner(settings: &config::Http, section: &str) -> Result<TaskRunner, Stri
 }
 
 impl Call {
-    /// What an error calls it: `call 1 (GET https://host/path)`. Without what often holds secrets: user,
-    /// password and query.
+    /// What an error calls it, the first of the list 1: `call 1 (GET https://host/path)`. Without what often
+    /// holds secrets: user, password and query.
     fn name(&self, place: usize) -> String {
         const LONGEST: usize = 200;
+        let place = place + 1;
         let Ok(url) = url::Url::parse(&self.url) else { return format!("call {place}") };
         let (Some(host), method) = (url.host_str(), self.method.as_deref().unwrap_or("GET")) else {
             return format!("call {place}");

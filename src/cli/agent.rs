@@ -24,16 +24,16 @@ use super::{agents, enrolment, tree, version};
     after_help = "\
 Examples:
   tasker-agent endpoint -m production -e web1
-  tasker-agent worker --api https://tasker.example.net --name site7 -t worker --concurrency 8
+  tasker-agent worker --api https://tasker.example.net --name site7 -t worker
 
 Each command works as in `tasker`, which has all others; `enroll` is `tasker endpoint enroll` there.
 
 Environment:
-  TASKER_API_URL     address of the API for `enroll`, as --api
-  TASKER_TOKEN       token to show to the API
-  TASKER_TOKEN_FILE  file that holds the token, as --token-file
-  TASKER_CA_FILE     file with CA certificates, as --ca-file
-  TASKER_section__key, such as TASKER_ENDPOINT__DATA_DIR: overrides a key of the configuration"
+  TASKER_API_URL       address of the API for `enroll`, as --api
+  TASKER_TOKEN         token to show to the API
+  TASKER_TOKEN_FILE    file that holds the token, as --token-file
+  TASKER_CA_FILE       file with CA certificates, as --ca-file
+  TASKER_section__key  overrides a configuration key: TASKER_ENDPOINT__DATA_DIR"
 )]
 struct Agent {
     #[command(flatten)]
@@ -57,7 +57,7 @@ enum Command {
     HttpWorker(HttpWorker),
     /// Fetch the broker user that this endpoint was invited to
     #[command(
-        after_help = "Example:\n  tasker-agent enroll web1 --api https://tasker.example.net --invitation web1.invitation"
+        after_help = "Example:\n  tasker-agent enroll web1 --api https://h:3000 --invitation web1.invitation"
     )]
     Enroll(Enroll),
     /// Show the version, and the commit it was built from

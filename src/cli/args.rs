@@ -16,7 +16,7 @@ use crate::farm::{self, ObjectId};
 
 use super::audit::AuditCommand;
 use super::bulk::Sureness;
-use super::choice::{Choice, choice};
+use super::choice::{Choice, choice, one_of};
 use super::explain::Explain;
 pub use super::global::Global;
 use super::groups::GroupCommand;
@@ -29,7 +29,7 @@ use super::rollout_args::RolloutCommand;
 use super::schedules::Schedules;
 use super::stats::Stats;
 use super::verify::Verify;
-use super::when::{ago, to_come};
+use super::when::{ago, to_come, validity};
 
 /// Groups of equal answers that are shown when nothing is said.
 pub(super) const GROUPS: u32 = 20;
@@ -45,9 +45,9 @@ pub(super) const DATA_DIR: &str = "./tasker-data";
     arg_required_else_help = true,
     after_help = "\
 Examples:
-  tasker up                                   everything in one process, nothing else needed
+  tasker up                   everything in one process, nothing else needed
   tasker submit worker --payload '{\"seconds\": 2}' --wait
-  tasker api -m production                    one of several processes on RabbitMQ and MySQL
+  tasker api -m production    one of several processes on RabbitMQ and MySQL
 
 Exit codes:
   0    ok
@@ -61,12 +61,12 @@ Exit codes:
   130  interrupted (Ctrl-C) while waiting; the task or request goes on
 
 Environment:
-  TASKER_API_URL     address of the API for commands that ask one, as --api
-  TASKER_TOKEN       token to show to the API
-  TASKER_TOKEN_FILE  file that holds the token, as --token-file
-  TASKER_CA_FILE     file with CA certificates, as --ca-file
-  NO_COLOR           no colors, if not empty
-  TASKER_section__key, such as TASKER_API__PORT: overrides a key of the configuration"
+  TASKER_API_URL       address of the API for commands that ask one, as --api
+  TASKER_TOKEN         token to show to the API
+  TASKER_TOKEN_FILE    file that holds the token, as --token-file
+  TASKER_CA_FILE       file with CA certificates, as --ca-file
+  NO_COLOR             no colors, if not empty
+  TASKER_section__key  overrides a configuration key: TASKER_API__PORT"
 )]
 pub struct Cli {
     /// What all commands share.
@@ -86,8 +86,8 @@ Examples:
   tasker up
   tasker up --handlers-dir handlers.d
   tasker up --handlers-dir handlers.d --delivery queue
-  tasker up --listen 127.0.0.1:9000 --endpoints web1,web2,web3 --data-dir /tmp/tasker
-  tasker up --tls-certificate server.cert --tls-key server.key --listen 0.0.0.0:3000
+  tasker up --listen 127.0.0.1:9000 --endpoints web1,web2 --data-dir /tmp/tasker
+  tasker up --tls-certificate a.cert --tls-key a.key --listen 0.0.0.0:3000
 
 Without -m or --config the task types are worker and backup.
 A configuration's database is used with --use-database only, its broker never.
@@ -103,8 +103,8 @@ To listen on an address that others can reach, create a token first: see `token 
     /// Start a worker: takes tasks from work queues, one for each slot it has free
     #[command(after_help = "\
 Examples:
-  tasker worker -m production --name build1 -t warmers -t runners --concurrency 1
-  tasker worker --api https://tasker.example.net --name site7 -t worker --concurrency 8
+  tasker worker -m production --name build1 -t warmers -t runners
+  tasker worker --api https://tasker.example.net --name site7 --concurrency 8
 
 With --api the worker connects to the API alone, with a token of the scope `work`; otherwise to the broker of the configuration, whatever TASKER_API_URL says.
 A task of a type with `delivery: queue` is performed by one worker.
@@ -123,7 +123,7 @@ A task whose worker is lost is performed by another one unless it is a POST or P
     /// Start a Flamenco Manager: gives the tasks of a Flamenco Server to Flamenco Workers of version 2
     #[command(after_help = "\
 Examples:
-  tasker flamenco-manager                     reads flamenco-manager.yaml in the working directory
+  tasker flamenco-manager    reads flamenco-manager.yaml in the directory
   tasker flamenco-manager --config /etc/flamenco/flamenco-manager.yaml -verbose
   tasker flamenco-manager -cleanslate
 
@@ -146,9 +146,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   tasker submit worker
-  tasker submit backup --endpoints console1,console2 --payload '{\"seconds\": 1}' --wait 1m
-  generate-payload | tasker submit worker --identifier nightly-2024-07-12 --payload-file - --json
-  tasker submit --batch tasks.jsonl           lines such as {\"type\": \"worker\", \"identifier\": \"n1\", \"payload\": 1}
+  tasker submit backup --endpoints web1,web2 --payload '{\"seconds\": 1}' --wait
+  generate-payload | tasker submit worker --identifier n7 --payload-file -
+  tasker submit --batch tasks.jsonl    {\"type\": \"worker\", \"payload\": 1} a line
 
 Submitting the same identifier with the same content again is safe: it answers the task that is there.
 Ctrl-C ends a wait, never the task.")]
@@ -177,8 +177,8 @@ docs/api.md lists the reasons, and what to do about each.")]
     #[command(after_help = "\
 Examples:
   tasker answers backup nightly-7
-  tasker answers nightly-7 --answer 3f9a1c        the endpoints that gave this answer
-  tasker rerun nightly-7 --answer 3f9a1c --wait   the task again, for these endpoints
+  tasker answers nightly-7 --answer 3f9a1c   the endpoints that gave this one
+  tasker rerun nightly-7 --answer 3f9a1c     the task again, for these endpoints
 
 The type is needed where tasks of several types have the identifier.")]
     Answers(Answers),
@@ -272,12 +272,13 @@ The numbers are a few seconds behind. They are kept for 400 days, those of minut
     /// Add up what was accepted and what became of it: nothing missing, nothing run twice
     #[command(after_help = "\
 Examples:
-  tasker verify                               all task types, all tasks that are kept
-  tasker verify backup --since 24h --ended    and fail while any response is open
+  tasker verify                          all task types, all tasks that are kept
+  tasker verify backup --since 24h --ended    fail while any response is open
 
-ACCOUNTED  tasks whose responses add up and that have ended, or are in time and looked after
-MISSING    the other tasks
-DOUBLE     responses of which a second execution is known
+Columns:
+  ACCOUNTED  tasks whose responses add up and that have ended, or are in time
+  MISSING    the other tasks
+  DOUBLE     responses of which a second execution is known
 
 The exit code is 0 if nothing is missing or double, else 2.")]
     Verify(Verify),
@@ -389,15 +390,16 @@ pub enum TokenCommand {
     #[command(after_help = "\
 Examples:
   tasker token create --name admin --scope admin --out admin.token
-  tasker token create --name nightly --scope submit,read --type backup --expires 90d -m production
-  tasker token create --name shop --scope submit,read:own --rate 50/s --burst 200 --open 10000 --endpoints 100
-  tasker token create --name thunder --scope submit,read --secret-file /etc/thunder/token
+  tasker token create --name nightly --scope submit,read --type backup
+  tasker token create --name ci --scope submit --expires 90d -m production
+  tasker token create --name shop --scope submit,read:own --rate 50/s --open 900
+  tasker token create --name old --scope submit --secret-file /etc/old/token
 
 Scopes:
-  submit      submit tasks; cancel them, without `read` only those submitted with the token
+  submit      submit tasks; cancel them, without `read` only the token's own
   read        read tasks and what became of them
   read:own    the same of tasks submitted with the token; no lists
-  cancel:own  cancel tasks submitted with the token; beside `submit` and `read` no others
+  cancel:own  cancel tasks submitted with the token; with `submit` no others
   work        fetch tasks over HTTP
   approve     let a wave of a rollout begin
   admin       everything
@@ -452,7 +454,7 @@ pub struct NewToken {
     #[arg(long, value_name = "SIZE/s", help_heading = "Quota", value_parser = bytes_per_second)]
     pub bytes: Option<u64>,
     /// Validity, such as 90d [default: until it is revoked]
-    #[arg(long, value_name = "DURATION", value_parser = span::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = validity)]
     pub expires: Option<Duration>,
     /// File that holds the secret, instead of making one; - reads standard input
     #[arg(long, value_name = "FILE")]
@@ -553,7 +555,7 @@ Examples:
     Invite(Invite),
     /// Fetch the broker user that this endpoint was invited to
     #[command(
-        after_help = "Example:\n  tasker endpoint enroll web1 --api https://tasker.example.net --invitation web1.invitation"
+        after_help = "Example:\n  tasker endpoint enroll web1 --api https://h:3000 --invitation web1.invitation"
     )]
     Enroll(Enroll),
     /// List endpoints and the users they come in as
@@ -579,7 +581,7 @@ pub struct Invite {
     #[arg(short, long = "type", value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
     /// How long the invitation may be used
-    #[arg(long, value_name = "DURATION", value_parser = span::parse, default_value = "1h")]
+    #[arg(long, value_name = "DURATION", value_parser = validity, default_value = "1h")]
     pub expires: Duration,
     /// New file for the invitation, for its owner alone [default: standard output]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["out_dir", "all"])]
@@ -792,7 +794,7 @@ pub enum Bench {
     ///
     /// Without -m or --config it measures the embedded platform.
     #[command(
-        after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --slots 512 --kills 4 -m development"
+        after_help = "Example:\n  tasker bench queue --count 20000 --workers 2 --kills 4 -m development"
     )]
     Queue(BenchQueue),
     /// Many requests of three steps - one job, three, one - through a work queue
@@ -1103,6 +1105,7 @@ impl Choice for Responses {
             Self::Failed => "Those finished with an error",
             Self::Missing => "Those of endpoints that have not received it",
             Self::None => "None at all",
+            Self::Few => "All of 5 endpoints at most, else those finished with an error",
         };
         PossibleValue::new(self.as_str()).help(help)
     }
@@ -1227,8 +1230,11 @@ pub struct List {
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
     /// Only tasks of these states, separated by commas: CREATED, SENT, INCOMPLETE, DONE, CANCELED, EXPIRED
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = one_of(&TaskStatus::ALL, TaskStatus::as_str), hide_possible_values = true)]
     pub status: Vec<TaskStatus>,
+    /// Only tasks that an endpoint has finished with an error
+    #[arg(long)]
+    pub failed: bool,
     /// Only tasks whose identifier begins so
     #[arg(long, value_name = "PREFIX")]
     pub identifier: Option<String>,
@@ -1256,7 +1262,7 @@ pub struct Cancel {
     #[arg(long = "type", value_name = "TYPE")]
     pub of_type: Vec<TaskType>,
     /// All open tasks of these states, separated by commas: CREATED, SENT, INCOMPLETE
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = one_of(&TaskStatus::ALL, TaskStatus::as_str), hide_possible_values = true)]
     pub status: Vec<TaskStatus>,
     /// All open tasks whose identifier begins so
     #[arg(long, value_name = "PREFIX")]
@@ -1339,7 +1345,7 @@ pub enum Configuration {
     #[command(after_help = "\
 Examples:
   tasker config check -m production --for endpoint
-  tasker config check -m production --connect    and whether database and broker let us in")]
+  tasker config check -m production --connect    ask database and broker too")]
     Check {
         /// Check that this command has all it needs; repeatable
         #[arg(long = "for", value_name = "COMMAND")]
@@ -1375,14 +1381,6 @@ fn name_or_none(text: &str) -> Result<Option<EndpointName>, String> {
     } else {
         text.parse().map(Some).map_err(|error: crate::domain::InvalidName| error.to_string())
     }
-}
-
-fn status(text: &str) -> Result<TaskStatus, String> {
-    let words = TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
-    TaskStatus::ALL
-        .into_iter()
-        .find(|status| status.as_str().eq_ignore_ascii_case(text))
-        .ok_or_else(|| format!("expected one of {words}"))
 }
 
 fn whole_number(text: &str) -> Result<i32, String> {

@@ -53,7 +53,7 @@ pub struct ListAudit {
     #[arg(long, value_name = "TOKEN")]
     pub actor: Option<String>,
     /// Only actions that begin so, such as `token.`
-    #[arg(long, value_name = "ACTION")]
+    #[arg(long, value_name = "PREFIX")]
     pub action: Option<String>,
     /// Entries at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]

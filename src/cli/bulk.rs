@@ -1,5 +1,4 @@
-//! What is done to many tasks at once: a person sees how many they are first, and no more are touched than
-//! that.
+//! What is done to many tasks at once: a person sees how many they are first, and no others are touched.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -7,7 +6,7 @@ use std::io::{self, IsTerminal, Write as _};
 use clap::Args;
 
 use crate::client::ClientError;
-use crate::contract::{BulkAnswer, ProblemCode};
+use crate::contract::BulkAnswer;
 use crate::domain::Timestamp;
 
 use super::exit::Code;
@@ -15,6 +14,7 @@ use super::global::Global;
 use super::output::{self, Failure, note, show};
 use super::render::{clock, visible};
 use super::table::{Narrow, Screen, Table};
+use super::when::ago;
 
 /// How sure the person is.
 #[derive(Debug, Clone, Args)]
@@ -25,9 +25,12 @@ pub struct Sureness {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Do it without asking if the filter means so many tasks at most, as --dry-run has told
+    /// Do it without asking if the filter means exactly N tasks; with --as-of, at most N
     #[arg(long, value_name = "N")]
     pub expect: Option<u32>,
+    /// With --expect: leave out tasks that came after this time, which --dry-run tells
+    #[arg(long, value_name = "TIME", value_parser = ago, requires = "expect")]
+    pub as_of: Option<Timestamp>,
 }
 
 /// The verb of what is done: for the question before it, and for the report after it.
@@ -39,7 +42,7 @@ pub(super) struct Deed {
     pub done: &'static str,
 }
 
-/// How many tasks a request expects, and as of when. An API before this version tells no time.
+/// How many tasks a request expects, and as of when: without that time there must be exactly as many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expected {
     pub number: Option<u32>,
@@ -57,17 +60,24 @@ pub(super) async fn carry_out(
     sure: &Sureness,
     send: impl AsyncFn(Expected) -> Result<BulkAnswer, ClientError>,
 ) -> Result<Code, Failure> {
-    let mut found = send(Expected { number: None, as_of: None }).await?;
+    let mut found = send(Expected { number: None, as_of: sure.as_of }).await?;
     if sure.dry_run || found.matched == 0 && sure.expect.is_none() {
-        show(global.json, &found, |screen| preview(&found, screen))?;
+        show(global.json, &found, |screen| {
+            let mut text = preview(&found, screen);
+            if found.matched > 0 {
+                _ = writeln!(text, "{}: these, and none that comes later", expecting(&found));
+            }
+            text
+        })?;
         return Ok(Code::Ok);
     }
     if sure.expect.is_none() && !sure.yes {
         confirm(global, deed, &found)?;
     }
     let number = sure.expect.unwrap_or(if sure.yes { ALL } else { found.matched });
-    // More than --expect allows is for the API to refuse.
-    let as_of = found.as_of.filter(|_| number >= found.matched);
+    // Another number than that of --expect is for the API to refuse.
+    let as_of =
+        sure.as_of.or(found.as_of.filter(|_| sure.expect.is_none_or(|number| number == found.matched)));
     let told = |done, left| {
         if !global.json {
             note(&format!("{}: {done}, to go: {left}", deed.done));
@@ -83,44 +93,27 @@ pub(super) async fn carry_out(
 /// `told` hears after each how many are done and how many are left.
 async fn step_by_step(
     number: u32,
-    as_of: Option<Timestamp>,
+    mut as_of: Option<Timestamp>,
     send: &impl AsyncFn(Expected) -> Result<BulkAnswer, ClientError>,
     told: impl Fn(u32, u32),
 ) -> Result<BulkAnswer, ClientError> {
     let (mut done, mut gone, mut expected) = (0, 0, number);
     loop {
-        match send(Expected { number: Some(expected), as_of }).await {
-            Ok(step) => {
-                let ended = step.matched.min(expected).saturating_sub(step.done + step.left);
-                done += step.done;
-                gone += ended;
-                // Those that were refused and are still meant would be refused by each step.
-                let refused = step.refused.saturating_sub(ended);
-                let left = step.left.saturating_sub(refused);
-                if left == 0 || step.done + ended == 0 {
-                    let matched = done + gone + step.left;
-                    return Ok(BulkAnswer { matched, done, refused: gone + refused, left, ..step });
-                }
-                // Beyond those that an API counts there may be more.
-                expected = if number == ALL { ALL } else { step.left };
-                told(done, step.left);
-            }
-            // To an API before this version fewer are another number too.
-            Err(error) => match moved(&error) {
-                Some(count) if count < expected && as_of.is_none() => expected = count,
-                _ => return Err(error),
-            },
+        let step = send(Expected { number: Some(expected), as_of }).await?;
+        let ended = step.matched.min(expected).saturating_sub(step.done + step.left);
+        done += step.done;
+        gone += ended;
+        // Those that were refused and are still meant would be refused by each step.
+        let refused = step.refused.saturating_sub(ended);
+        let left = step.left.saturating_sub(refused);
+        if left == 0 || step.done + ended == 0 {
+            let matched = done + gone + step.left;
+            return Ok(BulkAnswer { matched, done, refused: gone + refused, left, ..step });
         }
-    }
-}
-
-/// How many tasks the filter means now, if that is what an error says.
-fn moved(error: &ClientError) -> Option<u32> {
-    match error {
-        ClientError::Refused { problem, .. } if problem.code == ProblemCode::CountMoved.as_str() => {
-            problem.count
-        }
-        _ => None,
+        // Beyond those that an API counts there may be more.
+        expected = if number == ALL { ALL } else { step.left };
+        as_of = as_of.or(step.as_of);
+        told(done, step.left);
     }
 }
 
@@ -128,8 +121,10 @@ fn confirm(global: &Global, deed: Deed, found: &BulkAnswer) -> Result<(), Failur
     let count = found.matched;
     if global.json || !io::stdin().is_terminal() || !output::is_watched() {
         return Err(Failure::Usage(format!(
-            "{} match: nobody was asked, so nothing was done; give --yes, or --expect {count}",
-            tasks(count)
+            "{} {}: nobody was asked, so nothing was done; give --yes, or {}",
+            tasks(count),
+            if count == 1 { "matches" } else { "match" },
+            expecting(found)
         )));
     }
     note(&preview(found, Screen::of_errors()));
@@ -144,6 +139,15 @@ fn confirm(global: &Global, deed: Deed, found: &BulkAnswer) -> Result<(), Failur
 
 fn tasks(count: u32) -> String {
     if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
+}
+
+/// What does it to those that were found, and to no others.
+fn expecting(found: &BulkAnswer) -> String {
+    let mut flags = format!("--expect {}", found.matched);
+    if let Some(as_of) = found.as_of {
+        _ = write!(flags, " --as-of {as_of}");
+    }
+    flags
 }
 
 /// How many there are, and some of them.
@@ -199,13 +203,19 @@ mod tests {
     /// request.
     async fn carried_out(refused: u32, able: u32, batch: u32) -> ([u32; 4], u32) {
         let (left, requests) = (Cell::new(able), Cell::new(0));
+        let counted = Some(Timestamp::from_micros(7));
         let send = async |expected: Expected| {
             let matched = refused + left.get();
-            assert_eq!(expected.number, Some(matched), "what the answer before has said");
+            let as_of = counted.filter(|_| requests.get() > 0);
+            assert_eq!(
+                expected,
+                Expected { number: Some(matched), as_of },
+                "what the answer before has said"
+            );
             let (refused, done) = (refused.min(batch), left.get().min(batch.saturating_sub(refused)));
             left.set(left.get() - done);
             requests.set(requests.get() + 1);
-            Ok(BulkAnswer { matched, done, refused, left: matched - done, ..nothing() })
+            Ok(BulkAnswer { matched, done, refused, left: matched - done, as_of: counted, ..nothing() })
         };
         let sum = step_by_step(refused + able, None, &send, |_, _| {}).await.expect("no error");
         ([sum.matched, sum.done, sum.refused, sum.left], requests.get())
@@ -263,6 +273,8 @@ worker  nightly     SENT    1970-01-01 00:00:00Z
 ...
 ";
         assert_eq!(preview(&found, Screen::PLAIN), expected);
+        let timed = BulkAnswer { as_of: Some(Timestamp::from_micros(7)), ..found.clone() };
+        assert_eq!(expecting(&timed), "--expect 3 --as-of 1970-01-01T00:00:00.000007Z");
         let done = BulkAnswer { done: 2, refused: 1, left: 0, ..found.clone() };
         assert_eq!(over(Deed { asked: "Cancel", done: "canceled" }, &done), "canceled: 2, could not be: 1\n");
         let many = BulkAnswer { matched: 100_000, more: true, examples: vec![], ..found };

@@ -1,5 +1,5 @@
-//! What a shell completes: commands, flags and their values, and task types, names of endpoints and actions
-//! of requests as the API knows them.
+//! What a shell completes: commands, flags and their values, and what the API knows: task types, endpoints,
+//! groups, rollouts, schedules and actions of requests.
 //!
 //! In bash, zsh and fish the script of `tasker completions` runs `tasker __complete` at each TAB, so nothing
 //! has to be renewed when commands change, and all three complete the same. An engine of our own for that:
@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Names of endpoints that are asked for at most.
 const ENDPOINTS: u32 = 1000;
+
+/// Rollouts that are asked for, the newest ones.
+const ROLLOUTS: u32 = 100;
 
 const BASH: &str = r#"# Completion of tasker in bash.
 _tasker() {
@@ -121,6 +124,9 @@ enum Known {
     TaskTypes,
     Endpoints,
     Actions,
+    Groups,
+    Rollouts,
+    Schedules,
 }
 
 /// Where in the tree of commands the last word of a line stands.
@@ -215,8 +221,13 @@ impl<'a> Place<'a> {
                 commands.into_iter().chain(self.argument().into_iter().flat_map(values)).collect()
             }
         };
-        found.retain(|text| begins(text));
-        found
+        match self.option.filter(|option| option.get_value_delimiter().is_some()) {
+            Some(_) => matching(self.value(begun), found),
+            None => {
+                found.retain(|text| begins(text));
+                found
+            }
+        }
     }
 
     /// What the API is asked for.
@@ -226,12 +237,15 @@ impl<'a> Place<'a> {
         match (self.command.get_name(), argument.get_id().as_str(), value) {
             // Servers are started with a configuration, where no API may run yet.
             ("up" | "endpoint" | "worker", ..) => None,
-            ("submit", "endpoints", _)
+            ("submit" | "skip" | "retry", "endpoints", _)
             | ("status" | "explain" | "logs", "of_endpoint", _)
             | ("forget", "name", _) => Some(Known::Endpoints),
             ("cancel" | "watch", "names", _) if self.positionals == 0 => Some(Known::TaskTypes),
             (_, _, Some("TYPE")) => Some(Known::TaskTypes),
             (_, _, Some("ACTION")) => Some(Known::Actions),
+            (_, "groups", _) | (_, _, Some("GROUP")) => Some(Known::Groups),
+            (_, _, Some("ROLLOUT")) => Some(Known::Rollouts),
+            (_, _, Some("SCHEDULE")) => Some(Known::Schedules),
             _ => None,
         }
     }
@@ -247,6 +261,14 @@ async fn names(known: Known, client: &Client) -> Result<Vec<String>, ClientError
     Ok(match known {
         Known::TaskTypes => client.index().await?.task_types.iter().map(ToString::to_string).collect(),
         Known::Actions => client.index().await?.actions,
+        Known::Groups => client.groups().await?.groups.iter().map(|group| group.name.to_string()).collect(),
+        Known::Schedules => {
+            client.schedules().await?.schedules.iter().map(|schedule| schedule.name.to_string()).collect()
+        }
+        Known::Rollouts => {
+            let page = client.rollouts(&[], Some(ROLLOUTS), None).await?;
+            page.rollouts.iter().map(|rollout| rollout.identifier.to_string()).collect()
+        }
         Known::Endpoints => client
             .endpoints(None, Some(ENDPOINTS), None)
             .await?
@@ -311,6 +333,14 @@ mod tests {
         assert_eq!(fixed("tasker status x --responses f"), ["failed"]);
         assert_eq!(fixed("tasker status x --responses=f"), ["failed"]);
         assert_eq!(fixed("tasker completions z"), ["zsh"]);
+        assert_eq!(fixed("tasker list --status C"), ["CANCELED", "CREATED"]);
+        assert_eq!(fixed("tasker cancel --status=SENT,I"), ["SENT,INCOMPLETE"]);
+        assert_eq!(fixed("tasker request list --status Q"), ["Queuing"]);
+        assert_eq!(
+            fixed("tasker rollout list --status RO"),
+            ["ROLLBACK_FAILED", "ROLLED_BACK", "ROLLING_BACK"]
+        );
+        assert_eq!(fixed("tasker rollout targets r --state FAILED,U"), ["FAILED,UNREACHABLE"]);
         assert_eq!(fixed("tasker submit worker "), [""; 0]);
         assert!(fixed("tasker up --").iter().all(|flag| flag != "--api"), "hidden where it does nothing");
         assert!(fixed("tasker ").iter().all(|name| name != "man" && name != "__complete"));
@@ -318,7 +348,7 @@ mod tests {
 
     #[test]
     fn knows_where_types_and_endpoints_stand() {
-        use Known::{Actions, Endpoints, TaskTypes};
+        use Known::{Actions, Endpoints, Groups, Rollouts, Schedules, TaskTypes};
         for (line, wanted) in [
             ("tasker submit ", Some(TaskTypes)),
             ("tasker submit worker ", None),
@@ -337,6 +367,15 @@ mod tests {
             ("tasker request submit ", Some(Actions)),
             ("tasker request submit a ", None),
             ("tasker request list --action ", Some(Actions)),
+            ("tasker rollout show ", Some(Rollouts)),
+            ("tasker rollout retry kernel --endpoints ", Some(Endpoints)),
+            ("tasker rollout edit k", Some(Rollouts)),
+            ("tasker rollout run ", None),
+            ("tasker group set ", Some(Groups)),
+            ("tasker group set web ", None),
+            ("tasker submit worker --group a,", Some(Groups)),
+            ("tasker schedules run ", Some(Schedules)),
+            ("tasker audit list --action ", None),
             ("tasker up --endpoints ", None),
             ("tasker endpoint -t ", None),
             ("tasker ", None),

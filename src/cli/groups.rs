@@ -22,14 +22,14 @@ pub enum GroupCommand {
     #[command(after_help = "Example:\n  tasker group show web")]
     Show {
         /// Group
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "GROUP")]
         name: GroupName,
     },
     /// Store a group, in the place of the one of its name; tasks that were submitted before stay as they are
     #[command(after_help = "Example:\n  tasker group set web 'role=web and not site=lab'")]
     Set {
         /// Group
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "GROUP")]
         name: GroupName,
         /// What holds for its endpoints; of several all hold
         #[arg(value_name = "SELECTOR", required = true)]
@@ -39,7 +39,7 @@ pub enum GroupCommand {
     #[command(after_help = "Example:\n  tasker group delete web")]
     Delete {
         /// Group
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "GROUP")]
         name: GroupName,
     },
 }

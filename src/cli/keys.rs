@@ -18,8 +18,9 @@ use super::input;
 use super::output::{self, Failure, note};
 use super::secret_file::SecretFile;
 use super::table::{Narrow, Screen, Table};
+use super::when::validity;
 use crate::clock::Clock;
-use crate::config::{self, ConfigFile, Environment, Sources, span};
+use crate::config::{self, ConfigFile, Environment, Sources};
 use crate::domain::{
     Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Presence, Recipients,
     Revocations, SIGNATURE, TaskType, Timestamp, json, likeness,
@@ -53,7 +54,7 @@ The private key stays where it signs. The public one goes to the servers, for `k
     ///
     /// Servers that trust the root key trust the certified key until the certificate ends.
     #[command(
-        after_help = "Example:\n  tasker key certify server.pub --root-key root.key --environment production --days 30"
+        after_help = "Example:\n  tasker key certify api.pub --root-key root.key --environment prod --days 30"
     )]
     Certify(Certify),
     /// Revoke keys on all servers that trust the root key
@@ -61,14 +62,14 @@ The private key stays where it signs. The public one goes to the servers, for `k
     /// Adds the keys to a list, which the root key signs. API processes send the list to endpoints. Endpoints
     /// keep the newest list, and refuse what a key of it has signed.
     #[command(
-        after_help = "Example:\n  tasker key revoke server.pub --root-key root.key --environment production --list revoked.json"
+        after_help = "Example:\n  tasker key revoke api.pub --root-key root.key --environment prod --list r.json"
     )]
     Revoke(Revoke),
     /// Sign a payload, so that tasks with it run where the signatures of persons are needed
     ///
     /// Prints the payload with the signed order. Another person adds a signature with --order.
     #[command(
-        after_help = "Examples:\n  tasker key sign update --payload 1 --key alice.key --environment production > order.json\n  tasker key sign --order order.json --key bob.key > signed.json\n\nSubmit it with `submit --payload-file`. `submit --key` signs and submits at once."
+        after_help = "Examples:\n  tasker key sign update --payload 1 --key alice.key --environment prod > o.json\n  tasker key sign --order order.json --key bob.key > signed.json\n\nSubmit it with `submit --payload-file`. `submit --key` signs and submits at once."
     )]
     Sign(Sign),
     /// Trust a key no longer on this server
@@ -149,7 +150,7 @@ pub struct Sign {
     #[arg(long, value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
     /// How long tasks with it may be begun
-    #[arg(long, value_name = "DURATION", value_parser = span::parse, default_value = "24h")]
+    #[arg(long, value_name = "DURATION", value_parser = validity, default_value = "24h")]
     pub valid: Duration,
 }
 

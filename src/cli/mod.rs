@@ -108,7 +108,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, Code> {
 
 fn read<C: FromArgMatches>(command: clap::Command, words: Vec<OsString>) -> Result<C, Code> {
     let read = command.try_get_matches_from(&words).and_then(|matches| C::from_arg_matches(&matches));
-    read.map_err(without_far_fetched_tips).map_err(|error| {
+    read.map_err(without_far_fetched_tips).map_err(in_words).map_err(|error| {
         if !error.use_stderr() {
             // Nobody is left to tell when this fails.
             _ = error.print();
@@ -137,6 +137,26 @@ fn without_far_fetched_tips(mut error: clap::Error) -> clap::Error {
         }
     }
     error
+}
+
+/// The error of a value that is no number, in words that say what was expected.
+fn in_words(error: clap::Error) -> clap::Error {
+    let expected = match std::error::Error::source(&error).map(ToString::to_string).as_deref() {
+        Some("invalid digit found in string" | "cannot parse integer from empty string") => "a whole number",
+        Some("number too large to fit in target type") => "a smaller whole number",
+        Some("number too small to fit in target type") => "a larger whole number",
+        Some("invalid float literal" | "cannot parse float from empty string") => "a number",
+        _ => return error,
+    };
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let (value, flag) = (text(ContextKind::InvalidValue), text(ContextKind::InvalidArg));
+    let told = format!(
+        "invalid value '{value}' for '{flag}': expected {expected}\n\nFor more information, try '--help'.\n"
+    );
+    clap::Error::raw(error.kind(), told)
 }
 
 /// The program of `tasker`. It is here and not in the executable, because the compiler would generate its
@@ -220,5 +240,41 @@ async fn endpoint(global: &Global, args: args::Endpoint) -> Result<Code, Failure
         (Some(action), _) => enrolment::run(global, action).await,
         (None, Some(args)) => agents::endpoint(global, args).await,
         (None, None) => Err(Failure::Usage("which endpoint? Name it with -e".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is typed in the place of a number, the answer says what was expected, and not how the program
+    /// reads numbers.
+    #[test]
+    fn what_is_no_number_is_told_with_what_was_expected() {
+        fn check(tree: &clap::Command, command: &clap::Command, path: &[&str], told: &mut Vec<String>) {
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                for typed in ["x", "", "-3", "1.5.5", "99999999999999999999999"] {
+                    let flag = format!("--{option}={typed}");
+                    let words = path.iter().copied().chain([flag.as_str()]);
+                    if let Err(error) = tree.clone().try_get_matches_from(words)
+                        && error.kind() == ErrorKind::ValueValidation
+                    {
+                        told.push(in_words(error).to_string());
+                    }
+                }
+            }
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                check(tree, inner, &[path, &[inner.get_name()]].concat(), told);
+            }
+        }
+        let (tree, mut told) = (command(), Vec::new());
+        check(&tree, &tree, &["tasker"], &mut told);
+        for text in &told {
+            let of_program =
+                ["digit", "parse", "literal", "target type"].iter().any(|word| text.contains(word));
+            assert!(!of_program && text.starts_with("error: invalid value '"), "{text}");
+        }
+        let limit = "error: invalid value 'x' for '--limit <N>': expected a whole number\n";
+        assert!(told.iter().any(|text| text.starts_with(limit)), "{told:?}");
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, 
         let away: HashSet<EndpointName> =
             fleet.iter().filter(|(.., away)| *away).map(|(name, ..)| name.clone()).collect();
         let labelled = fleet.into_iter().map(|(name, labels, _)| (name, labels)).collect();
-        let mut simulated = faults.faster(args.faster).natures(labelled);
+        let mut simulated = simulation::natures(&faults.faster(args.faster), labelled);
         for (_, nature) in simulated.iter_mut().filter(|(name, _)| away.contains(name)) {
             nature.stay_away();
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::choice::one_of;
 use super::page::Page;
 use super::when::ago;
 use crate::config::span;
@@ -18,12 +19,13 @@ pub enum RequestCommand {
 Examples:
   tasker request submit retrieve_user --param id=333 --wait
   tasker request submit --step get --step 'del1 del2 del3' --param id=333 --wait
-  tasker request submit move --step 'copy: copy1 copy2' --step 'undo(any_failed): remove' --params-file params.json
+  tasker request submit move --step 'copy: c1 c2' --step 'undo(any_failed): del'
 
 A configured action (requests.actions) has steps; --step gives others, each with its jobs:
   get                      the job `get`
-  'copy: copy1 copy2'      the step `copy` with two jobs that run at the same time
-  'undo(any_failed): del'  a step that runs when a job of the steps before has failed; all_done: in any case
+  'copy: c1 c2'            the step `copy`: two jobs that run at the same time
+  'undo(any_failed): del'  a step for when a job of the steps before has failed
+  'tidy(all_done): del'    a step that runs in any case
 
 A job is a task type, or what requests.jobs says of it.
 Ctrl-C ends a wait, never the request.")]
@@ -50,8 +52,8 @@ Examples:
     /// left alone.
     #[command(after_help = "\
 Examples:
-  tasker request import --from mysql://worker:secret@localhost:3306/worker --dry-run -m production
-  tasker request import --from sqlite:///var/lib/worker.db --data-dir tasker-data")]
+  tasker request import --from mysql://worker:secret@localhost/worker --dry-run
+  tasker request import --from sqlite:///var/lib/worker.db -m production")]
     Import(ImportRequests),
 }
 
@@ -118,7 +120,7 @@ pub struct ShowRequest {
 #[derive(Debug, Clone, Args)]
 pub struct ListRequests {
     /// Only requests of these states, separated by commas: Queuing, Inprogress, Completed, Failed, Canceled
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = request_status)]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = one_of(&RequestStatus::ALL, RequestStatus::as_str), hide_possible_values = true)]
     pub status: Vec<RequestStatus>,
     /// Only requests for this action
     #[arg(long, value_name = "ACTION")]
@@ -161,12 +163,6 @@ pub struct ImportRequests {
     /// Directory of `tasker up` [default: ./tasker-data unless a configuration is named]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-}
-
-fn request_status(text: &str) -> Result<RequestStatus, String> {
-    let words = RequestStatus::ALL.map(RequestStatus::as_str).join(", ");
-    let found = RequestStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("expected one of {words}"))
 }
 
 /// A step with its jobs: `job1 job2`, `name: job1 job2` or `name(when): job1`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::choice::one_of;
 use super::page::Page;
 use crate::config::span;
 use crate::contract::{NewTargets, RerunOnly};
@@ -25,7 +26,7 @@ pub enum RolloutCommand {
     #[command(after_help = "\
 Examples:
   tasker rollout rehearse kernel.yaml --faults faults.yaml
-  tasker rollout rehearse kernel.yaml --simulate 1000 --faults faults.yaml --faster 60
+  tasker rollout rehearse kernel.yaml --simulate 100 --faults f.yaml --faster 60
 
 Approvals, maintenance windows and `start_at` are left out: nobody is asked and no night is waited for. \
 The rehearsal ends when the rollout does, or halts. Endpoints that are away on your platform stay away. \
@@ -121,7 +122,7 @@ and waves while the rollout is paused or halted. `none` takes a member away.")]
     Edit(EditRollout),
     /// Make a new rollout of the same document, for the endpoints that did not succeed
     #[command(
-        after_help = "Examples:\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-again --only FAILED,UNREACHABLE\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-newcomers --only new"
+        after_help = "Examples:\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-again --only FAILED\n  tasker rollout rerun kernel-6.9 --identifier kernel-6.9-newcomers --only new"
     )]
     Rerun(RerunRollout),
 }
@@ -175,7 +176,7 @@ pub struct RunRollout {
 pub struct ListRollouts {
     /// Only rollouts of these states, separated by commas: CREATED, RUNNING, SETTLING, PAUSED, HALTED,
     /// ABORTING, DONE, PARTIAL, ABORTED, ROLLING_BACK, ROLLED_BACK, ROLLBACK_FAILED
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = rollout_status)]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = one_of(&RolloutStatus::ALL, RolloutStatus::as_str), hide_possible_values = true)]
     pub status: Vec<RolloutStatus>,
     /// Where and how much.
     #[command(flatten)]
@@ -234,7 +235,7 @@ pub struct RolloutTargets {
     pub name: RolloutName,
     /// Only endpoints in these states, separated by commas: PENDING, SENT, VERIFYING, OK, FAILED,
     /// UNREACHABLE, ABSENT, SKIPPED, SUPERSEDED
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = target_state)]
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = one_of(&TargetState::ALL, TargetState::as_str), hide_possible_values = true)]
     pub state: Vec<TargetState>,
     /// Only endpoints of this wave
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -295,7 +296,7 @@ pub struct Picked {
     #[arg(short, long, value_name = "NAMES", value_delimiter = ',', conflicts_with_all = ["state", "wave"])]
     pub endpoints: Vec<EndpointName>,
     /// All endpoints in these states, separated by commas
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = target_state)]
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = one_of(&TargetState::ALL, TargetState::as_str), hide_possible_values = true)]
     pub state: Vec<TargetState>,
     /// Only endpoints of this wave
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -342,18 +343,6 @@ pub struct RerunRollout {
     pub only: Vec<RerunOnly>,
 }
 
-fn rollout_status(text: &str) -> Result<RolloutStatus, String> {
-    let words = RolloutStatus::ALL.map(RolloutStatus::as_str).join(", ");
-    let found = RolloutStatus::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("expected one of {words}"))
-}
-
-fn target_state(text: &str) -> Result<TargetState, String> {
-    let words = TargetState::ALL.map(TargetState::as_str).join(", ");
-    let found = TargetState::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("expected one of {words}"))
-}
-
 fn member(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected MEMBER=VALUE such as `window=20`")?;
     if value.trim().is_empty() {
@@ -366,7 +355,10 @@ fn rerun_only(text: &str) -> Result<RerunOnly, String> {
     if text.eq_ignore_ascii_case("new") {
         return Ok(RerunOnly::New(NewTargets::New));
     }
-    target_state(text).map(RerunOnly::State).map_err(|error| format!("{error}, new"))
+    let found = TargetState::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(text));
+    found.map(RerunOnly::State).ok_or_else(|| {
+        format!("expected one of {}, new", TargetState::ALL.map(TargetState::as_str).join(", "))
+    })
 }
 
 fn held(text: &str) -> Result<(String, EndpointName), String> {

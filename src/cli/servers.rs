@@ -64,7 +64,7 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
             "--endpoints names `{twice}` twice: each endpoint needs a name of its own"
         )));
     }
-    let simulated = faults.natures(faults.labelled(names(number as usize)));
+    let simulated = simulation::natures(&faults, faults.labelled(names(number as usize)));
     let simulated_types = faults.task_types;
     let staff =
         Staff { endpoints, workers: args.workers, concurrency: args.concurrency, simulated, simulated_types };

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::input;
-use super::output::Failure;
+use super::output::{Failure, note};
+use super::render::visible;
 use crate::config::{Config, Delivery};
-use crate::simulated::Faults;
+use crate::domain::{EndpointName, Labels};
+use crate::simulated::{Faults, Nature};
 
 /// Bytes of a file of faults at most.
 const LONGEST: u64 = 1 << 20;
@@ -16,6 +18,18 @@ pub(super) fn faults(file: Option<&Path>) -> Result<Faults, Failure> {
     let name = input::name(file);
     let text = input::read(file, LONGEST)?;
     Faults::parse(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))
+}
+
+/// How each of these endpoints behaves; tells the faults that are about none of them.
+pub(super) fn natures(faults: &Faults, fleet: Vec<(EndpointName, Labels)>) -> Vec<(EndpointName, Nature)> {
+    for fault in faults.unfit(&fleet) {
+        note(&format!(
+            "tasker: warning: --faults: {} fits none of the {} simulated endpoints",
+            visible(&fault),
+            fleet.len()
+        ));
+    }
+    faults.natures(fleet)
 }
 
 /// Adds the task types that simulated endpoints perform to those that are configured.

@@ -238,13 +238,6 @@ pub(super) async fn show_settled(global: &Global, client: &Client, name: &TaskNa
     show_report(global, &Report::read(client, name, None).await?, None).map(drop)
 }
 
-/// Endpoints whose answers a person reads with the verdict; of more only those are shown that call for a
-/// look.
-const FEW: u32 = 5;
-
-/// Answers of which a person reads a row each; more are shown in groups of equal ones.
-const ROWS: u32 = 20;
-
 /// A task with what is to be shown of its endpoints.
 enum Report {
     Rows(TaskWithResponses),
@@ -254,16 +247,25 @@ enum Report {
 impl Report {
     async fn read(client: &Client, name: &TaskName, shown: Option<Responses>) -> Result<Self, ClientError> {
         // The names of missing endpoints come with the task.
-        let report = client.status(name, None, shown.unwrap_or(Responses::None)).await?;
-        let (None, task) = (shown, &report.task) else { return Ok(Self::Rows(report)) };
-        if task.counts.finished > ROWS
-            // An API of an older version knows no groups.
-            && let Ok(answers) = client.answers(&task.task_type, &task.id.to_string(), GROUPS).await
-        {
-            return Ok(Self::Groups(report.task, answers));
+        let report = match client.status(name, None, shown.unwrap_or(Responses::Few)).await {
+            // An API of an older version does not choose.
+            Err(error) if shown.is_none() && error.code() == ProblemCode::InvalidQuery.as_str() => {
+                let Task { id, counts, .. } = client.status(name, None, Responses::None).await?.task;
+                let few = counts.expected <= Responses::ENDPOINTS;
+                let which = if few { Responses::All } else { Responses::Failed };
+                client.status(&TaskName { task_type: None, id: id.to_string() }, None, which).await?
+            }
+            report => report?,
+        };
+        let task = &report.task;
+        if shown.is_some() || task.counts.finished <= Responses::ANSWERS {
+            return Ok(Self::Rows(report));
         }
-        let which = if task.counts.expected <= FEW { Responses::All } else { Responses::Failed };
-        Ok(Self::Rows(client.status(&TaskName::of(task), None, which).await?))
+        // An API of an older version knows no groups.
+        match client.answers(&task.task_type, &task.id.to_string(), GROUPS).await {
+            Ok(answers) => Ok(Self::Groups(report.task, answers)),
+            Err(_) => Ok(Self::Rows(client.status(&TaskName::of(task), None, Responses::Failed).await?)),
+        }
     }
 }
 
@@ -281,7 +283,7 @@ fn show_report(global: &Global, report: &Report, shown: Option<Responses>) -> Re
         let (missing, responses) = match shown {
             Some(Responses::Failed | Responses::None) => (&[][..], &responses[..]),
             Some(Responses::Missing) => (missing, &[][..]),
-            Some(Responses::All) | None => (missing, &responses[..]),
+            Some(Responses::All | Responses::Few) | None => (missing, &responses[..]),
         };
         render::report(task, missing, responses, Clock::system().now(), screen)
     })?;
@@ -309,8 +311,9 @@ const NONE: &str = "no tasks: `tasker submit TYPE` submits one";
 const NONE_SUCH: &str = "no such tasks: `tasker list` without filters shows all";
 
 pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
-    let List { task_type, status, identifier, since, until, wide, page } = args;
-    let query = Query { status, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
+    let List { task_type, status, failed, identifier, since, until, wide, page } = args;
+    let query =
+        Query { status, failed, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
     let page = access::client(global)?
         .list(task_type.as_ref(), &query)
         .await

@@ -1,5 +1,7 @@
 //! Times as people give them: a time, or a span from now.
 
+use std::time::Duration;
+
 use crate::clock::Clock;
 use crate::config::span;
 use crate::domain::Timestamp;
@@ -14,6 +16,14 @@ pub(super) fn ago(text: &str) -> Result<Timestamp, String> {
 pub(super) fn to_come(text: &str) -> Result<Timestamp, String> {
     let span = span::parse(text).map(|span| Clock::system().now().after(span));
     span.or_else(|_| instant(text))
+}
+
+/// For how long something holds that is made now.
+pub(super) fn validity(text: &str) -> Result<Duration, String> {
+    match span::parse(text) {
+        Ok(span) if span.is_zero() => Err("would end at once: expected a span such as `90d`".to_owned()),
+        span => span.map_err(|error| error.to_string()),
+    }
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {

@@ -4,9 +4,11 @@
 //! 6.1. What YAML alone takes for a number (`0755`, `0x1F`, `1_000`, `.inf`) has no JSON, and is refused
 //! there.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle};
 use serde_saphyr::{Error, Spanned};
 
 use crate::domain::json_text::{write_list, write_object};
@@ -69,7 +71,7 @@ pub fn read(text: &str, most: usize) -> Result<Node, Unreadable> {
     };
     let root: Spanned<Raw> =
         serde_saphyr::from_str_with_options(text, options).map_err(|error| unreadable(&error))?;
-    Ok(node(root, text))
+    Ok(node(root, text, &plain(text)))
 }
 
 fn unreadable(error: &Error) -> Unreadable {
@@ -135,7 +137,7 @@ pub fn json_number(text: &str) -> Result<&str, String> {
     match serde_json::from_str::<&serde_json::value::RawValue>(text) {
         Ok(_) => Ok(text),
         Err(_) => Err(format!(
-            "`{text}` is no number in JSON: write '{text}' in quotes if it is a text, or else the number in decimal digits"
+            "`{text}` is a number for some readers of YAML and not in JSON: write '{text}' in quotes if it is a text, or else the number in decimal digits"
         )),
     }
 }
@@ -166,27 +168,40 @@ enum Raw {
     Map(Vec<(String, Spanned<Raw>)>),
 }
 
-fn node(Spanned { value, referenced, defined }: Spanned<Raw>, text: &str) -> Node {
+/// Where scalars begin that are written without quotes, in no block, and without a tag that makes them texts.
+fn plain(text: &str) -> HashSet<usize> {
+    Parser::new_from_str(text)
+        .map_while(Result::ok)
+        .filter_map(|(event, span)| match event {
+            Event::Scalar(_, ScalarStyle::Plain, _, tag)
+                if tag.as_deref().is_none_or(|tag| {
+                    ["int", "float"].into_iter().any(|number| tag.is_yaml_core_schema_tag(number))
+                }) =>
+            {
+                span.start.byte_offset()
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn node(Spanned { value, referenced, defined }: Spanned<Raw>, text: &str, plain: &HashSet<usize>) -> Node {
     let span = defined.span();
     let written = || {
         let start = usize::try_from(span.byte_offset()?).ok()?;
         let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
-        text.get(start..end).map(str::trim)
+        plain.contains(&start).then(|| text.get(start..end).map(str::trim))?
     };
-    // A block is its text with a line break. What is too large or not finite is spelt in another way.
     let number = match &value {
-        Raw::Scalar(Datum::Whole(_) | Datum::Fraction(_)) => written(),
-        Raw::Scalar(Datum::Text(text)) => {
-            written().filter(|written| text == written || text.trim() != *written)
-        }
+        Raw::Scalar(Datum::Whole(_) | Datum::Fraction(_) | Datum::Text(_)) => written(),
         _ => None,
     };
     let number = number.filter(|written| looks_like_a_number(written)).map(str::to_owned);
     let value = match value {
         Raw::Scalar(scalar) => scalar,
-        Raw::List(items) => Datum::List(items.into_iter().map(|item| node(item, text)).collect()),
+        Raw::List(items) => Datum::List(items.into_iter().map(|item| node(item, text, plain)).collect()),
         Raw::Map(members) => {
-            Datum::Map(members.into_iter().map(|(key, member)| (key, node(member, text))).collect())
+            Datum::Map(members.into_iter().map(|(key, member)| (key, node(member, text, plain))).collect())
         }
     };
     Node { line: referenced.line(), value, number }
@@ -282,6 +297,12 @@ mod tests {
                 r#"{"a":true,"b":"no","c":null,"d":null,"e":[],"f":{},"g":"q\""}"#,
             ),
             ("a: |\n  0755\n", "{\"a\":\"0755\\n\"}"),
+            ("a: |-\n  6.10\nb: >-\n  0755\nc: |- # as it is\n  7", r#"{"a":"6.10","b":"0755","c":"7"}"#),
+            (
+                "{a: !!str 6.10, b: !!str 0755, c: &x !!str 1_0, d: *x, e: !!float 6.10, f: ! 1}",
+                r#"{"a":"6.10","b":"0755","c":"1_0","d":"1_0","e":6.10,"f":"1"}"#,
+            ),
+            ("\u{feff}ä: 6.10", r#"{"ä":6.10}"#),
         ] {
             assert_eq!(as_json(yaml).as_deref(), Ok(expected), "{yaml}");
         }
@@ -295,7 +316,7 @@ mod tests {
         ] {
             let refused = as_json(&format!("a: 1\nlist:\n  - ok\n  - {number}")).expect_err(number);
             assert_eq!(refused.line, Some(4), "{number}");
-            assert!(refused.text.contains(&format!("`{number}` is no number in JSON")), "{refused}");
+            assert!(refused.text.starts_with(&format!("`{number}` is a number for some")), "{refused}");
         }
     }
 

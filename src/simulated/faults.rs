@@ -191,21 +191,25 @@ impl Faults {
         Ok(self)
     }
 
+    /// The faults that fit none of these endpoints, by their places and what they are for.
+    pub fn unfit(&self, fleet: &[(EndpointName, Labels)]) -> Vec<String> {
+        let faults = self.faults.iter().enumerate();
+        let unfit = faults.filter(|(_, fault)| fault.of(fleet).is_empty());
+        let told = |(number, fault): (usize, &Fault)| {
+            let selectors = fault.selectors.iter().map(String::as_str);
+            let names = fault.endpoints.iter().map(EndpointName::as_str);
+            format!("faults/{number} ({})", selectors.chain(names).collect::<Vec<_>>().join(", "))
+        };
+        unfit.map(told).collect()
+    }
+
     /// How each of these endpoints behaves. The same file makes the same of the same fleet.
     pub fn natures(&self, fleet: Vec<(EndpointName, Labels)>) -> Vec<(EndpointName, Nature)> {
         let mut rules: Vec<Vec<Arc<Rule>>> = vec![Vec::new(); fleet.len()];
         for (number, fault) in self.faults.iter().enumerate() {
             let Some(wrong) = fault.wrongs().pop() else { continue };
             let rule = Arc::new(Rule { wrong, when: fault.when.clone(), times: fault.times });
-            let selectors = fault.selectors().unwrap_or_default();
-            let fits = |(name, labels): &(EndpointName, Labels)| {
-                let named = fault.endpoints.is_empty() || fault.endpoints.contains(name);
-                named
-                    && selectors
-                        .iter()
-                        .all(|selector| holds(selector, name, env!("CARGO_PKG_VERSION"), labels))
-            };
-            let mut chosen: Vec<usize> = (0..fleet.len()).filter(|place| fits(&fleet[*place])).collect();
+            let mut chosen = fault.of(&fleet);
             if fault.percent.is_some() || fault.count.is_some() {
                 let part =
                     fault.percent.map(|percent| (chosen.len() as f64 * percent / 100.0).ceil() as usize);
@@ -245,6 +249,16 @@ impl Faults {
 }
 
 impl Fault {
+    /// The places of the endpoints that it may be about.
+    fn of(&self, fleet: &[(EndpointName, Labels)]) -> Vec<usize> {
+        let selectors = self.selectors().unwrap_or_default();
+        let fits = |(name, labels): &(EndpointName, Labels)| {
+            let named = self.endpoints.is_empty() || self.endpoints.contains(name);
+            named && selectors.iter().all(|selector| holds(selector, name, env!("CARGO_PKG_VERSION"), labels))
+        };
+        (0..fleet.len()).filter(|place| fits(&fleet[*place])).collect()
+    }
+
     fn selectors(&self) -> Result<Vec<Selector>, String> {
         let parse =
             |text: &String| text.parse::<Selector>().map_err(|error| format!("has \"{text}\": {error}"));
@@ -300,6 +314,21 @@ mod tests {
         let away =
             faults.natures(fleet).into_iter().filter(|(_, nature)| nature.away == Some(Time::Never)).count();
         assert_eq!(away, 3);
+    }
+
+    #[test]
+    fn faults_of_nobody_are_told() {
+        let faults = Faults::parse(
+            "labels: {site: [berlin, paris]}\nfaults:\n- {match: [site=paris], percent: 1, hangs: true}\n\
+             - {match: [site=rome, name=sim-*], hangs: true}\n- {endpoints: [sim-00002, web1], hangs: true}\n- {hangs: true}\n",
+        )
+        .expect("valid");
+        let unfit = |number| faults.unfit(&faults.labelled(names(number)));
+        assert_eq!(unfit(3), ["faults/1 (site=rome, name=sim-*)"]);
+        assert_eq!(
+            unfit(1),
+            ["faults/0 (site=paris)", "faults/1 (site=rome, name=sim-*)", "faults/2 (sim-00002, web1)"]
+        );
     }
 
     #[test]

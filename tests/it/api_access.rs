@@ -417,6 +417,23 @@ async fn a_token_that_may_only_submit_cancels_and_retries_its_own_requests_alone
         made.json()["token"].as_str().expect("a token").to_owned()
     };
     let (mine, readers) = (submit(&one, "mine").await, submit(&reader, "readers").await);
+    let repeated = async |secret: &str, params: &str| {
+        let request =
+            rig.request("POST", "/requests").bearer_auth(secret).header("Content-Type", "application/json");
+        let body =
+            format!(r#"{{"action": "go", "request_token": "mine", "params": "{params}", "steps": {steps}}}"#);
+        rig.send(request.body(body)).await
+    };
+    let (same, differs) = (repeated(&other, "a canary").await, repeated(&other, "no canary").await);
+    assert_eq!(
+        (same.status, same.code(), same.json()["detail"].clone()),
+        (409, "request_conflict".to_owned(), differs.json()["detail"].clone()),
+        "{same:?}"
+    );
+    assert_eq!(
+        [repeated(&one, "a canary").await.status, repeated(&reader, "a canary").await.status],
+        [200; 2]
+    );
     let insert = format!(
         "INSERT INTO requests (token, action, params, steps) VALUES ('inserted', 'go', '1', '{steps}')"
     );

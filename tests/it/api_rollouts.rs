@@ -497,6 +497,9 @@ async fn people_move_it_and_are_remembered() {
     let mut wanted = document("r");
     wanted["approval"] = json!({"before": [1]});
     assert_eq!(send("tasker_maker", "/rollouts", &wanted).await.status, 201);
+    let repeated = send("tasker_blind", "/rollouts", &wanted).await;
+    assert_eq!((repeated.status, repeated.code()), (409, "rollout_conflict".to_owned()), "{repeated:?}");
+    assert!(!repeated.text.contains("CREATED"), "{repeated:?}");
     let early = send("tasker_second", "/rollouts/r/approve", &json!({})).await;
     assert_eq!((early.status, early.code()), (409, "wrong_state".to_owned()), "{early:?}");
     assert_eq!(

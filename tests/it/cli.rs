@@ -46,6 +46,26 @@ fn every_command_is_explained_with_an_example() {
     check(&tasker::cli::agent_command(), "");
 }
 
+#[test]
+fn help_fits_a_narrow_terminal() {
+    fn check(command: &clap::Command, path: &str, wide: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // Sentences are wrapped; an example or a row of a table would break in the middle.
+        let rows = help.lines().filter(|line| line.starts_with(' ')).map(str::to_owned);
+        let shown = command.clone().term_width(80).render_long_help().to_string();
+        // clap does not wrap usage.
+        let shown = shown.lines().filter(|line| !line.starts_with("Usage:"));
+        let lines = rows.chain(shown.map(|line| line.trim_end().to_owned()));
+        wide.extend(lines.filter(|line| line.chars().count() > 80).map(|line| format!("{path}: {line}")));
+        command.get_subcommands().for_each(|inner| check(inner, &path, wide));
+    }
+    let mut wide = Vec::new();
+    check(&tasker::cli::command(), "", &mut wide);
+    check(&tasker::cli::agent_command(), "", &mut wide);
+    assert!(wide.is_empty(), "{}", wide.join("\n"));
+}
+
 /// Whether a program takes a line.
 type CanBeTyped<'a> = &'a dyn Fn(&str) -> bool;
 

@@ -1,7 +1,8 @@
 //! The commands that ask an API, as they are typed: what they say at once, while they wait, and when they are
 //! interrupted.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -63,6 +64,21 @@ impl Site {
     /// What a command says.
     fn typed(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         Ok(self.command(arguments).output()?)
+    }
+
+    /// How many requests for tasks the API has answered.
+    fn requests(&self) -> anyhow::Result<u64> {
+        let address = self.api.strip_prefix("http://").context("no http")?;
+        let mut stream = TcpStream::connect(address)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut metrics = String::new();
+        stream.read_to_string(&mut metrics)?;
+        let of_tasks = metrics.lines().filter(|line| {
+            line.starts_with("tasker_http_request_seconds_count{")
+                && line.contains("/tasks/")
+                && line.contains("GET")
+        });
+        of_tasks.map(|line| Ok(line.rsplit(' ').next().context("no number")?.parse::<u64>()?)).sum()
     }
 
     /// The JSON that a command prints.
@@ -227,6 +243,9 @@ fn tasks_are_found_without_their_type() -> anyhow::Result<()> {
     }
     let one = site.typed(&["status", "one"])?;
     ensure!(one.status.success() && said(&one).contains("DONE worker one"), "{}", said(&one));
+    let before = site.requests()?;
+    site.typed(&["status", "one"])?;
+    ensure!(site.requests()? == before + 1, "one question is enough");
     let both = site.typed(&["status", "both"])?;
     ensure!(both.status.code() == Some(1) && said(&both).contains("names 2 tasks"), "{}", said(&both));
     let typed = site.typed(&["status", "backup", "both", "--all"])?;

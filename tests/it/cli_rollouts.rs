@@ -403,7 +403,7 @@ fn a_rollout_is_rehearsed() -> anyhow::Result<()> {
     let site = Site::new(4)?;
     site.place.write(
         "faults.yaml",
-        "takes: 1s\nsets: {release: /version}\nfaults:\n- {endpoints: [web3, sim-00003], when: {/version: '6.9'}, fails: {errnr: 32, errmsg: disk full}}\n",
+        "takes: 1s\nsets: {release: /version}\nfaults:\n- {endpoints: [web3, sim-00003], when: {/version: '6.9'}, fails: {errnr: 32, errmsg: disk full}}\n- {match: [site=rome], hangs: true}\n",
     )?;
     let document = json!({
         "identifier": "kernel", "type": "update", "payload": {"version": "6.9"}, "targets": {"order": "name"}, "waves": [1, "rest"], "soak": "10m",
@@ -422,6 +422,9 @@ fn a_rollout_is_rehearsed() -> anyhow::Result<()> {
                 "rehearsal on {endpoints} simulated endpoints; maintenance windows are left out; approvals are left out"
             ),
             "all times are 100 times shorter".to_owned(),
+            format!(
+                "warning: --faults: faults/1 (site=rome) fits none of the {endpoints} simulated endpoints"
+            ),
         ] {
             ensure!(said.err.contains(&told), "no `{told}` in {said:?}");
         }

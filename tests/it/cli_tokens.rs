@@ -31,6 +31,18 @@ fn a_secret_is_shown_once_and_kept_nowhere() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_token_that_ends_at_once_is_not_made() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    for span in ["0s", "0d0h", "0"] {
+        let refused = place.any(&format!("token create --name ci --scope read --expires {span}"))?;
+        ensure!(refused.code == Some(1) && refused.err.contains(&format!("'{span}'")), "{refused:?}");
+    }
+    let refused = place.any("token create --name ci --scope read --expires 0s")?;
+    ensure!(refused.err.contains("would end at once: expected a span such as `90d`"), "{refused:?}");
+    Ok(())
+}
+
+#[test]
 fn a_secret_goes_to_a_file_for_its_owner_alone() -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new()?;

@@ -852,9 +852,12 @@ fn many_tasks_at_once_and_why_one_waits() -> anyhow::Result<()> {
     said(&["explain", "w1", "--endpoint", "worker1"], true, &["not_expected: "])?;
     let filter = ["cancel", "--type", "worker", "--identifier", "w"];
     let with = |more: &[&'static str]| [&filter[..], more].concat();
-    said(&with(&["--dry-run"]), true, &["4 tasks match", "w0", "w9"])?;
-    said(&with(&[]), false, &["nothing was done", "--expect 4"])?;
+    said(&with(&["--dry-run"]), true, &["4 tasks match", "w0", "w9", "--expect 4 --as-of 20"])?;
+    said(&with(&[]), false, &["nothing was done", "--expect 4 --as-of 20"])?;
     said(&with(&["--expect", "3"]), false, &["4 tasks match now, and 3 were expected"])?;
+    said(&with(&["--expect", "5"]), false, &["4 tasks match now, and 5 were expected"])?;
+    said(&with(&["--as-of", "1s"]), false, &["--expect"])?;
+    said(&with(&["--expect", "4", "--as-of", "1h"]), true, &["canceled: 0"])?;
     said(&with(&["--expect", "4"]), true, &["canceled: 4"])?;
     said(&with(&["--yes"]), true, &["0 tasks match"])?;
     ensure!(site.end("worker", "w0")?["task"]["status"] == "CANCELED");

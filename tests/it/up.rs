@@ -401,6 +401,27 @@ fn a_task_finds_the_endpoint_by_its_labels() -> anyhow::Result<()> {
     })?;
     let (_, table) = site.says(&["endpoints"])?;
     ensure!(table.contains("rack=12 release=8 site=berlin"), "{table}");
+    // One that goes away is told, and the labels stay.
+    fs::remove_file(&file)?;
+    until("the trouble to be told", PATIENCE, || {
+        let (_, table) = site.says(&["endpoints"])?;
+        ensure!(table.contains("labels_unread") && table.contains("release=8"), "{table}");
+        Ok(())
+    })?;
+    let done = site.json(&["submit", "worker", "--match", "release=8", "--identifier", "old"])?;
+    ensure!(
+        done["warnings"].is_null() && done["endpoints"].as_array().is_some_and(|it| it.len() == 2),
+        "{done}"
+    );
+    site.json(&["submit", "worker", "--endpoints", "console1", "--identifier", "one"])?;
+    let (_, why) = site.says(&["explain", "one", "--endpoint", "console2"])?;
+    ensure!(why.contains("labels_unread: ") && why.contains("not_expected: "), "{why}");
+    fs::write(&file, "release=9\n")?;
+    until("the labels to be read again", PATIENCE, || {
+        let (_, table) = site.says(&["endpoints"])?;
+        ensure!(!table.contains("labels_unread") && table.contains("release=9"), "{table}");
+        Ok(())
+    })?;
     up.stop(PATIENCE)?;
     Ok(())
 }

@@ -132,6 +132,8 @@ enum Wish {
     Keep,
     /// On disk; nobody waits for it.
     Probe,
+    /// Nothing is written: whether the files are still there.
+    Look,
     /// In the file, safe from the end of this process; on disk soon.
     Note,
     /// The end.
@@ -236,6 +238,14 @@ impl Journal {
     /// [`JournalError::Write`] and [`JournalError::Closed`].
     pub async fn note(&self, records: Vec<Record>) -> Result<(), JournalError> {
         self.order(records, Wish::Note).await
+    }
+
+    /// Has the writer look whether the files are still there, which it does before each write too. What it
+    /// finds is in [`Self::health`] then.
+    pub fn look(&self) {
+        let done = oneshot::channel().0;
+        // One that has much to write looks anyway.
+        _ = self.orders.try_send(Order { records: Vec::new(), wish: Wish::Look, done });
     }
 
     async fn order(&self, records: Vec<Record>, wish: Wish) -> Result<(), JournalError> {
@@ -405,6 +415,9 @@ impl Writer {
         if orders.iter().any(|order| order.wish == Wish::Probe) {
             self.probing = false;
         }
+        if let Err(error) = self.segments.intact() {
+            return self.refuse(orders, error);
+        }
         let mut bytes = self.segments.bytes();
         let limit = self.options.taking_limit();
         let too_many = locked(&self.index).remembered() > self.options.remember_at_most;
@@ -441,15 +454,18 @@ impl Writer {
                 }
                 true
             }
-            Err(error) => {
-                self.fail(&error);
-                let error = Arc::new(error);
-                for order in orders {
-                    let _ = order.done.send(Err(JournalError::Write(error.clone())));
-                }
-                false
-            }
+            Err(error) => self.refuse(orders, error),
         }
+    }
+
+    /// Nothing of this is written.
+    fn refuse(&mut self, orders: Vec<Order>, error: io::Error) -> bool {
+        self.fail(&error);
+        let error = Arc::new(error);
+        for order in orders {
+            let _ = order.done.send(Err(JournalError::Write(error.clone())));
+        }
+        false
     }
 
     /// Frees what can be freed and says how things are.

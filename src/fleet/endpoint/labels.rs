@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::Labels;
+use crate::domain::{Labels, ReasonCode};
 
 /// Bytes that the file may have: 32 labels of the longest names and values, and as many comments.
 const LONGEST_FILE: u64 = 64 << 10;
@@ -47,6 +47,17 @@ impl OwnLabels {
             None => labels,
         };
         labels.with_platform()
+    }
+
+    /// Why the labels may be old, for people: what was wrong with the file at the last look.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, fault) = self.file.as_ref().zip(read.fault.as_ref())?;
+        let text = format!(
+            "endpoint.labels_file {} cannot be used, the labels read last stay: {fault}",
+            file.display()
+        );
+        Some(ReasonCode::LabelsUnread.told(text))
     }
 
     fn of_file(&self, file: &Path) -> Labels {
@@ -114,8 +125,11 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(now().await, ["role=web", "site=berlin"], "a file may come later");
+        let trouble = own.trouble().expect("it is told");
+        assert!(trouble.starts_with("labels_unread: ") && trouble.contains("No such file"), "{trouble}");
         std::fs::write(&file, "# written by the update\n\n release = 7 \nrole=db\n").expect("writes");
         assert_eq!(now().await, ["release=7", "role=db", "site=berlin"]);
+        assert_eq!(own.trouble(), None);
         for broken in ["release", "na me=1", "name=other", &"x".repeat(70_000)] {
             std::fs::write(&file, broken).expect("writes");
             assert_eq!(

@@ -237,7 +237,10 @@ impl Core {
         let guard = self.guard.as_ref().and_then(|guard| guard.trouble());
         // What somebody has said on purpose comes first: its code is that of all.
         let stopped = self.stop_file.trouble();
-        let all: Vec<String> = stopped.into_iter().chain(guard).chain(journal).chain(handlers).collect();
+        // A worker is given tasks whatever its labels are, and none while it is in trouble.
+        let labels = if self.leases() { None } else { self.labels.trouble() };
+        let all: Vec<String> =
+            stopped.into_iter().chain(guard).chain(journal).chain(handlers).chain(labels).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 

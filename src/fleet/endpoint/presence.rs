@@ -232,6 +232,9 @@ async fn say(
         held: *held,
         reason: reason.clone(),
     });
+    // Before the trouble, in which it is told what they find.
+    core.journal.look();
+    let labels = core.labels.current().await;
     let presence = Presence {
         endpoint: core.endpoint.clone(),
         instance: core.instance,
@@ -247,7 +250,7 @@ async fn say(
         trouble: core.trouble().await,
         slots: core.slots.map(|slots| if core.draining.is_cancelled() { 0 } else { slots }),
         reads: WireVersion::NEWEST,
-        labels: core.labels.current().await,
+        labels,
         restricted: session.restricted,
         refusals: BTreeMap::new(),
         unsigned: 0,

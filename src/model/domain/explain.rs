@@ -335,8 +335,12 @@ impl Snapshot {
             (false, false) => "the submission does not name the endpoint, or its target did not choose it",
         };
         let mut reasons = vec![Reason::new(ReasonCode::NotExpected, text)];
-        let trouble = self.task.queued.as_ref().and_then(|_| self.trouble(standing));
-        reasons.extend(trouble.map(|reason| Reason { next: None, ..reason }));
+        match self.trouble(standing) {
+            // Its target may have chosen it by other labels.
+            Some(reason) if !reason.code.hinders() => reasons.insert(0, reason),
+            Some(reason) if self.task.queued.is_some() => reasons.push(Reason { next: None, ..reason }),
+            _ => {}
+        }
         reasons.extend(self.away(standing));
         reasons
     }
@@ -392,7 +396,8 @@ impl Snapshot {
             .subscription
             .as_ref()
             .is_some_and(|subscription| subscription.presence == PresenceNow::There);
-        let mut reasons: Vec<Reason> = self.trouble(standing).into_iter().collect();
+        let hinders = |reason: &Reason| reason.code.hinders();
+        let mut reasons: Vec<Reason> = self.trouble(standing).into_iter().filter(hinders).collect();
         if !there {
             reasons.extend(self.away(standing));
             return reasons;
@@ -449,12 +454,16 @@ impl Snapshot {
         };
         let trouble = subscription.trouble.as_ref().filter(|_| now)?;
         let evidence = Evidence { trouble: Some(trouble.clone()), ..Evidence::default() };
-        let reason = Reason::new(
-            ReasonCode::of_trouble(trouble),
-            format!("the endpoint takes no tasks now: {trouble}"),
-        )
-        .with(evidence);
-        Some(reason.then(None, "the endpoint is asked for the task when it takes tasks again"))
+        let code = ReasonCode::of_trouble(trouble);
+        let (text, next) = match code.hinders() {
+            true => ("takes no tasks now", "the endpoint is asked for the task when it takes tasks again"),
+            false => (
+                "takes tasks, and its labels may be old",
+                "the endpoint tells its labels when it can read them",
+            ),
+        };
+        let reason = Reason::new(code, format!("the endpoint {text}: {trouble}")).with(evidence);
+        Some(reason.then(None, next))
     }
 
     /// Where an endpoint is that is not there; nothing for one that is.

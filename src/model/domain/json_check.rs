@@ -74,7 +74,7 @@ pub fn in_words(error: &serde_json::Error) -> String {
         let place = rest.find(" at line ").map_or("", |at| &rest[at..]);
         return format!("a value is of none of the kinds that are expected{place}");
     }
-    let Some((found, expected)) = text.split_once(", expected ") else { return text };
+    let Some((found, expected)) = text.split_once(", expected ") else { return of_members(text) };
     let (expected, place) = expected.split_at(expected.rfind(" at line ").unwrap_or(expected.len()));
     let found = match found {
         "invalid type: map" => "invalid type: an object",
@@ -92,6 +92,16 @@ pub fn in_words(error: &serde_json::Error) -> String {
         other => other,
     };
     format!("{found}, expected {expected}{place}")
+}
+
+/// A member that is missing or is there twice, in words of JSON; other texts as they are.
+fn of_members(text: String) -> String {
+    for (field, fault) in [("missing field `", "is missing"), ("duplicate field `", "is there twice")] {
+        if let Some((name, place)) = text.strip_prefix(field).and_then(|rest| rest.split_once('`')) {
+            return format!("the member `{name}` {fault}{place}");
+        }
+    }
+    text
 }
 
 /// The same without anything that the JSON says, neither values nor names of members: for payloads, which may
@@ -396,7 +406,8 @@ mod tests {
                 r#"{"number": 1, "names": "a"}"#,
                 "invalid type: string \"a\", expected an array at line 1 column 26",
             ),
-            ("{}", "missing field `number` at line 1 column 2"),
+            ("{}", "the member `number` is missing at line 1 column 2"),
+            (r#"{"number": 1, "number": 1}"#, "the member `number` is there twice at line 1 column 22"),
         ] {
             assert_eq!(in_words(&serde_json::from_str::<Head>(text).expect_err("is not a head")), words);
         }

@@ -55,6 +55,8 @@ codes! {
     JournalFull = "journal_full",
     /// The journal of the endpoint cannot be written.
     JournalFailing = "journal_failing",
+    /// The endpoint cannot read its file of labels. It takes tasks all the same.
+    LabelsUnread = "labels_unread",
     /// The endpoint cannot consume its queue.
     BrokerRefused = "broker_refused",
     /// The endpoint was not invited for the type.
@@ -107,6 +109,11 @@ impl ReasonCode {
     /// A text for people that begins with the code: what an endpoint tells of its trouble.
     pub fn told(self, text: impl fmt::Display) -> String {
         format!("{}: {text}", self.as_str())
+    }
+
+    /// Whether an endpoint with this trouble takes no tasks. One that has several tells those first.
+    pub const fn hinders(self) -> bool {
+        !matches!(self, Self::LabelsUnread)
     }
 
     /// The code that the trouble of an endpoint begins with. Endpoints of older versions name none.

@@ -161,7 +161,10 @@ mod tests {
     fn a_number_that_json_does_not_have_is_refused_where_it_stands() {
         let text = "task_types: [backup]\nschedules:\n  - name: a\n    type: backup\n    cron: '0 0 * * *'\n    payload:\n      mode: 0755";
         let error = Config::from_yaml(text).expect_err("no JSON").to_string();
-        assert!(error.contains("`0755` is no number in JSON") && error.contains("the text:7"), "{error}");
+        assert!(
+            error.contains("`0755` is a number for some readers of YAML") && error.contains("the text:7"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -94,7 +94,8 @@ struct Audit {
     pub counted: Counts,
     /// Responses run twice, or with attempts that are not numbered without a gap.
     pub doubled: u32,
-    /// Runs of a handler that began and are known of.
+    /// Runs of a handler that began and are known of. Of what has not finished, such as what was canceled, that is
+    /// one once its handler has logged a line or told how far it is.
     pub executions: u32,
     /// Of these, those that a stop or the end of a process interrupted.
     pub interrupted: u32,
@@ -183,7 +184,8 @@ async fn census(
          CAST(COALESCE(SUM(r.status = ?), 0) AS SIGNED), \
          CAST(COALESCE(SUM(r.status = ?), 0) AS SIGNED), \
          CAST(COALESCE(SUM(r.doubled OR (r.status = ? AND r.attempt > 0 AND r.attempt <> {runs})), 0) AS SIGNED), \
-         CAST(COALESCE(SUM(CASE WHEN r.status = ? AND r.attempt > 0 THEN {runs} ELSE 0 END + COALESCE(r.doubled, 0)), 0) AS SIGNED), \
+         CAST(COALESCE(SUM(CASE WHEN r.status = ? AND r.attempt > 0 THEN {runs} WHEN r.status <> ? AND r.progress IS NOT NULL THEN 1 ELSE 0 END \
+           + COALESCE(r.doubled, 0)), 0) AS SIGNED), \
          CAST(COALESCE(SUM((LENGTH(COALESCE(r.attempts, '')) - LENGTH(REPLACE(COALESCE(r.attempts, ''), ?, ''))) / ? \
            + (r.status = ? AND r.errnr = ?)), 0) AS SIGNED), \
          CAST(COALESCE(SUM(r.status = ? AND r.attempt > ?), 0) AS SIGNED) \
@@ -191,7 +193,8 @@ async fn census(
     ));
     let (finished, canceled, expired) =
         (ResponseStatus::Finished, ResponseStatus::Canceled, ResponseStatus::Expired);
-    select.bind(finished).bind(finished).bind(canceled).bind(expired).bind(finished).bind(finished);
+    select.bind(finished).bind(finished).bind(canceled).bind(expired).bind(finished);
+    select.bind(finished).bind(finished);
     select.bind(interrupted.as_str()).bind(u32::try_from(interrupted.len()).unwrap_or(u32::MAX));
     select.bind(finished).bind(errnr::INTERRUPTED);
     // A task that was interrupted by each of its attempts is in order; one that ran more often than its

@@ -98,6 +98,8 @@ pub struct ResponseQuery {
 pub struct TaskQuery {
     /// Only these states; empty means all.
     pub status: Vec<TaskStatus>,
+    /// Only tasks that an endpoint has finished with an error.
+    pub failed: bool,
     /// Only identifiers that begin so.
     pub identifier_prefix: Option<String>,
     /// Only tasks accepted at or after this.
@@ -527,7 +529,8 @@ async fn list_one(
 ) -> Result<(Vec<Task>, bool), Fault> {
     let dialect = conn.dialect();
     let index = match (&wanted.identifier_prefix, status) {
-        (Some(_), _) => String::new(),
+        (Some(_), _) => dialect.index("task_identifier").to_string(),
+        _ if wanted.failed => dialect.index("task_failed").to_string(),
         (None, Some(_)) => dialect.index("task_state").to_string(),
         (None, None) => dialect.index("task_list").to_string(),
     };
@@ -535,6 +538,9 @@ async fn list_one(
     select.bind(task_type);
     if let Some(status) = status {
         select.push(" AND t.status = ?").bind(status);
+    }
+    if wanted.failed {
+        select.push(" AND t.has_failed = 1");
     }
     if let Some(before) = wanted.before {
         select.push(" AND t.id < ?").bind(before);

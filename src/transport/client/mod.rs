@@ -93,6 +93,8 @@ pub struct Submitted {
 pub struct Query {
     /// Only these states; empty means all.
     pub status: Vec<TaskStatus>,
+    /// Only tasks that an endpoint has finished with an error.
+    pub failed: bool,
     /// Only identifiers that begin so.
     pub identifier: Option<String>,
     /// Only tasks accepted at or after this.
@@ -370,6 +372,7 @@ impl Client {
         let status: Vec<_> = query.status.iter().map(|status| status.as_str()).collect();
         let parameters = [
             ("status", (!status.is_empty()).then(|| status.join(","))),
+            ("failed", query.failed.then(|| "true".to_owned())),
             ("identifier", query.identifier.clone()),
             ("since", query.since.map(|time| time.to_string())),
             ("until", query.until.map(|time| time.to_string())),

@@ -38,8 +38,8 @@ pub struct TaskFilter {
 pub struct BulkCancel {
     /// Which tasks.
     pub filter: TaskFilter,
-    /// How many they are at most, as the preview has told. Without it nothing is canceled, and the answer is
-    /// the preview.
+    /// How many they are, as the preview has told: at most with `as_of`, exactly without it. Without `expect`
+    /// nothing is canceled, and the answer is the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
@@ -85,8 +85,8 @@ pub struct Requeue {
     #[serde(default)]
     #[schema(required = false)]
     pub filter: DeadFilter,
-    /// How many they are at most, as the preview has told. Without it nothing is queued, and the answer is
-    /// the preview.
+    /// How many they are, as the preview has told: at most with `as_of`, exactly without it. Without `expect`
+    /// nothing is queued, and the answer is the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
@@ -108,7 +108,7 @@ pub struct BulkAnswer {
     pub matched: u32,
     /// Whether there are more than are counted: 100,000. Then nothing is done without `as_of`.
     pub more: bool,
-    /// The time of the count, or `as_of` of the request.
+    /// The time of the count, or `as_of` of the request: what came later is not meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub as_of: Option<Timestamp>,
@@ -117,7 +117,8 @@ pub struct BulkAnswer {
     /// How many could not be: they have ended meanwhile, or their type does not admit their payload any more.
     pub refused: u32,
     /// How many of the expected tasks the filter means after this request; tasks that were refused and that
-    /// it still means are among them. Send the request again and expect so many, until one has done nothing.
+    /// it still means are among them. Send the request again with so many and with `as_of`, until one has
+    /// done nothing.
     pub left: u32,
     /// The oldest of them.
     pub examples: Vec<TaskBrief>,

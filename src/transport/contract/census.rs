@@ -20,7 +20,8 @@ pub struct Census {
     pub open: u64,
     /// Responses of which a second execution is known, or whose attempts are not numbered without a gap.
     pub double: u64,
-    /// Runs of handlers that began, of responses that have finished: the interrupted ones included.
+    /// Runs of handlers that began, the interrupted ones included. Of a response that has not finished, such as
+    /// one that was canceled, a run counts once its handler has logged a line or told its progress.
     #[serde(default)]
     #[schema(required = true)]
     pub executions: u64,

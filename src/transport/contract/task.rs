@@ -220,11 +220,19 @@ pub enum Responses {
     Missing,
     /// None at all.
     None,
+    /// What a person reads at a glance: all of a task for at most [`Self::ENDPOINTS`] endpoints; none once more
+    /// than [`Self::ANSWERS`] have finished, which groups of equal answers show better; else those finished
+    /// with an error.
+    Few,
 }
 
 impl Responses {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::All, Self::Failed, Self::Missing, Self::None];
+    pub const ALL: [Self; 5] = [Self::All, Self::Failed, Self::Missing, Self::None, Self::Few];
+    /// Endpoints at most whose answers a person reads with the verdict.
+    pub const ENDPOINTS: u32 = 5;
+    /// Answers at most of which a person reads a row each.
+    pub const ANSWERS: u32 = 20;
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -233,6 +241,7 @@ impl Responses {
             Self::Failed => "failed",
             Self::Missing => "missing",
             Self::None => "none",
+            Self::Few => "few",
         }
     }
 }

@@ -212,6 +212,11 @@ pub(super) fn only_own(request: &HttpRequest) -> Option<TokenName> {
     token_of(request).filter(|token| limited(token)).map(|token| token.name.clone())
 }
 
+/// The name of a request's token if it may not know, or not touch, what others have submitted.
+pub(super) fn not_beyond(request: &HttpRequest) -> Option<TokenName> {
+    blind(request).or_else(|| only_own(request))
+}
+
 /// Whether the token of a request is good for all of these types.
 pub(super) fn check_types<'a>(
     request: &HttpRequest,

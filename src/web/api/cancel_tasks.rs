@@ -14,7 +14,7 @@ use super::query::Query;
 use super::tasks::covered;
 use super::{Answer, Api, access, answer, deeds, unknown};
 use crate::contract::{self, BulkAnswer, BulkCancel, TaskFilter};
-use crate::domain::{TaskStatus, TaskType, Timestamp};
+use crate::domain::{TaskStatus, TaskType};
 use crate::store::{CancelOutcome, Sweep};
 
 /// Bytes that the body may have: a filter with many types.
@@ -27,15 +27,16 @@ const AT_ONCE: usize = 16;
 ///
 /// Without `expect` nothing is canceled: the answer says how many tasks the filter means. With `expect`,
 /// their number then, and `as_of`, the time of that answer, up to 1,000 of them are canceled, each as
-/// `DELETE /tasks/{id}` does; `left` says how many are left then, which the next request expects. Tasks that
-/// have ended since are fine, and tasks that came since are not touched. Since the answer tells of tasks, the
-/// token needs the scope `read` as well.
+/// `DELETE /tasks/{id}` does; `left` says how many are left then, which the next request expects, with the same
+/// `as_of`. Tasks that have ended since are fine, and tasks that came since are not touched. Without `as_of`
+/// there must be exactly as many as `expect` says. Since the answer tells of tasks, the token needs the scope
+/// `read` as well.
 #[utoipa::path(
     post, path = "/tasks/cancel", operation_id = "cancelTasks", tag = "tasks",
     request_body(content = BulkCancel, content_type = "application/json"),
     responses(
         (status = 200, description = "How many tasks the filter means, and what was done", body = BulkAnswer),
-        (status = 409, description = "`count_moved`: without `as_of`, the filter means more tasks than were expected; `count` tells how many", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`count_moved`: without `as_of`, the filter means another number of tasks than was expected; `count` tells how many", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
     )
@@ -50,10 +51,10 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     let asked: BulkCancel =
         api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
     let told = json!(asked.filter);
-    let sweeps = sweeps(&api, &request, asked.filter, asked.as_of)?;
+    let sweeps = sweeps(&api, &request, asked.filter)?;
     let mut found = Matching::find(&api, sweeps, asked.as_of, |_, _, ids| async move { Ok(ids) }).await?;
     let mut came = Came::default();
-    let expected = found.expected(asked.expect, asked.as_of, asked.dry_run)?;
+    let expected = found.expected(asked.expect, asked.dry_run)?;
     if !expected.is_empty() {
         for some in expected[..expected.len().min(BATCH)].chunks(AT_ONCE) {
             let (state, now, some) = (api.state.clone(), api.now()?, some.to_vec());
@@ -74,12 +75,7 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
 }
 
 /// What a filter means, for each type and state.
-fn sweeps(
-    api: &Api,
-    request: &HttpRequest,
-    filter: TaskFilter,
-    as_of: Option<Timestamp>,
-) -> Result<Vec<Sweep>, Problem> {
+fn sweeps(api: &Api, request: &HttpRequest, filter: TaskFilter) -> Result<Vec<Sweep>, Problem> {
     let TaskFilter { types, status, identifier, since, until } = filter;
     access::check_types(request, &types)?;
     for (index, name) in types.iter().enumerate() {
@@ -108,7 +104,7 @@ fn sweeps(
                 identifier_prefix,
                 since,
                 until,
-                as_of,
+                as_of: None,
                 failed: false,
                 replaced: true,
             });

@@ -30,6 +30,8 @@ pub(super) struct ListQuery {
     /// Only these states, separated by commas
     #[param(example = "SENT,INCOMPLETE")]
     status: Option<String>,
+    /// `true`: only tasks that an endpoint has finished with an error
+    failed: Option<bool>,
     /// Only identifiers that begin so
     identifier: Option<String>,
     /// Only tasks accepted at or after this time (RFC 3339)
@@ -81,6 +83,7 @@ impl Filters {
             status: query
                 .take("status", |text| query::words(text, &TaskStatus::ALL, TaskStatus::as_str))
                 .unwrap_or_default(),
+            failed: query.take("failed", query::truth).unwrap_or(false),
             identifier_prefix: query
                 .take("identifier", |text| Ok(text.to_owned()))
                 .filter(|prefix| !prefix.is_empty()),

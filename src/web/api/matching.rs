@@ -23,6 +23,8 @@ pub(super) struct Matching {
     ids: Vec<TaskId>,
     more: bool,
     as_of: Timestamp,
+    /// Whether the request has told that time: then tasks may have ended since.
+    told: bool,
     /// How many of them may be touched; none before somebody has said how many are expected.
     expected: Option<usize>,
 }
@@ -40,23 +42,24 @@ pub(super) struct Came {
 }
 
 impl Matching {
-    /// Looks for what these sweeps mean and `keep` leaves of it. They are all of `as_of`, if they are of any
-    /// time.
+    /// Looks for what these sweeps mean and `keep` leaves of it, as of a time: now, unless the request has
+    /// told another.
     pub(super) async fn find<F>(
         api: &Api,
         sweeps: Vec<Sweep>,
-        as_of: Option<Timestamp>,
+        told: Option<Timestamp>,
         keep: impl Fn(SharedStore, TaskType, Vec<TaskId>) -> F,
     ) -> Result<Self, Problem>
     where
         F: Future<Output = Result<Vec<TaskId>, StoreError>> + Send + 'static,
     {
         let mut ids = Vec::new();
-        let as_of = match as_of {
+        let as_of = match told {
             Some(as_of) => as_of,
             None => api.now()?,
         };
         for sweep in sweeps {
+            let sweep = Sweep { as_of: Some(as_of), ..sweep };
             let mut after = None;
             while ids.len() <= COUNTED {
                 let (store, of, from) = (Arc::clone(&api.state.store), sweep.clone(), after);
@@ -73,31 +76,29 @@ impl Matching {
         let more = ids.len() > COUNTED;
         ids.sort_unstable();
         ids.truncate(COUNTED);
-        Ok(Self { ids, more, as_of, expected: None })
+        Ok(Self { ids, more, as_of, told: told.is_some(), expected: None })
     }
 
-    /// The tasks that may be touched, oldest first: none for a preview. Fewer than were expected is always
-    /// fine, since tasks end. Among tasks of a time that was told there are never more than that: what came
-    /// later does not count, and what was on its way then is left to the next preview.
+    /// The tasks that may be touched, oldest first: none for a preview. Of a time that was told there are as
+    /// many as were expected at most: tasks end, what came later does not count, and what was on its way then
+    /// is left to the next preview. Without that time fewer than were expected may be others than those that
+    /// were counted, so there must be as many.
     ///
     /// # Errors
-    /// When there are more than were expected, and the request does not say of what time.
-    pub(super) fn expected(
-        &mut self,
-        expect: Option<u32>,
-        as_of: Option<Timestamp>,
-        dry_run: bool,
-    ) -> Result<&[TaskId], Problem> {
+    /// When there is another number than was expected, and the request does not say of what time.
+    pub(super) fn expected(&mut self, expect: Option<u32>, dry_run: bool) -> Result<&[TaskId], Problem> {
         let Some(expect) = expect else { return Ok(&[]) };
         let count = self.count();
-        if as_of.is_none() && self.more {
+        if !self.told && self.more {
             let text =
                 format!("more than {count} tasks match: narrow the filter, or send `as_of` of a preview");
             return Err(Problem::count_moved(count, text));
         }
-        if as_of.is_none() && count > expect {
+        if !self.told && count != expect {
             let text = format!(
-                "{count} tasks match now, and {expect} were expected: look again; with `as_of` of the preview, tasks that came later are not touched"
+                "{count} {} now, and {expect} {} expected: look again, and send `as_of` of that preview, so that tasks may end and come meanwhile",
+                if count == 1 { "task matches" } else { "tasks match" },
+                if expect == 1 { "was" } else { "were" },
             );
             return Err(Problem::count_moved(count, text));
         }

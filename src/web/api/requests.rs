@@ -56,8 +56,15 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
     let (ledger, recorded) = (api.state.ledger.clone(), new.clone());
     let status = match api.run(async move { ledger.record_request(&recorded).await }).await? {
         Recorded::New => StatusCode::CREATED,
-        Recorded::Same => StatusCode::OK,
-        Recorded::Other => return Err(conflict(&new)),
+        there => {
+            if !is_own(&api, &request, &new.token).await? {
+                return Err(another(&new));
+            }
+            if matches!(there, Recorded::Other) {
+                return Err(conflict(&new));
+            }
+            StatusCode::OK
+        }
     };
     counted.settle(&api, (status == StatusCode::CREATED).into());
     let token = new.token.to_string();
@@ -111,6 +118,15 @@ fn unknown_jobs(api: &Api, steps: &[Step]) -> Vec<ProblemItem> {
         Some(ProblemItem::new(format!("/steps/{place}/jobs/{at}"), reason))
     });
     unknown.collect()
+}
+
+/// The same, of a request of which the token may know nothing.
+fn another(new: &NewRequest) -> Problem {
+    let name = quoted(new.request_token.as_deref().unwrap_or_default());
+    let detail = format!(
+        "the request_token {name} is that of a request that was not submitted with this token; choose another"
+    );
+    Problem::new(ProblemCode::RequestConflict, detail)
 }
 
 fn conflict(new: &NewRequest) -> Problem {
@@ -244,10 +260,16 @@ async fn check_submitter(
     request: &HttpRequest,
     token: &domain::RequestToken,
 ) -> Result<(), Problem> {
-    let Some(own) = access::blind(request).or_else(|| access::only_own(request)) else { return Ok(()) };
+    if is_own(api, request, token).await? { Ok(()) } else { Err(unknown_request(token)) }
+}
+
+/// Whether a request may be told of and changed: it was submitted with the token that asks, or that is good
+/// for all.
+async fn is_own(api: &Api, request: &HttpRequest, token: &domain::RequestToken) -> Result<bool, Problem> {
+    let Some(own) = access::not_beyond(request) else { return Ok(true) };
     let (store, of) = (Arc::clone(&api.state.store), token.clone());
     let submitter = api.run(async move { store.request_submitter(&of).await }).await?;
-    if submitter.as_deref() == Some(own.as_str()) { Ok(()) } else { Err(unknown_request(token)) }
+    Ok(submitter.as_deref() == Some(own.as_str()))
 }
 
 /// Answers with a request and its jobs.

@@ -19,7 +19,7 @@ use super::{Answer, Api, access, allowance, answer, deeds, rerun_task, segment, 
 use crate::admission::of_requeue;
 use crate::config::TypePolicy;
 use crate::contract::{self, BulkAnswer, DeadFilter, ProblemCode, Requeue};
-use crate::domain::{Fared, TaskId, TaskStatus, Timestamp};
+use crate::domain::{Fared, TaskId, TaskStatus};
 use crate::store::{StoreError, Sweep};
 
 /// Bytes that the body may have: a filter.
@@ -33,8 +33,8 @@ const AT_ONCE: usize = 16;
 /// Without `expect` nothing is queued: the answer says how many tasks the filter means. With `expect`, their
 /// number then, and `as_of`, the time of that answer, up to 1,000 of them are queued again, each as a new
 /// task that names the old one in `rerun_of`; `left` says how many are left then, which the next request
-/// expects. Tasks that others have requeued since are fine, and tasks that ended since are not touched. A
-/// task whose type does not admit its payload any more is refused and still meant, so `left` may never be 0: a
+/// expects, with the same `as_of`. Tasks that others have requeued since are fine, and tasks that ended since
+/// are not touched. Without `as_of` there must be exactly as many as `expect` says. A task whose type does not admit its payload any more is refused and still meant, so `left` may never be 0: a
 /// request that has done nothing is the last. Since the answer tells of tasks, the token needs the scope
 /// `read` as well.
 #[utoipa::path(
@@ -44,7 +44,7 @@ const AT_ONCE: usize = 16;
     responses(
         (status = 200, description = "How many tasks the filter means, and what was done", body = BulkAnswer),
         (status = 404, description = "`unknown_task_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`count_moved`: without `as_of`, the filter means more tasks than were expected; `count` tells how many", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`count_moved`: without `as_of`, the filter means another number of tasks than was expected; `count` tells how many", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_submissions`: send the request again with what is left", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
@@ -66,7 +66,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     let asked: Requeue =
         api.read(&request, payload, LONGEST_BODY, |error| matching::invalid("", error)).await?;
     let told = json!(asked.filter);
-    let sweeps = sweeps(policy, asked.filter, asked.as_of)?;
+    let sweeps = sweeps(policy, asked.filter)?;
     let found = Matching::find(&api, sweeps, asked.as_of, |store, task_type, ids| async move {
         let again = |id: &TaskId| of_requeue(*id);
         let taken = store.taken_identifiers(&task_type, &ids.iter().map(again).collect::<Vec<_>>()).await?;
@@ -74,7 +74,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
     });
     let mut found = found.await?;
     let mut came = Came::default();
-    let expected = found.expected(asked.expect, asked.as_of, asked.dry_run)?;
+    let expected = found.expected(asked.expect, asked.dry_run)?;
     if !expected.is_empty() {
         // Of tasks with the same unique key the newest has to be the one that waits: the others yield to it.
         let newest_first = policy.queue.as_ref().is_some_and(|queue| queue.unique_key.is_some());
@@ -121,7 +121,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
 }
 
 /// What a filter means, for each way to end.
-fn sweeps(policy: &TypePolicy, filter: DeadFilter, as_of: Option<Timestamp>) -> Result<Vec<Sweep>, Problem> {
+fn sweeps(policy: &TypePolicy, filter: DeadFilter) -> Result<Vec<Sweep>, Problem> {
     let DeadFilter { only, identifier, since, until } = filter;
     let ways = if only.is_empty() { vec![Fared::Failed] } else { only };
     let prefix = identifier.filter(|prefix| !prefix.is_empty());
@@ -138,7 +138,7 @@ fn sweeps(policy: &TypePolicy, filter: DeadFilter, as_of: Option<Timestamp>) -> 
             }
         };
         let (task_type, identifier_prefix) = (policy.name.clone(), prefix.clone());
-        Ok(Sweep { task_type, status, identifier_prefix, since, until, as_of, failed, replaced: false })
+        Ok(Sweep { task_type, status, identifier_prefix, since, until, as_of: None, failed, replaced: false })
     };
     let mut sweeps: Vec<Sweep> = Vec::new();
     for way in ways {

@@ -107,12 +107,31 @@ async fn repeated(
     let (store, wanted) = (Arc::clone(&api.state.store), name.clone());
     match api.run(async move { store.rollout_digest(&wanted).await }).await? {
         None => Ok(None),
-        Some((_, known)) if known == digest => {
+        Some((id, known)) => {
+            let found = find(api, request, name).await?;
+            if is_of_another(request, &found) {
+                return Err(another(name));
+            }
+            if known != digest {
+                return Err(conflict(name, id));
+            }
             deeds::nothing(request);
-            shown(api, request, find(api, request, name).await?, StatusCode::OK).await.map(Some)
+            shown(api, request, found, StatusCode::OK).await.map(Some)
         }
-        Some((id, _)) => Err(conflict(name, id)),
     }
+}
+
+/// Whether a rollout is one of which the token of a request may know nothing.
+fn is_of_another(request: &HttpRequest, rollout: &RolloutRecord) -> bool {
+    access::blind(request).is_some_and(|own| rollout.created_by.as_ref() != Some(&own))
+}
+
+fn another(name: &RolloutName) -> Problem {
+    let text = quoted(name.as_str());
+    let detail = format!(
+        "the identifier {text} is that of a rollout that was not submitted with this token; choose another"
+    );
+    Problem::new(ProblemCode::RolloutConflict, detail)
 }
 
 fn conflict(name: &RolloutName, id: Uuid) -> Problem {
@@ -374,6 +393,9 @@ async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
         RolloutRecorded::Other(id) => return Err(conflict(&terms.identifier, id)),
     };
     let found = find(api, request, &terms.identifier).await?;
+    if status == StatusCode::OK && is_of_another(request, &found) {
+        return Err(another(&terms.identifier));
+    }
     let mut answered = warned(api, request, found, status, warnings).await?;
     if status == StatusCode::CREATED {
         let location = format!("/rollouts/{}", terms.identifier).parse().map_err(Problem::internal)?;
@@ -757,7 +779,7 @@ async fn command_body<T: serde::de::DeserializeOwned + Default>(
 async fn own(api: &Api, request: &HttpRequest) -> Result<RolloutRecord, Problem> {
     let name = name(request)?;
     let found = find(api, request, &name).await?;
-    if access::blind(request).is_some_and(|own| found.created_by.as_ref() != Some(&own)) {
+    if is_of_another(request, &found) {
         return Err(unknown_rollout(&name));
     }
     Ok(found)

@@ -38,7 +38,21 @@ const END: &[u8] = b"]}";
 enum Include {
     These(ResponseFilter),
     Of(EndpointName),
+    /// As the task stands.
+    Few,
     None,
+}
+
+impl Include {
+    /// What is to be sent along of a task.
+    fn settled(self, task: &Task) -> Self {
+        match self {
+            Self::Few if task.counts.expected <= Responses::ENDPOINTS => Self::These(ResponseFilter::All),
+            Self::Few if task.counts.finished > Responses::ANSWERS => Self::None,
+            Self::Few => Self::These(ResponseFilter::Failed),
+            other => other,
+        }
+    }
 }
 
 /// What a task may be asked for, as [`Wanted`] takes it.
@@ -49,7 +63,8 @@ pub(super) struct ShowQuery {
     /// How long to wait for the end, at most 60s
     #[param(example = "20s")]
     wait: Option<String>,
-    /// `all` (default), `failed`, `missing` or `none`
+    /// `all` (default), `failed`, `missing`, `none`, or `few`: all of a task for at most 5 endpoints; of others
+    /// the failed ones, and none once more than 20 have finished, of which `/{type}/{id}/answers` tells more
     responses: Option<String>,
     /// Only the response of this endpoint, instead of `responses`
     endpoint: Option<String>,
@@ -144,7 +159,8 @@ fn include(text: &str) -> Result<Include, String> {
         Some(Responses::Failed) => Ok(Include::These(ResponseFilter::Failed)),
         Some(Responses::Missing) => Ok(Include::These(ResponseFilter::Missing)),
         Some(Responses::None) => Ok(Include::None),
-        None => Err("must be all, failed, missing or none".to_owned()),
+        Some(Responses::Few) => Ok(Include::Few),
+        None => Err("must be all, failed, missing, none or few".to_owned()),
     }
 }
 
@@ -158,13 +174,14 @@ async fn look(api: &Api, task: &Task) -> Result<Task, Problem> {
 async fn show(api: web::Data<Api>, task: Task, include: Include) -> Answer {
     let (store, id) = (Arc::clone(&api.state.store), task.id);
     let nobody_missing = task.counts.open() == 0;
+    let include = include.settled(&task);
     let wanted = include.clone();
     let (responses, next, missing) = api
         .run(async move {
             let responses = match &include {
                 Include::These(filter) => store.responses(id, *filter, None, FIRST_PAGE).await?,
                 Include::Of(endpoint) => store.response_of(id, endpoint).await?.into_iter().collect(),
-                Include::None => Vec::new(),
+                Include::Few | Include::None => Vec::new(),
             };
             let next = following(&responses, FIRST_PAGE);
             let missing = match include {

@@ -136,9 +136,10 @@ pub(super) async fn before(
     if same { Ok(Some(existing)) } else { Err(Problem::identifier_conflict(existing.id)) }
 }
 
-/// Refuses a task to a token that may read none but its own: a repeated submission would tell how it stands.
+/// Refuses a task to a token that may read none, or none but its own: a repeated submission would tell how it
+/// stands.
 async fn check_whose(api: &Api, request: &HttpRequest, id: TaskId) -> Result<(), Problem> {
-    let Some(own) = access::only_own(request) else { return Ok(()) };
+    let Some(own) = access::not_beyond(request) else { return Ok(()) };
     let store = Arc::clone(&api.state.store);
     let submitter = api.run(async move { store.submitter(id).await }).await?;
     match submitter.as_deref() == Some(own.as_str()) {

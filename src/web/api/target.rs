@@ -9,7 +9,8 @@ use crate::config::TypePolicy;
 use crate::contract::{LeftOutEndpoint, Preview, ProblemCode, ProblemItem};
 use crate::domain::likeness::{self, quoted};
 use crate::domain::{
-    Attendance, Choice, EndpointName, GroupName, Groups, Identifier, LeftOut, Member, NewTask, Target,
+    Attendance, Choice, EndpointName, GroupName, Groups, Identifier, LeftOut, Member, NewTask, ReasonCode,
+    Target,
 };
 
 /// Names in a refusal at most.
@@ -66,6 +67,7 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
     let chosen = |member: &&Member| choice.chosen.binary_search(&member.name).is_ok();
     let troubled =
         members.iter().filter(chosen).filter_map(|member| Some((&member.name, member.trouble.as_ref()?)));
+    let troubled = troubled.filter(|(_, trouble)| ReasonCode::of_trouble(trouble).hinders());
     let troubled = troubled
         .map(|(name, trouble)| format!("endpoint {} takes no tasks now: {trouble}", quoted(name.as_str())));
     warnings.extend(heard::few(troubled, "take no tasks now"));

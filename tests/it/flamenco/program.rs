@@ -44,6 +44,14 @@ async fn c39_cleanslate_and_purgequeue() -> Result<()> {
         ensure!(output.status.success(), "{arguments:?}: {}", output.status);
         Ok(String::from_utf8(output.stdout)?)
     };
+    for flag in ["-cleanslate", "-purgequeue"] {
+        // As from cron: nobody is there who could press a key.
+        let mut alone = tasker(directory.path(), &["flamenco-manager", flag]);
+        let output = alone.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).output()?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(1) && said.contains("nobody pressed ENTER"), "{flag}: {said}");
+    }
+    ensure!(farm.count_tasks().await? == 1 && farm.count_updates().await? == 2);
     let said = confirmed(&["flamenco-manager", "-cleanslate"])?;
     ensure!(said.contains("1 tasks will be deleted") && said.contains("1 tasks were deleted"), "{said}");
     ensure!(farm.count_tasks().await? == 0 && farm.note("depsgraph-last-modified").await?.is_none());

@@ -85,7 +85,7 @@ async fn the_answer_says_what_became_of_each_call() {
     let told: Arc<Told> = Arc::default();
     let outcome = run_until(&settings(&["127.0.0.1"]), &calls, CancellationToken::new(), told.clone()).await;
     let Outcome::Failed { errnr: 1, errmsg, .. } = &outcome else { panic!("{outcome:?}") };
-    let first = format!("call 2 (GET {}): status 404", server.url("/missing"));
+    let first = format!("call 3 (GET {}): status 404", server.url("/missing"));
     assert!(errmsg.contains("2 of 5") && errmsg.contains(&first), "{errmsg}");
     let answer = answer(&outcome);
     assert_eq!((&answer["total"], &answer["ok"], &answer["failed"]), (&json!(5), &json!(3), &json!(2)));
@@ -301,7 +301,7 @@ async fn every_number_of_a_call_has_a_limit() {
         let Outcome::Failed { errnr: 64, errmsg, payload: None } = &outcome else {
             panic!("{member} {value}: {outcome:?}")
         };
-        assert!(errmsg.contains("call 1") && errmsg.contains(member) && errmsg.contains(limit), "{errmsg}");
+        assert!(errmsg.contains("call 2") && errmsg.contains(member) && errmsg.contains(limit), "{errmsg}");
     }
     for wrong in ["-1", "1.5", "1e3", "\"5\"", "true"] {
         let payload = format!(r#"[{{"url":"{}","timeout_ms":{wrong}}}]"#, server.url("/"));

@@ -359,11 +359,16 @@ async fn who_cancels_its_own_alone_cancels_no_filter() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn submitting_what_another_has_submitted_tells_nothing_of_it() {
+    for scopes in [&[Scope::Submit, Scope::ReadOwn][..], &[Scope::Submit]] {
+        nothing_is_told_of_what_another_has_submitted(scopes).await;
+    }
+}
+
+async fn nothing_is_told_of_what_another_has_submitted(scopes: &[Scope]) {
     let rig = guarded().await;
-    let scopes = [Scope::Submit, Scope::ReadOwn];
-    limited(&rig, &scopes, Quota::default()).await;
+    limited(&rig, scopes, Quota::default()).await;
     let other = "tasker_the-secret-of-another-shop";
-    limited_as(&rig, other, &scopes, Quota::default()).await;
+    limited_as(&rig, other, scopes, Quota::default()).await;
     let first = r#"{"identifier": "first", "payload": 1}"#;
     let there = submit(&rig, SHOP, first).await;
     let id = there.json()["id"].as_str().expect("an id").to_owned();

@@ -117,7 +117,13 @@ pub async fn lists_by_filter(ledger: &Ledger) -> Result<()> {
         [3, 2]
     );
     assert_eq!(list(TaskQuery { before: Some(ids[2]), ..of(&[TaskStatus::Done]) }).await?, [1]);
+    let failed = TaskQuery { failed: true, ..query(100) };
+    assert_eq!(list(failed.clone()).await?, [2]);
+    assert_eq!(list(TaskQuery { failed: true, ..of(&[TaskStatus::Done]) }).await?, [2]);
+    assert_eq!(list(TaskQuery { failed: true, ..of(&[TaskStatus::Sent]) }).await?, [0; 0]);
+    assert_eq!(list(TaskQuery { before: Some(ids[2]), ..failed }).await?, [0; 0]);
     let prefix = |text: &str| TaskQuery { identifier_prefix: Some(text.into()), ..query(100) };
+    assert_eq!(list(TaskQuery { failed: true, ..prefix("task 2") }).await?, [2]);
     assert_eq!(list(prefix("task 1")).await?, [11, 10, 1]);
     assert_eq!(list(prefix("Task 1")).await?, [0; 0]);
     assert_eq!(list(prefix("task_1")).await?, [0; 0]);
@@ -377,9 +383,12 @@ pub async fn adds_up_what_was_accepted(ledger: &Ledger) -> Result<()> {
             "UPDATE response SET attempt = 3, attempts = '{attempts}' WHERE endpoint = 'b' AND status = 2"
         ))
         .await?;
+    // One that was canceled while it ran, and one that runs.
+    ledger.execute("UPDATE response SET progress = 0 WHERE endpoint = 'a' AND status = 3").await?;
+    ledger.execute("UPDATE response SET progress = 40 WHERE endpoint = 'a' AND status = 1").await?;
     for (allowed, excess, flaws) in [(None, 0, vec![]), (Some(3), 0, vec![]), (Some(2), 1, vec![ids[0]])] {
         let many = census(&CensusQuery { attempts: allowed, ..all.clone() }, at(5)).await?;
-        assert_eq!((many.executions, many.interrupted, many.excess, many.double), (4, 1, excess, 0));
+        assert_eq!((many.executions, many.interrupted, many.excess, many.double), (6, 1, excess, 0));
         assert_eq!(many.flaws.iter().map(|flaw| flaw.id).collect::<Vec<_>>(), flaws);
     }
     // A row that somebody has lost, and one that was run twice.
@@ -470,6 +479,8 @@ pub async fn reads_by_key_however_much_history_there_is(ledger: &Ledger) -> Resu
     measured("list before", 12, Box::pin(async { store.list(&worker(), &before).await.map(drop) })).await?;
     let done = filtered(TaskStatus::Done);
     measured("list done", 12, Box::pin(async { store.list(&worker(), &done).await.map(drop) })).await?;
+    let failed = TaskQuery { failed: true, ..query(5) };
+    measured("list failed", 1, Box::pin(async { store.list(&worker(), &failed).await.map(drop) })).await?;
     let created = filtered(TaskStatus::Created);
     measured("list created", 4, Box::pin(async { store.list(&worker(), &created).await.map(drop) })).await?;
     let prefix = TaskQuery { identifier_prefix: Some("task 299".into()), ..query(50) };

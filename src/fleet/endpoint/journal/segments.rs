@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -105,6 +105,8 @@ pub(super) struct Active {
 #[derive(Debug)]
 pub(super) struct Segments {
     dir: PathBuf,
+    /// Which directory that is: another one may take its place.
+    identity: (u64, u64),
     options: Options,
     sealed: VecDeque<Sealed>,
     active: Option<Active>,
@@ -117,6 +119,20 @@ pub(super) struct Segments {
 /// The file of a segment.
 pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:010}.journal"))
+}
+
+fn identity(of: &fs::Metadata) -> (u64, u64) {
+    (of.dev(), of.ino())
+}
+
+fn same(path: &Path, wanted: (u64, u64)) -> io::Result<()> {
+    let fault = match fs::metadata(path) {
+        Ok(found) if identity(&found) == wanted => return Ok(()),
+        Ok(_) => "was replaced",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "is gone",
+        Err(error) => return Err(error),
+    };
+    Err(io::Error::other(format!("{} {fault}: put it back, or restart the endpoint", path.display())))
 }
 
 fn numbers(dir: &Path) -> io::Result<Vec<u32>> {
@@ -150,9 +166,17 @@ fn seconds(age: Duration) -> u32 {
 impl Segments {
     /// Reads all that is there into the index.
     pub(super) fn open(dir: &Path, options: Options, index: &mut Index) -> io::Result<(Self, Vec<Damage>)> {
-        let (sealed, buffer) = (VecDeque::new(), Vec::new());
-        let mut segments =
-            Self { dir: dir.to_owned(), options, sealed, active: None, next: 1, buffer, damaged: false };
+        let (sealed, buffer, identity) = (VecDeque::new(), Vec::new(), identity(&fs::metadata(dir)?));
+        let mut segments = Self {
+            dir: dir.to_owned(),
+            identity,
+            options,
+            sealed,
+            active: None,
+            next: 1,
+            buffer,
+            damaged: false,
+        };
         let mut damages = Vec::new();
         let numbers = numbers(dir)?;
         for (position, number) in numbers.iter().enumerate() {
@@ -211,6 +235,16 @@ impl Segments {
             });
         }
         Ok(damage)
+    }
+
+    /// Looks whether the directory and the file that is written to are still where they were: what is written
+    /// to removed files is lost with this process.
+    pub(super) fn intact(&self) -> io::Result<()> {
+        same(&self.dir, self.identity)?;
+        match &self.active {
+            Some(active) => same(&path(&self.dir, active.number), identity(&active.file.metadata()?)),
+            None => Ok(()),
+        }
     }
 
     /// Bytes on disk.

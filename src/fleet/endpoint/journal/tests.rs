@@ -651,6 +651,41 @@ fn written(dir: &Path, records: &[Record]) -> (PathBuf, Vec<u64>) {
     (files(dir).pop().expect("a segment"), ends)
 }
 
+/// Whoever removes the directory of a running endpoint, or puts another one in its place: nothing is taken that
+/// a restart would have forgotten.
+#[tokio::test]
+async fn a_directory_that_goes_away_is_noticed_with_and_without_work() {
+    let root = TempDir::new().expect("a directory");
+    let (dir, away) = (root.path().join("journal"), root.path().join("away"));
+    let (journal, _) = Journal::open(&dir, LARGE, &[]).expect("opens");
+    let mut health = journal.health();
+    journal.take(vec![task(TaskId::new(), 10)]).await.expect("there is room");
+    fs::rename(&dir, &away).expect("moves");
+    journal.look();
+    let gone =
+        tokio::time::timeout(RETRY.max, health.wait_for(|health| matches!(health, Health::Failing { .. })));
+    let trouble = gone.await.expect("in time").expect("open").trouble().expect("a trouble");
+    assert!(
+        trouble.starts_with("journal_failing: ") && trouble.contains("journal is gone: put it back"),
+        "{trouble}"
+    );
+    let refused = journal.take(vec![task(TaskId::new(), 10)]).await;
+    assert!(matches!(refused, Err(JournalError::Write(_))), "{refused:?}");
+    fs::create_dir(&dir).expect("another one");
+    let refused = journal.take(vec![task(TaskId::new(), 10)]).await.expect_err("it is another one");
+    assert!(refused.to_string().contains("was replaced"), "{refused}");
+    fs::remove_dir(&dir).expect("removed");
+    fs::rename(&away, &dir).expect("moves back");
+    let back = tokio::time::timeout(2 * RETRY.max, health.wait_for(|health| *health == Health::Room));
+    back.await.expect("in time").expect("open");
+    let id = TaskId::new();
+    journal.take(vec![task(id, 10)]).await.expect("there is room");
+    let [file] = &files(&dir)[..] else { panic!("one segment") };
+    fs::remove_file(file).expect("removed");
+    let refused = journal.take(vec![task(TaskId::new(), 10)]).await;
+    assert!(matches!(refused, Err(JournalError::Write(_))), "{refused:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4))]
 

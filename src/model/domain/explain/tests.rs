@@ -125,6 +125,10 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
     let rest = [
         (C::NotPublished, all(with(expected(2), S::Created))),
         (C::NobodySubscribed, all(with(expected(0), S::Sent))),
+        (C::LabelsUnread, {
+            let labels = troubled(&C::LabelsUnread.told("so it is"));
+            at_endpoint(S::Sent, standing(None, Some(labels)))
+        }),
         (C::NotExpected, at_endpoint(S::Sent, standing(None, Some(subscribed(There))))),
         (C::NeverHeardOf, at_endpoint(S::Sent, unknown)),
         (C::NotSubscribed, at_endpoint(S::Sent, standing(owes(), None))),

@@ -1,4 +1,4 @@
-/** What is done to all tasks that a filter means: first their number is told, then as many are acted upon and not one more. */
+/** What is done to all tasks that a filter means: first their number is told, then those are acted upon, and none that came later. */
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Problem, change, isAbort, problemOf } from "./api";
@@ -44,9 +44,10 @@ export function Bulk({ title, at, filter, act, done, danger, close, again, child
   const number = found?.matched ?? 0;
   const run = async (): Promise<void> => {
     let [sum, refused, expect] = [0, 0, number];
+    const as_of = found?.as_of;
     try {
       while (expect > 0 && !stopped.current) {
-        const told = await change<Matched>("POST", at, { filter, expect });
+        const told = await change<Matched>("POST", at, { filter, expect, as_of });
         sum += told.done;
         refused += told.refused;
         setMade(sum);

@@ -20,9 +20,12 @@ const TASK: Record<TaskStatus, Look> = {
 
 export const statusLook = (status: TaskStatus): Look => TASK[status] ?? { word: status, glyph: "?", tone: "off" };
 
+/** Some of its endpoints have finished with an error. */
+export const FAILED: Look = { word: "failed", glyph: "✕", tone: "bad" };
+
 /** A task that is done has failed for some, which is what one looks for. */
 export function taskLook(task: Task): Look {
-  if (task.status === "DONE" && task.failed > 0) return { word: "failed", glyph: "✕", tone: "bad" };
+  if (task.status === "DONE" && task.failed > 0) return FAILED;
   if (task.status === "CREATED" && task.queue?.run_at && task.queue.attempts.length === 0) return { ...TASK.CREATED, word: "waiting" };
   return statusLook(task.status);
 }

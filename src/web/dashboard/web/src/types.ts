@@ -61,6 +61,8 @@ export interface TaskPage {
 export interface Matched {
   matched: number;
   more: boolean;
+  /** What came later is not meant. */
+  as_of: string;
   done: number;
   refused: number;
   left: number;

@@ -18,13 +18,15 @@ describe("acting on all tasks of a filter", () => {
     const { toCancel } = await import("../src/filter");
     expect(toCancel({ ...NONE, status: ["CREATED", "DONE"] })).toEqual({ status: ["CREATED"] });
     expect(toCancel({ ...NONE, status: ["DONE", "EXPIRED"] })).toBeUndefined();
+    expect(toCancel({ ...NONE, status: ["SENT"], failed: true })).toBeUndefined();
   });
 
   test("what the list shows is offered to be queued again", async () => {
     const { waysOf } = await import("../src/filter");
-    expect(waysOf([])).toEqual(["failed"]);
-    expect(waysOf(["SENT"])).toEqual(["failed"]);
-    expect(waysOf(["CANCELED", "EXPIRED", "DONE"])).toEqual(["failed", "expired", "canceled"]);
+    expect(waysOf(NONE)).toEqual(["failed"]);
+    expect(waysOf({ ...NONE, status: ["SENT"] })).toEqual(["failed"]);
+    expect(waysOf({ ...NONE, status: ["CANCELED", "EXPIRED", "DONE"] })).toEqual(["failed", "expired", "canceled"]);
+    expect(waysOf({ ...NONE, status: ["CANCELED", "DONE"], failed: true })).toEqual(["failed"]);
   });
 
   test("it is said in words", async () => {
@@ -32,5 +34,17 @@ describe("acting on all tasks of a filter", () => {
     expect(filterWords({ type: "worker", status: ["CREATED", "SENT"], identifier: "a", since: "x", sinceWord: "last hour" })).toBe(
       "of type worker, that are waiting or running, whose identifier begins with “a”, submitted in the last hour",
     );
+    expect(filterWords({ ...NONE, type: "worker", failed: true })).toBe("of type worker, that failed for an endpoint");
+  });
+
+  test("chips tell how many tasks are open, as far as that is known", async () => {
+    const { openOf } = await import("../src/filter");
+    const counts = { open: [{ type: "a", status: "SENT" as const, count: 2, oldest: "x" }, { type: "b", status: "SENT" as const, count: 3, oldest: "x" }] };
+    expect(openOf(counts, NONE, "SENT")).toBe(5);
+    expect(openOf(counts, { ...NONE, type: "a" }, "SENT")).toBe(2);
+    expect(openOf(counts, NONE, "CREATED")).toBe(0);
+    expect(openOf(counts, NONE, "DONE")).toBeUndefined();
+    expect(openOf(counts, { ...NONE, identifier: "x" }, "SENT")).toBeUndefined();
+    expect(openOf(undefined, NONE, "SENT")).toBeUndefined();
   });
 });

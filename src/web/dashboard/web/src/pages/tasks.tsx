@@ -2,12 +2,12 @@ import type { JSX } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
 import { path, query } from "../api";
 import { Bulk } from "../bulk";
-import { type Filter, WAYS, type Way, filterWords, toCancel, toRequeue, waysOf } from "../filter";
+import { type Filter, WAYS, type Way, filterWords, openOf, toCancel, toRequeue, waysOf } from "../filter";
 import { Action, Ago, Bar, Clear, Empty, Page, Search, Show, State, Table, Took, count } from "../parts";
 import { search, setQuery, to, withQuery } from "../place";
 import { useResource } from "../resource";
-import { isOpen, statusLook, taskLook } from "../state";
-import { TASK_STATUSES, type Task, type TaskPage, type TypeList } from "../types";
+import { FAILED, type Look, isOpen, statusLook, taskLook } from "../state";
+import { TASK_STATUSES, type Task, type TaskCounts, type TaskPage, type TypeList } from "../types";
 
 /** Tasks on a page. */
 const LIMIT = 50;
@@ -20,15 +20,17 @@ const SINCE: [string, string, number][] = [
 
 export function TasksPage(): JSX.Element {
   const types = useResource<TypeList>("/types", { every: 60_000 });
+  const counts = useResource<TaskCounts>("/tasks/counts", { every: 4000, watch: "tasks" });
   const [type, status, identifier, since, cursor] = ["type", "status", "q", "since", "cursor"].map((name) => search.value.get(name) ?? "");
+  const failed = search.value.get("failed") === "true";
   // To the minute, so that the same list has the same address.
   const from = useMemo(() => {
     const seconds = SINCE.find(([name]) => name === since)?.[2];
     return seconds === undefined ? undefined : new Date(Math.floor(Date.now() / 60_000) * 60_000 - seconds * 1000).toISOString();
   }, [since]);
-  const list = (type === "" ? "/tasks" : path`/${type}`) + query({ status, identifier, since: from, cursor, limit: LIMIT });
+  const list = (type === "" ? "/tasks" : path`/${type}`) + query({ status, failed: failed ? "true" : "", identifier, since: from, cursor, limit: LIMIT });
   const tasks = useResource<TaskPage>(list, { every: 4000, watch: "tasks" });
-  const filtered = type !== "" || status !== "" || identifier !== "" || since !== "";
+  const filtered = type !== "" || status !== "" || failed || identifier !== "" || since !== "";
   const states = status === "" ? [] : status.split(",");
   const toggle = (word: string): string => {
     const next = states.includes(word) ? states.filter((state) => state !== word) : [...states, word];
@@ -37,6 +39,7 @@ export function TasksPage(): JSX.Element {
   const filter: Filter = {
     type,
     status: TASK_STATUSES.filter((state) => states.includes(state)),
+    failed,
     identifier,
     since: from,
     sinceWord: SINCE.find(([name]) => name === since)?.[1],
@@ -64,11 +67,9 @@ export function TasksPage(): JSX.Element {
         </select>
         <div class="chips" role="group" aria-label="Status">
           {TASK_STATUSES.map((word) => (
-            <a key={word} class={`chip ${statusLook(word).tone}`} href={toggle(word)} aria-current={states.includes(word) ? "true" : undefined}>
-              <span class="glyph" aria-hidden="true">{statusLook(word).glyph}</span>
-              {statusLook(word).word}
-            </a>
+            <Chip key={word} look={statusLook(word)} href={toggle(word)} on={states.includes(word)} number={openOf(counts.data, filter, word)} open={isOpen(word)} />
           ))}
+          <Chip look={FAILED} href={withQuery({ failed: failed ? undefined : "true", cursor: undefined })} on={failed} />
         </div>
         <Clear off={!filtered} href={to(["tasks"])} />
       </div>
@@ -78,6 +79,17 @@ export function TasksPage(): JSX.Element {
           : <List key={list} page={page} live={cursor === ""} />}
       </Show>
     </Page>
+  );
+}
+
+/** A state that the list may be limited to, with the number of its tasks where that is known. */
+function Chip({ look, href, on, number, open }: { look: Look; href: string; on: boolean; number?: number; open?: boolean }): JSX.Element {
+  return (
+    <a class={`chip ${look.tone}`} href={href} aria-current={on ? "true" : undefined}>
+      <span class="glyph" aria-hidden="true">{look.glyph}</span>
+      {look.word}
+      {open && <span class="number">{number === undefined ? "" : count(number)}</span>}
+    </a>
   );
 }
 
@@ -93,7 +105,7 @@ function ActOnAll({ filter, filtered, queued, again }: { filter: Filter; filtere
         needs="submit"
         kind="danger"
         disabled={!filtered || !cancel}
-        title={!filtered ? "Set a filter first: everything that it means is canceled" : cancel ? undefined : "The filter shows tasks that have ended"}
+        title={!filtered ? "Set a filter first: everything that it means is canceled" : cancel ? undefined : filter.failed ? "Failed tasks cannot be canceled by a filter: most have ended" : "The filter shows tasks that have ended"}
         run={() => ask("cancel")}
       >
         Cancel all that fit …
@@ -109,10 +121,10 @@ function ActOnAll({ filter, filtered, queued, again }: { filter: Filter; filtere
 }
 
 function QueueAgain({ filter, close, again }: { filter: Filter; close: () => void; again: () => void }): JSX.Element {
-  const [only, choose] = useState<Way[]>(() => waysOf(filter.status));
+  const [only, choose] = useState<Way[]>(() => waysOf(filter));
   return (
     <Bulk title="Queue again?" at={path`/queues/${filter.type}/requeue`} filter={toRequeue(filter, only)} act="Queue" done="queued again" close={close} again={again}>
-      <p>Each is a new task with the payload of the old one. Tasks {filterWords({ ...filter, status: [] })} that have</p>
+      <p>Each is a new task with the payload of the old one. Tasks {filterWords({ ...filter, status: [], failed: false })} that have</p>
       <fieldset>
         <legend class="hidden">How they ended</legend>
         {WAYS.map((way) => (

@@ -1,0 +1,1 @@
+ALTER TABLE task DROP KEY task_failed;

@@ -1,0 +1,2 @@
+-- Whether an endpoint has finished the task with an error, as a column that a key can have.
+ALTER TABLE task ADD COLUMN has_failed INTEGER GENERATED ALWAYS AS (failed > 0) VIRTUAL;
