@@ -330,8 +330,8 @@ mod tests {
         assert_eq!(fixed("tasker can"), ["cancel"]);
         assert_eq!(fixed("tasker -m production token cr"), ["create"]);
         assert_eq!(fixed("tasker submit worker --payload-"), ["--payload-file"]);
-        assert_eq!(fixed("tasker status x --responses f"), ["failed"]);
-        assert_eq!(fixed("tasker status x --responses=f"), ["failed"]);
+        assert_eq!(fixed("tasker status x --responses fa"), ["failed"]);
+        assert_eq!(fixed("tasker status x --responses=fa"), ["failed"]);
         assert_eq!(fixed("tasker completions z"), ["zsh"]);
         assert_eq!(fixed("tasker list --status C"), ["CANCELED", "CREATED"]);
         assert_eq!(fixed("tasker cancel --status=SENT,I"), ["SENT,INCOMPLETE"]);

@@ -271,7 +271,7 @@ mod tests {
         check(&tree, &tree, &["tasker"], &mut told);
         for text in &told {
             let of_program =
-                ["digit", "parse", "literal", "target type"].iter().any(|word| text.contains(word));
+                ["digit found", "parse", "literal", "target type"].iter().any(|word| text.contains(word));
             assert!(!of_program && text.starts_with("error: invalid value '"), "{text}");
         }
         let limit = "error: invalid value 'x' for '--limit <N>': expected a whole number\n";

@@ -415,7 +415,11 @@ impl Writer {
         if orders.iter().any(|order| order.wish == Wish::Probe) {
             self.probing = false;
         }
-        if let Err(error) = self.segments.intact() {
+        // Who asks nothing of the disk is not refused for its sake.
+        let asks = |order: &Order| order.wish == Wish::Look || !order.records.is_empty();
+        if orders.iter().any(asks)
+            && let Err(error) = self.segments.intact()
+        {
             return self.refuse(orders, error);
         }
         let mut bytes = self.segments.bytes();

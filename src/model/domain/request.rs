@@ -480,7 +480,7 @@ mod tests {
             ("", "not a list"),
             ("{}", "not a list"),
             ("[]", "at least one step"),
-            (r#"[{"name": "a"}]"#, "missing field `jobs`"),
+            (r#"[{"name": "a"}]"#, "the member `jobs` is missing"),
             (r#"[{"name": "a", "jobs": []}]"#, "at least one job (step `a`)"),
             (r#"[{"name": "a", "jobs": ["b", "b"]}]"#, "for the second time"),
             (r#"[{"name": "a", "jobs": ["b"], "when": "never"}]"#, "unknown variant"),

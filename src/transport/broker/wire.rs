@@ -762,13 +762,13 @@ mod tests {
             decode_report(body.as_bytes()).map(|report| report.event)
         };
         for (members, reason) in [
-            ("", "missing field `errnr`"),
-            (r#","errnr":0"#, "missing field `attempt`"),
+            ("", "the member `errnr` is missing"),
+            (r#","errnr":0"#, "the member `attempt` is missing"),
             (r#","errnr":1e99,"attempt":1"#, "invalid type"),
             (r#","errnr":4294967296,"attempt":1"#, "invalid value"),
             (r#","errnr":0,"attempt":1,"errmsg":"\ud800""#, "unexpected end of hex escape"),
             (r#","errnr":0,"attempt":1,"log":["x"]"#, "invalid type"),
-            (r#","errnr":0,"errnr":1,"attempt":1"#, "duplicate field"),
+            (r#","errnr":0,"errnr":1,"attempt":1"#, "is there twice"),
         ] {
             let event = read(members, "finished").expect("it tells whose end it is");
             let ReportEvent::Finished { errnr: errnr::BAD_ANSWER, errmsg, .. } = event else {
