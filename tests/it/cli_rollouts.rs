@@ -388,6 +388,7 @@ fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
         "does not change any more",
         "by now; read it again",
         "all targets have been started",
+        "has begun; it must be there",
     ];
     ensure!(running.code != Some(0) && reasons.iter().any(|why| running.err.contains(why)), "{running:?}");
     let done = site.until_status("r", "PARTIAL")?;

@@ -516,7 +516,14 @@ fn a_worker_notes_orders_again_by_itself() -> anyhow::Result<()> {
     platform.subscribed("w1", &["steered"]).with_context(|| worker.log())?;
     let in_the_way = platform.home().join("journals/w1/steered.orders");
     fs::create_dir(&in_the_way)?;
-    let submit = || platform.submit("steered", ordering.ordered(json!({"do": "ok"}), 3600), &[]);
+    let submit = || -> anyhow::Result<String> {
+        let identifier = uuid::Uuid::new_v4().to_string();
+        let payload = ordering.ordered(json!({"do": "ok"}), 3600);
+        let (status, answer) =
+            platform.post("/steered", &json!({"identifier": identifier, "payload": payload}))?;
+        ensure!(status == 201, "{status}: {answer}");
+        Ok(identifier)
+    };
     let first = submit()?;
     let trouble = |is_told: bool| {
         platform.until("the trouble", |platform| {
