@@ -372,7 +372,7 @@ pub fn runner(settings: &config::Http, section: &str) -> Result<TaskRunner, Stri
 }
 
 impl Call {
-    /// What an error calls it, the first of the list 1: `call 1 (GET https://host/path)`. Without what often
+    /// How errors name this call, counted from 1: `call 1 (GET https://host/path)`. It leaves out what often
     /// holds secrets: user, password and query.
     fn name(&self, place: usize) -> String {
         const LONGEST: usize = 200;

@@ -10,7 +10,7 @@ use crate::shell;
 
 use super::args::Global;
 use super::input;
-use super::output::{Failure, note};
+use super::output::{self, Failure};
 
 /// Names the API. Not the variable of a flag: a worker that was given the flag speaks with nothing but the
 /// API, and a variable that stands in everybody's profile must not decide that.
@@ -25,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The client of the API that was named. Says what is not safe about it.
 pub(super) fn client(global: &Global) -> Result<Client, Failure> {
     if global.insecure {
-        note(
-            "tasker: warning: --insecure sends the token to whoever answers; pass the certificate of the API's CA with --ca-file instead",
+        output::warn(
+            "--insecure sends the token to whoever answers; pass the certificate of the API's CA with --ca-file instead",
         );
     }
     let client = quiet_client(global)?;
     if client.exposes_token() {
-        note("tasker: warning: the token crosses the network in the clear; use an https:// address");
+        output::warn("the token crosses the network in the clear; use an https:// address");
     }
     Ok(client)
 }
@@ -99,7 +99,7 @@ fn url(global: &Global) -> Result<String, Failure> {
         (Err(error), Some(_)) => Err(error.into()),
         // Nobody has asked for this configuration, and the command needs hardly anything of it.
         (Err(error), None) => {
-            note(&format!("tasker: warning: taking {USUAL_URL} for the API, since {error}"));
+            output::warn(format!("taking {USUAL_URL} for the API, since {error}"));
             Ok(USUAL_URL.to_owned())
         }
     }

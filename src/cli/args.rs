@@ -586,8 +586,8 @@ pub struct Invite {
     /// New file for the invitation, for its owner alone [default: standard output]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["out_dir", "all"])]
     pub out: Option<PathBuf>,
-    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone; it is
-    /// made if there is none
+    /// Directory for a new file with each invitation, named after the endpoint, for its owner alone. The
+    /// directory is made if it does not exist
     #[arg(long, value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
 }
@@ -1105,7 +1105,9 @@ impl Choice for Responses {
             Self::Failed => "Those finished with an error",
             Self::Missing => "Those of endpoints that have not received it",
             Self::None => "None at all",
-            Self::Few => "All of 5 endpoints at most, else those finished with an error",
+            Self::Few => {
+                "All of at most 5 endpoints; else the failed ones, and none once more than 20 have finished"
+            }
         };
         PossibleValue::new(self.as_str()).help(help)
     }

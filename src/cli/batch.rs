@@ -12,7 +12,7 @@ use super::access;
 use super::exit::Code;
 use super::global::Global;
 use super::input;
-use super::output::{Failure, note, print, print_json};
+use super::output::{self, Failure, note, print, print_json};
 
 /// Submissions in one request, as many as the API takes.
 const MOST: usize = 1000;
@@ -77,7 +77,7 @@ impl Sum {
         answer: BatchAnswer,
     ) -> Result<(), Failure> {
         for warning in &answer.warnings {
-            note(&format!("tasker: warning: {warning}"));
+            output::warn(warning);
         }
         for ((line, _), verdict) in batch.iter().zip(answer.results) {
             let BatchVerdict { status, problem, .. } = &verdict;

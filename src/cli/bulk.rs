@@ -25,10 +25,10 @@ pub struct Sureness {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Do it without asking if the filter means exactly N tasks; with --as-of, at most N
+    /// Do it without asking, if the filter means exactly N tasks; with --as-of, to the N oldest at most
     #[arg(long, value_name = "N")]
     pub expect: Option<u32>,
-    /// With --expect: leave out tasks that came after this time, which --dry-run tells
+    /// With --expect: leave out tasks that came after this time; --dry-run prints it
     #[arg(long, value_name = "TIME", value_parser = ago, requires = "expect")]
     pub as_of: Option<Timestamp>,
 }
@@ -60,46 +60,49 @@ pub(super) async fn carry_out(
     sure: &Sureness,
     send: impl AsyncFn(Expected) -> Result<BulkAnswer, ClientError>,
 ) -> Result<Code, Failure> {
-    let mut found = send(Expected { number: None, as_of: sure.as_of }).await?;
-    if sure.dry_run || found.matched == 0 && sure.expect.is_none() {
-        show(global.json, &found, |screen| {
-            let mut text = preview(&found, screen);
-            if found.matched > 0 {
-                _ = writeln!(text, "{}: these, and none that comes later", expecting(&found));
+    let (number, as_of) = match sure.expect {
+        // Another number is for the API to refuse.
+        Some(number) => (number, sure.as_of),
+        None => {
+            let found = send(Expected { number: None, as_of: None }).await?;
+            if sure.dry_run || found.matched == 0 {
+                show(global.json, &found, |screen| {
+                    let mut text = preview(&found, screen);
+                    if found.matched > 0 && !found.more {
+                        _ = writeln!(text, "to do it to these tasks only: {}", expecting(&found));
+                    }
+                    text
+                })?;
+                return Ok(Code::Ok);
             }
-            text
-        })?;
-        return Ok(Code::Ok);
-    }
-    if sure.expect.is_none() && !sure.yes {
-        confirm(global, deed, &found)?;
-    }
-    let number = sure.expect.unwrap_or(if sure.yes { ALL } else { found.matched });
-    // Another number than that of --expect is for the API to refuse.
-    let as_of =
-        sure.as_of.or(found.as_of.filter(|_| sure.expect.is_none_or(|number| number == found.matched)));
+            if !sure.yes {
+                confirm(global, deed, &found)?;
+            }
+            (if sure.yes { ALL } else { found.matched }, found.as_of)
+        }
+    };
     let told = |done, left| {
         if !global.json {
             note(&format!("{}: {done}, to go: {left}", deed.done));
         }
     };
     let sum = step_by_step(number, as_of, &send, told).await?;
-    found = BulkAnswer { examples: found.examples, ..sum };
-    show(global.json, &found, |_| over(deed, &found))?;
-    Ok(if found.left > 0 { Code::Failure } else { Code::Ok })
+    show(global.json, &sum, |_| over(deed, &sum))?;
+    Ok(if sum.left > 0 { Code::Failure } else { Code::Ok })
 }
 
-/// Sends request after request until nothing is left that could be done, and sums up what came of them.
-/// `told` hears after each how many are done and how many are left.
+/// Sends request after request until nothing is left that could be done, and sums up what came of them, with
+/// the examples of the first. `told` hears after each how many are done and how many are left.
 async fn step_by_step(
     number: u32,
     mut as_of: Option<Timestamp>,
     send: &impl AsyncFn(Expected) -> Result<BulkAnswer, ClientError>,
     told: impl Fn(u32, u32),
 ) -> Result<BulkAnswer, ClientError> {
-    let (mut done, mut gone, mut expected) = (0, 0, number);
+    let (mut done, mut gone, mut expected, mut examples) = (0, 0, number, None);
     loop {
-        let step = send(Expected { number: Some(expected), as_of }).await?;
+        let mut step = send(Expected { number: Some(expected), as_of }).await?;
+        examples.get_or_insert_with(|| std::mem::take(&mut step.examples));
         let ended = step.matched.min(expected).saturating_sub(step.done + step.left);
         done += step.done;
         gone += ended;
@@ -108,7 +111,8 @@ async fn step_by_step(
         let left = step.left.saturating_sub(refused);
         if left == 0 || step.done + ended == 0 {
             let matched = done + gone + step.left;
-            return Ok(BulkAnswer { matched, done, refused: gone + refused, left, ..step });
+            let examples = examples.unwrap_or_default();
+            return Ok(BulkAnswer { matched, done, refused: gone + refused, left, examples, ..step });
         }
         // Beyond those that an API counts there may be more.
         expected = if number == ALL { ALL } else { step.left };

@@ -29,7 +29,7 @@ pub(super) fn read(sources: &Sources, parts: &[&str]) -> Result<Config, ConfigEr
     for warning in
         loaded.warnings.iter().filter(|warning| parts.iter().any(|part| warning.key.starts_with(part)))
     {
-        note(&format!("tasker: warning: {warning}"));
+        output::warn(warning);
     }
     Ok(loaded.config)
 }
@@ -71,7 +71,7 @@ async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool
         return Err(Failure::Setup(last.message.clone()));
     }
     for warning in &warnings {
-        note(&format!("tasker: warning: {warning}"));
+        output::warn(warning);
     }
     if !problems.is_empty() {
         return Err(ConfigError::Invalid(problems).into());

@@ -77,7 +77,7 @@ async fn clean(farm: &Farm, args: &FlamencoManager) -> Result<Code, Failure> {
         print(&format!("{count} {what} will be deleted. Press ENTER to go on, or Ctrl-C to keep them.\n"))?;
         // Read where it may wait: a signal still ends the program.
         let read = tokio::task::spawn_blocking(|| io::stdin().read_line(&mut String::new())).await;
-        // An end of the input is no key that somebody has pressed.
+        // The input has ended, so nobody has pressed a key.
         if read.map_err(io::Error::other).flatten()? == 0 {
             return Err(Failure::Usage(format!("nobody pressed ENTER, so the {count} {what} are kept")));
         }

@@ -12,6 +12,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::configuration;
 use super::exit::Code;
 use super::global::Global;
 use super::input;
@@ -20,7 +21,7 @@ use super::secret_file::SecretFile;
 use super::table::{Narrow, Screen, Table};
 use super::when::validity;
 use crate::clock::Clock;
-use crate::config::{self, ConfigFile, Environment, Sources};
+use crate::config::{ConfigFile, Environment, Sources};
 use crate::domain::{
     Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Presence, Recipients,
     Revocations, SIGNATURE, TaskType, Timestamp, json, likeness,
@@ -268,17 +269,12 @@ pub(super) fn run(global: &Global, command: KeyCommand) -> Result<Code, Failure>
 
 /// The trust file of this server: the one that is named, or that of the endpoints of the configuration.
 fn trust_file(global: &Global, named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
-    match named {
-        Some(file) => Ok(file.clone()),
-        None => Ok(config::load(&Sources {
-            file: global.named_file().unwrap_or(ConfigFile::Embedded),
-            environment: Environment::of_process(),
-            flags: Vec::new(),
-        })?
-        .config
-        .endpoint
-        .trust),
+    if let Some(file) = named {
+        return Ok(file.clone());
     }
+    let file = global.named_file().unwrap_or(ConfigFile::Embedded);
+    let sources = Sources { file, environment: Environment::of_process(), flags: Vec::new() };
+    Ok(configuration::read(&sources, &["endpoint.trust"])?.endpoint.trust)
 }
 
 /// A key as it is shown.

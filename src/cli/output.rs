@@ -1,5 +1,6 @@
 //! Data to standard output, everything else to standard error; people or programs on the other side.
 
+use std::fmt::Display;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
@@ -167,6 +168,11 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 /// Writes a line to standard error. Where that fails there is nobody left to tell.
 pub(super) fn note(line: &str) {
     _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Warns of something that the command does not fail for.
+pub(super) fn warn(text: impl Display) {
+    note(&format!("tasker: warning: {text}"));
 }
 
 /// Writes a value as a line of JSON to standard error.

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::choice::one_of;
 use super::page::Page;
 use crate::config::span;
-use crate::contract::{NewTargets, RerunOnly};
+use crate::contract::RerunOnly;
 use crate::domain::rollout::{RolloutStatus, TargetState};
 use crate::domain::{EndpointName, RolloutName};
 
@@ -339,7 +339,7 @@ pub struct RerunRollout {
     pub identifier: RolloutName,
     /// Only endpoints in these states, separated by commas; `new` for those that its targets choose now and
     /// did not choose then [default: all that did not succeed and were not superseded]
-    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = rerun_only)]
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = one_of(&RerunOnly::ALL, RerunOnly::as_str), hide_possible_values = true)]
     pub only: Vec<RerunOnly>,
 }
 
@@ -349,16 +349,6 @@ fn member(text: &str) -> Result<(String, String), String> {
         return Err(format!("`{name}` has no value; `{name}=none` takes it away"));
     }
     Ok((name.to_owned(), value.to_owned()))
-}
-
-fn rerun_only(text: &str) -> Result<RerunOnly, String> {
-    if text.eq_ignore_ascii_case("new") {
-        return Ok(RerunOnly::New(NewTargets::New));
-    }
-    let found = TargetState::ALL.into_iter().find(|state| state.as_str().eq_ignore_ascii_case(text));
-    found.map(RerunOnly::State).ok_or_else(|| {
-        format!("expected one of {}, new", TargetState::ALL.map(TargetState::as_str).join(", "))
-    })
 }
 
 fn held(text: &str) -> Result<(String, EndpointName), String> {

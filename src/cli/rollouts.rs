@@ -96,9 +96,7 @@ async fn plan(global: &Global, args: PlanRollout) -> Result<Code, Failure> {
 
 /// Tells what to look at of a rollout that was submitted.
 fn warn(rollout: &Rollout) {
-    for warning in &rollout.warnings {
-        note(&format!("tasker: warning: {warning}"));
-    }
+    rollout.warnings.iter().for_each(output::warn);
 }
 
 /// A rollout that is waited for, as programs are told of it.
@@ -249,7 +247,7 @@ async fn edit(global: &Global, args: EditRollout) -> Result<Code, Failure> {
     for (member, value) in set {
         let value = parsed(&value, &format!("--set {member}"))?;
         if !given.insert(member.clone()) {
-            return Err(Failure::Usage(format!("`--set {member}` is there twice")));
+            return Err(Failure::Usage(format!("`--set {member}` is given twice")));
         }
         changes.insert(member, value);
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::input;
-use super::output::{Failure, note};
+use super::output::{self, Failure};
 use super::render::visible;
 use crate::config::{Config, Delivery};
 use crate::domain::{EndpointName, Labels};
@@ -23,8 +23,8 @@ pub(super) fn faults(file: Option<&Path>) -> Result<Faults, Failure> {
 /// How each of these endpoints behaves; tells the faults that are about none of them.
 pub(super) fn natures(faults: &Faults, fleet: Vec<(EndpointName, Labels)>) -> Vec<(EndpointName, Nature)> {
     for fault in faults.unfit(&fleet) {
-        note(&format!(
-            "tasker: warning: --faults: {} fits none of the {} simulated endpoints",
+        output::warn(format!(
+            "--faults: {} fits none of the {} simulated endpoints",
             visible(&fault),
             fleet.len()
         ));

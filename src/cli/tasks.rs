@@ -110,7 +110,7 @@ async fn follow(
     interrupts: Option<Interrupts>,
 ) -> Result<Code, Failure> {
     for warning in &submitted.task.warnings {
-        note(&format!("tasker: warning: {warning}"));
+        output::warn(warning);
     }
     if let Some(stopped) = submitted.task.stopped.filter(|_| !global.json) {
         note(&stopped_ones(stopped, &submitted.task.task_type));
@@ -248,12 +248,12 @@ impl Report {
     async fn read(client: &Client, name: &TaskName, shown: Option<Responses>) -> Result<Self, ClientError> {
         // The names of missing endpoints come with the task.
         let report = match client.status(name, None, shown.unwrap_or(Responses::Few)).await {
-            // An API of an older version does not choose.
+            // An API of an older version does not know `few`.
             Err(error) if shown.is_none() && error.code() == ProblemCode::InvalidQuery.as_str() => {
-                let Task { id, counts, .. } = client.status(name, None, Responses::None).await?.task;
-                let few = counts.expected <= Responses::ENDPOINTS;
+                let task = client.status(name, None, Responses::None).await?.task;
+                let few = task.counts.expected <= Responses::ENDPOINTS;
                 let which = if few { Responses::All } else { Responses::Failed };
-                client.status(&TaskName { task_type: None, id: id.to_string() }, None, which).await?
+                client.status(&TaskName::of(&task), None, which).await?
             }
             report => report?,
         };

@@ -99,7 +99,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
             known.types.iter().map(TaskType::as_str),
         )
         .text;
-        note(&format!("tasker: warning: --type: {text}"));
+        output::warn(format!("--type: {text}"));
     }
     let done = async {
         let now = store.now().await?;

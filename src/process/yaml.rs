@@ -137,12 +137,12 @@ pub fn json_number(text: &str) -> Result<&str, String> {
     match serde_json::from_str::<&serde_json::value::RawValue>(text) {
         Ok(_) => Ok(text),
         Err(_) => Err(format!(
-            "`{text}` is a number for some readers of YAML and not in JSON: write '{text}' in quotes if it is a text, or else the number in decimal digits"
+            "`{text}` is a number in some versions of YAML and not in JSON: put it in quotes ('{text}') if it is a text, or write the number in decimal digits"
         )),
     }
 }
 
-/// Whether a text is a number for some reader of YAML, of version 1.1 or 1.2.
+/// Whether a text is a number in YAML 1.1 or 1.2.
 fn looks_like_a_number(text: &str) -> bool {
     let text = text.strip_prefix(['+', '-']).unwrap_or(text).to_ascii_lowercase();
     let digits = |text: &str, radix| {
@@ -316,7 +316,7 @@ mod tests {
         ] {
             let refused = as_json(&format!("a: 1\nlist:\n  - ok\n  - {number}")).expect_err(number);
             assert_eq!(refused.line, Some(4), "{number}");
-            assert!(refused.text.starts_with(&format!("`{number}` is a number for some")), "{refused}");
+            assert!(refused.text.starts_with(&format!("`{number}` is a number in some")), "{refused}");
         }
     }
 

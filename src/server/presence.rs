@@ -182,7 +182,7 @@ impl PresenceWatch {
     /// Welcomes an endpoint, then asks for what it owes. In this order: both go through its queue, and it
     /// drops what comes before the welcome.
     async fn welcome(&self, presence: Presence, interval: Duration) -> Result<(), StoreError> {
-        // One that does not go out: the endpoint says again that it has joined.
+        // If the welcome does not go out, the endpoint says again that it has joined.
         self.send_welcome(&presence, interval).await;
         self.ask_owed(&presence).await
     }
@@ -208,9 +208,9 @@ impl PresenceWatch {
         results.iter().all(Result::is_ok)
     }
 
-    /// Tells endpoints of revoked keys that were welcomed with an older list than this process has: each
-    /// session once, since one that trusts another root key never takes it. A welcome would let in a process
-    /// that is fenced off.
+    /// Tells endpoints that were welcomed with an older list than this process has which keys are revoked: each
+    /// session once, since an endpoint that trusts another root key never takes the list. Processes that are
+    /// fenced off are left out: the list comes in a welcome, which would let them in.
     async fn tell_revocations(&self, presences: &[Presence], fenced: &[Presence]) -> Result<(), StoreError> {
         let Some(serial) = self.sealer.revocations().map(|revocations| revocations.serial) else {
             return Ok(());
@@ -276,8 +276,8 @@ impl PresenceWatch {
 struct Told(HashMap<EndpointName, Uuid>);
 
 impl Told {
-    /// Those that have an older list than this one and have not been told, once each, of those that were heard
-    /// of and are not fenced off.
+    /// The presences, by session, that still need the list with this number: alive, not fenced off, with an
+    /// older list, and not yet told in this session.
     fn behind<'p>(
         &self,
         presences: &'p [Presence],
@@ -294,8 +294,8 @@ impl Told {
         presences.iter().filter(is_behind).map(|presence| (presence.session, presence)).collect()
     }
 
-    /// Notes that the broker has confirmed the list for this one. Until then, it is told each time it is heard
-    /// of.
+    /// Notes that the broker has confirmed the list for this session. Until then, each presence of the session
+    /// sends it again.
     fn note(&mut self, presence: &Presence) {
         self.0.insert(presence.endpoint.clone(), presence.session);
     }

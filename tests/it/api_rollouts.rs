@@ -32,6 +32,15 @@ async fn act(rig: &Rig, path: &str, body: &Value) -> Answer {
     rig.post(&format!("/rollouts/{path}"), body.to_string()).await
 }
 
+/// Changes the document of `r`.
+async fn patch(rig: &Rig, changes: &Value) -> Answer {
+    let request = rig
+        .request("PATCH", "/rollouts/r")
+        .header("Content-Type", "application/json")
+        .body(changes.to_string());
+    rig.send(request).await
+}
+
 fn document(identifier: &str) -> Value {
     json!({"identifier": identifier, "type": "worker", "payload": {"v": 2}, "waves": [1, "50%", "rest"], "start_at": "manual"})
 }
@@ -269,13 +278,6 @@ async fn a_document_changes_while_its_rollout_goes_on() {
     let mut wanted = document("r");
     wanted["budget"] = json!({"wave": {"failed": "20%"}});
     assert_eq!(submit(&rig, &wanted).await.status, 201);
-    let patch = async |body: Value| {
-        let request = rig
-            .request("PATCH", "/rollouts/r")
-            .header("Content-Type", "application/json")
-            .body(body.to_string());
-        rig.send(request).await
-    };
     for (body, pointer, word) in [
         (json!({"window": 2}), "/revision", "must be the revision"),
         (json!({"revision": 1}), "", "changes nothing"),
@@ -291,7 +293,7 @@ async fn a_document_changes_while_its_rollout_goes_on() {
         (json!({"revision": 1, "on_breach": "rollback"}), "/on_breach", "needs the member `rollback`"),
         (json!({"revision": 1, "probe": {"type": "builds"}}), "/probe/type", "which has a work queue"),
     ] {
-        let answer = patch(body.clone()).await;
+        let answer = patch(&rig, &body).await;
         let errors = answer.json()["errors"].clone();
         let text = errors[0]["message"].as_str().unwrap_or_default();
         assert!(
@@ -299,10 +301,10 @@ async fn a_document_changes_while_its_rollout_goes_on() {
             "{body}: {errors}"
         );
     }
-    let stale = patch(json!({"revision": 7, "window": 2})).await;
+    let stale = patch(&rig, &json!({"revision": 7, "window": 2})).await;
     assert_eq!((stale.status, stale.code()), (409, "stale_revision".to_owned()), "{stale:?}");
     let changes = json!({"revision": 1, "window": 2, "soak": "5m", "probe": {"type": "worker"}, "budget": {"wave": {"failed": "40%"}, "total": {"failed": 3}}});
-    let edited = patch(changes).await;
+    let edited = patch(&rig, &changes).await;
     assert_eq!(edited.status, 200, "{edited:?}");
     let shown = edited.json();
     assert_eq!(
@@ -318,7 +320,8 @@ async fn a_document_changes_while_its_rollout_goes_on() {
         (&json!(2), &json!({"v": 2})),
         "{shown}"
     );
-    let again = patch(json!({"revision": 2, "probe": "none", "approval": {"before": [2]}})).await.json();
+    let again =
+        patch(&rig, &json!({"revision": 2, "probe": "none", "approval": {"before": [2]}})).await.json();
     assert_eq!(
         (&again["waves"][1]["gates"], &again["waves"][1]["allowed_failed"]),
         (&json!(["approval (1)", "soak 5m"]), &json!(2)),
@@ -334,7 +337,7 @@ async fn a_document_changes_while_its_rollout_goes_on() {
     );
     // Before it begins all its waves can be others.
     let waves = json!(["20%", {"name": "named", "endpoints": ["web9", "web2"], "window": 1}, "rest"]);
-    let shown = patch(json!({"revision": 3, "waves": waves})).await.json();
+    let shown = patch(&rig, &json!({"revision": 3, "waves": waves})).await.json();
     let sizes: Vec<&Value> =
         shown["waves"].as_array().expect("waves").iter().map(|wave| &wave["size"]).collect();
     assert_eq!(sizes, [&json!(2), &json!(2), &json!(6)], "{shown}");
@@ -349,7 +352,7 @@ async fn a_document_changes_while_its_rollout_goes_on() {
         targets["targets"].as_array().expect("targets").iter().map(|target| &target["endpoint"]).collect();
     assert_eq!(names, [&json!("web9"), &json!("web2")], "in the order of the list");
     act(&rig, "r/abort", &json!({})).await;
-    let late = patch(json!({"revision": 5, "window": 3})).await;
+    let late = patch(&rig, &json!({"revision": 5, "window": 3})).await;
     assert_eq!((late.status, late.code()), (409, "wrong_state".to_owned()), "{late:?}");
     rig.stop().await;
 }
@@ -376,16 +379,9 @@ async fn a_document_of_an_earlier_version_changes_too() {
     };
     let (asked, nobody) = (Command::Edit(Arc::new(edit)), RolloutPick::Nobody);
     rig.store.command_rollout(record.id, asked, nobody, None, None, record.created).await.expect("SQLite");
-    let patch = async |body: Value| {
-        let request = rig
-            .request("PATCH", "/rollouts/r")
-            .header("Content-Type", "application/json")
-            .body(body.to_string());
-        rig.send(request).await
-    };
-    let edited = patch(json!({"revision": 2, "window": 2, "waves": [2, "rest"]})).await;
+    let edited = patch(&rig, &json!({"revision": 2, "window": 2, "waves": [2, "rest"]})).await;
     assert_eq!((edited.status, &edited.json()["waves"][0]["window"]), (200, &json!(2)), "{edited:?}");
-    let slip = patch(json!({"revision": 3, "waves": [{"match": ["site='y'"]}, "rest"]})).await;
+    let slip = patch(&rig, &json!({"revision": 3, "waves": [{"match": ["site='y'"]}, "rest"]})).await;
     assert_eq!((slip.status, slip.pointers()), (422, vec!["/waves/0/match/0".to_owned()]), "{slip:?}");
     let rerun = act(&rig, "r/rerun", &json!({"identifier": "again"})).await;
     assert_eq!(rerun.status, 201, "{rerun:?}");

@@ -374,7 +374,7 @@ fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
         ("--set waves=[1,2]", "/waves: leave 9 targets without a wave: end them with `rest`"),
         ("--set expires_after=1s", "/expires_after: counts from the submission"),
         ("--set soak=", "`soak` has no value; `soak=none` takes it away"),
-        ("--set window=2 --set window=3", "`--set window` is there twice"),
+        ("--set window=2 --set window=3", "`--set window` is given twice"),
     ] {
         let refused = site.typed(&format!("rollout edit r {change}"))?;
         ensure!(refused.code != Some(0) && refused.err.contains(wrong), "{change}: {refused:?}");

@@ -300,8 +300,8 @@ async fn attend(
             }
         }
     };
-    // The leader is gone; what it left behind must not outlive the attempt, nor hold it up. After an attempt
-    // that went well somebody may have expected that it goes on.
+    // The leader is gone; what it left behind must not outlive the attempt, nor hold it up. If the attempt went
+    // well, its author may have meant these processes to go on, so the log tells of it.
     let left_behind = status.as_ref().is_ok_and(ExitStatus::success) && told.is_none() && group.is_there();
     group.signal(Signal::TERM);
     if !pumped && timeout(PIPES, &mut pumps).await.is_err() {

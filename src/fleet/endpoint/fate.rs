@@ -1,7 +1,7 @@
 //! What becomes of a copy of a task that has come, and of a task that is refused.
 //!
-//! Pure: `intake` and `performer` do what is decided here. A copy meets what the journal knows of its task, so
-//! each of the two says only half of it.
+//! Pure: `intake` and `performer` do what is decided here. The verdict on a copy alone does not decide: what
+//! the journal knows of its task counts too.
 
 use super::journal::State;
 use crate::signing::{Cause, Moment};
@@ -19,7 +19,7 @@ pub(super) enum Fate {
     OnItsWay,
     /// The task has ended, which is reported again.
     Ended,
-    /// The API says that this endpoint has received the task, and nobody knows what came of that.
+    /// The API says that this endpoint has received the task, and the journal does not know what became of it.
     Lost,
     /// The task ends as refused.
     Fail,
@@ -45,18 +45,13 @@ impl Fate {
         match (verdict, state) {
             // A copy that does not count says nothing of its task.
             (Verdict::Refused, _) => Self::Refuse,
-            (Verdict::Good | Verdict::RefusedForGood, Some(State::Digest | State::Unknown)) if !received => {
-                Self::OnItsWay
-            }
-            (
-                Verdict::Good | Verdict::RefusedForGood,
-                Some(State::Finished { .. } | State::Canceled { .. } | State::Digest),
-            ) => Self::Ended,
-            (Verdict::Good | Verdict::RefusedForGood, Some(State::Unknown)) => Self::Lost,
+            (_, Some(State::Digest | State::Unknown)) if !received => Self::OnItsWay,
+            (_, Some(State::Finished { .. } | State::Canceled { .. } | State::Digest)) => Self::Ended,
+            (_, Some(State::Unknown)) => Self::Lost,
             // It may have run, so it has not failed as refused.
-            (Verdict::Good | Verdict::RefusedForGood, None) if received => Self::Lost,
+            (_, None) if received => Self::Lost,
             // It waits, and is judged again when its turn comes; or it runs, and was judged then.
-            (Verdict::Good | Verdict::RefusedForGood, Some(State::Pending { .. })) => Self::Known,
+            (_, Some(State::Pending { .. })) => Self::Known,
             (Verdict::Good, Some(State::Parked)) => Self::Renew,
             (Verdict::Good, None) => Self::Take,
             (Verdict::RefusedForGood, Some(State::Parked) | None) => Self::Fail,
@@ -82,11 +77,12 @@ impl Court {
             Cause::Copy => false,
             Cause::Task => true,
             Cause::Receivers => !self.is_worker,
-            // What has just come is asked for again until the file is mended. What has waited was allowed when
-            // it came, so the file was changed on purpose.
+            // A task that has just come is asked for again until somebody has mended the file. A task that has
+            // waited was allowed when it came, so somebody has changed the file on purpose.
             Cause::TrustFile => matches!(self.moment, Moment::Waits),
-            // A task comes only after the welcome. One that has waited may begin before that, by a clock that
-            // may be wrong: it is judged again when the API asks for it.
+            // A task comes only after the welcome, which confirms the clock. The turn of a task that has waited
+            // may come before the welcome, when the clock may be wrong: the task is judged again when the API
+            // asks for it.
             Cause::End => matches!(self.moment, Moment::Arrives) || self.clock_is_right,
         };
         if for_good { Verdict::RefusedForGood } else { Verdict::Refused }

@@ -226,9 +226,7 @@ impl Guard {
         let Some(Ordered { order, payload }) = self.trust.order_of(work)? else {
             return Ok(Begin::Plain(work.payload.clone()));
         };
-        if self.look_at_clock() {
-            self.clock_set.notify_one();
-        }
+        self.look_at_clock();
         if !self.state().pace.can_be_asked() {
             return Ok(Begin::Later);
         }
@@ -308,12 +306,13 @@ impl Guard {
     }
 
     /// Looks whether the clock was set since the last welcome, beyond what is tolerated: another welcome has
-    /// to tell whether it is right now. Returns whether it was, if nobody has noticed yet.
-    fn look_at_clock(&self) -> bool {
+    /// to tell whether it is right now. Wakes whoever waits in [`Self::clock_set`].
+    fn look_at_clock(&self) {
         let mut state = self.state();
-        let was_set = state.pace.look(Instant::now(), Clock::system().now(), self.manner.tolerance);
-        state.must_join_again |= was_set;
-        was_set
+        if state.pace.look(Instant::now(), Clock::system().now(), self.manner.tolerance) {
+            state.must_join_again = true;
+            self.clock_set.notify_one();
+        }
     }
 
     /// Looks at the clock, and returns whether the session must begin anew because it was set. Says so once.
@@ -334,9 +333,7 @@ impl Guard {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.look_at_clock() {
-                self.clock_set.notify_one();
-            }
+            self.look_at_clock();
             let (guard, now) = (self.clone(), Instant::now());
             // Fails only when it panics, or the process ends.
             let _ = tokio::task::spawn_blocking(move || guard.tend_files(now)).await;
@@ -348,18 +345,18 @@ impl Guard {
         if self.revoked.trouble().is_some() && self.revoked.keep().is_ok() {
             tracing::info!(endpoint = %self.endpoint, "the list of revoked keys is kept now");
         }
-        if self.orders.is_failing() {
-            self.orders.try_again();
-        }
-        let forget_before = {
+        self.orders.try_again();
+        let forget_at = {
             let mut state = self.state();
             let is_due = |forgotten: Instant| now.saturating_duration_since(forgotten) >= FORGET_EVERY;
-            let due = self.has_orders() && state.forgotten.is_none_or(is_due);
+            let due = state.forgotten.is_none_or(is_due);
             let ledger = state.pace.ledger(now).filter(|_| due);
-            state.forgotten = ledger.map(|_| now).or(state.forgotten);
+            if ledger.is_some() {
+                state.forgotten = Some(now);
+            }
             ledger
         };
-        if let Some(ledger) = forget_before
+        if let Some(ledger) = forget_at
             && let Err(error) = self.orders.forget(ledger)
         {
             tracing::warn!(endpoint = %self.endpoint, %error, "orders that are long over cannot be forgotten");

@@ -80,9 +80,8 @@ struct Wanted {
 struct Failed {
     id: TaskId,
     task_type: TaskType,
-    /// As the copy says; where the task is parked here, the journal knows better.
+    /// As the copy says, until the journal was asked.
     attempts: Vec<AttemptError>,
-    parked: bool,
     denial: Denial,
 }
 
@@ -394,8 +393,8 @@ impl Intake {
         }
     }
 
-    /// Sorts a copy of a task that is refused. Returns whether its task ends with that, or has ended: the ledger
-    /// would ask for it again until it expires.
+    /// Sorts a copy of a task that is refused. Returns whether no copy of the task can count, so that the refusal
+    /// is no trouble of the endpoint.
     fn sort_refused(
         &self,
         task: &TaskMessage,
@@ -411,9 +410,8 @@ impl Intake {
         }
         let verdict = guard.verdict_on(Moment::Arrives, denial.cause);
         if self.sort_copy(task, verdict, wanted, seen) == Some(Fate::Fail) {
-            let parked = self.core.journal.state(id).is_some();
             let (attempts, denial) = (task.attempts.clone(), denial.clone());
-            wanted.failed.push(Failed { id, task_type, attempts, parked, denial });
+            wanted.failed.push(Failed { id, task_type, attempts, denial });
         }
         verdict == Verdict::RefusedForGood
     }
@@ -451,10 +449,10 @@ impl Intake {
     async fn fail(&self, mut failed: Vec<Failed>) -> Result<Vec<Record>, IntakeError> {
         let journal = self.core.journal.clone();
         let read = move || {
-            for one in failed.iter_mut().filter(|one| one.parked) {
+            for one in &mut failed {
                 match journal.read_attempts(one.id) {
-                    Ok(Some(attempts)) => one.attempts = attempts,
-                    // Canceled in the same breath.
+                    Ok(Some(known)) => one.attempts = longer(std::mem::take(&mut one.attempts), known),
+                    // It was not parked here, or was canceled meanwhile.
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(task = %one.id, %error, "a task in the journal cannot be read");
@@ -464,7 +462,7 @@ impl Intake {
             failed
         };
         let failed = tokio::task::spawn_blocking(read).await.map_err(|_| JournalError::Closed)?;
-        let record = |Failed { id, task_type, attempts, denial, .. }: Failed| {
+        let record = |Failed { id, task_type, attempts, denial }: Failed| {
             self.core.refusal(id, &task_type, attempts, &denial)
         };
         Ok(failed.into_iter().map(record).collect())
@@ -548,9 +546,7 @@ impl Intake {
             match attempts {
                 Ok(Some(attempts)) => {
                     tracing::info!(task = %task.work.id, "a parked task was asked for and resumes");
-                    // A work queue counts attempts that this worker does not know to have failed.
-                    let attempts =
-                        if task.attempts.len() > attempts.len() { task.attempts.clone() } else { attempts };
+                    let attempts = longer(task.attempts.clone(), attempts);
                     tasks.push(self.to_start(task, message, attempts, lane));
                 }
                 // Canceled in the same breath, or forgotten for want of room: the next ask finds it so.
@@ -775,6 +771,11 @@ fn way(origin: &Origin) -> String {
         Origin::Control(task_type, _) => format!("the control queue for `{task_type}`"),
         Origin::Responses | Origin::Presence => "a queue of the API".to_owned(),
     }
+}
+
+/// Which attempts have failed: a work queue counts some that this worker does not know to have failed.
+fn longer(told: Vec<AttemptError>, known: Vec<AttemptError>) -> Vec<AttemptError> {
+    if told.len() > known.len() { told } else { known }
 }
 
 /// Why no more deliveries are taken.

@@ -1,14 +1,15 @@
 //! The agent that runs on every server: consume, journal, execute, answer. Knows the broker and never the
 //! store.
 //!
-//! `agent` puts the parts together · `intake` takes deliveries, and `fate` says what becomes of them · `guard`
-//! judges their signatures, `pace` the clock, `quarantine` keeps those that are refused, `orders` knows what
-//! persons have ordered, and `revoked` which keys count no more · `journal` remembers them · `lane` keeps them in order · `recovery` takes up what the
-//! last process left, and `boot` how much time that has · `performer` takes one from its slot to its outcome,
-//! and `at_work` has those that run · `executor` runs one attempt · `registry` finds its handler ·
-//! `executable` makes handlers of files · `handlers_dir` says which file performs which type, and `unfit` why
-//! it cannot be run · `stop_file` keeps tasks from beginning · `account` is the user they run as · `groups` knows the processes that run · `leftovers`
-//! ends what a killed process left · `outbox` and `reporter` answer · `lines` and `line_reporter` tell what
+//! `agent` puts the parts together · `intake` takes deliveries, and `fate` says what becomes of them ·
+//! `guard` judges their signatures, `pace` the clock, `quarantine` keeps those that are refused, `orders`
+//! knows what persons have ordered, and `revoked` which keys count no more · `journal` remembers them ·
+//! `lane` keeps them in order · `recovery` takes up what the last process left, and `boot` how much time that
+//! has · `performer` takes one from its slot to its outcome, and `at_work` has those that run · `executor`
+//! runs one attempt · `registry` finds its handler · `executable` makes handlers of files · `handlers_dir`
+//! says which file performs which type, and `unfit` why it cannot be run · `stop_file` keeps tasks from
+//! beginning · `account` is the user they run as · `groups` knows the processes that run · `leftovers` ends
+//! what a killed process left · `outbox` and `reporter` answer · `lines` and `line_reporter` tell what
 //! handlers log meanwhile · `lookout` says which types have a handler · `presence` says who is here, and
 //! `home` with which memory.
 

@@ -53,8 +53,8 @@ impl Pace {
         was_set
     }
 
-    /// Whether this clock can tell that an order has not ended. Before the first welcome it has to: what
-    /// waits here does not wait for an API that is away.
+    /// Whether orders may be judged by this clock. Before the first welcome they may, although nobody has
+    /// confirmed it: a task that waits here must not depend on an API that is away.
     pub(super) const fn can_be_asked(&self) -> bool {
         match self {
             Self::Unknown | Self::Right(_) => true,

@@ -48,7 +48,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// When a task is looked at again that was being withdrawn when its turn came.
 const HELD_BACK: Duration = Duration::from_millis(50);
 
-/// When a task is looked at again whose order can not begin yet.
+/// When a task is looked at again whose order cannot begin yet.
 const NOT_YET: Duration = Duration::from_secs(5);
 
 /// What the parts of one agent share.

@@ -232,7 +232,8 @@ async fn say(
         held: *held,
         reason: reason.clone(),
     });
-    // Before the trouble, in which it is told what they find.
+    // The labels before the trouble, which tells whether they could be read. What the journal finds changes
+    // its health, and that is told at once.
     core.journal.look();
     let labels = core.labels.current().await;
     let presence = Presence {

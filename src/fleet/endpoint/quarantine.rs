@@ -27,7 +27,8 @@ pub(super) struct Refused {
     /// Which way it came, for people.
     pub(super) way: String,
     pub(super) denial: Denial,
-    /// Whether its task has ended with that, so that it troubles no other task.
+    /// Whether no copy of its task can count: the response tells of it, and the trouble of the endpoint does
+    /// not.
     pub(super) ends_task: bool,
 }
 

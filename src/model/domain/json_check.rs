@@ -74,7 +74,9 @@ pub fn in_words(error: &serde_json::Error) -> String {
         let place = rest.find(" at line ").map_or("", |at| &rest[at..]);
         return format!("a value is of none of the kinds that are expected{place}");
     }
-    let Some((found, expected)) = text.split_once(", expected ") else { return of_members(text) };
+    let Some((found, expected)) = text.split_once(", expected ") else {
+        return of_member(&text).map_or_else(|| text.clone(), |(words, place)| words + place);
+    };
     let (expected, place) = expected.split_at(expected.rfind(" at line ").unwrap_or(expected.len()));
     let found = match found {
         "invalid type: map" => "invalid type: an object",
@@ -94,14 +96,14 @@ pub fn in_words(error: &serde_json::Error) -> String {
     format!("{found}, expected {expected}{place}")
 }
 
-/// A member that is missing or is there twice, in words of JSON; other texts as they are.
-fn of_members(text: String) -> String {
-    for (field, fault) in [("missing field `", "is missing"), ("duplicate field `", "is there twice")] {
-        if let Some((name, place)) = text.strip_prefix(field).and_then(|rest| rest.split_once('`')) {
-            return format!("the member `{name}` {fault}{place}");
-        }
-    }
-    text
+/// What is wrong with a member that is missing or is there twice, and the place. The name is one of this
+/// program.
+fn of_member(text: &str) -> Option<(String, &str)> {
+    let faults = [("missing field `", "is missing"), ("duplicate field `", "is there twice")];
+    faults.into_iter().find_map(|(begin, fault)| {
+        let (name, place) = text.strip_prefix(begin)?.split_once('`')?;
+        Some((format!("the member `{name}` {fault}"), place))
+    })
 }
 
 /// The same without anything that the JSON says, neither values nor names of members: for payloads, which may
@@ -125,14 +127,8 @@ pub fn without_values(error: &serde_json::Error) -> String {
     let told = match kinds.iter().find(|(begin, _)| text.starts_with(begin)) {
         _ if !error.is_data() => "it is not JSON".to_owned(),
         Some((_, kind)) => format!("unexpected {kind}"),
-        // These names are of this program.
-        None if text.starts_with("missing field `") || text.starts_with("duplicate field `") => {
-            let name = text.split('`').nth(1).unwrap_or_default();
-            let fault = if text.starts_with('m') { "missing" } else { "there twice" };
-            format!("the member `{name}` is {fault}")
-        }
         None if text.starts_with("unknown field `") => "unknown member".to_owned(),
-        None => "unexpected value".to_owned(),
+        None => of_member(&text).map_or_else(|| "unexpected value".to_owned(), |(words, _)| words),
     };
     told + &place
 }

@@ -162,7 +162,7 @@ mod tests {
         let text = "task_types: [backup]\nschedules:\n  - name: a\n    type: backup\n    cron: '0 0 * * *'\n    payload:\n      mode: 0755";
         let error = Config::from_yaml(text).expect_err("no JSON").to_string();
         assert!(
-            error.contains("`0755` is a number for some readers of YAML") && error.contains("the text:7"),
+            error.contains("`0755` is a number in some versions of YAML") && error.contains("the text:7"),
             "{error}"
         );
     }

@@ -94,8 +94,8 @@ struct Audit {
     pub counted: Counts,
     /// Responses run twice, or with attempts that are not numbered without a gap.
     pub doubled: u32,
-    /// Runs of a handler that began and are known of. Of what has not finished, such as what was canceled, that is
-    /// one once its handler has logged a line or told how far it is.
+    /// Runs of a handler that are known to have begun. A response that has not finished, such as a canceled one,
+    /// counts as one run once its handler has logged a line or told its progress.
     pub executions: u32,
     /// Of these, those that a stop or the end of a process interrupted.
     pub interrupted: u32,

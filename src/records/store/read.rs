@@ -527,13 +527,12 @@ async fn list_one(
     wanted: &TaskQuery,
     status: Option<TaskStatus>,
 ) -> Result<(Vec<Task>, bool), Fault> {
-    let dialect = conn.dialect();
-    let index = match (&wanted.identifier_prefix, status) {
-        (Some(_), _) => dialect.index("task_identifier").to_string(),
-        _ if wanted.failed => dialect.index("task_failed").to_string(),
-        (None, Some(_)) => dialect.index("task_state").to_string(),
-        (None, None) => dialect.index("task_list").to_string(),
-    };
+    let index = conn.dialect().index(match (&wanted.identifier_prefix, status) {
+        (Some(_), _) => "task_identifier",
+        _ if wanted.failed => "task_failed",
+        (None, Some(_)) => "task_state",
+        (None, None) => "task_list",
+    });
     let mut select = conn.sql(format!("SELECT {TASK} FROM task AS t {index} WHERE t.task_type = ?"));
     select.bind(task_type);
     if let Some(status) = status {

@@ -31,8 +31,6 @@ pub struct Sweep {
     pub since: Option<Timestamp>,
     /// Only tasks accepted before this.
     pub until: Option<Timestamp>,
-    /// Only tasks that were meant by this time: open ones that had been accepted, others that had ended.
-    pub as_of: Option<Timestamp>,
     /// Only those that an endpoint has finished with an error.
     pub failed: bool,
     /// Whether also those whose place another task has taken.
@@ -49,10 +47,11 @@ pub struct Swept {
 }
 
 impl Store {
-    /// The next tasks that are meant, after this one.
-    pub async fn sweep(&self, sweep: &Sweep, after: Option<TaskId>) -> Result<Swept> {
+    /// The next tasks, after this one, that were meant at a time: open ones that had been accepted by then,
+    /// others that had ended.
+    pub async fn sweep(&self, sweep: &Sweep, as_of: Timestamp, after: Option<TaskId>) -> Result<Swept> {
         let sweep = Arc::new(sweep.clone());
-        self.run(move |conn| step(conn, sweep.clone(), after).boxed()).await
+        self.run(move |conn| step(conn, sweep.clone(), as_of, after).boxed()).await
     }
 
     /// Which of these identifiers tasks of a type have.
@@ -66,7 +65,12 @@ impl Store {
     }
 }
 
-async fn step(conn: &mut Conn<'_>, sweep: Arc<Sweep>, after: Option<TaskId>) -> Result<Swept, Fault> {
+async fn step(
+    conn: &mut Conn<'_>,
+    sweep: Arc<Sweep>,
+    as_of: Timestamp,
+    after: Option<TaskId>,
+) -> Result<Swept, Fault> {
     let index = conn.dialect().index("task_state");
     let mut select = conn.sql(format!(
         "SELECT t.id, t.identifier, t.start_time, t.failed, t.replaced_by IS NOT NULL, t.finished_at FROM task AS t {index} \
@@ -97,7 +101,7 @@ async fn step(conn: &mut Conn<'_>, sweep: Arc<Sweep>, after: Option<TaskId>) -> 
             sweep.identifier_prefix.as_ref().is_none_or(|prefix| identifier.starts_with(prefix.as_bytes()))
                 && sweep.since.is_none_or(|since| start_time >= since)
                 && sweep.until.is_none_or(|until| start_time < until)
-                && sweep.as_of.is_none_or(|as_of| meant_since <= as_of)
+                && meant_since <= as_of
                 && (failed > 0 || !sweep.failed)
                 && (!replaced || sweep.replaced);
         if meant {

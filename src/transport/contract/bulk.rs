@@ -38,8 +38,8 @@ pub struct TaskFilter {
 pub struct BulkCancel {
     /// Which tasks.
     pub filter: TaskFilter,
-    /// How many they are, as the preview has told: at most with `as_of`, exactly without it. Without `expect`
-    /// nothing is canceled, and the answer is the preview.
+    /// How many tasks the preview has told. With `as_of`, at most so many are canceled; without `as_of`, the filter
+    /// must mean exactly so many. Without `expect`, nothing is canceled, and the answer is the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,
@@ -85,8 +85,8 @@ pub struct Requeue {
     #[serde(default)]
     #[schema(required = false)]
     pub filter: DeadFilter,
-    /// How many they are, as the preview has told: at most with `as_of`, exactly without it. Without `expect`
-    /// nothing is queued, and the answer is the preview.
+    /// How many tasks the preview has told. With `as_of`, at most so many are queued; without `as_of`, the filter
+    /// must mean exactly so many. Without `expect`, nothing is queued, and the answer is the preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, required = false)]
     pub expect: Option<u32>,

@@ -21,8 +21,8 @@ pub struct RolloutDocument {
     /// An endpoint is in flight in one rollout of a lane at a time. By default the type.
     #[schema(required = false)]
     pub lane: Option<String>,
-    /// What it changes. Of the rollouts of a lane with the same subject the newest that has started an endpoint has
-    /// the last word there; older ones leave it alone. By default an older one may start it after a newer one.
+    /// What the rollout changes. Once a newer rollout of the same lane and subject has started an endpoint, older
+    /// ones do not start that endpoint any more. Without a subject they may.
     #[schema(required = false, example = "web")]
     pub subject: Option<String>,
     /// Whom it is for: `endpoints`, `match`, `exclude`, `percent`, `order`, `seed`, `max`, `max_absent`. By
@@ -620,6 +620,27 @@ pub enum RerunOnly {
     State(TargetState),
     /// Those that were not among its endpoints.
     New(NewTargets),
+}
+
+impl RerunOnly {
+    /// All of them.
+    pub const ALL: [Self; TargetState::ALL.len() + 1] = {
+        let mut all = [Self::New(NewTargets::New); TargetState::ALL.len() + 1];
+        let mut at = 0;
+        while at < TargetState::ALL.len() {
+            all[at] = Self::State(TargetState::ALL[at]);
+            at += 1;
+        }
+        all
+    };
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::State(state) => state.as_str(),
+            Self::New(_) => "new",
+        }
+    }
 }
 
 /// Endpoints that the targets of a rollout choose now and did not choose when it was submitted.

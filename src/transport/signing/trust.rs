@@ -185,7 +185,7 @@ pub enum Cause {
     Receivers,
     /// The end of the order: every copy of the task brings an order that has ended.
     End,
-    /// What the task brings: no copy of it counts on any endpoint.
+    /// What the task brings: every copy brings the same, so none counts here.
     Task,
 }
 

@@ -104,7 +104,6 @@ fn sweeps(api: &Api, request: &HttpRequest, filter: TaskFilter) -> Result<Vec<Sw
                 identifier_prefix,
                 since,
                 until,
-                as_of: None,
                 failed: false,
                 replaced: true,
             });

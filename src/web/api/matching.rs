@@ -59,11 +59,11 @@ impl Matching {
             None => api.now()?,
         };
         for sweep in sweeps {
-            let sweep = Sweep { as_of: Some(as_of), ..sweep };
             let mut after = None;
             while ids.len() <= COUNTED {
                 let (store, of, from) = (Arc::clone(&api.state.store), sweep.clone(), after);
-                let Swept { ids: found, next } = api.run(async move { store.sweep(&of, from).await }).await?;
+                let Swept { ids: found, next } =
+                    api.run(async move { store.sweep(&of, as_of, from).await }).await?;
                 ids.extend(
                     api.run(keep(Arc::clone(&api.state.store), sweep.task_type.clone(), found)).await?,
                 );
@@ -79,10 +79,9 @@ impl Matching {
         Ok(Self { ids, more, as_of, told: told.is_some(), expected: None })
     }
 
-    /// The tasks that may be touched, oldest first: none for a preview. Of a time that was told there are as
-    /// many as were expected at most: tasks end, what came later does not count, and what was on its way then
-    /// is left to the next preview. Without that time fewer than were expected may be others than those that
-    /// were counted, so there must be as many.
+    /// The tasks that may be touched, oldest first; none for a preview. If the request tells `as_of`, these are
+    /// at most as many as were expected: tasks may have ended since, and later tasks do not count. Without
+    /// `as_of` the number must be equal, because fewer tasks may be other tasks than those that were counted.
     ///
     /// # Errors
     /// When there is another number than was expected, and the request does not say of what time.

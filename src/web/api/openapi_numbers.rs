@@ -52,19 +52,22 @@ fn here<T>(part: &mut RefOr<T>) -> Option<&mut T> {
 fn bound(schema: &mut RefOr<Schema>) {
     match here(schema) {
         Some(Schema::Object(object)) => {
-            if let Some(SchemaFormat::KnownFormat(format)) = &mut object.format {
-                let largest = match format {
-                    KnownFormat::UInt8 => Some(Number::from(u8::MAX)),
-                    KnownFormat::UInt16 => Some(Number::from(u16::MAX)),
-                    KnownFormat::UInt32 => Some(Number::from(u32::MAX)),
-                    _ => None,
-                };
-                *format = match format {
-                    KnownFormat::UInt8 | KnownFormat::UInt16 => KnownFormat::Int32,
-                    KnownFormat::UInt32 | KnownFormat::UInt64 => KnownFormat::Int64,
-                    _ => format.clone(),
-                };
-                object.maximum = object.maximum.take().or(largest);
+            let known = match &object.format {
+                Some(SchemaFormat::KnownFormat(KnownFormat::UInt8)) => {
+                    Some((KnownFormat::Int32, Some(u32::from(u8::MAX))))
+                }
+                Some(SchemaFormat::KnownFormat(KnownFormat::UInt16)) => {
+                    Some((KnownFormat::Int32, Some(u32::from(u16::MAX))))
+                }
+                Some(SchemaFormat::KnownFormat(KnownFormat::UInt32)) => {
+                    Some((KnownFormat::Int64, Some(u32::MAX)))
+                }
+                Some(SchemaFormat::KnownFormat(KnownFormat::UInt64)) => Some((KnownFormat::Int64, None)),
+                _ => None,
+            };
+            if let Some((format, largest)) = known {
+                object.format = Some(SchemaFormat::KnownFormat(format));
+                object.maximum = object.maximum.take().or(largest.map(Number::from));
             }
             object.properties.values_mut().for_each(bound);
             if let Some(AdditionalProperties::RefOr(schema)) = object.additional_properties.as_deref_mut() {

@@ -120,11 +120,11 @@ fn unknown_jobs(api: &Api, steps: &[Step]) -> Vec<ProblemItem> {
     unknown.collect()
 }
 
-/// The same, of a request of which the token may know nothing.
+/// The refusal of a `request_token` that is taken by a request of which the token may know nothing.
 fn another(new: &NewRequest) -> Problem {
     let name = quoted(new.request_token.as_deref().unwrap_or_default());
     let detail = format!(
-        "the request_token {name} is that of a request that was not submitted with this token; choose another"
+        "the request_token {name} is taken by a request that was not submitted with this token; choose another"
     );
     Problem::new(ProblemCode::RequestConflict, detail)
 }

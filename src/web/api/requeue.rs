@@ -34,9 +34,9 @@ const AT_ONCE: usize = 16;
 /// number then, and `as_of`, the time of that answer, up to 1,000 of them are queued again, each as a new
 /// task that names the old one in `rerun_of`; `left` says how many are left then, which the next request
 /// expects, with the same `as_of`. Tasks that others have requeued since are fine, and tasks that ended since
-/// are not touched. Without `as_of` there must be exactly as many as `expect` says. A task whose type does not admit its payload any more is refused and still meant, so `left` may never be 0: a
-/// request that has done nothing is the last. Since the answer tells of tasks, the token needs the scope
-/// `read` as well.
+/// are not touched. Without `as_of` there must be exactly as many as `expect` says. A task whose type does not
+/// admit its payload any more is refused and still meant, so `left` may never be 0: a request that has done
+/// nothing is the last. Since the answer tells of tasks, the token needs the scope `read` as well.
 #[utoipa::path(
     post, path = "/queues/{type}/requeue", operation_id = "requeueTasks", tag = "queues",
     params(("type" = String, Path, description = "A configured task type with a work queue")),
@@ -138,7 +138,7 @@ fn sweeps(policy: &TypePolicy, filter: DeadFilter) -> Result<Vec<Sweep>, Problem
             }
         };
         let (task_type, identifier_prefix) = (policy.name.clone(), prefix.clone());
-        Ok(Sweep { task_type, status, identifier_prefix, since, until, as_of: None, failed, replaced: false })
+        Ok(Sweep { task_type, status, identifier_prefix, since, until, failed, replaced: false })
     };
     let mut sweeps: Vec<Sweep> = Vec::new();
     for way in ways {

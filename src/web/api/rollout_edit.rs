@@ -66,7 +66,8 @@ pub struct Turns<'a> {
     is_left: bool,
     /// Targets that may be put into any wave.
     free: Vec<EndpointName>,
-    /// Others of waves that wait, left out by somebody, say: a wave of such alone would prove nothing.
+    /// Targets of waiting waves that are not PENDING, such as those that somebody has skipped. They go into the
+    /// last wave: a wave of only such targets would prove nothing.
     others: Vec<EndpointName>,
 }
 
@@ -104,8 +105,7 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// Puts the targets into the waves of a changed document, of which it names so many; `before` are those
-    /// that it had.
+    /// Puts the targets into the waves of a changed document; `before` are those that it had.
     ///
     /// # Errors
     /// All that is wrong with the new ones.
@@ -115,7 +115,6 @@ impl<'a> Turns<'a> {
         terms: &RolloutTerms,
         members: &[Member],
         budget: bool,
-        named: usize,
     ) -> Result<WavesAnew, Vec<PlanFault>> {
         let Self { rollout, mut first, mut kept, is_left, free, others } = self;
         // All of the wave have been started: it stays, as those before it do.
@@ -132,12 +131,6 @@ impl<'a> Turns<'a> {
         let total = rollout.waves.iter().map(|wave| wave.size).sum();
         let begun = Begun { closed: place(first), kept, total };
         let planned = replan(&before, terms, &begun, &free, members)?;
-        // A new document may leave out `rest`. Whoever names the waves of a rollout that has begun may mean that
-        // it ends with them.
-        if let Some(rest) = planned.last().filter(|rest| terms.waves.len() > named && rest.size() > 0) {
-            let message = format!("leave {} targets without a wave: end them with `rest`", rest.size());
-            return Err(vec![PlanFault { pointer: "/waves".to_owned(), message }]);
-        }
         let kept: HashSet<&EndpointName> = begun.kept.iter().flatten().collect();
         let open = rollout.waves.get(place(first)).filter(|_| begun.kept.is_some());
         let waves = planned.into_iter().enumerate().map(|(at, planned)| {

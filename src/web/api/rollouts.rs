@@ -108,8 +108,10 @@ async fn repeated(
     match api.run(async move { store.rollout_digest(&wanted).await }).await? {
         None => Ok(None),
         Some((id, known)) => {
-            let found = find(api, request, name).await?;
-            if is_of_another(request, &found) {
+            let (store, wanted) = (Arc::clone(&api.state.store), name.clone());
+            let found = api.run(async move { store.rollout(&wanted).await }).await?;
+            let found = found.ok_or_else(|| unknown_rollout(name))?;
+            if !access::covers(request, found.task_type.as_str()) || is_of_another(request, &found) {
                 return Err(another(name));
             }
             if known != digest {
@@ -129,7 +131,7 @@ fn is_of_another(request: &HttpRequest, rollout: &RolloutRecord) -> bool {
 fn another(name: &RolloutName) -> Problem {
     let text = quoted(name.as_str());
     let detail = format!(
-        "the identifier {text} is that of a rollout that was not submitted with this token; choose another"
+        "the identifier {text} is taken by a rollout that was not submitted with this token; choose another"
     );
     Problem::new(ProblemCode::RolloutConflict, detail)
 }
@@ -182,8 +184,8 @@ async fn may_overwrite(
     };
     let who = if terms.subject.is_some() { "not both have a" } else { "this document has no" };
     Ok(Some(format!(
-        "`{identifier}` ({}){more} of the lane `{}` can change the same endpoints, and {who} `subject`: each endpoint keeps what comes to it last, \
-         even if that is the older rollout. Give rollouts that change the same thing the same `subject`, or abort the older one",
+        "`{identifier}` ({}){more} of the lane `{}` can change the same endpoints, and {who} `subject`: the last rollout that reaches an endpoint \
+         wins there, even if it is the older one. Give rollouts that change the same thing the same `subject`, or abort the older one",
         status.as_str(),
         terms.lane
     )))
@@ -381,26 +383,17 @@ async fn record(api: &Api, request: &HttpRequest, new: New) -> Answer {
         "rollout": new.identifier, "type": new.task_type, "lane": new.lane, "endpoints": new.plan.size(),
     });
     let (ledger, warnings) = (api.state.ledger.clone(), new.plan.odd.clone());
-    let status = match api.run(async move { ledger.record_rollout(new).await }).await? {
-        RolloutRecorded::New => {
-            deeds::tell(request, made);
-            StatusCode::CREATED
-        }
-        RolloutRecorded::Same(_) => {
-            deeds::nothing(request);
-            StatusCode::OK
-        }
-        RolloutRecorded::Other(id) => return Err(conflict(&terms.identifier, id)),
-    };
+    let recorded = api.run(async move { ledger.record_rollout(new).await }).await?;
+    if !matches!(recorded, RolloutRecorded::New) {
+        // Somebody has submitted one of this identifier since it was looked for.
+        let known = repeated(api, request, &terms.identifier, digest).await?;
+        return known.ok_or_else(|| unknown_rollout(&terms.identifier));
+    }
+    deeds::tell(request, made);
     let found = find(api, request, &terms.identifier).await?;
-    if status == StatusCode::OK && is_of_another(request, &found) {
-        return Err(another(&terms.identifier));
-    }
-    let mut answered = warned(api, request, found, status, warnings).await?;
-    if status == StatusCode::CREATED {
-        let location = format!("/rollouts/{}", terms.identifier).parse().map_err(Problem::internal)?;
-        answered.headers_mut().insert(header::LOCATION, location);
-    }
+    let mut answered = warned(api, request, found, StatusCode::CREATED, warnings).await?;
+    let location = format!("/rollouts/{}", terms.identifier).parse().map_err(Problem::internal)?;
+    answered.headers_mut().insert(header::LOCATION, location);
     Ok(answered)
 }
 
@@ -993,7 +986,7 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     access::check_types(&request, other_types(&terms))?;
     let document = rollout_document::kept(&text)
         .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
-    let terms = resolved(&api, terms).await?;
+    let mut terms = resolved(&api, terms).await?;
     let ends = found.created.after(terms.expires_after);
     if changes.contains_key(rollout_document::EXPIRES) && ends <= api.now()? {
         let message = format!(
@@ -1003,11 +996,12 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     }
     let anew = match changes.get(rollout_document::WAVES) {
         Some(waves) => {
-            // Those of the default, which take the place of what is taken away, end with `rest`.
-            let named =
-                serde_json::from_str::<Vec<&RawValue>>(waves.get()).map_or(usize::MAX, |waves| waves.len());
-            let budget = changes.contains_key("budget");
-            Some(waves_anew(&api, &found, &before, (&terms, named), budget).await?)
+            // A new document may leave out `rest`. A changed list has to name it: whoever leaves it out may mean
+            // that the rollout ends there. The waves of the default come where the list is taken away.
+            if let Ok(named) = serde_json::from_str::<Vec<&RawValue>>(waves.get()) {
+                terms.waves.truncate(named.len());
+            }
+            Some(waves_anew(&api, &found, &before, &terms, changes.contains_key("budget")).await?)
         }
         None => None,
     };
@@ -1019,13 +1013,12 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     Ok(answered)
 }
 
-/// The waves of a changed document that names so many, with the targets that have not begun; `before` is the
-/// document as it was.
+/// The waves of a changed document, with the targets that have not begun; `before` is the document as it was.
 async fn waves_anew(
     api: &Api,
     found: &RolloutRecord,
     before: &Json,
-    (terms, named): (&RolloutTerms, usize),
+    terms: &RolloutTerms,
     budget: bool,
 ) -> Result<WavesAnew, Problem> {
     let mut turns = Turns::of(found);
@@ -1033,7 +1026,7 @@ async fn waves_anew(
     let before = rollout_document::parse_again(before.get(), before, &api.state.config).map_err(invalid)?;
     let before = with_groups(api, before).await?;
     let members = target::members(api, policy_of(api, &terms.task_type)?).await?;
-    turns.put(before.waves, terms, &members, budget, named).map_err(faults)
+    turns.put(before.waves, terms, &members, budget).map_err(faults)
 }
 
 /// The refusal of what was decided on an older revision.

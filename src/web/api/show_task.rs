@@ -63,8 +63,9 @@ pub(super) struct ShowQuery {
     /// How long to wait for the end, at most 60s
     #[param(example = "20s")]
     wait: Option<String>,
-    /// `all` (default), `failed`, `missing`, `none`, or `few`: all of a task for at most 5 endpoints; of others
-    /// the failed ones, and none once more than 20 have finished, of which `/{type}/{id}/answers` tells more
+    /// `all` (default), `failed`, `missing`, `none`, or `few`. With `few`, a task for at most 5 endpoints has all
+    /// its responses. A larger task has only the failed ones, and none once more than 20 endpoints have
+    /// finished: then read `/{type}/{id}/answers`
     responses: Option<String>,
     /// Only the response of this endpoint, instead of `responses`
     endpoint: Option<String>,

@@ -18,10 +18,9 @@ const DEFAULT_LIMIT: u32 = 100;
 /// Adds up the tasks of a type: each accepted, with a response for every endpoint that must answer.
 ///
 /// Goes from the oldest task to the newest, page by page; the sums of all pages tell whether anything is
-/// missing or was run twice. `executions` counts the runs of handlers that began, also
-/// of canceled responses if their handler has logged a line or told its progress, `interrupted` those of them
-/// that a stop or the end of a process ended, and `excess` the responses with more attempts than the type has
-/// by now. What is on its way and in time is no flaw.
+/// missing or was run twice. `executions` counts the runs of handlers that began. A canceled response counts if
+/// its handler has logged a line or told its progress. `interrupted` counts those runs that a stop or the end
+/// of a process ended, and `excess` the responses with more attempts than the type has by now. What is on its way and in time is no flaw.
 #[utoipa::path(
     get, path = "/census", operation_id = "takeCensus", tag = "operation",
     params(

@@ -2,7 +2,7 @@
 //! trusts somebody else: whatever becomes of the process and its files.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -74,6 +74,22 @@ impl Ordering {
         let identifier = self.signed.platform.submit("steered", payload, &["ep1"])?;
         let id = id_of(&self.signed.platform, "steered", &identifier)?;
         Ok((identifier, id))
+    }
+
+    /// Waits until this time is over.
+    fn until_after(&self, end: Timestamp) -> anyhow::Result<()> {
+        self.signed.platform.until("the time is over", |_| {
+            ensure!(Clock::system().now() > end, "not yet");
+            Ok(())
+        })
+    }
+
+    /// Waits until the endpoint has ended a task as refused, with a reason that begins so.
+    fn is_refused(&self, identifier: &str, reason: &str) -> anyhow::Result<()> {
+        let response = self.signed.platform.response("steered", identifier, "ep1", "FINISHED")?;
+        let told = response["errmsg"].as_str().unwrap_or_default();
+        ensure!(response["errnr"] == 77 && told.starts_with(&format!("refused: {reason}")), "{response}");
+        Ok(())
     }
 
     /// The attempts of a task that ran.
@@ -222,19 +238,11 @@ fn an_order_that_has_ended_does_not_begin() -> anyhow::Result<()> {
     for identifier in [&short, &long] {
         platform.response("steered", identifier, "ep1", "CREATED")?;
     }
-    platform.until("the order has ended", |_| {
-        ensure!(Clock::system().now() > end, "not yet");
-        Ok(())
-    })?;
+    ordering.until_after(end)?;
     for identifier in &running {
         platform.delete(&format!("/steered/{identifier}"))?;
     }
-    let response = platform.response("steered", &short, "ep1", "FINISHED")?;
-    let told = response["errmsg"].as_str().unwrap_or_default();
-    ensure!(
-        response["errnr"] == 77 && told.starts_with("refused: expired: the order ended at"),
-        "{response}"
-    );
+    ordering.is_refused(&short, "expired: the order ended at")?;
     signed.refused(short_id, SealFault::Expired)?;
     platform.task("steered", &long, "DONE")?;
     ensure!(ordering.marks(short_id).is_empty() && ordering.marks(long_id) == ["1"]);
@@ -265,9 +273,7 @@ fn what_waits_is_judged_again_when_trust_has_changed() -> anyhow::Result<()> {
     trust(signed, &["key", "trust", &signed.path("bob.pub"), "-t", "steered"])?;
     trust(signed, &["key", "distrust", "alice"])?;
     let mut one = signed.start("ep1")?;
-    let response = platform.response("steered", &unapproved, "ep1", "FINISHED")?;
-    let told = response["errmsg"].as_str().unwrap_or_default();
-    ensure!(response["errnr"] == 77 && told.starts_with("refused: unapproved: 0 of 1 persons"), "{response}");
+    ordering.is_refused(&unapproved, "unapproved: 0 of 1 persons")?;
     signed.refused(unapproved_id, SealFault::Unapproved)?;
     ensure!(ordering.marks(unapproved_id).is_empty(), "{:?}", ordering.marks(unapproved_id));
 
@@ -327,9 +333,7 @@ fn a_parked_task_whose_order_is_refused_ends() -> anyhow::Result<()> {
     api.stop(Duration::from_secs(30))?;
     let _one = signed.launch("ep1", "require", None)?;
     let _api = signed.start_api_with(&[("SIGNING_KEY", signed.path("server2.key"))])?;
-    let response = platform.response("steered", &identifier, "ep1", "FINISHED")?;
-    let told = response["errmsg"].as_str().unwrap_or_default();
-    ensure!(response["errnr"] == 77 && told.starts_with("refused: unapproved: 0 of 1 persons"), "{response}");
+    ordering.is_refused(&identifier, "unapproved: 0 of 1 persons")?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     Ok(())
 }
@@ -369,17 +373,9 @@ fn an_order_that_has_ended_before_a_restart_ends_its_task() -> anyhow::Result<()
     platform.response("steered", &identifier, "ep1", "CREATED")?;
     let end = Clock::system().now().after(Duration::from_secs(12));
     one.kill()?;
-    platform.until("the order has ended", |_| {
-        ensure!(Clock::system().now() > end, "not yet");
-        Ok(())
-    })?;
+    ordering.until_after(end)?;
     let _one = signed.launch_with("ep1", "require", &exact)?;
-    let response = platform.response("steered", &identifier, "ep1", "FINISHED")?;
-    let told = response["errmsg"].as_str().unwrap_or_default();
-    ensure!(
-        response["errnr"] == 77 && told.starts_with("refused: expired: the order ended at"),
-        "{response}"
-    );
+    ordering.is_refused(&identifier, "expired: the order ended at")?;
     signed.refused(id, SealFault::Expired)?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     Ok(())
@@ -401,10 +397,7 @@ fn an_order_does_not_begin_by_a_clock_that_was_set() -> anyhow::Result<()> {
     let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 5))?;
     platform.response("steered", &identifier, "ep1", "CREATED")?;
     let end = Clock::system().now().after(Duration::from_secs(7));
-    platform.until("the order has ended", |_| {
-        ensure!(Clock::system().now() > end, "not yet");
-        Ok(())
-    })?;
+    ordering.until_after(end)?;
     clock.set(-600)?;
     for identifier in &running {
         platform.task("steered", identifier, "DONE")?;
@@ -416,9 +409,7 @@ fn an_order_does_not_begin_by_a_clock_that_was_set() -> anyhow::Result<()> {
     })?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     clock.set(0)?;
-    let response = platform.response("steered", &identifier, "ep1", "FINISHED")?;
-    let told = response["errmsg"].as_str().unwrap_or_default();
-    ensure!(response["errnr"] == 77 && told.starts_with("refused: expired: "), "{response}");
+    ordering.is_refused(&identifier, "expired: ")?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     Ok(())
 }
@@ -458,9 +449,7 @@ fn no_order_begins_that_a_damaged_line_may_name() -> anyhow::Result<()> {
     // Somebody has looked at the file.
     fs::write(&file, damaged.replace('!', ""))?;
     let _one = signed.start("ep1")?;
-    let response = platform.response("steered", &again, "ep1", "FINISHED")?;
-    let told = response["errmsg"].as_str().unwrap_or_default();
-    ensure!(response["errnr"] == 77 && told.starts_with("refused: replayed: "), "{response}");
+    ordering.is_refused(&again, "replayed: ")?;
     Ok(())
 }
 
@@ -486,11 +475,7 @@ fn the_loss_of_power_does_not_begin_an_order_again() -> anyhow::Result<()> {
         Ok(())
     })?;
     // A handler would have begun by then.
-    let time = Instant::now();
-    platform.until("some time passes", |_| {
-        ensure!(time.elapsed() > Duration::from_secs(2), "not yet");
-        Ok(())
-    })?;
+    ordering.until_after(Clock::system().now().after(Duration::from_secs(2)))?;
     one.kill()?;
     power.cut()?;
     let _one = signed.start("ep1")?;

@@ -526,14 +526,13 @@ pub async fn sweeps_what_a_filter_means(ledger: &Ledger) -> Result<()> {
         identifier_prefix: None,
         since: None,
         until: None,
-        as_of: None,
         failed: false,
         replaced: true,
     };
-    let all = async |sweep: &Sweep| {
+    let as_of = async |time: Timestamp, sweep: &Sweep| {
         let (mut found, mut after, mut steps) = (Vec::new(), None, 0);
         loop {
-            let Swept { ids, next } = ledger.store.sweep(sweep, after).await?;
+            let Swept { ids, next } = ledger.store.sweep(sweep, time, after).await?;
             anyhow::ensure!(ids.len() <= 2000, "a step is bounded");
             found.extend(ids);
             (after, steps) = (next, steps + 1);
@@ -542,17 +541,20 @@ pub async fn sweeps_what_a_filter_means(ledger: &Ledger) -> Result<()> {
             }
         }
     };
+    let all = async |sweep: &Sweep| as_of(at(10_000), sweep).await;
     let (found, steps) = all(&open).await?;
     assert!(found == ids[3..] && steps == 3, "oldest first, step by step");
     let prefix = Sweep { identifier_prefix: Some("task 449".into()), ..open.clone() };
     assert_eq!(all(&prefix).await?.0, [[ids[449]].as_slice(), &ids[4490..]].concat());
     let window = Sweep { since: Some(at(2)), until: Some(at(3)), ..open.clone() };
     assert!(all(&window).await?.0 == ids[1000..1500], "accepted in this second");
-    let early = Sweep { as_of: Some(at(2)), ..open.clone() };
-    assert!(all(&early).await?.0.last().is_some_and(|id| ids[999..1500].contains(id)), "accepted by then");
+    assert!(
+        as_of(at(2), &open).await?.0.last().is_some_and(|id| ids[999..1500].contains(id)),
+        "accepted by then"
+    );
     let done = Sweep { status: TaskStatus::Done, ..open.clone() };
-    assert_eq!(all(&Sweep { as_of: Some(noon()), ..done.clone() }).await?.0, [], "they ended a second later");
-    assert_eq!(all(&Sweep { as_of: Some(at(1)), ..done.clone() }).await?.0, ids[..3]);
+    assert_eq!(as_of(noon(), &done).await?.0, [], "they ended a second later");
+    assert_eq!(as_of(at(1), &done).await?.0, ids[..3]);
     assert_eq!(all(&done).await?.0, ids[..3]);
     assert_eq!(all(&Sweep { failed: true, ..done }).await?.0, ids[1..3]);
     assert_eq!(all(&Sweep { task_type: backup(), ..open }).await?.0.len(), 1);

@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 
-use anyhow::{Context, ensure};
 use tasker_services::Home;
+
+use super::preload;
 
 /// The clock of some processes.
 pub struct Shift {
@@ -18,20 +18,10 @@ pub struct Shift {
 impl Shift {
     /// One that tells the truth so far.
     pub fn new(home: &Home, name: &str) -> anyhow::Result<Self> {
-        let (library, path) = (home.join("clock.so"), home.join(name));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
-        let made = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&library)
-            .arg(source)
-            .status()
-            .context("running cc")?;
-        ensure!(made.success(), "cc ended with {made}");
+        let path = home.join(name);
         fs::write(&path, 0_i64.to_ne_bytes())?;
-        let environment = vec![
-            ("LD_PRELOAD", library.display().to_string()),
-            ("TASKER_TEST_CLOCK", path.display().to_string()),
-        ];
+        let environment =
+            vec![preload::compiled(home, "clock")?, ("TASKER_TEST_CLOCK", path.display().to_string())];
         Ok(Self { environment, file: fs::File::options().write(true).open(path)? })
     }
 

@@ -9,6 +9,7 @@ pub mod page;
 pub mod place;
 pub mod platform;
 pub mod power;
+mod preload;
 pub mod proxy;
 pub mod queues;
 pub mod roller;

@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, ensure};
 use tasker_services::Home;
+
+use super::preload;
 
 /// The power of some processes.
 pub struct Power {
@@ -18,18 +18,10 @@ pub struct Power {
 impl Power {
     /// The disk can get stuck for files below this directory.
     pub fn new(home: &Home, directory: &str) -> anyhow::Result<Self> {
-        let (library, synced) = (home.join("power.so"), home.join("synced"));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/power.c");
-        let made = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&library)
-            .arg(source)
-            .status()
-            .context("running cc")?;
-        ensure!(made.success(), "cc ended with {made}");
+        let synced = home.join("synced");
         fs::create_dir(&synced)?;
         let environment = vec![
-            ("LD_PRELOAD", library.display().to_string()),
+            preload::compiled(home, "power")?,
             ("TASKER_TEST_SYNCED", synced.display().to_string()),
             ("TASKER_TEST_STUCK", home.join(directory).display().to_string()),
         ];

@@ -652,8 +652,8 @@ fn written(dir: &Path, records: &[Record]) -> (PathBuf, Vec<u64>) {
     (files(dir).pop().expect("a segment"), ends)
 }
 
-/// Whoever removes the directory of a running endpoint, or puts another one in its place: nothing is taken that
-/// a restart would have forgotten.
+/// Somebody removes the directory of a running endpoint, or replaces it. The journal takes no task then, since
+/// it would be gone after a restart.
 #[tokio::test]
 async fn a_directory_that_goes_away_is_noticed_with_and_without_work() {
     let root = TempDir::new().expect("a directory");

@@ -172,13 +172,17 @@ impl<'a> Pass<'a> {
     }
 
     fn plain_move(&mut self, fact: &Fact, from: TargetState, event: TargetEvent) {
+        self.noted_move(fact, from, event, None);
+    }
+
+    fn noted_move(&mut self, fact: &Fact, from: TargetState, event: TargetEvent, note: Option<String>) {
         if let Some(to) = from.next(event) {
             self.push(TargetMove {
                 fact: fact.clone(),
                 from,
                 to,
                 errnr: None,
-                note: None,
+                note,
                 present_since: None,
                 instance: None,
             });
@@ -316,17 +320,8 @@ impl<'a> Pass<'a> {
         let mut left: BTreeMap<&str, u32> = BTreeMap::new();
         for Next { fact, overtaken_by, .. } in &self.view.next {
             let Some(newer) = overtaken_by else { continue };
-            let (from, event) = (TargetState::Pending, TargetEvent::Superseded);
-            let Some(to) = from.next(event) else { continue };
-            self.push(TargetMove {
-                fact: fact.clone(),
-                from,
-                to,
-                errnr: None,
-                note: Some(format!("left to {newer}, which is newer and has started it")),
-                present_since: None,
-                instance: None,
-            });
+            let note = format!("left to {newer}, which is newer and has started it");
+            self.noted_move(fact, TargetState::Pending, TargetEvent::Superseded, Some(note));
             *left.entry(newer.as_str()).or_default() += 1;
         }
         self.again |= !left.is_empty();

@@ -344,7 +344,7 @@ fn split(
     }
     let left = rest.count();
     if left > 0 && faults.0.is_empty() {
-        faults.add("/waves", format!("leave {left} targets without a wave"));
+        faults.add("/waves", format!("leave {left} targets without a wave: end them with `rest`"));
     }
     let mut waves = Vec::with_capacity(parts.len());
     for (at, (wave, targets)) in terms.waves.iter().zip(parts).enumerate().skip(*closed) {
@@ -569,7 +569,10 @@ mod tests {
                 "/waves/2 has none of the 20 targets".to_owned()
             ]
         );
-        assert_eq!(faults(vec![fixed(1), fixed(2)]), ["/waves leave 17 targets without a wave"]);
+        assert_eq!(
+            faults(vec![fixed(1), fixed(2)]),
+            ["/waves leave 17 targets without a wave: end them with `rest`"]
+        );
         let over = Begun { closed: 3, kept: None, total: 20 };
         let nothing = replan(&before.waves, &before, &over, &[], &fleet).expect_err("a fault");
         assert_eq!(nothing[0].message, "all targets have been started, or are in a wave that is over");

@@ -21,9 +21,9 @@ impl Store {
 
 async fn forget(conn: &mut Conn<'_>, before: Timestamp) -> Result<bool, Fault> {
     let index = conn.dialect().index("rollout_ended");
-    let mut select =
-        conn.sql(format!(
-        // An older one that is open leaves to it what it has changed.
+    // Kept while an older rollout of the subject is open: that one has to know which endpoints this one has
+    // started.
+    let mut select = conn.sql(format!(
         "SELECT o.id FROM rollout AS o {index} WHERE o.ended_at < ? AND NOT EXISTS (SELECT 1 FROM rollout AS p \
          WHERE p.lane = o.lane AND p.subject = o.subject AND p.ended_at IS NULL AND COALESCE(p.ranks_at, p.started_at) < o.started_at) \
          ORDER BY o.ended_at LIMIT 1"

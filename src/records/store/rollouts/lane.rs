@@ -1,5 +1,6 @@
-//! The other rollouts of a lane. Of one subject the newest that has started an endpoint has the last word
-//! there. A rollback counts as started when that was which it undoes, and what is run again as new.
+//! The other rollouts of a lane. Of the rollouts of one subject, the newest that has started an endpoint has the
+//! last word there. A rollback counts as started when the rollout that it undoes was started. A rerun counts as
+//! new.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -84,7 +85,10 @@ pub(super) async fn started_by_newer(
 async fn newer(conn: &mut Conn<'_>, rollout: &RolloutRecord) -> Result<Vec<(Uuid, RolloutName)>, Fault> {
     let Some(subject) = &rollout.subject else { return Ok(Vec::new()) };
     let Some(mut select) = select_newer(conn, rollout) else { return Ok(Vec::new()) };
-    select.push(" AND subject = ?").bind(subject.as_str()).push(" ORDER BY started_at DESC");
+    select
+        .push(" AND subject = ?")
+        .bind(subject.as_str())
+        .push(" ORDER BY COALESCE(ranks_at, started_at) DESC");
     let one = |row: &Row| Ok((row.get(0)?, name(row.get(1)?, || "rollout, column identifier".to_owned())?));
     select.fetch_all().await?.iter().map(one).collect()
 }

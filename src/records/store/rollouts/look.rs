@@ -78,10 +78,13 @@ pub(super) async fn view(
         let last = u32::try_from(current).unwrap_or(u32::MAX) + u32::from(following.is_some());
         let window = following.map_or(0, |following| following.window).max(wave.window);
         view.next = next(conn, rollout, last, &full(&view.in_flight), window.min(ADMITTED) + SPARE).await?;
-        let names = view.next.iter().map(|next| &next.fact.endpoint).collect();
-        let mut overtaken = lane::started_by_newer(conn, rollout, names).await?;
-        for next in &mut view.next {
-            next.overtaken_by = overtaken.remove(&next.fact.endpoint);
+        // With `latest`, it is known already whether there is a newer one of the same subject.
+        if view.newer || rollout.settings.catch_up != CatchUp::Latest {
+            let names = view.next.iter().map(|next| &next.fact.endpoint).collect();
+            let mut overtaken = lane::started_by_newer(conn, rollout, names).await?;
+            for next in &mut view.next {
+                next.overtaken_by = overtaken.remove(&next.fact.endpoint);
+            }
         }
     }
     Ok(view)

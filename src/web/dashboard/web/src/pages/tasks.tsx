@@ -20,9 +20,10 @@ const SINCE: [string, string, number][] = [
 
 export function TasksPage(): JSX.Element {
   const types = useResource<TypeList>("/types", { every: 60_000 });
-  const counts = useResource<TaskCounts>("/tasks/counts", { every: 4000, watch: "tasks" });
   const [type, status, identifier, since, cursor] = ["type", "status", "q", "since", "cursor"].map((name) => search.value.get(name) ?? "");
   const failed = search.value.get("failed") === "true";
+  // Not asked for where `openOf` knows no number anyway.
+  const counts = useResource<TaskCounts>(failed || identifier || since ? null : "/tasks/counts", { every: 4000, watch: "tasks" });
   // To the minute, so that the same list has the same address.
   const from = useMemo(() => {
     const seconds = SINCE.find(([name]) => name === since)?.[2];
