@@ -23,17 +23,6 @@ pub(super) async fn run(global: &Global, command: Configuration) -> Result<Code,
     }
 }
 
-/// Reads the configuration for a command that ends by itself; warns of the parts that it uses.
-pub(super) fn read(sources: &Sources, parts: &[&str]) -> Result<Config, ConfigError> {
-    let loaded = config::load(sources)?;
-    for warning in
-        loaded.warnings.iter().filter(|warning| parts.iter().any(|part| warning.key.starts_with(part)))
-    {
-        output::warn(warning);
-    }
-    Ok(loaded.config)
-}
-
 #[derive(Serialize)]
 struct Checked {
     ok: bool,

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::args::DATA_DIR;
-use super::configuration;
 use super::global::Global;
 use super::output::Failure;
+use super::settings;
 use crate::app;
 use crate::config::{ConfigFile, Environment, Sources};
 use crate::domain::TaskType;
@@ -50,7 +50,7 @@ pub(super) async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -
         }
     };
     let place = format!("the database of {}", shown(&file));
-    let config = configuration::read(
+    let config = settings::read(
         &Sources { file, environment: Environment::of_process(), flags: Vec::new() },
         &["manager.db"],
     )?;

@@ -21,7 +21,7 @@ use super::output::{self, Failure, note, print};
 use super::render::clock;
 use super::secret_file::SecretFile;
 use super::table::{Cell, Colour, Narrow, Screen, Table};
-use super::{access, configuration, input};
+use super::{access, input, settings};
 use crate::broker::account::{self, Permissions};
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::provision;
@@ -59,7 +59,7 @@ impl Place {
     fn open(global: &Global) -> Result<Self, Failure> {
         let sources =
             Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
-        let config = configuration::read(&sources, &["manager.db", "rabbitmq"])?;
+        let config = settings::read(&sources, &["manager.db", "rabbitmq"])?;
         let store = store::open(config.database()?)?;
         Ok(Self { config, store })
     }

@@ -8,9 +8,9 @@ use crate::config::{Database, Environment, Management, MessageQueue, Sources};
 use crate::store;
 
 use super::args::{Global, Initialize};
-use super::configuration;
 use super::exit::Code;
 use super::output::{self, Failure, note, print};
+use super::settings;
 
 pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failure> {
     let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
@@ -18,7 +18,7 @@ pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failu
         .into_iter()
         .filter_map(|(used, part)| used.then_some(part))
         .collect();
-    let config = configuration::read(&sources, &parts)?;
+    let config = settings::read(&sources, &parts)?;
     // Nothing is touched before everything that is needed is known to be there.
     let db = args.database.then(|| config.database()).transpose()?;
     let broker = args.rabbitmq.then(|| config.for_provisioning()).transpose()?;

@@ -12,12 +12,12 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::configuration;
 use super::exit::Code;
 use super::global::Global;
 use super::input;
 use super::output::{self, Failure, note};
 use super::secret_file::SecretFile;
+use super::settings;
 use super::table::{Narrow, Screen, Table};
 use super::when::validity;
 use crate::clock::Clock;
@@ -274,7 +274,7 @@ fn trust_file(global: &Global, named: Option<&PathBuf>) -> Result<PathBuf, Failu
     }
     let file = global.named_file().unwrap_or(ConfigFile::Embedded);
     let sources = Sources { file, environment: Environment::of_process(), flags: Vec::new() };
-    Ok(configuration::read(&sources, &["endpoint.trust"])?.endpoint.trust)
+    Ok(settings::read(&sources, &["endpoint.trust"])?.endpoint.trust)
 }
 
 /// A key as it is shown.

@@ -65,6 +65,7 @@ mod rollouts;
 mod schedules;
 mod secret_file;
 mod servers;
+mod settings;
 mod signals;
 mod simulation;
 mod stats;

@@ -1,0 +1,16 @@
+//! The configuration, for commands that use it once and end.
+
+use crate::config::{self, Config, ConfigError, Sources};
+
+use super::output;
+
+/// Reads the configuration, and warns of the parts that the command uses.
+pub(super) fn read(sources: &Sources, parts: &[&str]) -> Result<Config, ConfigError> {
+    let loaded = config::load(sources)?;
+    for warning in
+        loaded.warnings.iter().filter(|warning| parts.iter().any(|part| warning.key.starts_with(part)))
+    {
+        output::warn(warning);
+    }
+    Ok(loaded.config)
+}
