@@ -27,7 +27,7 @@ use crate::rollouts::Controller;
 use crate::scheduler::Scheduler;
 use crate::sealing::Sealer;
 use crate::service::Service;
-use crate::signing::{Signer, SigningKey, read_certificate, read_revocations};
+use crate::signing::{Approvers, Signer, SigningKey, Trust, read_certificate, read_revocations};
 use crate::store::farm::Farm;
 use crate::store::{self, SharedStore};
 use crate::telemetry::Metrics;
@@ -126,6 +126,8 @@ impl ApiProcess {
             metrics.clone(),
             requests.clone(),
         );
+        let approvers = approvers(&config.security)?.map(Arc::new);
+        let approved = approvers.iter().flat_map(|known| known.task_types().cloned()).collect();
         let rollouts = Watch::default();
         let controller = Controller::new(
             store.clone(),
@@ -153,10 +155,17 @@ impl ApiProcess {
             desk,
             farm: Farm::new(farm.clone().unwrap_or_else(|| store.clone())),
             admission: admission.clone(),
+            approvers: approvers.clone(),
             limits: Limits::default(),
         };
-        let observer =
-            Observer::new(config.clone(), store.clone(), broker.clone(), clock.clone(), metrics.clone());
+        let observer = Observer::new(
+            config.clone(),
+            store.clone(),
+            broker.clone(),
+            clock.clone(),
+            metrics.clone(),
+            approved,
+        );
         let collector = Collector::new(
             store.clone(),
             ledger.clone(),
@@ -273,12 +282,20 @@ fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
     let Some(signing) = &security.signing else { return Ok(None) };
     let signer = Signer::new(signing.environment.clone(), SigningKey::read(&signing.key)?);
     tracing::info!(key = %signer.key(), environment = %signing.environment, "messages to endpoints are signed");
-    let signer = match &signing.revocations {
+    let signer = match &security.revocations {
         Some(path) => signer.with_revocations(read_revocations(path)?)?,
         None => signer,
     };
     let Some(path) = &signing.certificate else { return Ok(Some(signer)) };
     Ok(Some(signer.with_certificate(read_certificate(path)?)?))
+}
+
+/// The persons who approve tasks; none where only endpoints know them.
+fn approvers(security: &Security) -> anyhow::Result<Option<Approvers>> {
+    let Some(path) = &security.trust else { return Ok(None) };
+    let revoked = security.revocations.as_deref().map(read_revocations).transpose()?;
+    let revoked = revoked.map(|list| list.keys).unwrap_or_default();
+    Ok(Some(Approvers::new(Trust::read(path)?, revoked)))
 }
 
 /// Warns of the end of the certificate of the signing key, now and once a day.

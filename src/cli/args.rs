@@ -14,6 +14,7 @@ use crate::domain::{
 };
 use crate::farm::{self, ObjectId};
 
+use super::approve::Approve;
 use super::audit::AuditCommand;
 use super::bulk::Sureness;
 use super::choice::{Choice, choice, one_of};
@@ -170,6 +171,15 @@ Examples:
 
 docs/api.md lists the reasons, and what to do about each.")]
     Explain(Explain),
+    /// Sign a task that waits for the signatures of further persons
+    ///
+    /// Shows what is to be signed, and asks. With the last signature that is needed, the task is published.
+    #[command(after_help = "\
+Example:
+  tasker approve update web-2.1 --key bob.key
+
+docs/security.md says for which tasks persons sign.")]
+    Approve(Approve),
     /// Show what the endpoints of a task answered, in groups of equal answers
     ///
     /// Answers are the same when error number, message and payload are, apart from the endpoint's own name

@@ -1,11 +1,11 @@
 //! The command line: what may be asked (`args`; `tree` is what help shows of it), and every command.
 //!
-//! `tasks`, `answers`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and
+//! `tasks`, `answers`, `approve`, `batch`, `bulk`, `explain`, `endpoints`, `groups`, `requests`, `queues` and
 //! `schedules` ask the API, `verify` adds up, `audit` checks what was written down, `wait` waits, and
 //! `laggards` names those it waits for, `watch` and `logs` follow what goes on, `render` turns answers into
 //! text, `picture` draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
 //! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
-//! `configuration` and `initialize` work on the configuration, `tokens`, `enrolment` and `import` on the
+//! `configuration` and `initialize` work on the configuration, which `settings` reads, `tokens`, `enrolment` and `import` on the
 //! `database`; `deed` says who does it, and `secret_file` keeps what they print once. `keys` works on the files of signatures.
 //! `flamenco` starts a manager of render farms and looks at one. `servers` and `agents` start what `app` puts
 //! together, `benches` the bench, and `process` has what all of them begin and end with; `agent` is the command
@@ -19,6 +19,7 @@ mod access;
 mod agent;
 mod agents;
 mod answers;
+mod approve;
 pub mod args;
 mod audit;
 mod batch;
@@ -209,6 +210,7 @@ async fn run(cli: Cli) -> Code {
         Command::Submit(args) => tasks::submit(&global, args).await,
         Command::Status(args) => tasks::status(&global, args).await,
         Command::Explain(args) => explain::run(&global, args).await,
+        Command::Approve(args) => approve::run(&global, args).await,
         Command::Watch(args) => watch::run(&global, args).await,
         Command::Logs(args) => logs::run(&global, args).await,
         Command::List(args) => tasks::list(&global, args).await,

@@ -19,7 +19,7 @@ use super::exit::{Code, verdict};
 use super::laggards::Laggards;
 use super::output::{self, Failure, note, note_json, show};
 use super::wait::{self, Audience, AwaitedTask, Interrupts};
-use super::{access, answers, batch, input, preview, refusal, render};
+use super::{access, answers, approve, batch, input, preview, refusal, render};
 
 pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failure> {
     let task_type = match (args.task_type, &args.batch) {
@@ -111,6 +111,13 @@ async fn follow(
 ) -> Result<Code, Failure> {
     for warning in &submitted.task.warnings {
         output::warn(warning);
+    }
+    if let Some(approval) = submitted.task.approval.as_ref().filter(|_| !global.json) {
+        note(&format!(
+            "tasker: {}; the task waits for others: tasker approve {} --key FILE",
+            approve::told(approval),
+            render::typed(&submitted.task)
+        ));
     }
     if let Some(stopped) = submitted.task.stopped.filter(|_| !global.json) {
         note(&stopped_ones(stopped, &submitted.task.task_type));

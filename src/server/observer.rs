@@ -27,6 +27,8 @@ pub struct Observer {
     broker: SharedBroker,
     clock: Clock,
     metrics: SharedMetrics,
+    /// The types whose tasks may have to wait for approval.
+    approved: Vec<TaskType>,
 }
 
 impl Observer {
@@ -37,8 +39,9 @@ impl Observer {
         broker: SharedBroker,
         clock: Clock,
         metrics: SharedMetrics,
+        approved: Vec<TaskType>,
     ) -> Self {
-        Self { config, store, broker, clock, metrics }
+        Self { config, store, broker, clock, metrics, approved }
     }
 
     /// Observes until told to stop. Ends on its own when the schema turns out not to be this program's.
@@ -126,6 +129,11 @@ impl Observer {
                 .oldest_task_seconds
                 .with_label_values(&labels)
                 .set(now.since(row.oldest).as_secs_f64());
+        }
+        for task_type in &self.approved {
+            let held = self.store.held_tasks(task_type).await?;
+            let labels = [task_type.as_str()];
+            self.metrics.held_tasks.with_label_values(&labels).set(i64::try_from(held).unwrap_or(i64::MAX));
         }
         for (status, count) in self.store.open_requests().await? {
             self.metrics

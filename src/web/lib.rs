@@ -4,7 +4,7 @@ use tasker_model::{domain, farm};
 use tasker_process::{backoff, clock, config, https, telemetry, watch};
 use tasker_records::{keyring, ledger, store};
 use tasker_server::{acceptor, admission, live, publisher, queue, requests, rollouts, sealing};
-use tasker_transport::{broker, contract};
+use tasker_transport::{broker, contract, signing};
 
 pub mod api;
 pub mod dashboard;

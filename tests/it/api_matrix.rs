@@ -162,6 +162,8 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ("GET",    "/{type}/{id}/logs",        "1111 3.3. .3 33. .3"),
     ("HEAD",   "/{type}/{id}/logs",        "1111 3.3. .3 33. .3"),
     ("POST",   "/{type}/{id}/rerun",       "1111 333. .3 33. 33"),
+    // The same of the scope `approve`.
+    ("POST",   "/{type}/{id}/approvals",   "1111 333. .3 33. 33"),
 ];
 
 const BOUND: &str = "rack1";

@@ -179,6 +179,7 @@ impl Rig {
             desk,
             farm: Farm::new(store.clone()),
             admission,
+            approvers: None,
             limits,
         };
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -119,7 +119,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "domain", "farm", "contract", "dashboard", "admission", "store", "broker", "backoff", "clock",
             "config", "request_body", "telemetry", "watch", "keyring", "ledger", "live", "publisher",
-            "queue", "requests", "rollouts", "acceptor", "sealing",
+            "queue", "requests", "rollouts", "acceptor", "sealing", "signing",
         ],
     ),
     // Render farms: the protocol of Flamenco 2.x in front of the farm.

@@ -152,8 +152,13 @@ fn labels_of_vectors() -> BTreeMap<String, BTreeSet<String>> {
         &metrics.rollout_breaches,
         &metrics.rollout_admitted,
     ];
-    let gauges: [&dyn Collector; 4] =
-        [&metrics.queued, &metrics.queue_paused, &metrics.open_tasks, &metrics.oldest_task_seconds];
+    let gauges: [&dyn Collector; 5] = [
+        &metrics.queued,
+        &metrics.queue_paused,
+        &metrics.held_tasks,
+        &metrics.open_tasks,
+        &metrics.oldest_task_seconds,
+    ];
     let described = vectors.into_iter().chain(gauges).flat_map(|vector| vector.desc());
     described.map(|desc| (desc.fq_name.clone(), desc.variable_labels.iter().cloned().collect())).collect()
 }

@@ -51,6 +51,7 @@ conformance! {
         keeps_large_batches,
         accepts_an_identifier_once_however_many_try,
         keeps_identifiers_and_payloads_to_the_byte,
+        adds_approvals_while_a_task_waits,
         freezes_once,
         freezes_a_fleet,
         keeps_what_endpoints_had_to_be,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointName, TaskId, Timestamp, TokenName};
+use super::{EndpointName, Task, TaskId, Timestamp, TokenName};
 
 /// Declares the codes with their words, so that none can be left out of [`ReasonCode::ALL`].
 macro_rules! codes {
@@ -75,6 +75,8 @@ codes! {
     StandsBy = "stands_by",
     /// The endpoint was sent the task, has not confirmed it, and is asked again.
     RetryAt = "retry_at",
+    /// More persons have to sign it.
+    WaitsForApproval = "waits_for_approval",
     /// Somebody has paused the queue.
     QueuePaused = "queue_paused",
     /// The task is not to begin before a time.
@@ -246,6 +248,19 @@ impl Evidence {
 impl Reason {
     pub(super) fn new(code: ReasonCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into(), since: None, evidence: Evidence::default(), next: None }
+    }
+
+    /// That a task waits for more persons to sign it.
+    pub fn waits_for_approval(signed: &[String], others: &[String], needed: u32, task: &Task) -> Self {
+        let text = format!(
+            "{} of {needed} persons have signed the task ({}); it waits for others ({})",
+            signed.len(),
+            signed.join(", "),
+            others.join(", ")
+        );
+        Self::new(ReasonCode::WaitsForApproval, text)
+            .since(task.start_time)
+            .then(task.expires_at, "the task expires, unless `tasker approve` has added what it lacks")
     }
 
     pub(super) fn since(self, since: impl Into<Option<Timestamp>>) -> Self {

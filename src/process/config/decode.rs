@@ -415,11 +415,10 @@ fn security(mut table: Table<'_>) -> Security {
     let key = table.optional("signing_key", &A_FILE);
     let certificate = table.optional("certificate", &A_FILE).map(Into::into);
     let revocations = table.optional("revocations", &A_FILE).map(Into::into);
+    let trust = table.optional("trust", &A_FILE).map(Into::into);
     let signing = match (signs, environment, key) {
         (false, ..) => None,
-        (true, Some(environment), Some(key)) => {
-            Some(Signing { environment, key: key.into(), certificate, revocations })
-        }
+        (true, Some(environment), Some(key)) => Some(Signing { environment, key: key.into(), certificate }),
         (true, environment, _) => {
             let lacking = if environment.is_none() { "environment" } else { "signing_key" };
             table.problem(lacking, "is missing: `signatures: sign` needs it", None);
@@ -427,7 +426,7 @@ fn security(mut table: Table<'_>) -> Security {
         }
     };
     table.finish_needed();
-    Security { reports, signing }
+    Security { reports, signing, trust, revocations }
 }
 
 fn log(mut table: Table<'_>) -> Log {

@@ -538,6 +538,10 @@ pub struct Security {
     pub reports: Proof,
     /// With what API processes sign what they send to endpoints. Default: they do not.
     pub signing: Option<Signing>,
+    /// The trust file that says whose signatures tasks need. Without it, endpoints alone know.
+    pub trust: Option<PathBuf>,
+    /// The file of the list of keys that count no more.
+    pub revocations: Option<PathBuf>,
 }
 
 /// With what API processes sign.
@@ -549,8 +553,6 @@ pub struct Signing {
     pub key: PathBuf,
     /// The file of its certificate.
     pub certificate: Option<PathBuf>,
-    /// The file of the list of keys that count no more.
-    pub revocations: Option<PathBuf>,
 }
 
 /// What becomes of a message that nobody vouches for.

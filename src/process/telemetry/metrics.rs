@@ -79,6 +79,8 @@ pub struct Metrics {
     pub queued: IntGaugeVec,
     /// 1 while the queue of a `task_type` is paused.
     pub queue_paused: IntGaugeVec,
+    /// Tasks that wait for approval, by `task_type`: of all types whose tasks may have to.
+    pub held_tasks: IntGaugeVec,
     /// Requests that came to a `status`.
     pub requests: IntCounterVec,
     /// Requests that have not ended by `status`.
@@ -269,6 +271,11 @@ impl Metrics {
                 "tasker_queue_tasks",
                 "Tasks of work queues that have not ended",
                 &["task_type", "state"],
+            )?,
+            held_tasks: gauge(
+                "tasker_held_tasks",
+                "Tasks that wait for more persons to sign them",
+                &["task_type"],
             )?,
             queue_paused: gauge(
                 "tasker_queue_paused",

@@ -84,7 +84,7 @@ pub use scratch::{drop_scratch, scratch};
 pub use settle::{CancelOutcome, DueTask, Settled};
 pub use states::{Part, Parts, TaskStanding};
 pub use submissions::Accepted;
-pub use submit::Freeze;
+pub use submit::{Freeze, Release};
 pub use subscription::Seen;
 pub use sweep::{Sweep, Swept};
 pub use tally::{Retry, Tally};

@@ -264,6 +264,12 @@ impl Store {
         self.run(move |conn| open_tasks_of(conn, token.clone()).boxed()).await
     }
 
+    /// How many tasks of a type wait for approval.
+    pub async fn held_tasks(&self, task_type: &TaskType) -> Result<u64> {
+        let task_type = task_type.clone();
+        self.run(move |conn| held_tasks(conn, task_type.clone()).boxed()).await
+    }
+
     /// Open tasks by type and status; bounded cost however much history there is.
     pub async fn open_tasks(&self) -> Result<Vec<OpenTasks>> {
         self.run(|conn| open_tasks(conn).boxed()).await
@@ -571,6 +577,16 @@ async fn open_tasks_of(conn: &mut Conn<'_>, token: TokenName) -> Result<u64, Fau
 
 fn open_statuses() -> Vec<TaskStatus> {
     TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect()
+}
+
+/// Those at which nobody is to look before they expire. Others that are not published yet are due before.
+async fn held_tasks(conn: &mut Conn<'_>, task_type: TaskType) -> Result<u64, Fault> {
+    let index = conn.dialect().index("task_state");
+    let mut select = conn.sql(format!(
+        "SELECT COUNT(*) FROM task {index} \
+         WHERE task_type = ? AND status = ? AND frozen_at IS NULL AND priority IS NULL AND due_at = expires_at"
+    ));
+    select.bind(&task_type).bind(TaskStatus::Created).fetch_one().await?.count(0)
 }
 
 async fn open_tasks(conn: &mut Conn<'_>) -> Result<Vec<OpenTasks>, Fault> {

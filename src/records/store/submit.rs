@@ -14,7 +14,7 @@ use super::sql::Conn;
 use super::submissions::{Accepted, Entry, Key, answers, distinct, key};
 use super::tasks::{self, identifier, lock};
 use super::{QueueRule, Result, Retry, Store, columns};
-use crate::domain::{EndpointName, NewTask, TaskId, TaskStatus, Timestamp, TokenName};
+use crate::domain::{EndpointName, Json, NewTask, TaskId, TaskStatus, Timestamp, TokenName};
 
 /// The set of endpoints that must answer a task.
 #[derive(Debug, Clone)]
@@ -23,6 +23,15 @@ pub struct Freeze {
     pub id: TaskId,
     /// Who must answer.
     pub expected: Vec<EndpointName>,
+}
+
+/// That a task does not wait for approval any longer.
+#[derive(Debug, Clone, Copy)]
+pub struct Release {
+    /// When it is to be published.
+    pub due_at: Timestamp,
+    /// When every expected endpoint should have received it.
+    pub receive_by: Timestamp,
 }
 
 impl Store {
@@ -72,6 +81,20 @@ impl Store {
             rest.drain(..done);
         }
         Ok(frozen)
+    }
+
+    /// Puts a payload with more signatures in the place of the one that a task has which waits for approval.
+    /// With `release` the task waits no longer. Answers `false` when it has moved on, or its payload is
+    /// another one meanwhile.
+    pub async fn approve(
+        &self,
+        id: TaskId,
+        before: &Json,
+        after: &Json,
+        release: Option<Release>,
+    ) -> Result<bool> {
+        let (before, after) = (before.clone(), after.clone());
+        self.transact(move |conn| approve(conn, id, before.clone(), after.clone(), release).boxed()).await
     }
 
     /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive
@@ -206,6 +229,24 @@ pub(super) async fn freeze(
     let frozen = changes.iter().map(|(id, _)| *id).collect();
     tasks::write(conn, changes).await?;
     Ok((frozen, done))
+}
+
+/// The digest stays: it is that of the submission, which may be repeated.
+async fn approve(
+    conn: &mut Conn<'_>,
+    id: TaskId,
+    before: Json,
+    after: Json,
+    release: Option<Release>,
+) -> Result<bool, Fault> {
+    let by_key = conn.dialect().by_primary_key();
+    let mut update = conn.sql(format!("UPDATE task {by_key} SET payload = ?"));
+    update.bind(after.get());
+    if let Some(Release { due_at, receive_by }) = release {
+        update.push(", due_at = ?, receive_by = ?").bind(due_at).bind(receive_by);
+    }
+    update.push(" WHERE +status = ? AND frozen_at IS NULL AND priority IS NULL AND payload = ? AND id = ?");
+    Ok(update.bind(TaskStatus::Created).bind(before.get()).bind(id).execute().await? > 0)
 }
 
 async fn mark_published(conn: &mut Conn<'_>, ids: Arc<[TaskId]>, now: Timestamp) -> Result<u64, Fault> {

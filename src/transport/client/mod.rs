@@ -19,16 +19,16 @@ use serde_json::value::RawValue;
 
 use crate::config::{Secret, is_loopback};
 use crate::contract::{
-    Answers, AuditPage, AuditedSubmissions, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel, Census,
-    ENVELOPE, EndpointPage, EnrolmentTicket, Explanation, ForgottenEndpoint, ForgottenEndpoints, Group,
-    GroupChange, GroupList, Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request,
+    Answers, Approved, AuditPage, AuditedSubmissions, BODY_HEADER, BatchAnswer, BulkAnswer, BulkCancel,
+    Census, ENVELOPE, EndpointPage, EnrolmentTicket, Explanation, ForgottenEndpoint, ForgottenEndpoints,
+    Group, GroupChange, GroupList, Index, LogPage, NameList, Preview, Queue, QueueList, Readiness, Request,
     RequestCensus, RequestPage, RequestSubmission, RequestToken, Requeue, Rerun, ResponsePage, Responses,
     RolloutCensus, Schedule, ScheduleList, SealedIdentity, Statistics, Submission, Task, TaskPage,
     TaskWithResponses, TasksGiven, TasksWanted, WorkerReports,
 };
 use crate::domain::{
-    AnswerDigest, EndpointName, Grain, GroupName, RequestStatus, Selector, States, TaskStatus, TaskType,
-    Timestamp,
+    AnswerDigest, EndpointName, Grain, GroupName, OrderSignature, RequestStatus, Selector, States, TaskId,
+    TaskStatus, TaskType, Timestamp,
 };
 use crate::https;
 pub use error::ClientError;
@@ -399,6 +399,22 @@ impl Client {
         let path = [task_type.as_str(), id, "rerun"];
         let (status, task) = self.answer(self.post(&path)?.json(rerun), ANSWER).await?;
         Ok(Submitted { task, repeated: status == StatusCode::OK })
+    }
+
+    /// Adds the signature of a person to a task that waits for that.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when it waits for none, with 422 when it is not
+    /// the signature of a person who may sign it.
+    pub async fn approve(
+        &self,
+        task_type: &TaskType,
+        id: TaskId,
+        signature: &OrderSignature,
+    ) -> Result<Approved, ClientError> {
+        let id = id.to_string();
+        let path = [task_type.as_str(), &id, "approvals"];
+        Ok(self.answer(self.post(&path)?.json(signature), ANSWER).await?.1)
     }
 
     /// How the endpoints of a task stand, and what the list of their names is called.

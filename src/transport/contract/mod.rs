@@ -2,7 +2,7 @@
 //! schema.
 //!
 //! `task` and `response` the ledger's two rows · `answer` equal answers in groups · `submission` what a
-//! customer asks for · `endpoint` who performs tasks · `enrolment` how a server gets its broker user · `queue` and `schedule` how these stand · `request`
+//! customer asks for · `approval` who has signed it · `endpoint` who performs tasks · `enrolment` how a server gets its broker user · `queue` and `schedule` how these stand · `request`
 //! steps of jobs · `rollout` changes of a fleet in waves · `bulk` many tasks in one request · `explain` why a
 //! task does not run · `census` sums of tasks · `statistics` throughput · `problem` why a request is refused
 //! · `session` who one is · `process` what an API process says of itself · `live` what goes on now · `log`
@@ -16,6 +16,7 @@
 //! The texts on members are their descriptions in the OpenAPI document.
 
 mod answer;
+mod approval;
 mod audit;
 mod bulk;
 mod census;
@@ -44,6 +45,7 @@ mod task_type;
 mod worker;
 
 pub use answer::{AnswerGroup, Answers, Exemplar, MoreAnswers};
+pub use approval::{Approved, SignatureOfKey, TaskApproval};
 pub use audit::{AuditPage, AuditedSubmissions};
 pub use bulk::{
     Batch, BatchAnswer, BatchList, BatchSubmission, BatchVerdict, BulkAnswer, BulkCancel, DeadFilter,

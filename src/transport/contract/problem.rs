@@ -150,6 +150,8 @@ pub enum ProblemCode {
     StaleRevision,
     /// The task or the request has ended otherwise and cannot be canceled.
     AlreadyEnded,
+    /// The task waits for no approval.
+    NotWaiting,
     /// The filter means another number of tasks than were expected.
     CountMoved,
     /// The request has no failed job that could be run again.
@@ -160,6 +162,8 @@ pub enum ProblemCode {
     UnsupportedMediaType,
     /// The body is JSON but not a submission.
     InvalidSubmission,
+    /// The body is JSON but no signature of a person who may sign the task.
+    InvalidApproval,
     /// The body is JSON but no group.
     InvalidGroup,
     /// The body is JSON but no message of a worker.
@@ -218,11 +222,13 @@ impl ProblemCode {
             Self::WrongState => "wrong_state",
             Self::StaleRevision => "stale_revision",
             Self::AlreadyEnded => "already_ended",
+            Self::NotWaiting => "not_waiting",
             Self::CountMoved => "count_moved",
             Self::NothingFailed => "nothing_failed",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidSubmission => "invalid_submission",
+            Self::InvalidApproval => "invalid_approval",
             Self::InvalidGroup => "invalid_group",
             Self::InvalidMessage => "invalid_message",
             Self::InvalidQuery => "invalid_query",

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Target, TaskResponse};
+use super::{Target, TaskApproval, TaskResponse};
 use crate::domain::{
     self, AttemptError, Counts, EndpointName, Identifier, Json, NewTask, TaskId, TaskStatus, TaskType,
     Timestamp,
@@ -70,6 +70,11 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = u64, required = false)]
     pub stopped: Option<u64>,
+    /// How far it is approved; absent unless it waits for more persons to sign it. Only where a single task is
+    /// submitted or read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub approval: Option<TaskApproval>,
     /// What is allowed but rarely meant, such as an endpoint that was never heard of. Only in the answer to a
     /// submission.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -97,6 +102,7 @@ impl From<domain::Task> for Task {
             queue: task.queued.map(Queued::from),
             missing: None,
             stopped: None,
+            approval: None,
             warnings: Vec::new(),
         }
     }
@@ -130,6 +136,7 @@ impl From<NewTask> for Task {
             }),
             missing: None,
             stopped: None,
+            approval: None,
             warnings: Vec::new(),
         }
     }

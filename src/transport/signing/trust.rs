@@ -16,8 +16,8 @@ use super::signer::is_of_root;
 use crate::config::size;
 use crate::custody;
 use crate::domain::{
-    Certificate, Command, EndpointName, EnvironmentName, KeyId, Order, Ordered, Revocations, Seal, SealFault,
-    SealHead, TaskMessage, TaskType, Timestamp, WorkPart, likeness, statement,
+    Certificate, Command, EndpointName, EnvironmentName, Json, KeyId, Order, OrderSignature, Ordered,
+    Revocations, Seal, SealFault, SealHead, TaskMessage, TaskType, Timestamp, WorkPart, likeness, statement,
 };
 
 /// How much earlier than the welcome of its receiver a copy may have been signed. Both times are of the
@@ -421,11 +421,20 @@ impl Trust {
     /// # Errors
     /// When it must bring one and does not.
     pub fn order_of(&self, work: &WorkPart) -> Result<Option<Ordered>, Denial> {
-        let task_type = &work.task_type;
+        Ok(self.order_in(&work.task_type, &work.payload)?.map(|(ordered, _)| ordered))
+    }
+
+    /// The order in the payload of a task of this type, and the rule by which it counts; none for a type
+    /// whose tasks need no order.
+    pub(super) fn order_in(
+        &self,
+        task_type: &TaskType,
+        payload: &Json,
+    ) -> Result<Option<(Ordered, &TypeTrust)>, Denial> {
         let Some(rule) = self.types.get(task_type).filter(|rule| !rule.signers.is_empty()) else {
             return Ok(None);
         };
-        Ordered::read(&work.payload).map(Some).map_err(|reason| {
+        Ordered::read(payload).map(|ordered| Some((ordered, rule))).map_err(|reason| {
             let threshold = rule.threshold.unwrap_or(1);
             Denial::new(
                 SealFault::Unapproved,
@@ -476,33 +485,47 @@ impl Trust {
         }
     }
 
+    /// Whether an order is for this installation and for tasks of this type.
+    pub(super) fn judge_place(&self, order: &Order, task_type: &TaskType) -> Result<(), Denial> {
+        if order.task_type == *task_type && order.environment == self.environment {
+            return Ok(());
+        }
+        let reason = format!("the order is for `{}` in `{}`", order.task_type, order.environment);
+        Err(Denial::new(SealFault::Unapproved, reason).of(Cause::Task))
+    }
+
+    /// Whether a key is that of a person.
+    pub(super) fn is_key_of(&self, name: &str, key: KeyId) -> bool {
+        self.keys.get(name).is_some_and(|of| of.id() == key)
+    }
+
+    /// Whether a person has signed an order, with a key that is not revoked.
+    pub(super) fn has_signed(
+        &self,
+        name: &str,
+        Ordered { order, payload }: &Ordered,
+        revoked: &BTreeSet<KeyId>,
+    ) -> bool {
+        let key = self.keys.get(name).filter(|key| !revoked.contains(&key.id()));
+        key.is_some_and(|key| {
+            let mut of_key = order.signatures.iter().filter(|one| one.by == key.id());
+            let signed = |one: &OrderSignature| statement::of_order(order, one.by, payload);
+            of_key.any(|one| key.verifies(&signed(one), &one.signature))
+        })
+    }
+
     fn judge_order(
         &self,
-        Ordered { order, payload }: &Ordered,
+        ordered: &Ordered,
         task_type: &TaskType,
         rule: &TypeTrust,
         situation: Situation<'_>,
     ) -> Result<(), Denial> {
-        let (endpoint, threshold) = (situation.endpoint, rule.threshold.unwrap_or(1));
+        let (order, endpoint, threshold) = (&ordered.order, situation.endpoint, rule.threshold.unwrap_or(1));
         let deny = |cause, fault, reason: String| Err(Denial::new(fault, reason).of(cause));
-        if order.task_type != *task_type || order.environment != self.environment {
-            return deny(
-                Cause::Task,
-                SealFault::Unapproved,
-                format!("the order is for `{}` in `{}`", order.task_type, order.environment),
-            );
-        }
+        self.judge_place(order, task_type)?;
         // Different persons, however often each has signed.
-        let signed = |name: &&String| {
-            let key = self.keys.get(*name).filter(|key| !situation.revoked.contains(&key.id()));
-            key.is_some_and(|key| {
-                order
-                    .signatures
-                    .iter()
-                    .filter(|one| one.by == key.id())
-                    .any(|one| key.verifies(&statement::of_order(order, one.by, payload), &one.signature))
-            })
-        };
+        let signed = |name: &&String| self.has_signed(name, ordered, situation.revoked);
         let holders = rule.signers.iter().filter(signed).count();
         if holders < threshold {
             return deny(

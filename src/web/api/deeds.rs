@@ -33,6 +33,7 @@ const ACTIONS: &[(&str, &str, Option<&str>)] = &[
     ("POST",   "/requests",                         None),
     ("POST",   "/rollouts/plan",                    None),
     ("POST",   "/{type}/{id}/rerun",                None),
+    ("POST",   "/{type}/{id}/approvals",            Some("task.approve")),
     ("DELETE", "/{type}/{id}",                      Some("task.cancel")),
     ("DELETE", "/tasks/{id}",                       Some("task.cancel")),
     ("POST",   "/tasks/cancel",                     Some("task.cancel_all")),

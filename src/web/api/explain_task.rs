@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::{self, Query};
-use super::{Answer, Api, answer};
+use super::{Answer, Api, answer, approvals};
 use crate::contract::{self, Explanation, ReasonGroup};
 use crate::domain::{EndpointName, ReasonCode, RunLimits, Snapshot, Summary, Task};
 use crate::store::StoreError;
@@ -94,6 +94,10 @@ pub(super) async fn answer_with(api: &Api, task: Task, endpoint: Option<Endpoint
         (Some(_), Some(standing)) => snapshot.reasons_at(standing),
         _ => snapshot.reasons(limits),
     };
+    // It is not published until then, and nobody has to perform it.
+    if let Some(waits) = approvals::reason(api, &snapshot.task) {
+        reasons = vec![waits];
+    }
     for reason in reasons.iter_mut().filter(|reason| reason.code == ReasonCode::NeverHeardOf) {
         let Some(name) = &reason.evidence.endpoint else { continue };
         reason.evidence.suggestion = api.heard.nearest(name).await?;

@@ -13,6 +13,7 @@
 mod access;
 mod allowance;
 mod answer;
+mod approvals;
 mod audit;
 mod auditor;
 mod backstage;

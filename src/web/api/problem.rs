@@ -53,14 +53,17 @@ impl InHttp for ProblemCode {
             | Self::WrongState
             | Self::StaleRevision
             | Self::AlreadyEnded
+            | Self::NotWaiting
             | Self::CountMoved
             | Self::NothingFailed
             | Self::EndpointPresent => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidSubmission | Self::InvalidGroup | Self::InvalidMessage | Self::InvalidQuery => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::InvalidSubmission
+            | Self::InvalidApproval
+            | Self::InvalidGroup
+            | Self::InvalidMessage
+            | Self::InvalidQuery => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManySubmissions
             | Self::TooManyWaits
             | Self::QuotaExceeded
@@ -113,11 +116,13 @@ impl InHttp for ProblemCode {
             Self::WrongState => "The rollout does not allow this now",
             Self::StaleRevision => "The rollout has changed",
             Self::AlreadyEnded => "It has already ended",
+            Self::NotWaiting => "It does not wait for approval",
             Self::CountMoved => "Another number of tasks matches",
             Self::NothingFailed => "Nothing has failed",
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body must be application/json",
             Self::InvalidSubmission => "The submission has problems",
+            Self::InvalidApproval => "The approval has problems",
             Self::InvalidGroup => "The group has problems",
             Self::InvalidMessage => "The message has problems",
             Self::InvalidQuery => "The query has problems",

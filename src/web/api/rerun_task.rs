@@ -9,7 +9,7 @@ use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::{record, respond};
-use super::{Answer, Api, access, allowance, deeds};
+use super::{Answer, Api, access, allowance, approvals, deeds};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, ProblemCode, ProblemItem, Rerun};
@@ -71,9 +71,10 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
     let (new, asked) = again(&api, &request, policy, &task, identifier, endpoints)?;
+    approvals::complete(&api, &new, "")?;
     allowance::check_reach(&api, &request, policy, &new).await?;
     let counted = allowance::check_submissions(&api, &request, [&new].into_iter()).await?;
-    let recorded = record(&api, &request, new, &asked).await?;
+    let recorded = record(&api, &request, new, &asked, false).await?;
     counted.settle(&api, recorded.is_new().into());
     respond(&api, Body::Envelope, recorded, Vec::new()).await
 }

@@ -13,8 +13,9 @@ use utoipa::OpenApi;
 
 use super::route::{About, For, Operation, Route, Routes};
 use super::{
-    Answer, Api, audit, cancel_task, cancel_tasks, enrol, events, explain_task, flamenco, forget_endpoint,
-    groups, health, list_answers, list_endpoints, list_tasks, logs, named, openapi, queues, requests,
+    Answer, Api, approvals, audit, cancel_task, cancel_tasks, enrol, events, explain_task, flamenco,
+    forget_endpoint, groups, health, list_answers, list_endpoints, list_tasks, logs, named, openapi, queues,
+    requests,
 };
 use super::{
     count_tasks, dashboard, list_owed, list_responses, list_types, requeue, rerun_task, rollouts, schedules,
@@ -424,6 +425,11 @@ pub const ROUTES: Routes = Routes(&[
         pattern: "/{type}/{id}/logs",
         about: About::TypeInPath,
         operations: &[operation!(GET, READ_OWN, logs::read)],
+    },
+    Route {
+        pattern: "/{type}/{id}/approvals",
+        about: About::TypeInPath,
+        operations: &[operation!(POST, APPROVE, approvals::approve_task)],
     },
     Route {
         pattern: "/{type}/{id}/rerun",

@@ -15,7 +15,7 @@ use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::until_ended::{MAX_WAIT, until_ended};
-use super::{Answer, Api, access, answer};
+use super::{Answer, Api, access, answer, approvals};
 use crate::contract::{self, Responses, TaskResponse, TaskWithResponses};
 use crate::domain::{EndpointName, Response, ResponseStatus, Task, TaskId};
 use crate::store::{ResponseFilter, StoreError};
@@ -198,7 +198,8 @@ async fn show(api: web::Data<Api>, task: Task, include: Include) -> Answer {
         .await?;
     let capacity =
         1024 + task.payload.get().len() + responses.iter().map(size).sum::<usize>() + missing.len() * 32;
-    let task = contract::Task { missing: Some(missing), ..task.into() };
+    let approval = approvals::of_waiting(&api, &task);
+    let task = contract::Task { missing: Some(missing), approval, ..task.into() };
     let body = TaskWithResponses { task, responses: responses.into_iter().map(TaskResponse::from).collect() };
     let (Include::These(filter), Some(next)) = (wanted, next) else {
         return answer(StatusCode::OK, &body, capacity);

@@ -39,6 +39,7 @@ use crate::queue::Desk;
 use crate::request_body::Body;
 use crate::requests::Calls;
 use crate::sealing::Sealer;
+use crate::signing::Approvers;
 use crate::store::SharedStore;
 use crate::store::farm::Farm;
 use crate::telemetry::Metrics;
@@ -79,6 +80,8 @@ pub struct ApiState {
     pub farm: Farm,
     /// What submissions must satisfy.
     pub admission: Arc<Admission>,
+    /// The persons who approve tasks; none where only endpoints know them.
+    pub approvers: Option<Arc<Approvers>>,
     /// How long and how much.
     pub limits: Limits,
 }

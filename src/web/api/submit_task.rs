@@ -13,10 +13,10 @@ use super::matching::brief;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::submission::{self, Submission};
-use super::{Answer, Api, access, allowance, answer, deeds, named, percent, target};
+use super::{Answer, Api, access, allowance, answer, approvals, deeds, named, percent, target};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
-use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem, TaskBrief};
+use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem, TaskApproval, TaskBrief};
 use crate::domain::{NewTask, Task, TaskId, TaskStatus, digest};
 use crate::store::Accepted;
 
@@ -79,17 +79,21 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         let preview = target::preview(&api, policy, &task).await?;
         return answer(StatusCode::OK, &preview, 256 + preview.endpoints.len() * 32);
     }
+    let lacking = approvals::lacking(&api, &task, root)?;
+    if let Some(approval) = &lacking {
+        task.expires_at = task.expires_at.min(approval.until);
+    }
     let mut odd = Vec::new();
     if let Some(target) = &task.target {
         let members = target::members(&api, policy).await?;
         match target::choose(&api, policy, &members, target, &task.identifier).await {
             Ok(chosen) => (task.endpoints, odd) = chosen,
-            Err(nobody) => return repeated(before(&api, &request, &task).await?.ok_or(nobody)?),
+            Err(nobody) => return repeated(&api, before(&api, &request, &task).await?.ok_or(nobody)?),
         }
     }
     allowance::check_reach(&api, &request, policy, &task).await?;
     let counted = allowance::check_submissions(&api, &request, [&task].into_iter()).await?;
-    let recorded = record(&api, &request, task, &asked).await?;
+    let recorded = record(&api, &request, task, &asked, lacking.is_some()).await?;
     counted.settle(&api, recorded.is_new().into());
     respond(&api, form, recorded, odd).await
 }
@@ -169,16 +173,20 @@ impl Recorded {
     }
 }
 
-/// Records a submission.
+/// Records a submission; `held` when it is to wait for approval.
 pub(super) async fn record(
     api: &Api,
     request: &HttpRequest,
     task: NewTask,
     asked: &Asked,
+    held: bool,
 ) -> Result<Recorded, Problem> {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
-        let accepted = api.run(async move { acceptor.submit(submitted).await }).await?;
+        let accepted = match held {
+            true => approvals::hold(api, submitted).await?,
+            false => api.run(async move { acceptor.submit(submitted).await }).await?,
+        };
         match came_of(api, request, asked, accepted).await? {
             Came::New => return Ok(Recorded::New(task)),
             Came::Before(existing) => return Ok(Recorded::Before(*existing)),
@@ -207,7 +215,7 @@ pub(super) async fn record_all(
             let recorded = match came_of(api, request, &asked, accepted?).await? {
                 Came::New => Recorded::New(task),
                 Came::Before(existing) => Recorded::Before(*existing),
-                Came::Gone => record(api, request, task, &asked).await?,
+                Came::Gone => record(api, request, task, &asked, false).await?,
             };
             Ok::<_, Problem>(match recorded {
                 Recorded::New(task) => (StatusCode::CREATED, brief_of_new(&task)),
@@ -262,9 +270,10 @@ pub(super) async fn respond(api: &Api, form: Body, recorded: Recorded, mut warni
                 true => api.heard.stopped(&task.task_type).await,
                 false => None,
             };
-            created(form, task, warnings, stopped)
+            let approval = approvals::of_new(api, &task);
+            created(form, task, approval, warnings, stopped)
         }
-        Recorded::Before(task) => repeated(task),
+        Recorded::Before(task) => repeated(api, task),
     }
 }
 
@@ -294,9 +303,15 @@ fn differences(asked: &Asked, existing: &Task) -> Vec<&'static str> {
     table.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-fn created(form: Body, task: NewTask, warnings: Vec<String>, stopped: Option<u64>) -> Answer {
+fn created(
+    form: Body,
+    task: NewTask,
+    approval: Option<TaskApproval>,
+    warnings: Vec<String>,
+    stopped: Option<u64>,
+) -> Answer {
     let capacity = task.payload.get().len() + 1024;
-    let task = contract::Task { warnings, stopped, ..task.into() };
+    let task = contract::Task { warnings, stopped, approval, ..task.into() };
     let mut answer = match form {
         Body::Envelope => answer(StatusCode::CREATED, &task, capacity)?,
         // As the clients of such interfaces expect it.
@@ -326,7 +341,8 @@ struct Taken<'a> {
     task: &'a contract::Task,
 }
 
-fn repeated(task: Task) -> Answer {
+fn repeated(api: &Api, task: Task) -> Answer {
     let capacity = task.payload.get().len() + 1024;
-    answer(StatusCode::OK, &contract::Task::from(task), capacity)
+    let approval = approvals::of_waiting(api, &task);
+    answer(StatusCode::OK, &contract::Task { approval, ..task.into() }, capacity)
 }

@@ -12,7 +12,7 @@ use super::members::pointer;
 use super::problem::Problem;
 use super::query::Query;
 use super::submit_task::{admit, before, record_all};
-use super::{Answer, Api, access, allowance, answer, submission, target, unknown};
+use super::{Answer, Api, access, allowance, answer, approvals, submission, target, unknown};
 use crate::admission::Asked;
 use crate::contract::{self, BatchAnswer, BatchVerdict, ProblemCode, ProblemItem, TaskBrief};
 use crate::domain::json_check::kind;
@@ -172,7 +172,9 @@ fn admitted(api: &Api, request: &HttpRequest, element: &RawValue) -> Result<(New
     let policy = api.policy(&name).ok_or_else(|| unknown::named_type(api, request, &name))?;
     let submission = submission::read(&members, policy)
         .map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?;
-    admit(api, policy, submission, "/payload", request)
+    let (task, asked) = admit(api, policy, submission, "/payload", request)?;
+    approvals::complete(api, &task, "/payload")?;
+    Ok((task, asked))
 }
 
 /// What is to be done about a submission whose endpoints are chosen.

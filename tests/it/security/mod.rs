@@ -4,6 +4,7 @@
 mod rig;
 
 mod admission;
+mod approvals;
 mod audit;
 mod enrolment;
 pub mod orders;

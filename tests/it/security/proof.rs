@@ -83,7 +83,7 @@ async fn publish(thief: &Server<'_>, exchange: &str, body: &[u8], says_who: bool
 #[test]
 fn a_stolen_user_speaks_for_its_own_endpoint_alone() -> anyhow::Result<()> {
     let platform = Platform::idle()?;
-    let _api = start_api(&platform, "enforce")?;
+    let mut api = start_api(&platform, "enforce")?;
     let (thief, victim) = (Server::enrolled(&platform, "ep1")?, Server::enrolled(&platform, "ep2")?);
     let (_one, _two) = (thief.start()?, victim.start()?);
 
@@ -122,7 +122,22 @@ fn a_stolen_user_speaks_for_its_own_endpoint_alone() -> anyhow::Result<()> {
 
     // The reports of the endpoint itself still count.
     platform.delete(&format!("/steered/{hanging}"))?;
-    platform.response("steered", &hanging, "ep2", "CANCELED").map(drop)
+    platform.response("steered", &hanging, "ep2", "CANCELED")?;
+
+    // The audit log has it at the latest when the process has stopped.
+    api.stop(Duration::from_secs(30))?;
+    let _api = start_api(&platform, "enforce")?;
+    let (_, log) = platform.get("/audit?action=endpoint.unproven")?;
+    let mut audited: Vec<_> = log["entries"]
+        .as_array()
+        .context("entries")?
+        .iter()
+        .map(|entry| (entry["subject"].to_string(), entry["detail"]["count"].as_u64()))
+        .collect();
+    audited.sort();
+    let wanted = [("\"ep2\"".to_owned(), Some(3)), ("\"ghost\"".to_owned(), Some(1))];
+    ensure!(audited == wanted, "{log}");
+    Ok(())
 }
 
 /// The home of an endpoint's journal, which a thief of the ledger would know.

@@ -436,7 +436,7 @@ pub fn id_of(platform: &Platform, task_type: &str, identifier: &str) -> anyhow::
 fn what_a_thief_of_the_broker_sends_does_nothing() -> anyhow::Result<()> {
     let signed = Signed::new()?;
     let platform = &signed.platform;
-    let _api = signed.start_api()?;
+    let mut api = signed.start_api()?;
     let thief = platform.block_on(Thief::come(platform))?;
     let _one = signed.start("ep1")?;
     let welcome = platform.block_on(thief.wait_for(|item| match wire::decode_command(item) {
@@ -510,7 +510,21 @@ fn what_a_thief_of_the_broker_sends_does_nothing() -> anyhow::Result<()> {
         let (_, page) = platform.get("/endpoints")?;
         ensure!(!page.to_string().contains("signature_refused"), "{page}");
         Ok(())
-    })
+    })?;
+
+    // What is added up goes into the audit log at the latest when the process stops.
+    api.stop(Duration::from_secs(30))?;
+    let _api = signed.start_api()?;
+    let (_, log) = platform.get("/audit?action=endpoint.refused&limit=1000")?;
+    let mut audited: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in log["entries"].as_array().context("entries")? {
+        let (fault, count) = (entry["subject"].as_str(), entry["detail"]["count"].as_u64());
+        let (fault, count) = fault.zip(count).with_context(|| entry.to_string())?;
+        ensure!(entry["actor"] == "ep1" || entry["actor"] == "ep2", "{entry}");
+        *audited.entry(fault.to_owned()).or_default() += usize::try_from(count)?;
+    }
+    ensure!(audited == counted, "audited {audited:?}, counted {counted:?}");
+    Ok(())
 }
 
 /// The thief has what it takes to be believed by an endpoint that verifies nothing: the session.

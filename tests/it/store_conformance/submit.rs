@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use serde_json::value::RawValue;
-use tasker::domain::{Counts, Json, NewTask, ResponseStatus, Target, TaskId, TaskStatus, TaskType};
-use tasker::store::{Accepted, Freeze, ResponseFilter};
+use tasker::domain::{Counts, Json, NewTask, ResponseStatus, Target, TaskId, TaskStatus, TaskType, json};
+use tasker::store::{Accepted, Freeze, Release, ResponseFilter};
 
 use super::ledger::{
     ALL, Ledger, RETENTION, at, fleet, names, noon, received, task, tasks, together, worker,
@@ -176,6 +176,38 @@ pub async fn freezes_a_fleet(ledger: &Ledger) -> Result<()> {
     assert_eq!(ledger.store.missing(id).await?.len(), 10_000);
     // More rows than one transaction should hold.
     ledger.frozen(&tasks(7), &fleet(7000)).await?;
+    Ok(())
+}
+
+pub async fn adds_approvals_while_a_task_waits(ledger: &Ledger) -> Result<()> {
+    let held = task("held");
+    let until = held.expires_at;
+    ledger.store.accept(std::slice::from_ref(&held), until, RETENTION).await?;
+    // Nobody looks at it before it expires.
+    assert_eq!(ledger.store.claim_due(at(3599), at(3600), 10).await?.len(), 0);
+    assert_eq!(ledger.store.held_tasks(&worker()).await?, 1);
+    let [one, other, both] = ["one", "other", "both"].map(|text| json(&text));
+    let approve = async |before, after, release| ledger.store.approve(held.id, before, after, release).await;
+    assert!(approve(&held.payload, &one, None).await?);
+    // Two persons who sign at once: the second has to look again.
+    assert!(!approve(&held.payload, &other, None).await?);
+    assert_eq!(ledger.task(held.id).await?.payload.get(), one.get());
+    assert_eq!(ledger.store.claim_due(at(3599), at(3600), 10).await?.len(), 0);
+    let release = Some(Release { due_at: at(100), receive_by: at(130) });
+    assert!(approve(&one, &both, release).await?);
+    assert_eq!(ledger.store.held_tasks(&worker()).await?, 0);
+    let found = ledger.task(held.id).await?;
+    assert_eq!((found.payload.get(), found.receive_by, found.expires_at), (both.get(), at(130), until));
+    assert_eq!(ledger.store.claim_due(at(100), at(110), 10).await?.len(), 1);
+    // The submission may be repeated as it was.
+    let again = ledger.store.accept(std::slice::from_ref(&held), until, RETENTION).await?;
+    assert_eq!(again, [Accepted::Existing { id: held.id, same: true }]);
+    ledger.store.freeze(&[Freeze { id: held.id, expected: fleet(1) }], at(101)).await?;
+    assert!(!approve(&both, &one, None).await?, "it is on its way");
+    let canceled = task("canceled");
+    ledger.store.accept(std::slice::from_ref(&canceled), until, RETENTION).await?;
+    ledger.store.cancel(canceled.id, at(1), RETENTION).await?;
+    assert!(!ledger.store.approve(canceled.id, &canceled.payload, &one, None).await?);
     Ok(())
 }
 

@@ -1,0 +1,182 @@
+//! `POST /{type}/{id}/approvals`: a further person signs a task that waits for that.
+//!
+//! A task waits for approval when the trust file of the API (`security.trust`) says that more persons must
+//! sign its order than have. It is a task like others, with its identifier taken: it can be read, canceled
+//! and explained. But nobody looks at it before it expires, so it is not published, and nobody is expected to
+//! perform it before the last signature is there. How far it is stands in its payload, which the signatures
+//! travel in: there is nothing else to be kept, and nothing that could differ from what endpoints count.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, web};
+use serde_json::json;
+
+use super::named::{self, TaskName};
+use super::problem::Problem;
+use super::query::Query;
+use super::{Answer, Api, answer, deeds};
+use crate::contract::{self, Approved, ProblemCode, ProblemItem, SignatureOfKey, TaskApproval};
+use crate::domain::{Json, NewTask, OrderSignature, Reason, Task, TaskStatus, TaskType};
+use crate::signing::{Approval, Denial};
+use crate::store::{Accepted, Release};
+
+/// Bytes of a signature with its key at most.
+const LONGEST_BODY: usize = 4 << 10;
+
+/// How often a signature is added to a payload that another one has been added to meanwhile.
+const TRIES: u32 = 8;
+
+/// What a submission lacks that is to wait; none for one that is complete, or needs nobody.
+///
+/// # Errors
+/// When it can never count: `place` says where the payload stands in the body.
+pub(super) fn lacking(api: &Api, task: &NewTask, place: &str) -> Result<Option<Approval>, Problem> {
+    let invalid = |message: String| {
+        Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, message)])
+    };
+    let Some(approvers) = &api.state.approvers else { return Ok(None) };
+    let approval = approvers.approval(&task.task_type, &task.payload, api.now()?);
+    let denied = |Denial { fault, reason, .. }: Denial| {
+        invalid(format!(
+            "endpoints would refuse it as {fault}: {reason}. `tasker submit --key` and `tasker key sign` sign tasks"
+        ))
+    };
+    let lacking = approval.map_err(denied)?.filter(|approval| !approval.is_complete());
+    match lacking {
+        Some(approval) if task.place.is_some() => Err(invalid(format!(
+            "{}; tasks of a work queue do not wait for others: `tasker key sign --order` adds their signatures",
+            told(&approval)
+        ))),
+        lacking => Ok(lacking),
+    }
+}
+
+/// The same for one of many submissions, which must be complete.
+pub(super) fn complete(api: &Api, task: &NewTask, place: &str) -> Result<(), Problem> {
+    match lacking(api, task, place)? {
+        None => Ok(()),
+        Some(approval) => {
+            let message = format!("{}; submit it alone, and it waits for the others", told(&approval));
+            Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, message)]))
+        }
+    }
+}
+
+/// Records a task that waits for approval: nobody looks at it before it expires.
+pub(super) async fn hold(api: &Api, task: NewTask) -> Result<Accepted, Problem> {
+    let (ledger, task_type, until) = (api.state.ledger.clone(), task.task_type.clone(), task.expires_at);
+    let accepted = api.run(async move { ledger.accept(&[task], &[], until).await }).await?;
+    let accepted =
+        accepted.into_iter().next().ok_or_else(|| Problem::internal("no answer to a submission"))?;
+    let result = match accepted {
+        Accepted::New | Accepted::Given(_) => "held",
+        Accepted::Existing { same: true, .. } => "repeated",
+        Accepted::Existing { same: false, .. } => "conflict",
+    };
+    api.state.metrics.submissions.with_label_values(&[task_type.as_str(), result]).inc();
+    Ok(accepted)
+}
+
+/// How far a task is approved that has just been recorded, if it waits.
+pub(super) fn of_new(api: &Api, task: &NewTask) -> Option<TaskApproval> {
+    of(api, &task.task_type, &task.payload).filter(|approval| !approval.is_complete())
+}
+
+/// How far a task is approved that waits for it.
+pub(super) fn of_waiting(api: &Api, task: &Task) -> Option<TaskApproval> {
+    let waits = task.status == TaskStatus::Created && task.published_at.is_none() && task.queued.is_none();
+    let approval = if waits { of(api, &task.task_type, &task.payload) } else { None };
+    approval.filter(|approval| !approval.is_complete())
+}
+
+fn of(api: &Api, task_type: &TaskType, payload: &Json) -> Option<TaskApproval> {
+    let approvers = api.state.approvers.as_ref()?;
+    approvers.approval(task_type, payload, api.now().ok()?).ok().flatten().map(shown)
+}
+
+/// That a task waits for approval, where it does.
+pub(super) fn reason(api: &Api, task: &Task) -> Option<Reason> {
+    let TaskApproval { signed, others, needed } = of_waiting(api, task)?;
+    Some(Reason::waits_for_approval(&signed, &others, needed, task))
+}
+
+fn shown(Approval { signed, others, needed, .. }: Approval) -> TaskApproval {
+    TaskApproval { signed, others, needed: u32::try_from(needed).unwrap_or(u32::MAX) }
+}
+
+/// How far, for people.
+fn told(Approval { signed, needed, .. }: &Approval) -> String {
+    format!("{} of {needed} persons have signed it ({})", signed.len(), signed.join(", "))
+}
+
+/// Adds the signature of a person to a task that waits for approval.
+///
+/// The body is the signature of the order in the payload of the task, as `tasker approve` makes it. With the
+/// last signature that is needed the task waits no longer, and is published at once. A signature of a person
+/// who has signed before changes nothing. Every endpoint counts the signatures itself.
+#[utoipa::path(
+    post, path = "/{type}/{id}/approvals", operation_id = "approveTask", tag = "tasks",
+    params(
+        ("type" = String, Path, description = "A configured task type"),
+        ("id" = String, Path, description = "The identifier, percent-encoded; or our id"),
+    ),
+    request_body(content = SignatureOfKey, content_type = "application/json"),
+    responses(
+        (status = 200, description = "How far the task is approved now", body = Approved),
+        (status = 404, description = "`unknown_task_type`, `unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`not_waiting`: the task waits for no approval, or no longer", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_approval`: it is no signature of a person who may sign the task", body = contract::Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn approve_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {
+    let policy = named::task_type(&api, &request)?;
+    let name = TaskName::of(&request)?;
+    Query::new(request.query_string()).finish()?;
+    let invalid = |place: &str, message: String| {
+        Problem::invalid(ProblemCode::InvalidApproval, vec![ProblemItem::new(place, message)])
+    };
+    let signature: OrderSignature =
+        api.read(&request, payload, LONGEST_BODY, |message| invalid("", message)).await?;
+    let Some(approvers) = &api.state.approvers else {
+        let detail = "this API knows no persons who approve tasks: security.trust names no trust file";
+        return Err(Problem::new(ProblemCode::NotWaiting, detail));
+    };
+    for _ in 0..TRIES {
+        let task = named::task(&api, &request, policy, &name).await?;
+        let now = api.now()?;
+        if of_waiting(&api, &task).is_none() {
+            let detail = format!("the task is {} and waits for no approval", task.status.as_str());
+            return Err(Problem::new(ProblemCode::NotWaiting, detail));
+        }
+        let (signed, approval) = approvers
+            .add(&task.task_type, &task.payload, signature.clone(), now)
+            .map_err(|Denial { reason, .. }| invalid("/sig", reason))?;
+        let by = signature.by;
+        let released = approval.is_complete();
+        let approved = Approved {
+            id: task.id,
+            identifier: task.identifier.clone(),
+            task_type: task.task_type.clone(),
+            approval: shown(approval),
+        };
+        if signed.get() == task.payload.get() {
+            deeds::nothing(&request);
+            return answer(StatusCode::OK, &approved, 1024);
+        }
+        // Its endpoints have as long to receive it as if it came now.
+        let receive_by = now.after(task.receive_by.since(task.start_time));
+        let release = released.then_some(Release { due_at: now, receive_by });
+        let (store, id, before) = (Arc::clone(&api.state.store), task.id, task.payload.clone());
+        if api.run(async move { store.approve(id, &before, &signed, release).await }).await? {
+            tracing::info!(task = %id, task_type = %approved.task_type, key = %by, released, "a task was approved");
+            deeds::tell(
+                &request,
+                json!({"key": by.to_string(), "signed": approved.approval.signed, "needed": approved.approval.needed, "released": released}),
+            );
+            return answer(StatusCode::OK, &approved, 1024);
+        }
+    }
+    Err(Problem::internal("the payload of a task is another one, again and again"))
+}
