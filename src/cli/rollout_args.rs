@@ -91,7 +91,11 @@ Exit codes with --wait:
     )]
     Abort(AbortRollout),
     /// Agree to the wave that waits for it
-    #[command(after_help = "Example:\n  tasker rollout approve kernel-6.9")]
+    #[command(after_help = "\
+Where the document wants the approval of more than one person, the wave begins after the last.
+
+Example:
+  tasker rollout approve kernel-6.9")]
     Approve(OneRollout),
     /// Do not agree to the wave that waits for it
     #[command(after_help = "Example:\n  tasker rollout refuse kernel-6.9")]
@@ -101,7 +105,9 @@ Exit codes with --wait:
 Examples:
   tasker rollout skip kernel-6.9 --endpoints web17,web18
   tasker rollout skip kernel-6.9 --state ABSENT
-  tasker rollout skip kernel-6.9 --gate")]
+  tasker rollout skip kernel-6.9 --gate
+
+Over an approval somebody passes who may approve; over that of more than one person only the scope `admin`.")]
     Skip(SkipTargets),
     /// Try endpoints again that have failed or were unreachable
     #[command(after_help = "\

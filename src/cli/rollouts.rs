@@ -226,6 +226,7 @@ async fn holds(global: &Global, args: RolloutHolds) -> Result<Code, Failure> {
 /// Asks something of a rollout and shows it as it stands then.
 async fn ask(global: &Global, name: &RolloutName, action: RolloutAction) -> Result<Code, Failure> {
     let rollout = access::client(global)?.ask_rollout(name, &action).await?;
+    warn(&rollout);
     show(global.json, &rollout, |screen| {
         rollout_view::heading(&rollout, screen) + "\n" + &rollout_view::summary(&rollout) + "\n"
     })?;

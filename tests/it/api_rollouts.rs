@@ -595,19 +595,30 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
         json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "else": "abort"}),
         json!({"before": [1, 2], "count": 2, "from": [bob, "dan"], "within": "1s"}),
     ];
+    let refused = |answer: &Answer, why: &str, what: &str| {
+        let (status, detail) = ((answer.status, answer.code()), answer.json()["detail"].to_string());
+        assert_eq!(status, (403, "insufficient_scope".to_owned()), "{what}: {answer:?}");
+        assert!(detail.contains(why), "{what}: {detail}");
+    };
     for (secret, why) in [
         ("tasker_maker", "somebody else has to approve"),
         ("tasker_carl", "the scope `approve`"),
         ("tasker_erin", "approval.from"),
     ] {
         let skipped = send(secret, "POST", "/rollouts/r/skip", &gate).await;
-        let refused = (skipped.status, skipped.code());
-        assert_eq!(refused, (403, "insufficient_scope".to_owned()), "{secret}: {skipped:?}");
-        assert!(skipped.json()["detail"].to_string().contains(why), "{secret}: {skipped:?}");
-        for approval in &weaker {
+        refused(&skipped, "2 people must approve", secret);
+        for (number, approval) in weaker.iter().enumerate() {
             let edited = send(secret, "PATCH", "/rollouts/r", &changed(approval)).await;
-            assert_eq!((edited.status, edited.code()), refused, "{secret} {approval}: {edited:?}");
+            // Those that take nothing of the number need what approving needs.
+            let why = if [0, 1, 4].contains(&number) { "the scope `admin`" } else { why };
+            refused(&edited, why, &format!("{secret} {approval}"));
         }
+    }
+    // One of the two does not decide alone.
+    refused(&send("tasker_bob", "POST", "/rollouts/r/skip", &gate).await, "the scope `admin`", "skip");
+    for fewer in [&weaker[0], &weaker[1], &weaker[4]] {
+        let edited = send("tasker_bob", "PATCH", "/rollouts/r", &changed(fewer)).await;
+        refused(&edited, "the scope `admin`", &fewer.to_string());
     }
     assert_eq!(revision().await, before, "nothing was changed");
     // What does not touch the approvals is for all who may submit.
@@ -617,12 +628,22 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
     // Neither does anybody put endpoints before an approval.
     assert_eq!(send("tasker_carl", "POST", "/rollouts/r/pause", &json!({})).await.status, 200);
     let waves = json!({"revision": revision().await.0, "waves": [2, "rest"]});
-    assert_eq!(send("tasker_maker", "PATCH", "/rollouts/r", &waves).await.status, 403);
+    for secret in ["tasker_maker", "tasker_bob"] {
+        refused(&send(secret, "PATCH", "/rollouts/r", &waves).await, "the scope `admin`", secret);
+    }
     assert_eq!(send("tasker_carl", "POST", "/rollouts/r/resume", &json!({})).await.status, 200);
-    assert_eq!(send("tasker_bob", "POST", "/rollouts/r/skip", &gate).await.status, 200);
+    // Who approves twice hears that others are waited for.
+    for warnings in
+        [Value::Null, json!([format!("`{bob}` has approved already (1 of 2): somebody else has to")])]
+    {
+        let approved = send("tasker_bob", "POST", "/rollouts/r/approve", &json!({})).await;
+        assert_eq!((approved.status, &approved.json()["warnings"]), (200, &warnings), "{approved:?}");
+    }
+    assert_eq!(send(ADMIN, "POST", "/rollouts/r/skip", &gate).await.status, 200);
     let edit = json!({"revision": revision().await.0, "approval": "none", "probe": {"type": "worker", "payload": {"key": "s3cr3t"}}});
     assert_eq!(send("tasker_maker", "PATCH", "/rollouts/r", &edit).await.status, 403, "wave 2 has not begun");
-    assert_eq!(send("tasker_bob", "PATCH", "/rollouts/r", &edit).await.status, 200);
+    assert_eq!(send("tasker_bob", "PATCH", "/rollouts/r", &edit).await.status, 403, "nor he alone");
+    assert_eq!(send(ADMIN, "PATCH", "/rollouts/r", &edit).await.status, 200);
     let log = send(ADMIN, "GET", "/audit?action=rollout.", &Value::Null).await.json();
     let told: Vec<_> = log["entries"]
         .as_array()
@@ -642,6 +663,7 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
     let expected = [
         ("rollout.edit", set(&edit)),
         ("rollout.skip", json!({"event": "gate_skipped", "wave": 1, "text": "approval"})),
+        ("rollout.approve", json!({"event": "approved", "wave": 1, "text": "1 of 2"})),
         ("rollout.resume", json!({"event": "resumed", "wave": null, "text": null})),
         ("rollout.pause", json!({"event": "paused", "wave": null, "text": null})),
         ("rollout.edit", set(&first)),

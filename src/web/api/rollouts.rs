@@ -33,7 +33,7 @@ use crate::contract::{
 use crate::domain::likeness::quoted;
 use crate::domain::rollout::{
     Allow, Asker, Command, NewEvent, Order, Plan, PlanFault, PlannedDomain, Refusal, RolloutStatus,
-    RolloutTerms, Start, TargetState, WaveTerms, WavesAnew, chosen, current, plan as plan_of,
+    RolloutTerms, Start, TargetState, WaveTerms, WavesAnew, chosen, current, plan as plan_of, still_waits,
 };
 use crate::domain::{EndpointName, Json, RolloutName, Scope, TaskType, TokenName, digest, json_check};
 use crate::request_body::Body;
@@ -795,8 +795,11 @@ async fn order(
 
 /// Who asks, as approvals know them.
 fn asker(request: &HttpRequest) -> Option<Asker> {
-    access::token_of(request)
-        .map(|token| Asker { name: token.name.clone(), approves: token.permits(Scope::Approve) })
+    access::token_of(request).map(|token| Asker {
+        name: token.name.clone(),
+        approves: token.permits(Scope::Approve),
+        administers: token.permits(Scope::Admin),
+    })
 }
 
 async fn order_of(
@@ -809,13 +812,18 @@ async fn order_of(
 ) -> Answer {
     let (by, name) = (asker(request), found.identifier);
     let (ledger, id) = (api.state.ledger.clone(), found.id);
+    let (approver, approves) = (by.clone(), matches!(asked, Command::Approve));
+    let mut changed = true;
     let done = api.run(async move { ledger.command_rollout(id, asked, pick, revision, by).await }).await?;
     match done.ok_or_else(|| unknown_rollout(&name))? {
         Commanded::Done { events, .. } => match events.last() {
             Some(NewEvent { kind, wave, text, .. }) => {
                 deeds::tell(request, json!({"event": kind, "wave": wave.map(|wave| wave + 1), "text": text}));
             }
-            None => deeds::nothing(request),
+            None => {
+                deeds::nothing(request);
+                changed = false;
+            }
         },
         Commanded::Refused(Refusal::WrongState(detail) | Refusal::Nothing(detail)) => {
             return Err(Problem::new(ProblemCode::WrongState, detail));
@@ -825,7 +833,9 @@ async fn order_of(
     }
     api.state.rollouts.wake([&id]);
     let found = find(api, request, &name).await?;
-    shown(api, request, found, StatusCode::OK).await
+    let again = approves && !changed;
+    let warning = again.then(|| still_waits(&found.waves, approver.as_ref())).flatten();
+    warned(api, request, found, StatusCode::OK, warning.into_iter().collect()).await
 }
 
 /// What a command asks: what to do, with which endpoints, and of which revision.

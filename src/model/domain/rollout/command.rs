@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::decide::over_budget;
 use super::state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};
 use super::view::{
-    Change, Edit, EventKind, NewEvent, ProbeState, Returned, TargetMove, View, WaveChange, current,
+    Change, Edit, EventKind, NewEvent, ProbeState, Returned, TargetMove, View, WaveChange, WaveState, current,
 };
 use crate::domain::{Timestamp, TokenName};
 
@@ -64,6 +64,8 @@ pub struct Asker {
     pub name: TokenName,
     /// Whether it has the scope `approve`.
     pub approves: bool,
+    /// Whether it has the scope `admin`.
+    pub administers: bool,
 }
 
 /// Why what was asked for is not done.
@@ -273,7 +275,7 @@ fn at_gate(view: &View) -> Result<(usize, &super::Approval), Refusal> {
 
 /// Whether somebody may decide about an approval: agree, refuse, pass over it or change it.
 fn may_approve(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Result<(), Refusal> {
-    let Some(Asker { name: by, approves }) = by else { return Ok(()) };
+    let Some(Asker { name: by, approves, .. }) = by else { return Ok(()) };
     if !approves {
         return Err(Refusal::NotYou(
             "who decides about an approval needs a token with the scope `approve`".to_owned(),
@@ -292,6 +294,32 @@ fn may_approve(view: &View, approval: &super::Approval, by: Option<&Asker>) -> R
         )));
     }
     Ok(())
+}
+
+/// Whether somebody may pass over an approval, or take of it that so many must agree. Where more than one must
+/// agree, none of them may do that alone.
+fn may_weaken(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Result<(), Refusal> {
+    let Some(asker) = by.filter(|_| approval.count > 1) else { return may_approve(view, approval, by) };
+    if !asker.administers {
+        return Err(Refusal::NotYou(format!(
+            "{} people must approve, so one of them alone does not pass over the approval or lower it: let others \
+             approve, or ask somebody who has a token with the scope `admin`",
+            approval.count
+        )));
+    }
+    // In an emergency those of `from` may all be away.
+    may_approve(view, &super::Approval { from: Vec::new(), ..approval.clone() }, by)
+}
+
+/// What is told to somebody who has approved the wave whose turn it is, while others are waited for.
+pub fn still_waits(waves: &[WaveState], by: Option<&Asker>) -> Option<String> {
+    let by = by.map_or_else(anonymous, |by| by.name.clone());
+    let wave = waves.get(current(waves)?)?;
+    let approval = wave.terms.approval.as_ref().filter(|_| wave.phase == WavePhase::Waiting)?;
+    wave.approvals.contains(&by).then(|| {
+        let given = wave.approvals.len();
+        format!("`{by}` has approved already ({given} of {}): somebody else has to", approval.count)
+    })
 }
 
 fn approve(view: &View, change: &mut Change, by: Option<&Asker>) -> Result<(), Refusal> {
@@ -384,7 +412,9 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>
         };
         let after = edit.waves.get(place).and_then(|wave| wave.terms.approval.as_ref());
         // Other waves may put its endpoints before the approval.
-        if edit.anew.is_some() || after != Some(approval) {
+        if edit.anew.is_some() || after.is_none_or(|after| after.count < approval.count) {
+            may_weaken(view, approval, by)?;
+        } else if after != Some(approval) {
             may_approve(view, approval, by)?;
         }
     }
@@ -401,7 +431,7 @@ fn skip_gate(view: &View, change: &mut Change, by: Option<&Asker>, now: Timestam
     let Some(place) = current(&view.waves) else { return Err(wrong(view, "it waits at no gate")) };
     if gate == Gate::Approval {
         let (_, approval) = at_gate(view)?;
-        may_approve(view, approval, by)?;
+        may_weaken(view, approval, by)?;
     }
     let (phase, word) = match gate {
         Gate::Approval => (WavePhase::Admitting, "approval"),

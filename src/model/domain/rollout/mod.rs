@@ -15,7 +15,7 @@ mod view;
 #[cfg(test)]
 mod simulation;
 
-pub use command::{Allow, Asker, Command, Gate, Refusal, command};
+pub use command::{Allow, Asker, Command, Gate, Refusal, command, still_waits};
 pub use decide::{ADMITTED, decide};
 pub use plan::{Begun, Plan, PlanFault, PlannedDomain, PlannedWave, chosen, plan, replan};
 pub use state::{RolloutEvent, RolloutStatus, TargetEvent, TargetState, WavePhase};

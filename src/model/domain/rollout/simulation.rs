@@ -827,7 +827,11 @@ fn an_approval_is_waited_for_and_counts_people() {
         changed: false,
         rollback: None,
     };
-    let by = |name: &str| Asker { name: name.parse().expect("a name"), approves: true };
+    let by = |name: &str| Asker {
+        name: name.parse().expect("a name"),
+        approves: true,
+        administers: name == "root",
+    };
     let started = decide(&view, START);
     assert_eq!((started.status, started.admit.len()), (Some(RolloutStatus::Running), 0));
     (view.status, view.waves[0].since) = (RolloutStatus::Running, Some(START));
