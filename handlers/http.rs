@@ -15,10 +15,10 @@
 //! and redirects lead, and `insecure` needs `endpoint.http.insecure`.
 //!
 //! The answer is `{"total", "ok", "failed", "calls": [...]}`, a call in the place of its request: `outcome`
-//! (`ok`; `status` for 400 and above; or `failed`), `status`, `content_type`, `content_encoding`, `body` if
-//! it is text and `body_base64` if it is not, `truncated`, `attempts`, `trust`, `error` and `timings`. Only
-//! when all are `ok` the task is finished with 0, otherwise with 1 and the same answer. Request headers and
-//! bodies are in no answer, error or log.
+//! (`ok`; `status` where the last answer was neither 2xx nor 304; or `failed`), `status`, `content_type`,
+//! `content_encoding`, `body` if it is text and `body_base64` if it is not, `truncated`, `attempts`, `trust`,
+//! `error` and `timings`. Only when all are `ok` the task is finished with 0, otherwise with 1 and the same
+//! answer. Request headers and bodies are in no answer, error or log.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -456,6 +456,12 @@ fn bounded(
     }
 }
 
+/// Whether a status says that the call did what it asked for. 304 answers a condition of the call itself; a
+/// redirect that names no place leads nowhere.
+fn is_good(status: StatusCode) -> bool {
+    status.is_success() || status == StatusCode::NOT_MODIFIED
+}
+
 /// What became of a call, and the body that was answered. Until the body is in its place it counts as left
 /// out.
 fn called(done: Completion) -> (Called, Option<Content>) {
@@ -474,9 +480,14 @@ fn called(done: Completion) -> (Called, Option<Content>) {
         Trust::InsecureRequested | Trust::InsecureFallback => "insecure",
     };
     let (outcome, response, error) = match &done.result {
-        Ok(response) if response.status < StatusCode::BAD_REQUEST => ("ok", Some(response), None),
+        Ok(response) if is_good(response.status) => ("ok", Some(response), None),
         Ok(response) => ("status", Some(response), None),
-        Err(error) => ("failed", error.last_response(), Some(shortened(&error.explain()))),
+        Err(error) => {
+            let response = error.last_response();
+            let told = response.is_some_and(|response| !is_good(response.status));
+            let outcome = if told { "status" } else { "failed" };
+            (outcome, response, Some(shortened(&error.explain())))
+        }
     };
     let body = response.filter(|response| !response.body.is_empty()).map(content);
     let header = |name| response.and_then(|response| header(response, &name));

@@ -316,7 +316,7 @@ pub enum TaskError {
         by: CanceledBy,
     },
     /// The last attempt would have been followed by another if there were one left.
-    #[error("failed after {attempts} attempts")]
+    #[error("failed after {attempts} {}", if *attempts == 1 { "attempt" } else { "attempts" })]
     RetriesExhausted {
         /// Attempts made.
         attempts: u32,

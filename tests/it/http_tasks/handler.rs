@@ -72,6 +72,8 @@ async fn the_answer_says_what_became_of_each_call() {
     let server = Server::start(|seen, _| match seen.path.as_str() {
         "/missing" => Reply::status(404).body("no such system"),
         "/busy" => Reply::status(503).body("later"),
+        "/lost" => Reply::status(302),
+        "/same" => Reply::status(304),
         _ => ok().header("Content-Type", "text/plain"),
     })
     .await;
@@ -81,14 +83,16 @@ async fn the_answer_says_what_became_of_each_call() {
         {"url": server.url("/missing")},
         {"url": server.url("/busy"), "retries": 1, "backoff_max_ms": 1},
         {"url": server.url("/long"), "body_limit": 1},
+        {"url": server.url("/lost")},
+        {"url": server.url("/same")},
     ]);
     let told: Arc<Told> = Arc::default();
     let outcome = run_until(&settings(&["127.0.0.1"]), &calls, CancellationToken::new(), told.clone()).await;
     let Outcome::Failed { errnr: 1, errmsg, .. } = &outcome else { panic!("{outcome:?}") };
     let first = format!("call 3 (GET {}): status 404", server.url("/missing"));
-    assert!(errmsg.contains("2 of 5") && errmsg.contains(&first), "{errmsg}");
+    assert!(errmsg.contains("3 of 7") && errmsg.contains(&first), "{errmsg}");
     let answer = answer(&outcome);
-    assert_eq!((&answer["total"], &answer["ok"], &answer["failed"]), (&json!(5), &json!(3), &json!(2)));
+    assert_eq!((&answer["total"], &answer["ok"], &answer["failed"]), (&json!(7), &json!(4), &json!(3)));
     let calls = &answer["calls"];
     let brief = |place: usize| {
         json!([
@@ -98,8 +102,10 @@ async fn the_answer_says_what_became_of_each_call() {
     assert_eq!(brief(0), json!(["ok", 200, "ok", 1]));
     assert_eq!(brief(1), json!(["ok", 200, "ok", 1]));
     assert_eq!(brief(2), json!(["status", 404, "no such system", 1]));
-    assert_eq!(brief(3), json!(["failed", 503, "later", 2]));
+    assert_eq!(brief(3), json!(["status", 503, "later", 2]));
     assert_eq!(brief(4), json!(["ok", 200, "o", 1]));
+    assert_eq!(brief(5), json!(["status", 302, null, 1]));
+    assert_eq!(brief(6), json!(["ok", 304, null, 1]));
     assert_eq!(
         (&calls[4]["truncated"], &calls[0]["content_type"], &calls[0]["trust"]),
         (&json!(true), &json!("text/plain"), &json!("plain"))
@@ -275,7 +281,7 @@ async fn what_is_no_text_comes_back_in_base64() {
     assert_eq!(told(3), json!([null, "H4sI", "gzip", null]));
     assert_eq!(told(4), json!([null, "YQA=", null, null]));
     assert_eq!(told(5), json!(["caf", null, null, true]), "the character was cut");
-    assert_eq!((told(6), &calls[6]["outcome"]), (json!([null, "/w==", null, null]), &json!("failed")));
+    assert_eq!((told(6), &calls[6]["outcome"]), (json!([null, "/w==", null, null]), &json!("status")));
     let content_type = calls[7]["content_type"].as_str().expect("a type");
     assert!(content_type.len() < 600 && content_type.ends_with("x[...]"), "{}", content_type.len());
     assert!(!answer.to_string().contains('\u{fffd}'));
