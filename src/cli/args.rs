@@ -1382,6 +1382,10 @@ pub enum Role {
     Api,
     /// The broker.
     Endpoint,
+    /// The broker.
+    Worker,
+    /// The broker.
+    HttpWorker,
     /// Database, broker and its management interface.
     Initialize,
 }

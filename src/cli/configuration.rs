@@ -44,7 +44,7 @@ async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool
     }
     let mut warnings = loaded.warnings;
     // Nobody but endpoints and workers looks there.
-    if roles.is_empty() || roles.contains(&Role::Endpoint) {
+    if roles.is_empty() || roles.contains(&Role::Endpoint) || roles.contains(&Role::Worker) {
         warnings.extend(handlers_dir(&loaded.config));
     }
     let shut_out =
@@ -93,9 +93,8 @@ async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
         };
         problems.extend(looked.err().map(|error| problem("manager.db", error.to_string())));
     }
-    if let Some(queue) =
-        config.manager.message_queue.get().filter(|_| wanted(Role::Api) || wanted(Role::Endpoint))
-    {
+    let of_broker = [Role::Api, Role::Endpoint, Role::Worker, Role::HttpWorker];
+    if let Some(queue) = config.manager.message_queue.get().filter(|_| of_broker.into_iter().any(wanted)) {
         problems
             .extend(try_connection(queue).await.err().map(|reason| problem("manager.message_queue", reason)));
     }
@@ -116,7 +115,8 @@ fn lacking(config: &Config, roles: &[Role]) -> Vec<Problem> {
     let needed = |role: Role| -> Vec<Result<(), ConfigError>> {
         match role {
             Role::Api => vec![config.for_api().map(drop)],
-            Role::Endpoint => vec![config.for_endpoint().map(drop)],
+            Role::Endpoint | Role::Worker => vec![config.for_endpoint().map(drop)],
+            Role::HttpWorker => vec![config.for_http_worker().map(drop)],
             Role::Initialize => vec![config.database().map(drop), config.for_provisioning().map(drop)],
         }
     };

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::output::Failure;
-use crate::domain::Json;
+use crate::domain::{Json, Timestamp};
 
 /// What to call the source of a text.
 pub(super) fn name(path: &Path) -> String {
@@ -15,18 +15,39 @@ pub(super) fn name(path: &Path) -> String {
 pub(super) fn read(path: &Path, most: u64) -> Result<String, Failure> {
     let read = || {
         if path != Path::new("-") {
-            return std::fs::read_to_string(path);
+            return std::fs::read(path);
         }
-        let mut text = String::new();
-        io::stdin().take(most).read_to_string(&mut text)?;
-        Ok(text)
+        let mut bytes = Vec::new();
+        io::stdin().take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     };
-    read().map_err(|error| unreadable(path, &error))
+    let bytes = read().map_err(|error| unreadable(path, &error))?;
+    text(bytes).map_err(|reason| Failure::Usage(format!("cannot read {}: {reason}", name(path))))
+}
+
+/// The text in these bytes, without the byte order mark that some editors put before it.
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let sound = error.utf8_error().valid_up_to();
+        let lines = error.as_bytes().iter().take(sound).filter(|byte| **byte == b'\n').count();
+        format!("line {} is not UTF-8: save it in that encoding", lines + 1)
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// That a file, or standard input, cannot be read.
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::Usage(format!("cannot read {}: {error}", name(path)))
+}
+
+/// Refuses a span that ends before it begins: nothing is in it.
+pub(super) fn check_interval(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), Failure> {
+    match since.zip(until) {
+        Some((since, until)) if until <= since => Err(Failure::Usage(format!(
+            "--until {until} is not after --since {since}: nothing is in between (a span such as 2h counts back from now)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The JSON that was given with a flag, or in a file; none when neither was.
@@ -46,4 +67,17 @@ pub(super) fn json(flag: &str, given: Option<&str>, file: Option<&Path>) -> Resu
     serde_json::from_str(&text)
         .map(Some)
         .map_err(|error| Failure::Usage(format!("{source}: not JSON: {error}{hint}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_before_the_text_is_no_part_of_it() {
+        assert_eq!(text(b"\xef\xbb\xbf{}".to_vec()), Ok("{}".to_owned()));
+        assert_eq!(text(b"{}\xef\xbb\xbf".to_vec()), Ok("{}\u{feff}".to_owned()));
+        let latin = text(b"{\n\"a\": \"\xe9\"}".to_vec());
+        assert_eq!(latin, Err("line 2 is not UTF-8: save it in that encoding".to_owned()));
+    }
 }

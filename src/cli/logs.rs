@@ -11,7 +11,7 @@ use crate::domain::EndpointName;
 use super::access;
 use super::args::{Global, Logs};
 use super::exit::Code;
-use super::output::{Failure, note, print};
+use super::output::{Failure, note, print, while_read};
 use super::render;
 use super::wait::{Interrupts, say_it_goes_on};
 
@@ -42,7 +42,7 @@ pub(super) async fn run(global: &Global, args: Logs) -> Result<Code, Failure> {
         return Ok(Code::Ok);
     }
     let interrupts = Interrupts::install()?;
-    let followed = interrupts.unless_one(follow(&client, &task, endpoint, &mut reader)).await?;
+    let followed = interrupts.unless_one(while_read(follow(&client, &task, endpoint, &mut reader))).await?;
     let code = followed.err().unwrap_or(Code::Ok);
     let (name, api) = (render::typed(&task), access::flags(global));
     say_it_goes_on(
@@ -164,6 +164,6 @@ mod tests {
         assert_eq!(told(&log(0, "one\ntwo\n")), "web1: one\nweb1: two\n");
         assert_eq!(told(&log(0, "one\ntwo\nthree\n")), "web1: three\n");
         assert_eq!(told(&log(4, "two\nthree\n")), "");
-        assert_eq!(told(&log(100, "\u{1b}[31mfour\n")), "web1: \\u{1b}[31mfour\n");
+        assert_eq!(told(&log(100, "\u{1b}[31mfour\n")), "web1: four\n");
     }
 }

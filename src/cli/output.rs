@@ -1,9 +1,13 @@
 //! Data to standard output, everything else to standard error; people or programs on the other side.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
@@ -115,6 +119,26 @@ pub(super) fn usage_as_json(text: &str) -> String {
         ["\n\nUsage:", "\n\nFor more"].iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
     let text = text.get(..end).unwrap_or(text).trim().trim_start_matches("error: ");
     as_json("usage", &Failure::Usage(text.to_owned()))
+}
+
+/// Does something for as long as somebody reads the output: `tail -f | head -1` ends as well. A program that
+/// has nothing to write would not learn that its reader is gone.
+pub(super) async fn while_read<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = unread() => Err(Failure::Output(ErrorKind::BrokenPipe.into())),
+    }
+}
+
+/// Waits until the other end of the output is closed; for ever where it is a file.
+async fn unread() {
+    // Only looked at: it is not written to through this.
+    let output = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    match output.and_then(pipe::Sender::from_file_unchecked) {
+        Ok(output) => _ = output.ready(Interest::ERROR).await,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Writes to standard output.

@@ -1,7 +1,7 @@
 //! What the API refuses, in the words of the command line: a person has typed flags, not JSON.
 
-use crate::client::ClientError;
-use crate::contract::Submission;
+use crate::client::{ClientError, TaskName};
+use crate::contract::{ProblemCode, Submission};
 
 /// A refusal with the names of flags in place of JSON pointers and query parameters; every other error as it
 /// is.
@@ -12,6 +12,22 @@ pub(super) fn with_flags(error: ClientError, submission: Option<&Submission>) ->
 /// The same for a request.
 pub(super) fn with_flags_of_request(error: ClientError) -> ClientError {
     told_by(error, flag_of_request)
+}
+
+/// A refusal of a type that nobody has configured, where a task was named by two words: the first may have been
+/// meant as another task.
+pub(super) fn of_two_words(error: ClientError, command: &str, name: &TaskName) -> ClientError {
+    match error {
+        ClientError::Refused { status, mut problem }
+            if problem.code == ProblemCode::UnknownTaskType.as_str() && name.task_type.is_some() =>
+        {
+            problem.detail += &format!(
+                "; of two words the first is the type: `tasker {command}` takes one task, as ID or TYPE ID"
+            );
+            ClientError::Refused { status, problem }
+        }
+        other => other,
+    }
 }
 
 fn told_by(error: ClientError, flag: impl Fn(&str) -> String) -> ClientError {

@@ -183,7 +183,7 @@ fn standing(response: &TaskResponse) -> (String, Colour) {
         // Also of a handler that logs lines and does not say how far it is.
         (ResponseStatus::Created, Some(0)) => ("running".to_owned(), Colour::Plain),
         (ResponseStatus::Created, Some(percent)) => (format!("running, {percent}%"), Colour::Plain),
-        // Its handler may run and say nothing, or wait for a place there.
+        // It waits for its turn there, or the endpoint is of a version that does not say when it begins.
         (ResponseStatus::Created, None) => ("received".to_owned(), Colour::Plain),
         (ResponseStatus::Finished, _) => {
             let colour = if good { Colour::Good } else { Colour::Bad };
@@ -463,10 +463,15 @@ fn part(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(text.len()))
 }
 
-/// A text of others on one line, control characters visible.
+/// A text of others on one line, control characters visible. The colours that programs print are left out.
 pub(super) fn visible(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars() {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = after_colour(rest) {
+            rest = after;
+            continue;
+        }
+        rest = rest.strip_prefix(c).unwrap_or_default();
         // Direction marks reorder what stands around them; separators break the line for some terminals and
         // editors; and what takes no room makes two texts look the same.
         let unseen = matches!(c,
@@ -480,6 +485,12 @@ pub(super) fn visible(text: &str) -> String {
         }
     }
     shown
+}
+
+/// What comes after a sequence that sets a colour or a face (SGR), where the text begins with one.
+fn after_colour(text: &str) -> Option<&str> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    parameters.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';' || c == ':').strip_prefix('m')
 }
 
 /// A moment, to the second.
@@ -637,6 +648,7 @@ console3  not received yet
 
     #[test]
     fn others_cannot_write_to_the_terminal() {
+        assert_eq!(visible("\u{1b}[1;31mERR\u{1b}[0m \u{1b}[38:5:1mx\u{1b}["), "ERR x\\u{1b}[");
         assert_eq!(visible("a\u{1b}[2Jb\nc\u{202e}d\t"), "a\\u{1b}[2Jb | c\\u{202e}d\\t");
         for unseen in [
             '\u{85}', '\u{2028}', '\u{2029}', '\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{2066}',

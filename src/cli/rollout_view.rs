@@ -166,7 +166,7 @@ pub(super) fn summary(rollout: &Rollout) -> String {
 /// A rollout with its waves and those of its endpoints that failed.
 pub(super) fn outcome(rollout: &Rollout, bad: &[RolloutTarget], screen: Screen) -> String {
     let mut text = heading(rollout, screen) + "\n" + &summary(rollout) + "\n";
-    text.push_str(&waves(&rollout.waves, rollout.wave, screen));
+    text.push_str(&waves(rollout, screen));
     for target in bad {
         let errnr = target.errnr.map_or_else(String::new, |errnr| format!("  errnr {errnr}"));
         let note = target.note.as_deref().map_or_else(String::new, |note| format!("  {}", visible(note)));
@@ -251,7 +251,15 @@ fn next(rollout: &Rollout) -> Vec<String> {
     }
 }
 
-fn waves(waves: &[RolloutWave], current: Option<u32>, screen: Screen) -> String {
+fn waves(rollout: &Rollout, screen: Screen) -> String {
+    let (waves, current, is_over) = (&rollout.waves, rollout.wave, rollout.status.is_final());
+    // Of a rollout that is over nothing is under way any more, and nothing comes.
+    let phase = |phase: WavePhase| match phase {
+        WavePhase::Passed => phase.as_str(),
+        WavePhase::Waiting if is_over => "not begun",
+        _ if is_over => "stopped",
+        _ => phase.as_str(),
+    };
     let mut table = Table::new([
         ("WAVE", Narrow::Keep),
         ("PHASE", Narrow::Keep),
@@ -260,7 +268,7 @@ fn waves(waves: &[RolloutWave], current: Option<u32>, screen: Screen) -> String 
         ("FAILED", Narrow::Keep),
         ("UNREACHABLE", Narrow::Keep),
         ("ABSENT", Narrow::Drop),
-        ("LEFT", Narrow::Keep),
+        (if is_over && rollout.counts.pending > 0 { "NOT BEGUN" } else { "LEFT" }, Narrow::Keep),
         ("GATES", Narrow::Cut),
     ]);
     let near = |wave: &&RolloutWave| {
@@ -274,7 +282,7 @@ fn waves(waves: &[RolloutWave], current: Option<u32>, screen: Screen) -> String 
         table.push([
             format!("{}{name}", wave.wave).into(),
             Cell::new(
-                wave.phase.as_str(),
+                phase(wave.phase),
                 if wave.phase == WavePhase::Passed { Colour::Good } else { Colour::Plain },
             ),
             Cell::new(grouped(counts.ok), good),

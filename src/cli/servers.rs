@@ -28,6 +28,9 @@ use crate::telemetry::Quieter;
 /// once.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
+/// How long simulated endpoints are waited for before the greeting.
+const JOIN: Duration = Duration::from_secs(30);
+
 /// The greeting names what each endpoint has subscribed to. The log of a trial is kept nowhere, so the hashes
 /// of the audit log are of no use in it.
 const GREETED: [Quieter; 2] =
@@ -71,7 +74,9 @@ pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {
     let stop_timeout = config.endpoint.stop_timeout;
     let start = Embedded::start(config, database, &args.data_dir, listener, staff, &token_command);
     let Some(embedded) = signals.unless_told(start).await else { return Ok(Code::Ok) };
-    let embedded = embedded?;
+    let mut embedded = embedded?;
+    // A task is expected of those that are there when it is submitted. Some may stay away, as a file says.
+    _ = signals.unless_told(tokio::time::timeout(JOIN, embedded.simulated_are_there())).await;
     // It serves as well when nobody reads this.
     _ = print(&format!("{}\n", embedded.greeting()));
     let asked = signals.told_to_stop(embedded.died()).await;

@@ -179,9 +179,12 @@ pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failur
     let client = access::client(global)?;
     let (name, shown) =
         (TaskName { task_type: args.task_type, id: args.id }, args.waiting.shown(global.json));
+    let told = |error| {
+        if global.json { error } else { refusal::of_two_words(error, "status", &name) }
+    };
     if args.waiting.wait.is_some() {
         // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.
-        let task = client.status(&name, None, Responses::None).await?.task;
+        let task = client.status(&name, None, Responses::None).await.map_err(told)?.task;
         // Only now: an interruption of the question ends the command at once.
         return settle(
             global,
@@ -194,8 +197,10 @@ pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failur
         .await;
     }
     match &args.of_endpoint {
-        Some(endpoint) => show_answer(global, &client.answer_of(&name, endpoint).await?, endpoint),
-        None => show_report(global, &Report::read(&client, &name, shown).await?, shown),
+        Some(endpoint) => {
+            show_answer(global, &client.answer_of(&name, endpoint).await.map_err(told)?, endpoint)
+        }
+        None => show_report(global, &Report::read(&client, &name, shown).await.map_err(told)?, shown),
     }
 }
 
@@ -319,6 +324,7 @@ const NONE_SUCH: &str = "no such tasks: `tasker list` without filters shows all"
 
 pub(super) async fn list(global: &Global, args: List) -> Result<Code, Failure> {
     let List { task_type, status, failed, identifier, since, until, wide, page } = args;
+    input::check_interval(since, until)?;
     let query =
         Query { status, failed, identifier, since, until, limit: Some(page.limit), cursor: page.cursor };
     let page = access::client(global)?

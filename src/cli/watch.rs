@@ -17,7 +17,7 @@ use crate::domain::{Counts, EndpointName, PartState, States, TaskId, TaskStatus,
 
 use super::args::{Global, Watch};
 use super::exit::{Code, verdict};
-use super::output::{Failure, print};
+use super::output::{Failure, print, while_read};
 use super::render;
 use super::table::{Cell, Colour, Screen, line};
 use super::wait::{Interrupts, say_it_goes_on};
@@ -56,7 +56,7 @@ async fn one(global: &Global, client: &Client, name: &TaskName) -> Result<Code, 
     let task = client.status(name, None, Responses::None).await?.task;
     let interrupts = Interrupts::install()?;
     let mut view = View::of(task);
-    let outcome = interrupts.unless_one(follow(global, client, &mut view)).await?;
+    let outcome = interrupts.unless_one(while_read(follow(global, client, &mut view))).await?;
     let code = match outcome {
         Ok(code) => {
             tasks::show_settled(global, client, &TaskName::of(&view.task)).await?;
@@ -219,7 +219,7 @@ const fn colour(state: PartState) -> Colour {
 /// Watches the tasks that have not ended, until interrupted.
 async fn open(global: &Global, client: &Client) -> Result<Code, Failure> {
     let interrupts = Interrupts::install()?;
-    let outcome = interrupts.unless_one(follow_open(global, client)).await?;
+    let outcome = interrupts.unless_one(while_read(follow_open(global, client))).await?;
     match outcome {
         Ok(never) => match never {},
         // A person has seen enough.

@@ -444,6 +444,20 @@ fn open_tasks_are_watched_until_a_person_has_seen_enough() -> anyhow::Result<()>
     );
     signal(&watching, Signal::INT)?;
     ensure!(watching.wait()?.success());
+    // Nothing happens, and nobody reads any more.
+    let mut watching = site.command(&["watch"]).spawn()?;
+    let mut lines = BufReader::new(watching.stdout.take().context("no pipe")?);
+    lines.read_line(&mut first)?;
+    drop(lines);
+    until("it ends", Duration::from_secs(20), || watching.try_wait()?.context("it watches for nobody"))?;
+    let two = site.typed(&["status", "first", "second"])?;
+    ensure!(said(&two).contains("`tasker status` takes one task, as ID or TYPE ID"), "{}", said(&two));
+    let none = site.typed(&["list", "--since", "2h", "--until", "3h"])?;
+    ensure!(
+        none.status.code() == Some(1) && said(&none).contains("nothing is in between"),
+        "{}",
+        said(&none)
+    );
     Ok(())
 }
 

@@ -11,8 +11,8 @@ import type { Rollout, RolloutCounts } from "./types";
 
 type Dialogs = "abort" | "resume" | "retry" | "skip" | "gate" | "rerun";
 
-export async function command(rollout: Rollout, word: string, body: Record<string, unknown> = {}): Promise<void> {
-  await change("POST", path`/rollouts/${rollout.identifier}/${word}`, { revision: rollout.revision, ...body });
+export async function command(rollout: Rollout, word: string, body: Record<string, unknown> = {}): Promise<Rollout> {
+  return change<Rollout>("POST", path`/rollouts/${rollout.identifier}/${word}`, { revision: rollout.revision, ...body });
 }
 
 interface Props {
@@ -24,8 +24,8 @@ export function Commands({ rollout, again }: Props): JSX.Element {
   const [asking, ask] = useState<Dialogs | undefined>();
   const close = (): void => ask(undefined);
   const run = async (word: string, said: string, body?: Record<string, unknown>): Promise<void> => {
-    await command(rollout, word, body);
-    say(said);
+    const now = await command(rollout, word, body);
+    say(now.warnings?.[0] ?? said);
     again();
   };
   const { status, counts } = rollout;

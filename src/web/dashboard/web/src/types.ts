@@ -391,6 +391,7 @@ export interface Rollout {
   counts: RolloutCounts;
   waves: RolloutWave[];
   rollback: { type: string; on: "changed" | "failed"; rollout: string | null } | null;
+  warnings?: string[];
   document?: { windows?: unknown[]; in_flight?: "finish" | "stop" };
 }
 

@@ -61,8 +61,10 @@ describe("paths of the interface", () => {
 describe("the health of the platform", () => {
   test("the worst comes first", async () => {
     const { health } = await import("../src/pages/overview");
-    const well = { ready: { ready: true, database: "ok", broker: "ok" }, readyFails: false, paused: 0, incomplete: 0, troubled: 0 };
+    const well = { ready: { ready: true, database: "ok", broker: "ok" }, readyFails: false, paused: 0, incomplete: 0, troubled: 0, ended: 0, failed: 0 };
     expect(health(well)).toEqual({ text: "All is well.", tone: "ok" });
+    expect(health({ ...well, ended: 10, failed: 4 }).text).toBe("All is well.");
+    expect(health({ ...well, ended: 10, failed: 5 }).text).toBe("The platform works; 5 of the last 10 tasks that ended failed.");
     expect(health({ ...well, troubled: 1, paused: 2 }).text).toBe("The platform works; 1 endpoint is in trouble, 2 queues are paused.");
     expect(health({ ...well, troubled: 1, ready: { ready: false, database: "read-only", broker: "ok" } }).tone).toBe("bad");
     expect(health({ ...well, ready: undefined, readyFails: true }).tone).toBe("bad");

@@ -29,6 +29,8 @@ export function Overview(): JSX.Element {
     paused: queues.data?.queues.filter((queue) => queue.paused_at).length ?? 0,
     incomplete: sum(counts.data, "INCOMPLETE"),
     troubled: troubled.length,
+    failed: failed.length,
+    ended: recent.data?.tasks.filter((task) => task.finished_at !== null).length ?? 0,
   });
   const first = recent.data !== undefined && recent.data.tasks.length === 0;
   return (
@@ -99,10 +101,13 @@ interface Facts {
   paused: number;
   incomplete: number;
   troubled: number;
+  /** Of the latest tasks those that ended, and of these those that failed on some endpoints. */
+  ended: number;
+  failed: number;
 }
 
 /** One sentence: what is worst, and nothing where all is well. */
-export function health({ ready, readyFails, paused, incomplete, troubled }: Facts): { text: string; tone: "ok" | "warn" | "bad" } {
+export function health({ ready, readyFails, paused, incomplete, troubled, ended, failed }: Facts): { text: string; tone: "ok" | "warn" | "bad" } {
   if (ready === undefined && readyFails) return { text: "The API is not ready: it cannot write its database or has lost its broker.", tone: "bad" };
   if (ready === undefined) return { text: "Looking …", tone: "ok" };
   if (ready.database !== "ok") return { text: `The database is ${ready.database}: nothing new is accepted.`, tone: "bad" };
@@ -110,6 +115,7 @@ export function health({ ready, readyFails, paused, incomplete, troubled }: Fact
   const notes = [
     troubled > 0 && `${count(troubled)} ${troubled === 1 ? "endpoint is" : "endpoints are"} in trouble`,
     incomplete > 0 && `${count(incomplete)} ${incomplete === 1 ? "task misses" : "tasks miss"} endpoints`,
+    failed > 0 && failed * 2 >= ended && `${count(failed)} of the last ${count(ended)} tasks that ended failed`,
     paused > 0 && `${count(paused)} ${paused === 1 ? "queue is" : "queues are"} paused`,
   ].filter((note) => note !== false);
   if (notes.length === 0) return { text: "All is well.", tone: "ok" };

@@ -66,7 +66,7 @@ function Body({ rollout, again }: { rollout: Rollout; again: () => void }): JSX.
             {rollout.waves.map((wave) => (
               <tr key={wave.wave} aria-selected={wave.wave === rollout.wave}>
                 <td class="cut"><a href={withQuery({ wave: String(wave.wave), tab: undefined, cursor: undefined })}>{wave.wave}{wave.name && ` ${wave.name}`}</a></td>
-                <td>{held && wave.wave === rollout.wave ? <span class="warn">waits for approval</span> : PHASES[wave.phase]} <span class="dim">{wave.since && <Ago at={wave.since} />}</span></td>
+                <td>{held && wave.wave === rollout.wave ? <span class="warn">waits for approval</span> : phase(rollout, wave.phase)} <span class="dim">{wave.since && <Ago at={wave.since} />}</span></td>
                 <td class="num">{count(wave.counts.ok)}/{count(wave.size)}</td>
                 <td class="num"><Budget number={wave.counts.failed} allowed={wave.allowed_failed} /></td>
                 <td class="num"><Budget number={wave.counts.unreachable} allowed={wave.allowed_unreachable} /></td>
@@ -127,6 +127,15 @@ const WORDS = { endpoints: "Endpoints", events: "Events", document: "Document" }
 
 const PHASES = { WAITING: "waiting", ADMITTING: "under way", SOAKING: "soaking", PROBING: "probed", PASSED: "passed" };
 
+const targetWord = (rollout: Rollout, state: string): string =>
+  isOver(rollout) && state === "PENDING" ? "not begun" : targetLook(state).word;
+
+/** Of a rollout that is over nothing is under way any more, and nothing comes. */
+function phase(rollout: Rollout, of: keyof typeof PHASES): string {
+  if (!isOver(rollout) || of === "PASSED") return PHASES[of];
+  return of === "WAITING" ? "not begun" : "stopped";
+}
+
 function Budget({ number, allowed }: { number: number; allowed: number | null }): JSX.Element {
   const text = `${count(number)}${allowed === null ? "" : ` of ${count(allowed)}`}`;
   return allowed !== null && number > allowed ? <span class="bad">✕ {text}</span> : number > 0 ? <span class="warn">{text}</span> : <span class="dim">{text}</span>;
@@ -149,7 +158,7 @@ function Targets({ rollout, again }: { rollout: Rollout; again: () => void }): J
           {Object.entries(rollout.counts).filter(([, number]) => number > 0).map(([word, number]) => (
             <a key={word} class={`chip ${targetLook(word.toUpperCase()).tone}`} href={withQuery({ state: state === word.toUpperCase() ? undefined : word.toUpperCase(), cursor: undefined })} aria-current={state === word.toUpperCase() ? "true" : undefined}>
               <span class="glyph" aria-hidden="true">{targetLook(word.toUpperCase()).glyph}</span>
-              {targetLook(word.toUpperCase()).word} {count(number)}
+              {targetWord(rollout, word.toUpperCase())} {count(number)}
             </a>
           ))}
         </div>
@@ -174,7 +183,7 @@ function Targets({ rollout, again }: { rollout: Rollout; again: () => void }): J
               <tbody>
                 {targets.map((target) => (
                   <tr key={target.endpoint}>
-                    <td><State look={targetLook(target.state)} title={target.state} /></td>
+                    <td><State look={{ ...targetLook(target.state), word: targetWord(rollout, target.state) }} title={target.state} /></td>
                     <td class="name">
                       <a class="row" href={target.task_id ? to(["tasks", rollout.type, target.task_id], { endpoint: target.endpoint }) : to(["endpoints", target.endpoint])}>{target.endpoint}</a>
                       {target.domain && <span class="dim" title="Failure domain"> {target.domain}</span>}
