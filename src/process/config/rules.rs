@@ -104,6 +104,21 @@ fn schedules(config: &Config, findings: &mut Findings) {
         );
         warning(findings, format!("schedules[{index}].cron"), message);
     }
+    for (index, schedule) in config.schedules.iter().enumerate() {
+        let Some(policy) = config.policy(&schedule.task_type).filter(|_| schedule.next(now).is_some()) else {
+            continue;
+        };
+        let name = policy.name.as_str();
+        let said = !type_key(findings, name, "expect", "").is_empty();
+        if policy.queue.is_none() && schedule.endpoints.is_empty() && !said {
+            let message = format!(
+                "a task of `{}` is for the endpoints that are there at its time, and for none that is being restarted then: say `expect: known` \
+                 for the type `{name}`, and they get it when they are back, or `expect: subscribed` if that is meant",
+                schedule.name
+            );
+            warning(findings, format!("schedules[{index}].type"), message);
+        }
+    }
 }
 
 fn network(config: &Config, findings: &mut Findings) {

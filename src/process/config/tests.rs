@@ -393,12 +393,30 @@ fn a_schedule_whose_times_never_come_is_told() {
         ("30 3 * * 1-5", false),
     ] {
         let told = warnings(&format!(
-            "task_types: [worker]\nschedules:\n  - {{name: s, type: worker, cron: \"{cron}\"}}"
+            "task_types: [{{name: worker, expect: known}}]\nschedules:\n  - {{name: s, type: worker, cron: \"{cron}\"}}"
         ));
         let expected = format!(
             "schedules[0].cron: `{cron}` has no time from now on, so schedule `s` never submits a task (my.yaml:3)"
         );
         assert_eq!(told, Vec::from_iter(never.then_some(expected)), "{cron}");
+    }
+}
+
+#[test]
+fn whom_a_scheduled_task_is_for_is_said() {
+    for (policy, endpoints, warned) in [
+        ("worker", "[]", true),
+        ("{name: worker, expect: subscribed}", "[]", false),
+        ("{name: worker, expect: known}", "[]", false),
+        ("worker", "[a]", false),
+        ("{name: worker, delivery: queue}", "[]", false),
+    ] {
+        let told = warnings(&format!(
+            "task_types: [{policy}]\nschedules:\n  - {{name: s, type: worker, cron: \"30 3 * * *\", endpoints: {endpoints}}}"
+        ));
+        let expected = "schedules[0].type: a task of `s` is for the endpoints that are there at its time";
+        assert_eq!(told.first().is_some_and(|told| told.starts_with(expected)), warned, "{policy}: {told:?}");
+        assert_eq!(told.len(), usize::from(warned), "{policy}: {told:?}");
     }
 }
 
