@@ -90,20 +90,17 @@ impl Sealer {
         results
     }
 
-    /// The bytes of commands for one receiver that gets them another way than through the broker.
-    pub async fn encode(
-        &self,
-        commands: Vec<Command>,
-        version: WireVersion,
-        to: &EndpointName,
-    ) -> Vec<Bytes> {
+    /// The bytes of commands, each in its version, for one receiver that gets them another way than through the
+    /// broker.
+    pub async fn encode(&self, commands: Vec<(Command, WireVersion)>, to: &EndpointName) -> Vec<Bytes> {
         let Some(signer) = self.signer.clone() else {
-            return commands.iter().map(|command| wire::encode_command(command, version)).collect();
+            let encode = |(command, version): &_| wire::encode_command(command, *version);
+            return commands.iter().map(encode).collect();
         };
         let (to, now) = (to.clone(), self.clock.now());
         let many = commands.len() >= MANY;
         let encode = move || {
-            let one = |command: Command| {
+            let one = |(command, version): (Command, WireVersion)| {
                 let to = Recipients::of(command.subject(), [&to]);
                 written(&signer, command, version, to, None, now)
             };

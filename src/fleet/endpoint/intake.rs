@@ -294,9 +294,8 @@ impl Intake {
             _ => Ok(()),
         });
         if let Err(denial) = judged {
-            // What came before the welcome is dropped in any case.
-            let dropped = matches!(command, Command::Task(_)) && !self.is_welcomed(&origin);
-            if dropped {
+            // Dropped in any case, like a good one.
+            if matches!(command, Command::Task(_)) && !self.takes_tasks(&origin) {
                 wanted.dropped += 1;
                 return;
             }
@@ -324,7 +323,7 @@ impl Intake {
                 self.sort_cancel(task_id, true, &origin, wanted);
             }
             Command::Welcome { session, presence_interval, reads, task_type, revocations } => {
-                // Those that name no type come from older API processes, or over HTTP.
+                // Those that name no type come from older API processes.
                 let named = match (&task_type, &origin) {
                     (Some(of), Origin::Named(through, _)) => of == through,
                     (Some(_), _) => false,
@@ -353,10 +352,12 @@ impl Intake {
         }
     }
 
-    /// Whether tasks count that came this way.
-    fn is_welcomed(&self, origin: &Origin) -> bool {
+    /// Whether tasks count now that came this way: not before the welcome, not while the agent drains, and not
+    /// when its lease is over, since another worker may have been given them.
+    fn takes_tasks(&self, origin: &Origin) -> bool {
         let (Origin::All(task_type, _) | Origin::Named(task_type, _)) = origin else { return true };
-        self.session.borrow().welcomed.contains(task_type)
+        let welcomed = self.session.borrow().welcomed.contains(task_type);
+        welcomed && !self.core.draining.is_cancelled() && !self.core.lease_is_over()
     }
 
     fn sort_task(
@@ -377,8 +378,7 @@ impl Intake {
             let reason = format!("{} does not perform `{task_type}`", self.core.endpoint);
             return self.put_aside(item, reason, origin, wanted);
         };
-        let welcomed = self.session.borrow().welcomed.contains(&task_type);
-        if !welcomed || self.core.draining.is_cancelled() || self.core.lease_is_over() {
+        if !self.takes_tasks(origin) {
             wanted.dropped += 1;
             return;
         }

@@ -184,8 +184,9 @@ impl Store {
         self.run(move |conn| readers(conn, endpoints.clone(), version).boxed()).await
     }
 
-    /// The types that an endpoint is subscribed to at present, each with the session that has said so.
-    pub async fn sessions(&self, endpoint: &EndpointName) -> Result<HashMap<TaskType, Uuid>> {
+    /// The types that an endpoint is subscribed to at present, each with the session that has said so and what
+    /// that reads.
+    pub async fn sessions(&self, endpoint: &EndpointName) -> Result<HashMap<TaskType, (Uuid, WireVersion)>> {
         let endpoint = endpoint.clone();
         self.run(move |conn| sessions(conn, endpoint.clone()).boxed()).await
     }
@@ -468,10 +469,15 @@ async fn forget(
     Ok(EndpointForgotten::Gone { open: open.bind(&endpoint).fetch_one().await?.count(0)? })
 }
 
-async fn sessions(conn: &mut Conn<'_>, endpoint: EndpointName) -> Result<HashMap<TaskType, Uuid>, Fault> {
-    let mut select = conn.sql("SELECT task_type, session FROM subscription WHERE endpoint = ? AND state = ?");
+async fn sessions(
+    conn: &mut Conn<'_>,
+    endpoint: EndpointName,
+) -> Result<HashMap<TaskType, (Uuid, WireVersion)>, Fault> {
+    let mut select =
+        conn.sql("SELECT task_type, session, wire FROM subscription WHERE endpoint = ? AND state = ?");
     let rows = select.bind(&endpoint).bind(SubscriptionState::Online).fetch_all().await?;
-    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    let reads = |number: u8| WireVersion::up_to(number.into());
+    rows.iter().map(|row| Ok((row.get(0)?, (row.get(1)?, reads(row.get(2)?))))).collect()
 }
 
 /// Of a subscription `s`: its endpoint is away altogether. One that is there for other types does not perform

@@ -5,13 +5,14 @@
 //! broker. What it gives out is read from the ledger, so any API process can answer, and what was not
 //! received is given out again with the next session.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -30,6 +31,9 @@ const WAIT: Duration = Duration::from_secs(25);
 const REPORT_BYTES: usize = 1 << 20;
 /// How often to ask for everything that is owed, received or not: finds reports that were taken and lost.
 const ALL_EVERY: Duration = Duration::from_secs(300);
+/// How long what was given is not asked for again. The worker may have refused it, as nobody can tell here, and
+/// it may not have come from the API.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// The link of one worker to the API.
 #[derive(Debug)]
@@ -53,13 +57,16 @@ struct Shared {
 struct Told {
     session: Uuid,
     types: BTreeSet<TaskType>,
+    /// How often it has said that it joins: whoever does so waits for a welcome.
+    joined: u64,
 }
 
 /// What the worker was sent with the present link.
 #[derive(Debug, Default)]
 struct Held {
-    known: HashMap<TaskId, TaskType>,
-    stopped: HashSet<TaskId>,
+    /// With the time when it last was.
+    known: HashMap<TaskId, (TaskType, Instant)>,
+    stopped: HashMap<TaskId, Instant>,
 }
 
 impl ApiBroker {
@@ -105,13 +112,14 @@ impl Shared {
         if let Ok(presence) = wire::decode_presence(body) {
             self.session.send_if_modified(|told| {
                 let mut types: BTreeSet<_> = presence.task_types.into_iter().collect();
-                // Who joins names the types that are not welcomed yet, and may be there for others.
-                if let (PresenceState::Joined, Some(before)) =
-                    (presence.state, told.as_ref().filter(|told| told.session == presence.session))
-                {
-                    types.extend(before.types.iter().cloned());
+                let before = told.as_ref().filter(|told| told.session == presence.session);
+                let mut joined = before.map_or(0, |before| before.joined);
+                if presence.state == PresenceState::Joined {
+                    joined += 1;
+                    // Who joins names the types that are not welcomed yet, and may be there for others.
+                    types.extend(before.iter().flat_map(|before| before.types.iter().cloned()));
                 }
-                let now = Some(Told { session: presence.session, types });
+                let now = Some(Told { session: presence.session, types, joined });
                 std::mem::replace(told, now.clone()) != now
             });
         }
@@ -158,7 +166,7 @@ impl Shared {
         self.session.send_replace(None);
         self.link.send_modify(|link| *link = link.renewed());
         tracing::info!(api = self.client.url(), "connected to the API");
-        let mut asked_for_all: Option<(Told, tokio::time::Instant)> = None;
+        let mut asked_for_all: Option<(Told, Instant)> = None;
         loop {
             // A worker that is there for nothing yet has nothing to ask for.
             let told =
@@ -167,8 +175,11 @@ impl Shared {
             let (session, types): (_, Vec<TaskType>) = (told.session, told.types.iter().cloned().collect());
             let all = asked_for_all.as_ref().is_none_or(|(of, at)| *of != told || at.elapsed() > ALL_EVERY);
             let (known, stopped) = {
-                let held = self.held();
-                (held.known.keys().copied().collect(), held.stopped.iter().copied().collect())
+                let (held, now) = (self.held(), Instant::now());
+                let lately = |at: &Instant| now.saturating_duration_since(*at) < AGAIN;
+                let known = held.known.iter().filter(|(_, (_, at))| lately(at)).map(|(id, _)| *id);
+                let stopped = held.stopped.iter().filter(|(_, at)| lately(at)).map(|(id, _)| *id);
+                (known.collect(), stopped.collect())
             };
             let wait_ms = wire::millis(WAIT);
             let wanted = TasksWanted { session, types: types.clone(), all, known, stopped, wait_ms };
@@ -178,7 +189,7 @@ impl Shared {
                 let body = Bytes::from(Box::<str>::from(command).into_string());
                 let (origins, welcome) = self.origins(&body, &types);
                 if welcome {
-                    asked_for_all = Some((told.clone(), tokio::time::Instant::now()));
+                    asked_for_all = Some((told.clone(), Instant::now()));
                 }
                 for origin in origins {
                     let delivery = Delivery {
@@ -196,24 +207,28 @@ impl Shared {
         }
     }
 
-    /// How a command came, as if a broker had brought it, and whether it is a welcome. A welcome is for all
-    /// types.
+    /// How a command came, as if a broker had brought it, and whether it is a welcome. A welcome that names no
+    /// type is for all types.
     fn origins(&self, body: &[u8], types: &[TaskType]) -> (Vec<Origin>, bool) {
-        let mut held = self.held();
+        let (mut held, now) = (self.held(), Instant::now());
         let worker = || self.worker.clone();
         match wire::decode_command(body) {
             Ok(Command::Task(TaskMessage { work, .. })) => {
-                held.known.insert(work.id, work.task_type.clone());
+                held.known.insert(work.id, (work.task_type.clone(), now));
                 (vec![Origin::Named(work.task_type, worker())], false)
             }
             Ok(Command::Cancel { task_id }) => {
-                held.stopped.insert(task_id);
-                let task_type = held.known.get(&task_id).or(types.first()).cloned();
+                held.stopped.insert(task_id, now);
+                let known = held.known.get(&task_id).map(|(task_type, _)| task_type);
+                let task_type = known.or(types.first()).cloned();
                 (task_type.into_iter().map(|task_type| Origin::Control(task_type, worker())).collect(), false)
             }
             // For endpoints: a task of a work queue has one worker, and is canceled.
             Ok(Command::Withdraw { .. }) => (Vec::new(), false),
-            Ok(Command::Welcome { .. }) => {
+            Ok(Command::Welcome { task_type: Some(task_type), .. }) => {
+                (vec![Origin::Named(task_type, worker())], true)
+            }
+            Ok(Command::Welcome { task_type: None, .. }) => {
                 (types.iter().map(|task_type| Origin::Named(task_type.clone(), worker())).collect(), true)
             }
             Err(error) => {

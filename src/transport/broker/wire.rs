@@ -132,15 +132,12 @@ pub fn encode_command(command: &Command, version: WireVersion) -> Bytes {
         Command::Welcome { session, presence_interval, reads, task_type, revocations } => {
             let (session, presence_interval_ms, reads) =
                 (*session, millis(*presence_interval), (*reads).min(version).number().into());
-            match task_type.as_ref().filter(|_| version >= WireVersion::Four) {
-                None => WorkerCommand::Welcome { v, session, presence_interval_ms, reads },
-                Some(task_type) => {
-                    let (task_type, revocations) = (task_type.clone(), revocations.clone());
-                    let members =
-                        TypedWelcome { session, presence_interval_ms, reads, task_type, revocations };
-                    return bytes(&Tagged { v: WireVersion::Four.number().into(), kind: "welcome", members });
-                }
-            }
+            let task_type = task_type.clone().filter(|_| version >= WireVersion::Four);
+            let (v, revocations) = match &task_type {
+                None => (v, None),
+                Some(_) => (WireVersion::Four.number().into(), revocations.clone()),
+            };
+            WorkerCommand::Welcome { v, session, presence_interval_ms, reads, task_type, revocations }
         }
     })
 }
@@ -190,14 +187,14 @@ struct WelcomeBody {
 }
 
 /// The members of a welcome of version 4.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct TypedWelcome {
     session: Uuid,
     presence_interval_ms: u64,
     reads: u32,
     #[serde(rename = "type")]
     task_type: TaskType,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     revocations: Option<Arc<Revocations>>,
 }
 

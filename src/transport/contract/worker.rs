@@ -4,13 +4,14 @@
 //! program works with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{AttemptError, EndpointName, Identifier, Json, TaskId, TaskType};
+use crate::domain::{AttemptError, EndpointName, Identifier, Json, Revocations, TaskId, TaskType};
 
 /// What a worker asks for.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -87,7 +88,8 @@ pub struct WorkerPresence {
     /// How many tasks it performs at the same time, at most 10,000: 0 when it takes no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// The newest version of messages that it reads from the broker. Here everything is of version 1.
+    /// The newest version of messages that it reads. Here everything but welcomes is of version 1; who reads
+    /// version 4 gets welcomes of that version.
     #[serde(default = "first")]
     #[schema(minimum = 1)]
     pub reads: u32,
@@ -273,16 +275,24 @@ pub enum WorkerCommand {
     },
     /// All that the worker owes follows.
     Welcome {
-        /// The version of the message.
-        #[schema(minimum = 1, maximum = 1)]
+        /// The version of the message: 4 of one that names its type, otherwise 1.
+        #[schema(minimum = 1, maximum = 4)]
         v: u32,
         /// The session that is welcomed.
         session: Uuid,
         /// How often the worker is to say that it is there, in milliseconds.
         presence_interval_ms: u64,
-        /// The newest version of messages that the API reads from the broker. Here everything is of version
-        /// 1.
+        /// The newest version of messages that the API reads from the broker. Here everything that it reads
+        /// is of version 1.
         #[schema(minimum = 1, required = false)]
         reads: u32,
+        /// The type that is welcomed; without it, all types of the request are.
+        #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+        #[schema(required = false)]
+        task_type: Option<TaskType>,
+        /// The list of revoked keys that the API has, for workers that verify signatures.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Object>, required = false)]
+        revocations: Option<Arc<Revocations>>,
     },
 }

@@ -38,7 +38,8 @@ const MOST_TOLD: usize = 20_000;
 const ANSWER_BYTES: usize = 4 << 20;
 /// Bytes of a command beside its payload, as a rule.
 const COMMAND_BYTES: usize = 400;
-/// What workers are told, and report, in this interface: its lists are those of the requests.
+/// What workers are told, and report, in this interface: its lists are those of the requests. Welcomes alone
+/// have the newest version that the worker reads.
 const VERSION: WireVersion = WireVersion::One;
 /// How long a message may lie with the broker that says that a worker is there.
 const PRESENCE_LIVES: u32 = 3;
@@ -141,11 +142,11 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     loop {
         let mut waiting = api.state.desk.subscribe(worker.clone());
         let sessions = sessions(&api, &worker).await?;
-        let is_there = wanted.types.iter().all(|name| sessions.get(name) == Some(&wanted.session));
+        let reads = reads(&wanted, &sessions);
         let (state, of, name) = (api.state.clone(), wanted.clone(), worker.clone());
-        let commands = match is_there {
-            true => api.run(async move { commands(&state, &name, &of).await }).await?,
-            false => Vec::new(),
+        let commands = match reads {
+            Some(reads) => api.run(async move { commands(&state, &name, &of, reads).await }).await?,
+            None => Vec::new(),
         };
         // What has been read since is for a token that is still good.
         access::check_again(&api, &request)?;
@@ -164,26 +165,23 @@ pub async fn tasks(api: web::Data<Api>, request: HttpRequest, payload: web::Payl
     }
 }
 
+/// What a worker reads that is there, with this session, for all the types that it names; none where it is
+/// not.
+fn reads(wanted: &TasksWanted, sessions: &Sessions) -> Option<WireVersion> {
+    let one = |name| sessions.get(name).filter(|(session, _)| *session == wanted.session);
+    let all: Option<Vec<_>> = wanted.types.iter().map(|name| one(name).map(|(_, reads)| *reads)).collect();
+    all?.into_iter().min()
+}
+
 /// What there is to tell a worker, within bounds. What does not fit comes with a later answer, when some of
 /// this has been received or has ended.
 async fn commands(
     state: &ApiState,
     worker: &EndpointName,
     wanted: &TasksWanted,
+    reads: WireVersion,
 ) -> Result<Vec<Box<RawValue>>, StoreError> {
-    let mut commands: Vec<Command> = Vec::new();
-    if wanted.all {
-        let presence_interval = state.config.endpoint.presence_interval;
-        let session = wanted.session;
-        let (task_type, revocations) = (None, None);
-        commands.push(Command::Welcome {
-            session,
-            presence_interval,
-            reads: VERSION,
-            task_type,
-            revocations,
-        });
-    }
+    let mut commands = if wanted.all { welcomes(state, wanted, reads) } else { Vec::new() };
     let (known, stopped): (HashSet<TaskId>, HashSet<TaskId>) =
         (wanted.known.iter().copied().collect(), wanted.stopped.iter().copied().collect());
     let (mut after, mut bytes) = (None, 0);
@@ -207,22 +205,44 @@ async fn commands(
                         COMMAND_BYTES
                     }
                 };
-                commands.push(command);
+                commands.push((command, VERSION));
             }
         }
         if commands.len() >= most || bytes >= ANSWER_BYTES {
             break;
         }
     }
-    let commands = state.sealer.encode(commands, VERSION, worker).await;
+    let commands = state.sealer.encode(commands, worker).await;
     let raw =
         |body: Bytes| String::from_utf8(body.into()).ok().and_then(|text| RawValue::from_string(text).ok());
     Ok(commands.into_iter().filter_map(raw).collect())
 }
 
+/// The welcomes of a worker: one for each type, the first of them with the list of revoked keys; or one for
+/// all types, where the worker knows no others.
+fn welcomes(state: &ApiState, wanted: &TasksWanted, reads: WireVersion) -> Vec<(Command, WireVersion)> {
+    let (session, presence_interval) = (wanted.session, state.config.endpoint.presence_interval);
+    let welcome = |task_type, revocations| Command::Welcome {
+        session,
+        presence_interval,
+        reads: VERSION,
+        task_type,
+        revocations,
+    };
+    if reads < WireVersion::Four {
+        return vec![(welcome(None, None), VERSION)];
+    }
+    let lists = std::iter::once(state.sealer.revocations().cloned()).chain(std::iter::repeat(None));
+    let types = wanted.types.iter().cloned();
+    types.zip(lists).map(|(name, list)| (welcome(Some(name), list), WireVersion::Four)).collect()
+}
+
+/// For each type of a worker its session and what that reads.
+type Sessions = HashMap<TaskType, (Uuid, WireVersion)>;
+
 /// The types that a worker has said it is there for, each with its session. An endpoint that gets tasks of
 /// its own through the broker is nobody who asks for them here: whoever came under its name would read them.
-async fn sessions(api: &Api, worker: &EndpointName) -> Result<HashMap<TaskType, Uuid>, Problem> {
+async fn sessions(api: &Api, worker: &EndpointName) -> Result<Sessions, Problem> {
     let (store, name) = (Arc::clone(&api.state.store), worker.clone());
     let sessions = api.run(async move { store.sessions(&name).await }).await?;
     match sessions

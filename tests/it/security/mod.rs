@@ -14,3 +14,4 @@ mod rights;
 mod signatures;
 mod stop_file;
 mod transport;
+mod workers;

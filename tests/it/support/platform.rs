@@ -10,6 +10,7 @@ use super::proxy::Proxy;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
+use tasker::contract::AuditPage;
 use tasker_services::{Home, MariaDb, Port, Process, RabbitMq, is_root, start_pair_with, until};
 
 /// How long a test waits for what must come. Long, because machines are busy; only failures take it.
@@ -399,7 +400,8 @@ impl Platform {
         self.processes.iter().map(|(name, process)| format!("--- {name}\n{}\n", process.log())).collect()
     }
 
-    fn url(&self, path: &str) -> String {
+    /// Where its API is.
+    pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port.number())
     }
 
@@ -421,6 +423,21 @@ impl Platform {
     /// DELETE: status and body.
     pub fn delete(&self, path: &str) -> anyhow::Result<(u16, Value)> {
         self.answer(self.http.delete(self.url(path)))
+    }
+
+    /// How often each actor has done this to each subject, as the audit log adds it up. An API process writes what
+    /// it has added up when it stops, too.
+    pub fn audited(&self, action: &str) -> anyhow::Result<BTreeMap<(String, String), u64>> {
+        let (status, page) = self.get(&format!("/audit?limit=1000&action={action}"))?;
+        ensure!(status == 200, "{status}: {page}");
+        let page: AuditPage = serde_json::from_value(page)?;
+        let mut counts = BTreeMap::new();
+        for entry in page.entries {
+            let detail: Value = serde_json::from_str(entry.detail.context("a detail")?.get())?;
+            let count = detail["count"].as_u64().with_context(|| detail.to_string())?;
+            *counts.entry((entry.actor, entry.subject)).or_default() += count;
+        }
+        Ok(counts)
     }
 
     /// Posts a task that must be taken, under a new identifier; answers that.
