@@ -1,5 +1,6 @@
 //! The API role: HTTP in front, the loops of the ledger behind.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::config::{Config, Security};
-use crate::domain::Timestamp;
+use crate::domain::{TaskType, Timestamp};
 use crate::ledger::Ledger;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
@@ -127,7 +128,10 @@ impl ApiProcess {
             requests.clone(),
         );
         let approvers = approvers(&config.security)?.map(Arc::new);
-        let approved = approvers.iter().flat_map(|known| known.task_types().cloned()).collect();
+        // Tasks of work queues do not wait.
+        let waits =
+            |task_type: &&TaskType| config.policy(task_type).is_some_and(|policy| policy.queue.is_none());
+        let approved = approvers.iter().flat_map(|known| known.task_types().filter(waits).cloned()).collect();
         let rollouts = Watch::default();
         let controller = Controller::new(
             store.clone(),
@@ -290,12 +294,34 @@ fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
     Ok(Some(signer.with_certificate(read_certificate(path)?)?))
 }
 
-/// The persons who approve tasks; none where only endpoints know them.
+/// The persons who approve tasks; none where only endpoints know them. What endpoints would not accept is an
+/// error, so that nothing waits for what can never count.
 fn approvers(security: &Security) -> anyhow::Result<Option<Approvers>> {
     let Some(path) = &security.trust else { return Ok(None) };
-    let revoked = security.revocations.as_deref().map(read_revocations).transpose()?;
-    let revoked = revoked.map(|list| list.keys).unwrap_or_default();
-    Ok(Some(Approvers::new(Trust::read(path)?, revoked)))
+    let trust = Trust::read(path)?;
+    if let Some(signing) =
+        security.signing.as_ref().filter(|signing| signing.environment != trust.environment)
+    {
+        anyhow::bail!(
+            "the trust file {} is of the environment `{}`, and security.environment is `{}`; expected the same",
+            path.display(),
+            trust.environment,
+            signing.environment
+        );
+    }
+    let mut revoked = BTreeSet::new();
+    if let Some(list) = &security.revocations {
+        let revocations = read_revocations(list)?;
+        if !trust.vouches_for(&revocations) {
+            anyhow::bail!(
+                "the list of revoked keys {} is not signed with the root key of the trust file {}: endpoints ignore it",
+                list.display(),
+                path.display()
+            );
+        }
+        revoked.extend(revocations.keys);
+    }
+    Ok(Some(Approvers::new(trust, revoked)))
 }
 
 /// Warns of the end of the certificate of the signing key, now and once a day.

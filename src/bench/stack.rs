@@ -23,7 +23,9 @@ use crate::app::ApiProcess;
 use crate::broker::SharedBroker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::memory::MemoryBroker;
-use crate::config::{BrokerTls, Config, Database, Delivery, JobPolicy, MessageQueue, Secret, TypePolicy};
+use crate::config::{
+    BrokerTls, Config, Database, Delivery, JobPolicy, MessageQueue, Secret, Signing, TypePolicy,
+};
 use crate::domain::{EndpointName, TaskType};
 use crate::store::{self, SharedStore};
 
@@ -356,7 +358,12 @@ fn file_of(
     json!({
         "task_types": [{"name": task_type, "delivery": delivery.as_str()}],
         "requests": {"jobs": STEPS.concat().into_iter().map(|name| (name, task_type)).collect::<BTreeMap<_, _>>()},
-        "endpoint": {"presence_interval": presence},
+        "endpoint": {
+            "presence_interval": presence,
+            "signatures": config.endpoint.signatures.as_str(),
+            "trust": config.endpoint.trust.display().to_string(),
+        },
+        "security": signing_of(config.security.signing.as_ref()),
         "api": {"host": config.api.host, "port": config.api.port, "wait_for_endpoints_timeout": 30},
         "manager": {
             "db": {"uri": db.uri.reveal(), "max_connections": db.max_connections},
@@ -367,6 +374,18 @@ fn file_of(
         "log": {"filter": LOG_FILTER},
     })
     .to_string()
+}
+
+/// With what messages are signed, as a child finds it in its configuration file.
+fn signing_of(signing: Option<&Signing>) -> serde_json::Value {
+    let Some(Signing { environment, key, certificate }) = signing else { return json!({}) };
+    let mut given = json!({
+        "signatures": "sign", "environment": environment.as_str(), "signing_key": key.display().to_string(),
+    });
+    if let Some(certificate) = certificate {
+        given["certificate"] = json!(certificate.display().to_string());
+    }
+    given
 }
 
 /// A broker, as a child finds it in its configuration file.

@@ -1,5 +1,6 @@
 //! `tasker approve`: a further person signs a task that waits for that.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -35,10 +36,10 @@ pub struct Approve {
 }
 
 pub(super) async fn run(global: &Global, args: Approve) -> Result<Code, Failure> {
-    let Approve { task_type, id, key, yes } = args;
+    let Approve { task_type: named, id, key, yes } = args;
     let client = access::client(global)?;
     let key = SigningKey::read(&key).map_err(|error| Failure::Setup(error.to_string()))?;
-    let task = client.status(&TaskName { task_type, id }, None, Responses::None).await?.task;
+    let task = client.status(&TaskName { task_type: named.clone(), id }, None, Responses::None).await?.task;
     let Some(approval) = &task.approval else {
         return Err(Failure::Usage(format!(
             "{} {} is {} and waits for no approval",
@@ -49,15 +50,18 @@ pub(super) async fn run(global: &Global, args: Approve) -> Result<Code, Failure>
     };
     let ordered = Ordered::read(&task.payload)
         .map_err(|error| Failure::Usage(format!("the task has no order that could be signed: {error}")))?;
-    if ordered.order.task_type != task.task_type {
+    if let Some(other) = [Some(&task.task_type), named.as_ref()]
+        .into_iter()
+        .flatten()
+        .find(|task_type| **task_type != ordered.order.task_type)
+    {
         return Err(Failure::Usage(format!(
-            "the order is for tasks of `{}`, and the API has put it into one of `{}`: it is not signed",
-            ordered.order.task_type, task.task_type
+            "the order is for tasks of `{}`, and not of `{other}`: it is not signed",
+            ordered.order.task_type
         )));
     }
-    // What is shown is what is signed, whatever the API says of it.
+    note(&what(&task, approval, &ordered));
     if !yes {
-        note(&what(&task, approval, &ordered));
         confirm(global)?;
     }
     let signature = sign_order(&key, &ordered.order, &ordered.payload);
@@ -66,15 +70,24 @@ pub(super) async fn run(global: &Global, args: Approve) -> Result<Code, Failure>
     Ok(Code::Ok)
 }
 
-/// What is to be signed.
+/// What is to be signed: all of it is read from the order, whatever the API says of it, except who has signed.
 fn what(task: &Task, approval: &TaskApproval, Ordered { order, payload }: &Ordered) -> String {
+    // The payload may be long: what it is for stands right before the question.
     let rows = [
+        ("payload", visible(payload.get())),
         ("type", order.task_type.to_string()),
         ("environment", order.environment.to_string()),
         ("endpoints", endpoints(task, order)),
         ("until", clock(order.not_after)),
-        ("signed by", format!("{} ({} are needed)", approval.signed.join(", "), approval.needed)),
-        ("payload", visible(payload.get())),
+        (
+            "signed by",
+            format!(
+                "{} of {} ({}), says the API",
+                approval.signed.len(),
+                approval.needed,
+                approval.signed.join(", ")
+            ),
+        ),
     ];
     rows.map(|(name, value)| format!("{name:<11}  {value}")).join("\n")
 }
@@ -82,15 +95,16 @@ fn what(task: &Task, approval: &TaskApproval, Ordered { order, payload }: &Order
 /// The endpoints that may perform it, as far as the task names those that are signed.
 fn endpoints(task: &Task, order: &Order) -> String {
     let Recipients::Listed(tags) = &order.to else { return "all".to_owned() };
-    let named: Vec<&str> = task
+    let named: BTreeSet<&str> = task
         .endpoints
         .iter()
         .filter(|name| order.to.include(order.id, name))
         .map(|name| name.as_str())
         .collect();
+    let names = named.iter().copied().collect::<Vec<_>>().join(", ");
     match tags.len().saturating_sub(named.len()) {
-        0 => named.join(", "),
-        others => format!("{} and {others} more, which the task does not name", named.join(", ")),
+        0 => names,
+        others => format!("{names} and {others} more, which the task does not name"),
     }
 }
 
@@ -140,13 +154,13 @@ mod tests {
             signatures: vec![],
         };
         let mut task = crate::cli::examples::task();
-        // The API names one endpoint that is not signed, and hides one that is.
-        task.endpoints = vec![name("web1"), name("web9")];
+        // The API names one endpoint that is not signed, and one twice to hide another.
+        task.endpoints = vec![name("web1"), name("web9"), name("web1")];
         let approval = TaskApproval { signed: vec!["alice".into()], others: vec!["bob".into()], needed: 2 };
         let ordered = Ordered { order, payload: json(&serde_json::json!({"v": 1})) };
         assert_eq!(
             what(&task, &approval, &ordered),
-            "type         update\nenvironment  prod\nendpoints    web1 and 1 more, which the task does not name\nuntil        2024-07-12 10:00:00Z\nsigned by    alice (2 are needed)\npayload      {\"v\":1}"
+            "payload      {\"v\":1}\ntype         update\nenvironment  prod\nendpoints    web1 and 1 more, which the task does not name\nuntil        2024-07-12 10:00:00Z\nsigned by    1 of 2 (alice), says the API"
         );
         let all = Order { to: Recipients::All, ..ordered.order };
         assert_eq!(endpoints(&task, &all), "all");

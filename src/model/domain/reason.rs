@@ -250,14 +250,8 @@ impl Reason {
         Self { code, text: text.into(), since: None, evidence: Evidence::default(), next: None }
     }
 
-    /// That a task waits for more persons to sign it.
-    pub fn waits_for_approval(signed: &[String], others: &[String], needed: u32, task: &Task) -> Self {
-        let text = format!(
-            "{} of {needed} persons have signed the task ({}); it waits for others ({})",
-            signed.len(),
-            signed.join(", "),
-            others.join(", ")
-        );
+    /// That a task waits for persons to sign it, and for whom.
+    pub fn waits_for_approval(text: String, task: &Task) -> Self {
         Self::new(ReasonCode::WaitsForApproval, text)
             .since(task.start_time)
             .then(task.expires_at, "the task expires, unless `tasker approve` has added what it lacks")

@@ -221,6 +221,24 @@ pub struct Task {
     pub expires_at: Timestamp,
 }
 
+impl NewTask {
+    /// The task as one that waits for approval until then: nobody has to receive it before it expires, which
+    /// tells it from others ([`Task::is_held`]).
+    pub fn held_until(self, end: Timestamp) -> Self {
+        Self { expires_at: end, receive_by: end, ..self }
+    }
+}
+
+impl Task {
+    /// Whether it waits for approval: it is not published, and nobody has to receive it before it expires.
+    pub fn is_held(&self) -> bool {
+        self.status == TaskStatus::Created
+            && self.published_at.is_none()
+            && self.queued.is_none()
+            && self.receive_by == self.expires_at
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -482,6 +482,15 @@ impl Signatures {
     /// The words of the configuration.
     pub(super) const WORDS: &[(&str, Self)] =
         &[("off", Self::Off), ("prefer", Self::Prefer), ("require", Self::Require)];
+
+    /// The word of the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
 }
 
 /// What HTTP calls may do, of the handler `http` and of HTTP workers.

@@ -209,6 +209,11 @@ impl Store {
         self.run(move |conn| submitter(conn, id).boxed()).await
     }
 
+    /// The digest of the submission of a task.
+    pub async fn submission_digest(&self, id: TaskId) -> Result<Option<[u8; 32]>> {
+        self.run(move |conn| submission_digest(conn, id).boxed()).await
+    }
+
     /// The task with this id, by primary key.
     pub async fn find(&self, id: TaskId) -> Result<Option<Task>> {
         self.run(move |conn| find(conn, id).boxed()).await
@@ -285,6 +290,12 @@ pub(super) async fn find(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<Task>
 async fn submitter(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<String>, Fault> {
     let found = conn.sql("SELECT submitted_by FROM task WHERE id = ?").bind(id).fetch_optional().await?;
     Ok(found.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten())
+}
+
+async fn submission_digest(conn: &mut Conn<'_>, id: TaskId) -> Result<Option<[u8; 32]>, Fault> {
+    let found = conn.sql("SELECT digest FROM task WHERE id = ?").bind(id).fetch_optional().await?;
+    let Some(row) = found else { return Ok(None) };
+    Ok(Some(columns::sha256(row.get(0)?, || format!("task {id}, column digest"))?))
 }
 
 async fn find_by_identifier(

@@ -32,6 +32,8 @@ pub struct Release {
     pub due_at: Timestamp,
     /// When every expected endpoint should have received it.
     pub receive_by: Timestamp,
+    /// When it is given up.
+    pub expires_at: Timestamp,
 }
 
 impl Store {
@@ -84,17 +86,19 @@ impl Store {
     }
 
     /// Puts a payload with more signatures in the place of the one that a task has which waits for approval.
-    /// With `release` the task waits no longer. Answers `false` when it has moved on, or its payload is
-    /// another one meanwhile.
+    /// With `release` the task waits no longer. Answers `false` when it does not wait at `now`, or its payload
+    /// is another one meanwhile.
     pub async fn approve(
         &self,
         id: TaskId,
         before: &Json,
         after: &Json,
         release: Option<Release>,
+        now: Timestamp,
     ) -> Result<bool> {
         let (before, after) = (before.clone(), after.clone());
-        self.transact(move |conn| approve(conn, id, before.clone(), after.clone(), release).boxed()).await
+        self.transact(move |conn| approve(conn, id, before.clone(), after.clone(), release, now).boxed())
+            .await
     }
 
     /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive
@@ -238,15 +242,21 @@ async fn approve(
     before: Json,
     after: Json,
     release: Option<Release>,
+    now: Timestamp,
 ) -> Result<bool, Fault> {
     let by_key = conn.dialect().by_primary_key();
     let mut update = conn.sql(format!("UPDATE task {by_key} SET payload = ?"));
     update.bind(after.get());
-    if let Some(Release { due_at, receive_by }) = release {
-        update.push(", due_at = ?, receive_by = ?").bind(due_at).bind(receive_by);
+    if let Some(Release { due_at, receive_by, expires_at }) = release {
+        update.push(", due_at = ?, receive_by = ?, expires_at = ?");
+        update.bind(due_at).bind(receive_by).bind(expires_at);
     }
-    update.push(" WHERE +status = ? AND frozen_at IS NULL AND priority IS NULL AND payload = ? AND id = ?");
-    Ok(update.bind(TaskStatus::Created).bind(before.get()).bind(id).execute().await? > 0)
+    update.push(
+        " WHERE +status = ? AND frozen_at IS NULL AND priority IS NULL \
+         AND due_at = expires_at AND expires_at > ? AND payload = ? AND id = ?",
+    );
+    update.bind(TaskStatus::Created).bind(now).bind(before.get()).bind(id);
+    Ok(update.execute().await? > 0)
 }
 
 async fn mark_published(conn: &mut Conn<'_>, ids: Arc<[TaskId]>, now: Timestamp) -> Result<u64, Fault> {

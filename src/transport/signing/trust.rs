@@ -494,11 +494,6 @@ impl Trust {
         Err(Denial::new(SealFault::Unapproved, reason).of(Cause::Task))
     }
 
-    /// Whether a key is that of a person.
-    pub(super) fn is_key_of(&self, name: &str, key: KeyId) -> bool {
-        self.keys.get(name).is_some_and(|of| of.id() == key)
-    }
-
     /// Whether a person has signed an order, with a key that is not revoked.
     pub(super) fn has_signed(
         &self,

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::{Answer, Api, answer, deeds};
 use crate::contract::{self, Approved, ProblemCode, ProblemItem, SignatureOfKey, TaskApproval};
-use crate::domain::{Json, NewTask, OrderSignature, Reason, Task, TaskStatus, TaskType};
+use crate::domain::{Json, NewTask, OrderSignature, Reason, Task, TaskType};
 use crate::signing::{Approval, Denial};
 use crate::store::{Accepted, Release};
 
@@ -38,9 +38,7 @@ pub(super) fn lacking(api: &Api, task: &NewTask, place: &str) -> Result<Option<A
     let Some(approvers) = &api.state.approvers else { return Ok(None) };
     let approval = approvers.approval(&task.task_type, &task.payload, api.now()?);
     let denied = |Denial { fault, reason, .. }: Denial| {
-        invalid(format!(
-            "endpoints would refuse it as {fault}: {reason}. `tasker submit --key` and `tasker key sign` sign tasks"
-        ))
+        invalid(format!("endpoints would refuse it as {fault}: {reason}"))
     };
     let lacking = approval.map_err(denied)?.filter(|approval| !approval.is_complete());
     match lacking {
@@ -57,7 +55,8 @@ pub(super) fn complete(api: &Api, task: &NewTask, place: &str) -> Result<(), Pro
     match lacking(api, task, place)? {
         None => Ok(()),
         Some(approval) => {
-            let message = format!("{}; submit it alone, and it waits for the others", told(&approval));
+            let message =
+                format!("{}; only a task that is submitted by itself waits for the others", told(&approval));
             Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, message)]))
         }
     }
@@ -80,25 +79,50 @@ pub(super) async fn hold(api: &Api, task: NewTask) -> Result<Accepted, Problem> 
 
 /// How far a task is approved that has just been recorded, if it waits.
 pub(super) fn of_new(api: &Api, task: &NewTask) -> Option<TaskApproval> {
-    of(api, &task.task_type, &task.payload).filter(|approval| !approval.is_complete())
+    of(api, &task.task_type, &task.payload)
+        .ok()
+        .flatten()
+        .filter(|approval| !approval.is_complete())
+        .map(shown)
 }
 
 /// How far a task is approved that waits for it.
 pub(super) fn of_waiting(api: &Api, task: &Task) -> Option<TaskApproval> {
-    let waits = task.status == TaskStatus::Created && task.published_at.is_none() && task.queued.is_none();
-    let approval = if waits { of(api, &task.task_type, &task.payload) } else { None };
-    approval.filter(|approval| !approval.is_complete())
+    let approval = if task.is_held() { of(api, &task.task_type, &task.payload).ok() } else { None };
+    approval.flatten().map(shown)
 }
 
-fn of(api: &Api, task_type: &TaskType, payload: &Json) -> Option<TaskApproval> {
-    let approvers = api.state.approvers.as_ref()?;
-    approvers.approval(task_type, payload, api.now().ok()?).ok().flatten().map(shown)
+fn of(api: &Api, task_type: &TaskType, payload: &Json) -> Result<Option<Approval>, Denial> {
+    let (Some(approvers), Ok(now)) = (&api.state.approvers, api.now()) else { return Ok(None) };
+    approvers.approval(task_type, payload, now)
 }
 
-/// That a task waits for approval, where it does.
+/// That a task waits for approval, where it does. The trust file may have changed meanwhile.
 pub(super) fn reason(api: &Api, task: &Task) -> Option<Reason> {
-    let TaskApproval { signed, others, needed } = of_waiting(api, task)?;
-    Some(Reason::waits_for_approval(&signed, &others, needed, task))
+    if !task.is_held() {
+        return None;
+    }
+    let text = match of(api, &task.task_type, &task.payload) {
+        Ok(Some(approval)) if approval.is_complete() => {
+            let who = approval.signed.join(", ");
+            format!(
+                "by the trust file as it is now enough persons have signed the task: `tasker approve` by one of {who} publishes it"
+            )
+        }
+        Ok(Some(approval)) => {
+            format!("{}; it waits for others ({})", told(&approval), approval.others.join(", "))
+        }
+        Ok(None) => format!(
+            "the task waits for signatures, and this API knows nobody who signs tasks of `{}` (security.trust): cancel it, and submit it again",
+            task.task_type
+        ),
+        Err(Denial { reason, .. }) => {
+            format!(
+                "the task waits for signatures, which none can be added to any more: {reason}; cancel it, and submit it again"
+            )
+        }
+    };
+    Some(Reason::waits_for_approval(text, task))
 }
 
 fn shown(Approval { signed, others, needed, .. }: Approval) -> TaskApproval {
@@ -113,8 +137,8 @@ fn told(Approval { signed, needed, .. }: &Approval) -> String {
 /// Adds the signature of a person to a task that waits for approval.
 ///
 /// The body is the signature of the order in the payload of the task, as `tasker approve` makes it. With the
-/// last signature that is needed the task waits no longer, and is published at once. A signature of a person
-/// who has signed before changes nothing. Every endpoint counts the signatures itself.
+/// last signature that is needed the task waits no longer, and is published within a second. A signature of a
+/// person who has signed before changes nothing, unless the trust file asks for fewer persons meanwhile. Every endpoint counts the signatures itself.
 #[utoipa::path(
     post, path = "/{type}/{id}/approvals", operation_id = "approveTask", tag = "tasks",
     params(
@@ -146,30 +170,34 @@ pub async fn approve_task(api: web::Data<Api>, request: HttpRequest, payload: we
     for _ in 0..TRIES {
         let task = named::task(&api, &request, policy, &name).await?;
         let now = api.now()?;
-        if of_waiting(&api, &task).is_none() {
-            let detail = format!("the task is {} and waits for no approval", task.status.as_str());
-            return Err(Problem::new(ProblemCode::NotWaiting, detail));
-        }
-        let (signed, approval) = approvers
-            .add(&task.task_type, &task.payload, signature.clone(), now)
-            .map_err(|Denial { reason, .. }| invalid("/sig", reason))?;
-        let by = signature.by;
-        let released = approval.is_complete();
+        let added = approvers.add(&task.task_type, &task.payload, signature.clone(), now);
+        let waits = task.is_held() && task.expires_at > now;
+        let (signed, approval) = match added {
+            Ok((signed, approval)) if waits || signed.get() == task.payload.get() => (signed, approval),
+            Err(Denial { reason, .. }) if waits => return Err(invalid("/sig", reason)),
+            _ => {
+                let detail = format!("the task is {} and waits for no approval", task.status.as_str());
+                return Err(Problem::new(ProblemCode::NotWaiting, detail));
+            }
+        };
+        let (by, released, until) = (signature.by, approval.is_complete(), approval.until);
         let approved = Approved {
             id: task.id,
             identifier: task.identifier.clone(),
             task_type: task.task_type.clone(),
             approval: shown(approval),
         };
-        if signed.get() == task.payload.get() {
+        // Of a person who has signed before. It counts where the trust file asks for fewer meanwhile.
+        if signed.get() == task.payload.get() && !(waits && released) {
             deeds::nothing(&request);
             return answer(StatusCode::OK, &approved, 1024);
         }
-        // Its endpoints have as long to receive it as if it came now.
-        let receive_by = now.after(task.receive_by.since(task.start_time));
-        let release = released.then_some(Release { due_at: now, receive_by });
+        // It lives, and its endpoints have time to receive it, as if it came now.
+        let expires_at = now.after(policy.expires_after).min(until);
+        let receive_by = now.after(policy.wait_for_endpoints_timeout).min(expires_at);
+        let release = released.then_some(Release { due_at: now, receive_by, expires_at });
         let (store, id, before) = (Arc::clone(&api.state.store), task.id, task.payload.clone());
-        if api.run(async move { store.approve(id, &before, &signed, release).await }).await? {
+        if api.run(async move { store.approve(id, &before, &signed, release, now).await }).await? {
             tracing::info!(task = %id, task_type = %approved.task_type, key = %by, released, "a task was approved");
             deeds::tell(
                 &request,
@@ -178,5 +206,6 @@ pub async fn approve_task(api: web::Data<Api>, request: HttpRequest, payload: we
             return answer(StatusCode::OK, &approved, 1024);
         }
     }
-    Err(Problem::internal("the payload of a task is another one, again and again"))
+    let detail = "the task was changed again and again meanwhile, or is being published: try again";
+    Err(Problem::new(ProblemCode::NotWaiting, detail))
 }

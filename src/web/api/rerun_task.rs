@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, web};
 use super::named::{self, TaskName};
 use super::problem::Problem;
 use super::query::Query;
-use super::submit_task::{record, respond};
+use super::submit_task::{before, record, repeated, respond};
 use super::{Answer, Api, access, allowance, approvals, deeds};
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
@@ -71,7 +71,9 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
         return Err(Problem::new(ProblemCode::NothingFailed, detail));
     }
     let (new, asked) = again(&api, &request, policy, &task, identifier, endpoints)?;
-    approvals::complete(&api, &new, "")?;
+    if let Err(refused) = approvals::complete(&api, &new, "") {
+        return repeated(&api, before(&api, &request, &new).await?.ok_or(refused)?);
+    }
     allowance::check_reach(&api, &request, policy, &new).await?;
     let counted = allowance::check_submissions(&api, &request, [&new].into_iter()).await?;
     let recorded = record(&api, &request, new, &asked, false).await?;

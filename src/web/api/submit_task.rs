@@ -17,7 +17,7 @@ use super::{Answer, Api, access, allowance, answer, approvals, deeds, named, per
 use crate::admission::{Asked, Fault, reserved};
 use crate::config::{Body, TypePolicy};
 use crate::contract::{self, BODY_HEADER, ENVELOPE, ProblemCode, ProblemItem, TaskApproval, TaskBrief};
-use crate::domain::{NewTask, Task, TaskId, TaskStatus, digest};
+use crate::domain::{NewTask, Task, TaskId, TaskStatus};
 use crate::store::Accepted;
 
 /// Submits a task.
@@ -79,9 +79,12 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
         let preview = target::preview(&api, policy, &task).await?;
         return answer(StatusCode::OK, &preview, 256 + preview.endpoints.len() * 32);
     }
-    let lacking = approvals::lacking(&api, &task, root)?;
+    let lacking = match approvals::lacking(&api, &task, root) {
+        Ok(lacking) => lacking,
+        Err(refused) => return repeated(&api, before(&api, &request, &task).await?.ok_or(refused)?),
+    };
     if let Some(approval) = &lacking {
-        task.expires_at = task.expires_at.min(approval.until);
+        task = task.held_until(approval.until);
     }
     let mut odd = Vec::new();
     if let Some(target) = &task.target {
@@ -121,7 +124,8 @@ pub(super) fn admit(
     Ok((NewTask { submitted_by, source, ..task }, asked))
 }
 
-/// The task of a submission whose target chooses nobody now, if it was made before.
+/// The task of a submission that would not be recorded now - its target chooses nobody, its order has ended -
+/// if it was made before.
 pub(super) async fn before(
     api: &Api,
     request: &HttpRequest,
@@ -135,9 +139,11 @@ pub(super) async fn before(
         return Ok(None);
     };
     check_whose(api, request, existing.id).await?;
-    let same = existing.target == task.target
-        && digest(existing.payload.get(), &[]) == digest(task.payload.get(), &[]);
-    if same { Ok(Some(existing)) } else { Err(Problem::identifier_conflict(existing.id)) }
+    let (store, id) = (Arc::clone(&api.state.store), existing.id);
+    match api.run(async move { store.submission_digest(id).await }).await? {
+        Some(digest) if digest == task.digest => Ok(Some(existing)),
+        _ => Err(Problem::identifier_conflict(existing.id)),
+    }
 }
 
 /// Refuses a task to a token that may read none, or none but its own: a repeated submission would tell how it
@@ -341,7 +347,7 @@ struct Taken<'a> {
     task: &'a contract::Task,
 }
 
-fn repeated(api: &Api, task: Task) -> Answer {
+pub(super) fn repeated(api: &Api, task: Task) -> Answer {
     let capacity = task.payload.get().len() + 1024;
     let approval = approvals::of_waiting(api, &task);
     answer(StatusCode::OK, &contract::Task { approval, ..task.into() }, capacity)

@@ -172,16 +172,14 @@ fn admitted(api: &Api, request: &HttpRequest, element: &RawValue) -> Result<(New
     let policy = api.policy(&name).ok_or_else(|| unknown::named_type(api, request, &name))?;
     let submission = submission::read(&members, policy)
         .map_err(|problems| Problem::invalid(ProblemCode::InvalidSubmission, problems))?;
-    let (task, asked) = admit(api, policy, submission, "/payload", request)?;
-    approvals::complete(api, &task, "/payload")?;
-    Ok((task, asked))
+    admit(api, policy, submission, "/payload", request)
 }
 
 /// What is to be done about a submission whose endpoints are chosen.
 enum Chosen {
     /// It is to be recorded.
     Now(Box<NewTask>, Asked),
-    /// It was made before, and its target chooses nobody now.
+    /// It was made before, and would not be recorded now.
     Before(TaskBrief),
 }
 
@@ -203,6 +201,9 @@ impl Targets {
         mut task: NewTask,
         asked: Asked,
     ) -> Result<Result<Chosen, Problem>, Problem> {
+        if let Err(refused) = approvals::complete(api, &task, "/payload") {
+            return Ok(seen(api, request, &task, refused).await);
+        }
         let policy = api.state.config.policy(&task.task_type);
         let (Some(target), Some(policy)) = (&task.target, policy) else {
             return Ok(Ok(Chosen::Now(Box::new(task), asked)));
@@ -227,13 +228,15 @@ impl Targets {
                 task.endpoints = chosen;
                 Ok(Chosen::Now(Box::new(task), asked))
             }
-            Err(nobody) => match before(api, request, &task).await {
-                Ok(Some(existing)) => Ok(Chosen::Before(super::matching::brief(&existing))),
-                Ok(None) => Err(nobody),
-                Err(problem) => Err(problem),
-            },
+            Err(nobody) => seen(api, request, &task, nobody).await,
         })
     }
+}
+
+/// What came of a submission that would be refused now: the task that it has made before, if there is one.
+async fn seen(api: &Api, request: &HttpRequest, task: &NewTask, refused: Problem) -> Result<Chosen, Problem> {
+    let existing = before(api, request, task).await?.ok_or(refused)?;
+    Ok(Chosen::Before(super::matching::brief(&existing)))
 }
 
 #[cfg(test)]

@@ -66,6 +66,14 @@ impl Two {
         Ok((output.status.success(), said))
     }
 
+    /// Sends the signature of a person again that is in the payload of a task.
+    fn repeat(&self, identifier: &str, name: &str) -> anyhow::Result<(u16, Value)> {
+        let task = self.task(identifier)?;
+        let ordered = Ordered::read(&raw(&task["payload"])).map_err(anyhow::Error::msg)?;
+        let signature = sign_order(&self.key(name)?, &ordered.order, &ordered.payload);
+        self.platform().post(&format!("/worker/{identifier}/approvals"), &serde_json::to_value(&signature)?)
+    }
+
     /// An order for tasks of this type, signed by these persons, that ends so many seconds from now.
     fn order(&self, task_type: &str, secs: i64, persons: &[&str]) -> anyhow::Result<(Order, Value)> {
         let now = Clock::system().now().as_millis();
@@ -122,8 +130,14 @@ fn a_task_waits_for_the_second_person() -> anyhow::Result<()> {
     ensure!(taken["payload"] == json!({"n": 1}), "{taken}");
     let (approved, said) = two.approve("first", "carol")?;
     ensure!(!approved && said.contains("waits for no approval"), "{said}");
+    // An answer that was lost can be asked for again.
+    let (approved, said) = two.repeat("first", "bob")?;
+    ensure!(approved == 200 && said["approval"]["signed"] == json!(["alice", "bob"]), "{approved}: {said}");
     let (status, again) = platform.post("/worker", &again)?;
     ensure!(status == 200 && again["id"] == task["id"], "{status}: {again}");
+    let batch = json!([{"type": "worker", "identifier": "first", "payload": whole["task"]["payload"]}]);
+    let (_, batch) = platform.post("/tasks", &batch)?;
+    ensure!(batch["results"][0]["status"] == 200, "{batch}");
 
     let (_, log) = platform.get("/audit?action=task.approve")?;
     let entries = log["entries"].as_array().context("entries")?;
@@ -149,7 +163,10 @@ fn a_task_that_waits_ends_as_others_do() -> anyhow::Result<()> {
     let (status, task) =
         platform.post("/worker", &json!({"identifier": "late", "payload": payload, "endpoints": ["ep1"]}))?;
     ensure!(status == 201 && task["approval"]["signed"] == json!(["alice"]), "{status}: {task}");
+    let late = json!({"identifier": "late", "payload": task["payload"], "endpoints": ["ep1"]});
     platform.task("worker", "late", "EXPIRED")?;
+    let (status, again) = platform.post("/worker", &late)?;
+    ensure!(status == 200 && again["id"] == task["id"], "{status}: {again}");
     let signature = sign_order(&two.key("bob")?, &order, &raw(&json!({"n": 7})));
     let (status, problem) = platform.post("/worker/late/approvals", &serde_json::to_value(&signature)?)?;
     ensure!(status == 409 && problem["code"] == "not_waiting", "{status}: {problem}");
@@ -178,6 +195,39 @@ fn a_task_that_waits_ends_as_others_do() -> anyhow::Result<()> {
     ensure!(status == 201 && task.get("approval").is_none(), "{status}: {task}");
     platform.task("worker", "both", "DONE")?;
     ensure!(two.signed.effects().len() == 1, "{:?}", two.signed.effects());
+    Ok(())
+}
+
+/// The trust file of the API decides how many are needed, whenever it was changed.
+#[test]
+fn what_waits_counts_by_the_trust_file_of_today() -> anyhow::Result<()> {
+    let two = Two::start()?;
+    two.submit("waits", "1")?;
+    let Two { signed, _api: api, _endpoint } = two;
+    drop(api);
+    let trust = signed.path("trust.yaml");
+    let rule = signed.path("alice.pub");
+    signed
+        .platform
+        .tasker(&["key", "trust", &rule, "-t", "worker", "--threshold", "1", "--trust", &trust])?;
+    drop(_endpoint);
+    let _api = signed.start_api_with(&[("TRUST", trust)])?;
+    let _endpoint = signed.start("ep1")?;
+    let two = Two { signed, _api, _endpoint };
+    let platform = two.platform();
+    let (_, explained) = platform.get("/worker/waits/explain")?;
+    let reason = &explained["reasons"][0];
+    ensure!(reason["code"] == "waits_for_approval", "{explained}");
+    ensure!(
+        reason["text"].as_str().is_some_and(|text| text.contains("`tasker approve` by one of alice")),
+        "{explained}"
+    );
+    // Nobody has to look at it meanwhile, so that nothing is missing.
+    let (_, census) = platform.get("/census?type=worker")?;
+    ensure!(census["missing"] == 0, "{census}");
+    let (approved, said) = two.approve("waits", "alice")?;
+    ensure!(approved && said.contains("1 of 1 persons"), "{said}");
+    platform.task("worker", "waits", "DONE")?;
     Ok(())
 }
 

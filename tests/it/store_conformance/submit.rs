@@ -180,34 +180,38 @@ pub async fn freezes_a_fleet(ledger: &Ledger) -> Result<()> {
 }
 
 pub async fn adds_approvals_while_a_task_waits(ledger: &Ledger) -> Result<()> {
-    let held = task("held");
-    let until = held.expires_at;
+    let until = task("held").expires_at;
+    let held = task("held").held_until(until);
     ledger.store.accept(std::slice::from_ref(&held), until, RETENTION).await?;
     // Nobody looks at it before it expires.
     assert_eq!(ledger.store.claim_due(at(3599), at(3600), 10).await?.len(), 0);
     assert_eq!(ledger.store.held_tasks(&worker()).await?, 1);
     let [one, other, both] = ["one", "other", "both"].map(|text| json(&text));
-    let approve = async |before, after, release| ledger.store.approve(held.id, before, after, release).await;
+    let approve =
+        async |before, after, release| ledger.store.approve(held.id, before, after, release, at(90)).await;
     assert!(approve(&held.payload, &one, None).await?);
     // Two persons who sign at once: the second has to look again.
     assert!(!approve(&held.payload, &other, None).await?);
     assert_eq!(ledger.task(held.id).await?.payload.get(), one.get());
     assert_eq!(ledger.store.claim_due(at(3599), at(3600), 10).await?.len(), 0);
-    let release = Some(Release { due_at: at(100), receive_by: at(130) });
+    let release = Some(Release { due_at: at(100), receive_by: at(130), expires_at: at(700) });
+    assert!(!ledger.store.approve(held.id, &one, &both, release, until).await?, "its time is over");
     assert!(approve(&one, &both, release).await?);
+    assert!(!approve(&both, &one, None).await?, "it does not wait any more");
     assert_eq!(ledger.store.held_tasks(&worker()).await?, 0);
     let found = ledger.task(held.id).await?;
-    assert_eq!((found.payload.get(), found.receive_by, found.expires_at), (both.get(), at(130), until));
+    assert_eq!((found.payload.get(), found.receive_by, found.expires_at), (both.get(), at(130), at(700)));
     assert_eq!(ledger.store.claim_due(at(100), at(110), 10).await?.len(), 1);
     // The submission may be repeated as it was.
-    let again = ledger.store.accept(std::slice::from_ref(&held), until, RETENTION).await?;
+    let again = NewTask { id: TaskId::new(), ..held.clone() };
+    let again = ledger.store.accept(&[again], until, RETENTION).await?;
     assert_eq!(again, [Accepted::Existing { id: held.id, same: true }]);
     ledger.store.freeze(&[Freeze { id: held.id, expected: fleet(1) }], at(101)).await?;
     assert!(!approve(&both, &one, None).await?, "it is on its way");
     let canceled = task("canceled");
     ledger.store.accept(std::slice::from_ref(&canceled), until, RETENTION).await?;
     ledger.store.cancel(canceled.id, at(1), RETENTION).await?;
-    assert!(!ledger.store.approve(canceled.id, &canceled.payload, &one, None).await?);
+    assert!(!ledger.store.approve(canceled.id, &canceled.payload, &one, None, at(2)).await?);
     Ok(())
 }
 

@@ -140,10 +140,10 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         }),
         (C::Fenced, at_endpoint(S::Sent, standing(owes(), Some(second(true))))),
         (C::StandsBy, at_endpoint(S::Sent, standing(owes(), Some(second(false))))),
-        (C::WaitsForApproval, {
-            let [signed, others] = ["alice", "bob"].map(|name| vec![name.to_owned()]);
-            vec![Reason::waits_for_approval(&signed, &others, 2, &task(S::Created, expected(0)))]
-        }),
+        (
+            C::WaitsForApproval,
+            vec![Reason::waits_for_approval("it waits".to_owned(), &task(S::Created, expected(0)))],
+        ),
         (C::RetryAt, at_endpoint(S::Sent, standing(owes(), Some(subscribed(There))))),
         (C::QueuePaused, all(with_line(LinePlace::Worker, |line| line.paused = Some((at(1), None))))),
         (C::WaitsForRunAt, all(waiting(LinePlace::Time))),
