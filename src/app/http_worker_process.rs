@@ -1,5 +1,6 @@
 //! The role of a worker: performs HTTP tasks of others within what the configuration allows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -7,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::handlers;
+use crate::http_remote::sealed::Guard;
 use crate::http_remote::{Worker, WorkerConfig};
 use crate::service::Service;
 
@@ -28,14 +30,23 @@ impl HttpWorkerProcess {
     /// When a setting is missing, or allows nothing.
     pub fn start(config: &Config, name: String) -> anyhow::Result<Self> {
         let message_queue = config.for_http_worker()?.clone();
-        let config::HttpWorker { pool, max_in_flight, stop_timeout, allow_plaintext_broker, http } =
+        let config::HttpWorker { pool, max_in_flight, stop_timeout, allow_plaintext_broker, http, .. } =
             config.http_worker.clone();
+        let config::HttpWorker { signatures, trust, .. } = &config.http_worker;
+        let guard = Guard::new(*signatures, trust, config.endpoint.clock_tolerance)?.map(Arc::new);
         if http.allow.is_empty() {
             bail!("nothing is allowed: list the targets under {SECTION}.allow");
         }
         let runner = handlers::http_runner(&http, SECTION).map_err(anyhow::Error::msg)?;
-        let config =
-            WorkerConfig { message_queue, pool, name, max_in_flight, stop_timeout, allow_plaintext_broker };
+        let config = WorkerConfig {
+            message_queue,
+            pool,
+            name,
+            max_in_flight,
+            stop_timeout,
+            allow_plaintext_broker,
+            guard,
+        };
         let worker = Worker::start(config, runner)?;
         let died = CancellationToken::new();
         let worker = Service::start("http-worker", &died, |stop| worker.run(stop));

@@ -282,6 +282,9 @@ pub enum RemoteError {
     /// One side does not understand the other: different versions.
     #[error("the other side cannot read the message")]
     BadFrame,
+    /// The worker verifies signatures, and does not trust that of the task.
+    #[error("the worker does not trust the signature of the task, as its log says")]
+    Untrusted,
     /// The broker could not be reached, or did not say that it took the task.
     #[error("the broker did not accept the task in time")]
     BrokerDown,
@@ -373,7 +376,10 @@ impl TaskError {
         match self {
             Self::Timeout { .. } | Self::RetriesExhausted { .. } | Self::ShutDown => true,
             Self::Failed(failure) => failure.is_retryable(),
-            Self::Remote(error) => !matches!(error, RemoteError::TooLarge { .. } | RemoteError::BadFrame),
+            Self::Remote(error) => !matches!(
+                error,
+                RemoteError::TooLarge { .. } | RemoteError::BadFrame | RemoteError::Untrusted
+            ),
             _ => false,
         }
     }

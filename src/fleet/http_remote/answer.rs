@@ -144,6 +144,7 @@ enum Trouble {
     Expired,
     WorkerLost { deliveries: u32 },
     BadFrame,
+    Untrusted,
     BrokerDown,
 }
 
@@ -474,6 +475,7 @@ impl Trouble {
             RemoteError::Expired => Self::Expired,
             RemoteError::WorkerLost { deliveries } => Self::WorkerLost { deliveries },
             RemoteError::BadFrame => Self::BadFrame,
+            RemoteError::Untrusted => Self::Untrusted,
             RemoteError::BrokerDown => Self::BrokerDown,
         }
     }
@@ -488,6 +490,7 @@ impl Trouble {
             Self::Expired => RemoteError::Expired,
             Self::WorkerLost { deliveries } => RemoteError::WorkerLost { deliveries },
             Self::BadFrame => RemoteError::BadFrame,
+            Self::Untrusted => RemoteError::Untrusted,
             Self::BrokerDown => RemoteError::BrokerDown,
         }
     }
@@ -599,6 +602,7 @@ mod tests {
             RemoteError::Expired,
             RemoteError::WorkerLost { deliveries: 3 },
             RemoteError::BadFrame,
+            RemoteError::Untrusted,
             RemoteError::BrokerDown,
         ] {
             ends.push(Err(TaskError::Remote(error)));

@@ -19,10 +19,12 @@ use super::answer;
 use super::frame::{self, LIMIT};
 use super::notice::{Notice, RUNS};
 use super::order::{self, Class, LONGEST_HELD};
+use super::sealed;
 use super::setup::{HEARTBEAT, REFUSED, RemoteConfig, RemoteSetupError, SILENCE};
 use crate::broker::amqp::{AmqpOptions, Arrival, HTTP_REDELIVERIES, Inbox, Incoming, Letter, Post, Role, To};
 use crate::broker::{BrokerError, Link};
 use crate::http_tasks::{Carried, Carrier, CarrierHealth, Parcel, RemoteError, TaskError};
+use crate::signing::Signer;
 
 /// Answers that are out at the same time.
 const PREFETCH: u16 = 1000;
@@ -37,6 +39,7 @@ pub(super) struct Caller {
     name: Uuid,
     pool: String,
     grace: Duration,
+    signer: Option<Arc<Signer>>,
     table: Arc<Table>,
     /// Whether answers can arrive.
     listening: watch::Receiver<Link>,
@@ -82,7 +85,7 @@ enum Sent {
 impl Caller {
     /// Connects in the background.
     pub(super) fn start(config: RemoteConfig) -> Result<Self, RemoteSetupError> {
-        let RemoteConfig { message_queue, pool, grace, .. } = config;
+        let RemoteConfig { message_queue, pool, grace, signer, .. } = config;
         let name = Uuid::new_v4();
         let options = AmqpOptions::new(message_queue, Role::HttpCaller { pool: pool.clone(), caller: name });
         let (post, mut returned) = Post::start(options)?;
@@ -100,14 +103,14 @@ impl Caller {
         let listening = answers.link.clone();
         tasks.spawn(read_answers(table.clone(), answers));
         tasks.spawn(watch_workers(table.clone(), post.consume(Inbox::Control, PREFETCH)));
-        farewell.spawn(send_cancels(post.clone(), canceled, closing.clone()));
+        farewell.spawn(send_cancels(post.clone(), signer.clone(), canceled, closing.clone()));
         let returns = table.clone();
         tasks.spawn(async move {
             while let Some(run) = returned.recv().await {
                 returns.returned(run);
             }
         });
-        Ok(Self { post, name, pool, grace, table, listening, closing, farewell, tasks })
+        Ok(Self { post, name, pool, grace, signer, table, listening, closing, farewell, tasks })
     }
 }
 
@@ -126,7 +129,9 @@ impl Carrier for Caller {
         let shipment = Shipment {
             post: self.post.clone(),
             table: self.table.clone(),
-            to: To::Work { pool: self.pool.clone(), caller: self.name },
+            pool: self.pool.clone(),
+            caller: self.name,
+            signer: self.signer.clone(),
             run: Uuid::new_v4(),
             parcel,
             class,
@@ -171,7 +176,9 @@ impl Drop for Caller {
 struct Shipment {
     post: Arc<Post>,
     table: Arc<Table>,
-    to: To,
+    pool: String,
+    caller: Uuid,
+    signer: Option<Arc<Signer>>,
     run: Uuid,
     parcel: Parcel,
     class: Class,
@@ -220,11 +227,14 @@ impl Shipment {
                     None => std::future::pending().await,
                 };
             }
-            let Some(body) = order::encode(&self.parcel, remaining, SystemTime::now()) else {
+            let way = sealed::Way::Work { pool: &self.pool, caller: self.caller, run: self.run };
+            let body = order::encode(&self.parcel, remaining, SystemTime::now())
+                .and_then(|body| sealed::seal(self.signer.as_deref(), way, body, remaining));
+            let Some(body) = body else {
                 return RemoteError::TooLarge { limit: LIMIT };
             };
             let letter = Letter {
-                to: self.to.clone(),
+                to: To::Work { pool: self.pool.clone(), caller: self.caller },
                 id: self.run,
                 task: self.parcel.id.uuid(),
                 expires_in: Some(remaining),
@@ -460,6 +470,7 @@ async fn watch_workers(table: Arc<Table>, mut control: Incoming) {
 /// Tells the workers what nobody waits for any more, many at once.
 async fn send_cancels(
     post: Arc<Post>,
+    signer: Option<Arc<Signer>>,
     mut canceled: mpsc::UnboundedReceiver<Canceled>,
     closing: CancellationToken,
 ) {
@@ -473,7 +484,10 @@ async fn send_cancels(
         if let Some(until) = gathered.iter().map(|canceled| canceled.until).max() {
             let remember = until.saturating_duration_since(Instant::now());
             let runs = gathered.drain(..).map(|canceled| canceled.run).collect();
-            if let Err(error) = post.publish(Notice::Cancel { runs, remember }.to(To::Workers)).await {
+            let mut letter = Notice::Cancel { runs, remember }.to(To::Workers);
+            let sealed = sealed::seal(signer.as_deref(), sealed::Way::Workers, letter.body, remember);
+            letter.body = sealed.expect("notices are short, see RUNS");
+            if let Err(error) = post.publish(letter).await {
                 // They end by their own time.
                 debug!("could not tell the workers what was canceled: {error}");
             }

@@ -1,9 +1,11 @@
 //! How callers and workers are set up, and the times that both keep to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::config::MessageQueue;
+use crate::signing::Signer;
 
 /// How often a worker shows that it lives.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -27,6 +29,9 @@ pub struct RemoteConfig {
     pub grace: Duration,
     /// Whether requests, with all they carry, may go to a broker on another machine without TLS.
     pub allow_plaintext_broker: bool,
+    /// With what tasks and cancels are signed, for workers that require it. Default: they are not. Workers of
+    /// versions before signatures cannot read what is signed.
+    pub signer: Option<Arc<Signer>>,
 }
 
 /// Why there is no remote mode.
@@ -62,6 +67,7 @@ impl RemoteConfig {
             pool: POOL.to_owned(),
             grace: Duration::from_secs(5),
             allow_plaintext_broker: false,
+            signer: None,
         }
     }
 }

@@ -15,9 +15,10 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::answer;
-use super::frame::{self, FrameError, LIMIT};
+use super::frame::LIMIT;
 use super::notice::{Notice, RUNS};
 use super::order::{self, Class, Order};
+use super::sealed::{self, Guard, OpenError};
 use super::setup::{HEARTBEAT, POOL, REFUSED, RemoteSetupError, check};
 use crate::broker::BrokerError;
 use crate::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Receipt, Role, To};
@@ -48,6 +49,8 @@ pub struct WorkerConfig {
     pub stop_timeout: Duration,
     /// Whether requests, with all they carry, may come from a broker on another machine without TLS.
     pub allow_plaintext_broker: bool,
+    /// Who judges the signatures of callers. Default: nobody.
+    pub guard: Option<Arc<Guard>>,
 }
 
 impl WorkerConfig {
@@ -60,6 +63,7 @@ impl WorkerConfig {
             max_in_flight: 1000,
             stop_timeout: Duration::from_secs(30),
             allow_plaintext_broker: false,
+            guard: None,
         }
     }
 }
@@ -78,6 +82,7 @@ struct Shared {
     runner: TaskRunner,
     name: String,
     pool: String,
+    guard: Option<Arc<Guard>>,
     desk: Mutex<Desk>,
     begun: mpsc::UnboundedSender<Way>,
 }
@@ -87,6 +92,8 @@ struct Desk {
     running: HashMap<Uuid, Running>,
     /// Until when a run that was canceled could still come.
     canceled: HashMap<Uuid, Instant>,
+    /// Until when a signed run could be sent again that is to be performed once.
+    performed: HashMap<Uuid, Instant>,
 }
 
 struct Running {
@@ -130,10 +137,10 @@ impl Worker {
     /// back what has not ended.
     pub async fn run(self, stop: CancellationToken) {
         let Self { post, runner, config } = self;
-        let WorkerConfig { pool, name, max_in_flight, stop_timeout, .. } = config;
+        let WorkerConfig { pool, name, max_in_flight, stop_timeout, guard, .. } = config;
         let (begun, beginnings) = mpsc::unbounded_channel();
         let shared =
-            Arc::new(Shared { post: post.clone(), runner, name, pool, desk: Mutex::default(), begun });
+            Arc::new(Shared { post: post.clone(), runner, name, pool, guard, desk: Mutex::default(), begun });
         let control = post.consume(Inbox::Control, max_in_flight);
         let mut work = post.consume(Inbox::Work, max_in_flight.max(1));
         let (tasks, ending, notices) = (TaskTracker::new(), CancellationToken::new(), TaskTracker::new());
@@ -197,11 +204,18 @@ impl Shared {
             return;
         };
         let way = Way { run, caller };
-        let order = match read(&body) {
+        let order = match self.read(way, &body) {
             Ok(order) => order,
             Err(error) => {
-                warn!(%run, "an HTTP task cannot be read: {error}");
-                self.refuse(&way, RemoteError::BadFrame, deliveries).await;
+                let told = match error {
+                    OpenError::Frame(error) => {
+                        warn!(%run, "an HTTP task cannot be read: {error}");
+                        RemoteError::BadFrame
+                    }
+                    // The guard has told.
+                    OpenError::Refused(_) => RemoteError::Untrusted,
+                };
+                self.refuse(&way, told, deliveries).await;
                 receipt.ack().await;
                 return;
             }
@@ -223,6 +237,12 @@ impl Shared {
             Class::AtMostOnce if !receipt.ack().await => return,
             Class::AtMostOnce => None,
         };
+        if let Some(guard) = self.guard.as_ref().filter(|_| order.class == Class::AtMostOnce)
+            && !self.desk().performs(run, Instant::now() + guard.counts_for(order.remaining))
+        {
+            warn!(%run, "an HTTP task was sent again that is performed once: somebody at the broker repeats it");
+            return;
+        }
         // Nobody else will perform it: its caller knows who had it before anything is done. The others are
         // told of when there is time.
         let began = match order.class {
@@ -326,21 +346,24 @@ impl Shared {
     /// Gives back what this worker has not looked at.
     async fn give_back_unread(&self, arrival: Arrival) {
         let Arrival { id, caller, deliveries, body, receipt, .. } = arrival;
-        match (read(&body), id, caller) {
-            (Ok(order), Some(run), Some(caller)) if order.class == Class::AtMostOnce && deliveries == 1 => {
-                let id = order.task.id().uuid();
-                self.give_back(
-                    Way { run, caller },
-                    id,
-                    order.class,
-                    None,
-                    body,
-                    Instant::now() + order.remaining,
-                )
-                .await;
+        let way = id.zip(caller).map(|(run, caller)| Way { run, caller });
+        match way.map(|way| (way, self.read(way, &body))) {
+            Some((way, Ok(order))) if order.class == Class::AtMostOnce && deliveries == 1 => {
+                let (id, until) = (order.task.id().uuid(), Instant::now() + order.remaining);
+                self.give_back(way, id, order.class, None, body, until).await;
                 receipt.ack().await;
             }
             _ => receipt.give_back().await,
+        }
+    }
+
+    /// The task in a message that came this way.
+    fn read(&self, Way { run, caller }: Way, body: &bytes::Bytes) -> Result<Order, OpenError> {
+        let way = sealed::Way::Work { pool: &self.pool, caller, run };
+        let frame = sealed::open(self.guard.as_deref(), way, body)?;
+        match frame.kind == order::KIND {
+            true => Ok(order::decode(&frame, SystemTime::now())?),
+            false => Err(frame.misplaced().into()),
         }
     }
 
@@ -393,10 +416,12 @@ impl Shared {
     /// Hears what was canceled.
     async fn listen(self: Arc<Self>, mut control: Incoming) {
         while let Some(arrival) = control.arrivals.recv().await {
-            match frame::decode(&arrival.body).and_then(|frame| Notice::decode(&frame)) {
+            let opened = sealed::open(self.guard.as_deref(), sealed::Way::Workers, &arrival.body);
+            match opened.and_then(|frame| Ok(Notice::decode(&frame)?)) {
                 Ok(Notice::Cancel { runs, remember }) => self.desk().cancel(&runs, Instant::now(), remember),
-                Ok(_) => {}
-                Err(error) => warn!("a message to the workers cannot be read: {error}"),
+                // The guard has told.
+                Ok(_) | Err(OpenError::Refused(_)) => {}
+                Err(OpenError::Frame(error)) => warn!("a message to the workers cannot be read: {error}"),
             }
             arrival.receipt.ack().await;
         }
@@ -458,14 +483,21 @@ impl Desk {
         }
     }
 
+    /// Notes that a run begins that is to be performed once. Returns whether it does: not if it did before.
+    fn performs(&mut self, run: Uuid, until: Instant) -> bool {
+        if self.performed.contains_key(&run) {
+            return false;
+        }
+        if self.performed.len() < REMEMBERED {
+            self.performed.insert(run, until);
+        }
+        true
+    }
+
     fn forget(&mut self, now: Instant) {
         self.canceled.retain(|_, until| *until > now);
+        self.performed.retain(|_, until| *until > now);
     }
-}
-
-fn read(body: &bytes::Bytes) -> Result<Order, FrameError> {
-    let frame = frame::decode(body)?;
-    if frame.kind == order::KIND { order::decode(&frame, SystemTime::now()) } else { Err(frame.misplaced()) }
 }
 
 /// The bytes of what became of a task, whose caller would take a body of so many bytes.

@@ -106,9 +106,24 @@ fn tags(to: &Recipients) -> Option<Vec<u8>> {
     }
 }
 
+/// What every seal says.
+fn of_head(kind: &str, environment: &EnvironmentName, head: &SealHead) -> Statement {
+    let SealHead { by, issued_at, not_after, to, answers } = head;
+    Statement::new(kind, environment)
+        .field(by.as_bytes())
+        .time(*issued_at)
+        .time(*not_after)
+        .optional(tags(to))
+        .optional(answers.map(millis))
+}
+
+/// A message about HTTP tasks that goes this way, as its caller signs it.
+pub fn of_http(environment: &EnvironmentName, head: &SealHead, way: &str, message: &[u8]) -> Vec<u8> {
+    of_head("tasker/http/1", environment, head).field(way).field(Sha256::digest(message)).0
+}
+
 /// One copy of a message.
 pub fn of_copy(environment: &EnvironmentName, head: &SealHead, command: &Command) -> Vec<u8> {
-    let SealHead { by, issued_at, not_after, to, answers } = head;
     let kind = match command {
         Command::Task(_) => "tasker/delivery/1",
         Command::Cancel { .. } => "tasker/cancel/1",
@@ -116,15 +131,10 @@ pub fn of_copy(environment: &EnvironmentName, head: &SealHead, command: &Command
         Command::Welcome { task_type: None, .. } => "tasker/welcome/1",
         Command::Welcome { .. } => "tasker/welcome/2",
     };
-    let statement = Statement::new(kind, environment)
-        .field(by.as_bytes())
-        .time(*issued_at)
-        .time(*not_after)
-        .optional(tags(to))
-        .optional(answers.map(millis));
+    let statement = of_head(kind, environment, head);
     match command {
         Command::Task(TaskMessage { work, expires_in, received, attempts }) => statement
-            .field(Sha256::digest(of_work(environment, *by, work)))
+            .field(Sha256::digest(of_work(environment, head.by, work)))
             .field(expires_in.as_millis().to_be_bytes())
             .field([u8::from(*received)])
             .field(of_attempts(attempts)),
@@ -274,6 +284,22 @@ mod tests {
             }
         }
         assert_eq!((statements.len(), count), (count, 3 * 8 * 25));
+    }
+
+    #[test]
+    fn a_message_about_http_tasks_counts_in_one_place() {
+        let heads = [head(), SealHead { by: KeyId::of(b"b"), ..head() }];
+        let mut statements = std::collections::BTreeSet::new();
+        for (place, way, message) in [
+            ("prod", "work a", &b"1"[..]),
+            ("dev", "work a", b"1"),
+            ("prod", "work b", b"1"),
+            ("prod", "work a", b"2"),
+            ("prod", "work a1", b""),
+        ] {
+            statements.extend(heads.iter().map(|head| of_http(&environment(place), head, way, message)));
+        }
+        assert_eq!(statements.len(), 10);
     }
 
     #[test]

@@ -366,6 +366,8 @@ fn http_worker(findings: &RefCell<Findings>, mut table: Table<'_>) -> HttpWorker
         max_in_flight: table.value("max_in_flight", &Whole(1, u16::MAX)),
         stop_timeout: table.value("stop_timeout", &Span::up_to(HOUR)),
         allow_plaintext_broker: table.value("allow_plaintext_broker", &Truth),
+        signatures: table.value("signatures", &Choice(Signatures::WORDS)),
+        trust: table.value("trust", &A_FILE).into(),
         http: http(findings, table.table("http")),
     };
     table.finish_needed();

@@ -526,6 +526,10 @@ pub struct HttpWorker {
     pub stop_timeout: Duration,
     /// Whether requests may come from a broker on another host without TLS. Default false.
     pub allow_plaintext_broker: bool,
+    /// Which requests are taken. Default: all.
+    pub signatures: Signatures,
+    /// The trust file, which says whose signatures count.
+    pub trust: PathBuf,
     /// What it may do.
     pub http: Http,
 }

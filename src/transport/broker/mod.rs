@@ -18,7 +18,7 @@ pub mod fetch;
 pub mod memory;
 mod parcels;
 pub mod provision;
-mod seal_form;
+pub mod seal_form;
 pub mod wire;
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@ use crate::domain::{Certificate, KeyId, Recipients, Seal, SealHead, Signature, T
 
 /// A seal as it travels.
 #[derive(Serialize, Deserialize)]
-pub(super) struct SealForm {
+pub struct SealForm {
     by: KeyId,
     /// Milliseconds since 1970, as the other times.
     at_ms: i64,

@@ -1,4 +1,4 @@
-//! Seals what an API process sends.
+//! Seals what an API process sends, or a caller of HTTP tasks.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::domain::{
 /// with new ones.
 const LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// Signs with the key of an API process.
+/// Signs with the key of an API process, or of a caller of HTTP tasks.
 #[derive(Debug)]
 pub struct Signer {
     environment: EnvironmentName,
@@ -81,10 +81,27 @@ impl Signer {
             Command::Task(task) => task.expires_in.min(LIFE),
             Command::Cancel { .. } | Command::Withdraw { .. } | Command::Welcome { .. } => LIFE,
         };
-        let [issued_at, not_after] =
-            [now, now.after(life)].map(|time| Timestamp::from_millis(time.as_millis()));
+        let until = now.after(life);
+        self.seal_with(to, answers, [now, until], |head| statement::of_copy(&self.environment, head, command))
+    }
+
+    /// The seal of a message about HTTP tasks that goes this way, and counts for so long.
+    pub fn seal_http(&self, way: &str, message: &[u8], life: Duration, now: Timestamp) -> Seal {
+        self.seal_with(Recipients::All, None, [now, now.after(life)], |head| {
+            statement::of_http(&self.environment, head, way, message)
+        })
+    }
+
+    fn seal_with(
+        &self,
+        to: Recipients,
+        answers: Option<Timestamp>,
+        times: [Timestamp; 2],
+        statement: impl FnOnce(&SealHead) -> Vec<u8>,
+    ) -> Seal {
+        let [issued_at, not_after] = times.map(|time| Timestamp::from_millis(time.as_millis()));
         let head = SealHead { by: self.key(), issued_at, not_after, to, answers };
-        let signature = self.key.sign(&statement::of_copy(&self.environment, &head, command));
+        let signature = self.key.sign(&statement(&head));
         Seal { head, signature, certificate: self.certificate.clone() }
     }
 }

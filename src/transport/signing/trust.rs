@@ -159,6 +159,14 @@ pub enum Moment {
     Waits,
 }
 
+/// By which clock a message is judged.
+#[derive(Debug, Clone, Copy)]
+struct Hour {
+    moment: Moment,
+    now: Timestamp,
+    tolerance: Duration,
+}
+
 /// In what situation a message is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
@@ -172,6 +180,12 @@ pub struct Situation<'a> {
     pub tolerance: Duration,
     /// The keys that the root key has revoked.
     pub revoked: &'a BTreeSet<KeyId>,
+}
+
+impl Situation<'_> {
+    const fn hour(self) -> Hour {
+        Hour { moment: self.moment, now: self.now, tolerance: self.tolerance }
+    }
 }
 
 /// What a refusal comes from, which says what can end it.
@@ -326,24 +340,14 @@ impl Trust {
         situation: Situation<'_>,
     ) -> Result<(), Denial> {
         let deny = |fault, reason: String| Err(Denial::new(fault, reason));
-        let Some(seal) = seal else {
-            return deny(SealFault::Unsigned, "it is not signed".to_owned());
-        };
-        let Seal { head, signature, .. } = seal;
+        let seal = seal.ok_or_else(unsigned)?;
+        let head = &seal.head;
         judge_key(head.by, situation.revoked)?;
-        let (key, certificate) = self.key_of(seal, situation)?;
-        if !key.verifies(&statement::of_copy(&self.environment, head, command), signature) {
-            return deny(
-                SealFault::Forged,
-                format!(
-                    "the signature of key {} is not valid for it in the environment `{}`",
-                    head.by, self.environment
-                ),
-            );
-        }
+        let statement = || statement::of_copy(&self.environment, head, command);
+        let certificate = self.judge_signature(seal, statement, situation.hour())?;
         // The clock of the endpoint is judged by its welcome, and a session has one welcome that counts.
         if !matches!(command, Command::Welcome { .. }) && situation.moment == Moment::Arrives {
-            judge_time(head, situation)?;
+            judge_time(head, situation.hour())?;
         }
         if !head.to.include(command.subject(), situation.endpoint) {
             return deny(SealFault::Misdirected, format!("it is not for {}", situation.endpoint));
@@ -367,11 +371,54 @@ impl Trust {
         }
     }
 
+    /// Judges a message about HTTP tasks that has just come this way, and its seal. A key that is certified for
+    /// some task types alone does not count.
+    ///
+    /// # Errors
+    /// The first reason to refuse it.
+    pub fn judge_http(
+        &self,
+        way: &str,
+        message: &[u8],
+        seal: Option<&Seal>,
+        now: Timestamp,
+        tolerance: Duration,
+    ) -> Result<(), Denial> {
+        let seal = seal.ok_or_else(unsigned)?;
+        let hour = Hour { moment: Moment::Arrives, now, tolerance };
+        let statement = || statement::of_http(&self.environment, &seal.head, way, message);
+        let certificate = self.judge_signature(seal, statement, hour)?;
+        if certificate.is_some_and(|certificate| !certificate.types.is_empty()) {
+            let by = seal.head.by;
+            let reason =
+                format!("the certificate of key {by} is for some task types, and not for HTTP tasks");
+            return Err(Denial::new(SealFault::NotAllowed, reason));
+        }
+        judge_time(&seal.head, hour)
+    }
+
+    /// Whether a key that counts has signed a statement. Returns the certificate that makes it count.
+    fn judge_signature<'s>(
+        &self,
+        seal: &'s Seal,
+        statement: impl FnOnce() -> Vec<u8>,
+        hour: Hour,
+    ) -> Result<Option<&'s Certificate>, Denial> {
+        let (key, certificate) = self.key_of(seal, hour)?;
+        if key.verifies(&statement(), &seal.signature) {
+            return Ok(certificate);
+        }
+        let (by, environment) = (seal.head.by, &self.environment);
+        let reason =
+            format!("the signature of key {by} is not valid for it in the environment `{environment}`");
+        Err(Denial::new(SealFault::Forged, reason))
+    }
+
     /// The key of a seal, and the certificate that makes it count.
     fn key_of<'s>(
         &self,
         seal: &'s Seal,
-        Situation { now, tolerance, moment, .. }: Situation<'_>,
+        Hour { now, tolerance, moment }: Hour,
     ) -> Result<(PublicKey, Option<&'s Certificate>), Denial> {
         let by = seal.head.by;
         let deny = |reason: String| Err(Denial::new(SealFault::UnknownKey, reason));
@@ -562,7 +609,11 @@ pub fn judge_key(by: KeyId, revoked: &BTreeSet<KeyId>) -> Result<(), Denial> {
     }
 }
 
-fn judge_time(head: &SealHead, Situation { now, tolerance, .. }: Situation<'_>) -> Result<(), Denial> {
+fn unsigned() -> Denial {
+    Denial::new(SealFault::Unsigned, "it is not signed")
+}
+
+fn judge_time(head: &SealHead, Hour { now, tolerance, .. }: Hour) -> Result<(), Denial> {
     if head.issued_at > now.after(tolerance) {
         let ahead = head.issued_at.since(now).as_secs();
         return Err(Denial::new(
@@ -964,6 +1015,49 @@ mod tests {
             revoked: &BTreeSet::new(),
         };
         assert_eq!(fault(trust.judge_unsealed(&bare, situation)), unapproved);
+    }
+
+    #[test]
+    fn a_message_about_http_tasks_counts_on_its_way_for_a_while() {
+        let (root, caller, place) = (key(), key(), environment("prod"));
+        let trust = Trust {
+            root: Some(*root.public()),
+            servers: [("caller".to_owned(), *caller.public())].into(),
+            ..Trust::of(place.clone())
+        };
+        let certified = |types: &[&str]| {
+            let key = key();
+            let certificate = Certificate {
+                public: *key.public().as_bytes(),
+                types: types.iter().map(|name| name.parse().expect("a type")).collect(),
+                not_before: at(0),
+                not_after: at(9000),
+                signature: [0; 64],
+            };
+            let signer = Signer::new(place.clone(), key);
+            signer.with_certificate(certify(&root, &place, certificate)).expect("of this key")
+        };
+        let ours = Signer::new(place.clone(), caller);
+        let (any, some) = (certified(&[]), certified(&["worker"]));
+        let (stranger, life) = (Signer::new(place.clone(), key()), Duration::from_secs(100));
+        // Sealed at 1000 for the way `work`.
+        for (signer, way, message, now, wanted) in [
+            (Some(&ours), "work", &b"1"[..], 1000, None),
+            (Some(&any), "work", b"1", 1000, None),
+            (Some(&ours), "work", b"1", 940, None),
+            (Some(&ours), "work", b"1", 939, Some(SealFault::Early)),
+            (Some(&ours), "work", b"1", 1160, None),
+            (Some(&ours), "work", b"1", 1161, Some(SealFault::Expired)),
+            (Some(&ours), "workers", b"1", 1000, Some(SealFault::Forged)),
+            (Some(&ours), "work", b"2", 1000, Some(SealFault::Forged)),
+            (Some(&some), "work", b"1", 1000, Some(SealFault::NotAllowed)),
+            (Some(&stranger), "work", b"1", 1000, Some(SealFault::UnknownKey)),
+            (None, "work", b"1", 1000, Some(SealFault::Unsigned)),
+        ] {
+            let seal = signer.map(|signer| signer.seal_http("work", b"1", life, at(1000)));
+            let judged = trust.judge_http(way, message, seal.as_ref(), at(now), Duration::from_secs(60));
+            assert_eq!(fault(judged), wanted, "{way} {message:?} {now}");
+        }
     }
 
     #[test]

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tasker::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Role, To};
-use tasker::config::MessageQueue;
+use tasker::config::{MessageQueue, Signatures};
+use tasker::http_remote::notice::Notice;
+use tasker::http_remote::sealed::{self, Guard};
 use tasker::http_remote::{POOL, Remote, RemoteConfig, Worker, WorkerConfig, answer, frame};
 use tasker::http_tasks::{
     Allowed, AttemptFailure, BuildError, Completion, Last, Limit, Method, Reach, RemoteError, RetryPolicy,
     RunnerBuilder, Task, TaskError, TaskList, TaskRunner, Trust,
 };
+use tasker::signing::{Signer, SigningKey};
 use tasker_services::{Home, Process, RabbitMq};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -337,13 +340,18 @@ async fn workers_are_known_by_their_heartbeats() {
 
 /// A worker in a process of its own.
 fn worker_process(home: &Home, site: &Site, name: &str) -> anyhow::Result<Process> {
+    worker_process_with(home, site, name, "")
+}
+
+/// The same with more settings.
+fn worker_process_with(home: &Home, site: &Site, name: &str, more: &str) -> anyhow::Result<Process> {
     let MessageQueue { host, port, username, password, exchange, .. } = &site.queue;
     let queue = format!(
         "{{host: {host}, port: {port}, username: {username}, password: {}, virtual_host: /, exchange: {exchange}}}",
         password.reveal()
     );
     let config = format!(
-        "task_types: [worker]\nmanager: {{message_queue: {queue}}}\nhttp_worker: {{http: {{allow: [127.0.0.1]}}}}\n"
+        "task_types: [worker]\nmanager: {{message_queue: {queue}}}\nhttp_worker: {{http: {{allow: [127.0.0.1]}}{more}}}\n"
     );
     let path = home.write("worker.config.yaml", &config)?;
     home.start(
@@ -410,6 +418,37 @@ async fn a_worker_process_ends_in_order_and_says_what_is_missing() -> anyhow::Re
         .output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("http_worker.http.allow"), "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_process_verifies_as_its_configuration_says() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| ok()).await;
+    let (site, keys) = (Site::empty(), Keys::new()?);
+    let verifying = |trust: &str| {
+        let trust = keys.home.join(trust);
+        format!(", signatures: require, trust: {}", trust.display())
+    };
+    let mut refused = worker_process_with(&keys.home, &site, "none", &verifying("no-trust.yaml"))?;
+    let ended = tasker_services::until("it ends", Duration::from_secs(60), || {
+        refused.ended()?.ok_or_else(|| anyhow::anyhow!("it still runs"))
+    })?;
+    let said = refused.log();
+    assert!(!ended.success() && said.contains("no-trust.yaml cannot be read"), "{said}");
+    let mut process = worker_process_with(&keys.home, &site, "w", &verifying("trust.yaml"))?;
+    assert_eq!(
+        remote_error(&one(&signing(&site, None), get(&server.url("/unsigned"))).await),
+        RemoteError::Untrusted
+    );
+    let done = one(&signing(&site, Some(keys.ours.clone())), get(&server.url("/signed"))).await;
+    assert!(done.result.is_ok(), "{:?}", done.result);
+    process.stop(Duration::from_secs(20))?;
+    let log = process.log();
+    assert!(
+        log.contains("refused a message of a caller") && log.contains("unsigned: it is not signed"),
+        "{log}"
+    );
+    assert_eq!(server.known.seen().len(), 1);
     Ok(())
 }
 
@@ -656,6 +695,151 @@ async fn a_task_that_ends_its_workers_is_given_up() {
     site.work(TaskRunner::local("worker"));
     assert!(matches!(remote_error(&ended(task).await), RemoteError::WorkerLost { .. }));
     site.end().await;
+}
+
+/// What workers and callers need that verify and sign.
+struct Keys {
+    home: Home,
+    ours: Arc<Signer>,
+}
+
+impl Keys {
+    fn new() -> anyhow::Result<Self> {
+        let home = Home::new("http-keys")?;
+        let key = SigningKey::create()?.0;
+        let trust = tasker::signing::Trust {
+            servers: [("caller".to_owned(), *key.public())].into(),
+            ..tasker::signing::Trust::of("it".parse()?)
+        };
+        home.write("trust.yaml", &trust.to_yaml())?;
+        Ok(Self { home, ours: Arc::new(Signer::new("it".parse()?, key)) })
+    }
+
+    /// A worker that takes so many tasks at the same time, and verifies.
+    fn worker(&self, site: &Site, signatures: Signatures, max_in_flight: u16) -> anyhow::Result<Working> {
+        let trust = self.home.join("trust.yaml");
+        let guard = Guard::new(signatures, &trust, Duration::from_secs(60))?.map(Arc::new);
+        let config = WorkerConfig { max_in_flight, guard, ..WorkerConfig::new(site.queue.clone(), "signed") };
+        Ok(working(config, built(TaskRunner::local("worker"))))
+    }
+}
+
+/// A runner that signs.
+fn signing(site: &Site, signer: Option<Arc<Signer>>) -> TaskRunner {
+    let config = RemoteConfig { signer, ..site.config() };
+    built(TaskRunner::remote("Svc", config).expect("a carrier").retry(quick()))
+}
+
+#[tokio::test]
+async fn a_worker_performs_what_its_callers_have_signed() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| ok()).await;
+    let (site, keys) = (Site::empty(), Keys::new()?);
+    let signer = |place: &str| -> anyhow::Result<_> {
+        Ok(Some(Arc::new(Signer::new(place.parse()?, SigningKey::create()?.0))))
+    };
+    let (ours, stranger) = (Some(keys.ours.clone()), signer("it")?);
+    for (signatures, signer, path, performed) in [
+        (Signatures::Require, &ours, "/required", true),
+        (Signatures::Require, &None, "/unsigned", false),
+        (Signatures::Require, &stranger, "/stranger", false),
+        (Signatures::Prefer, &ours, "/preferred", true),
+        (Signatures::Prefer, &None, "/tolerated", true),
+        (Signatures::Prefer, &stranger, "/forged", false),
+        (Signatures::Off, &stranger, "/unseen", true),
+    ] {
+        let worker = keys.worker(&site, signatures, 10)?;
+        let runner = signing(&site, signer.clone());
+        for task in [get(&server.url(path)), post(&server.url(path))] {
+            let done = one(&runner, task).await;
+            match performed {
+                true => assert!(done.result.is_ok(), "{path}: {:?}", done.result),
+                false => assert_eq!(remote_error(&done), RemoteError::Untrusted, "{path}"),
+            }
+        }
+        worker.stop().await;
+    }
+    let paths: Vec<_> = server.known.seen().into_iter().map(|seen| seen.path).collect();
+    let both = ["/required", "/preferred", "/tolerated", "/unseen"].map(|path| [path; 2]);
+    assert_eq!(paths, both.concat());
+    Ok(())
+}
+
+/// Who has all rights at the broker sends what was signed elsewhere, under another name, changed, bare, or
+/// again.
+#[tokio::test]
+async fn a_signed_task_is_performed_once_and_for_its_caller() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| ok()).await;
+    let (site, keys) = (Site::empty(), Keys::new()?);
+    let (bench, mut work) = site.bench().await;
+    let runner = signing(&site, Some(keys.ours.clone()));
+    let task = begin(&runner, post(&server.url("/once")));
+    let order = next(&mut work).await;
+    let (run, caller) = (order.id.expect("a run"), order.caller.expect("a caller"));
+    order.receipt.ack().await;
+    bench.close().await;
+
+    let worker = keys.worker(&site, Signatures::Require, 1)?;
+    let thief = Uuid::new_v4();
+    let post = site.post(Role::HttpCaller { pool: POOL.to_owned(), caller: thief }).await;
+    let mut replies = post.consume(Inbox::Replies, 10);
+    let to = |caller| To::Work { pool: POOL.to_owned(), caller };
+    let mut changed = order.body.to_vec();
+    *changed.last_mut().expect("a body") ^= 1;
+    let (bare, _) = sealed::unseal(&order.body)?;
+    for (what, run, body) in [
+        ("for another caller", run, order.body.clone()),
+        ("under another name", Uuid::new_v4(), order.body.clone()),
+        ("changed", run, changed.into()),
+        ("bare", run, bare),
+    ] {
+        post.publish(letter(to(thief), run, body)).await.expect("published");
+        let answer = frame::decode(&next(&mut replies).await.body)?;
+        let carried = answer::decode(&answer, std::time::SystemTime::now())?;
+        let untrusted = matches!(carried.result, Err(TaskError::Remote(RemoteError::Untrusted)));
+        assert!(untrusted, "{what}: {carried:?}");
+    }
+    assert_eq!(server.known.seen().len(), 0);
+    for _ in 0..3 {
+        post.publish(letter(to(caller), run, order.body.clone())).await.expect("published");
+    }
+    let done = ended(task).await;
+    assert!(done.result.is_ok(), "{:?}", done.result);
+    // The worker takes one after the other.
+    assert!(one(&runner, get(&server.url("/after"))).await.result.is_ok());
+    let paths: Vec<_> = server.known.seen().into_iter().map(|seen| seen.path).collect();
+    assert_eq!(paths, ["/once", "/after"]);
+    worker.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancel_counts_only_from_a_caller_that_is_trusted() -> anyhow::Result<()> {
+    let server = Server::start(|_, _| Reply::Stall).await;
+    let (site, keys) = (Site::empty(), Keys::new()?);
+    let (bench, mut work) = site.bench().await;
+    let runner = signing(&site, Some(keys.ours.clone()));
+    let first = runner.launch(runner.task_list::<()>(&get(&server.url("/first")), 1)).expect("launched");
+    let order = next(&mut work).await;
+    let run = order.id.expect("a run");
+    // The broker gives it to the next worker.
+    bench.close().await;
+    let worker = keys.worker(&site, Signatures::Require, 10)?;
+    let second = runner.launch(runner.task_list::<()>(&get(&server.url("/second")), 1)).expect("launched");
+    server.known.until_seen(2).await;
+
+    let cancel = Notice::Cancel { runs: vec![run], remember: Duration::from_secs(60) }.encode();
+    let thief = site.post(Role::HttpCaller { pool: POOL.to_owned(), caller: Uuid::new_v4() }).await;
+    thief.publish(letter(To::Workers, Uuid::new_v4(), cancel)).await.expect("published");
+    // A worker hears cancels one after the other.
+    second.cancel();
+    all(second).await;
+    server.known.until_open(1).await;
+    assert_eq!(server.known.open(), 1, "the task of a caller was canceled by somebody else");
+    first.cancel();
+    all(first).await;
+    server.known.until_open(0).await;
+    worker.stop().await;
+    Ok(())
 }
 
 #[tokio::test]
