@@ -266,6 +266,7 @@ pub(super) fn requests(requests: &[Request], now: Timestamp, screen: Screen) -> 
         ("CREATED", Drop),
         ("AGE", Keep),
         ("STEP", Keep),
+        ("NAME", Drop),
         ("REQUEST", Keep),
     ];
     let mut table = Table::new(columns);
@@ -276,6 +277,7 @@ pub(super) fn requests(requests: &[Request], now: Timestamp, screen: Screen) -> 
             clock(request.created).into(),
             age(now.since(request.created)).into(),
             format!("{}/{}", begun(request), request.steps.len()).into(),
+            visible(request.request_token.as_deref().unwrap_or_default()).into(),
             visible(&request.token).into(),
         ]);
     }
@@ -385,8 +387,8 @@ step 2 of 3, 2 of 5 jobs completed, 1 in progress, 1 retried at present, after 9
         assert_eq!(
             requests(&[examples::request()], after(125), Screen::PLAIN),
             "\
-STATUS      ACTION         CREATED               AGE   STEP  REQUEST
-Inprogress  retrieve_user  2024-07-12 10:00:00Z  2m5s  2/3   5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77
+STATUS      ACTION         CREATED               AGE   STEP  NAME  REQUEST
+Inprogress  retrieve_user  2024-07-12 10:00:00Z  2m5s  2/3         5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77
 "
         );
     }

@@ -122,6 +122,9 @@ pub struct ListRequests {
     /// Only requests of these states, separated by commas: Queuing, Inprogress, Completed, Failed, Canceled
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = one_of(&RequestStatus::ALL, RequestStatus::as_str), hide_possible_values = true)]
     pub status: Vec<RequestStatus>,
+    /// Only the request that was submitted with this name
+    #[arg(long, value_name = "NAME")]
+    pub request_token: Option<String>,
     /// Only requests for this action
     #[arg(long, value_name = "ACTION")]
     pub action: Option<String>,

@@ -137,8 +137,10 @@ const NONE: &str = "no requests: `tasker request submit` makes one";
 const NONE_SUCH: &str = "no such requests: `tasker request list` without filters shows all";
 
 async fn list(global: &Global, args: ListRequests) -> Result<Code, Failure> {
-    let ListRequests { status, action, since, until, page } = args;
-    let query = RequestQuery { status, action, since, until, limit: Some(page.limit), cursor: page.cursor };
+    let ListRequests { status, request_token, action, since, until, page } = args;
+    input::check_interval(since, until)?;
+    let (limit, cursor) = (Some(page.limit), page.cursor);
+    let query = RequestQuery { status, request_token, action, since, until, limit, cursor };
     let page = access::client(global)?.requests(&query).await.map_err(|error| refused(global, error))?;
     let all = RequestQuery { limit: query.limit, ..RequestQuery::default() };
     let none = page.requests.is_empty().then_some(if query == all { NONE } else { NONE_SUCH });

@@ -443,7 +443,7 @@ impl Member {
         let one = self.endpoints.get_mut(endpoint)?;
         match one.tasks.get(&work.id) {
             Some(Standing::Deaf) => return None,
-            Some(Standing::Runs) => return Some(ReportEvent::Received),
+            Some(Standing::Runs) => return Some(ReportEvent::Begun),
             Some(Standing::Ended(event)) => return Some(event.clone()),
             None if *received => return Some(ReportEvent::lost("the simulated endpoint was started again")),
             None => {}
@@ -469,7 +469,7 @@ impl Member {
             self.count += 1;
             self.due.insert((Instant::now() + after, self.count), due);
         }
-        heard.then_some(ReportEvent::Received)
+        heard.then_some(ReportEvent::Begun)
     }
 
     /// Stops a task, unless it is only to be stopped where it has not begun; or sees to it that it never
@@ -484,7 +484,7 @@ impl Member {
         match one.tasks.get(&task_id) {
             Some(Standing::Deaf) => return None,
             Some(Standing::Ended(event)) => return Some(event.clone()),
-            Some(Standing::Runs) if unless_begun => return Some(ReportEvent::Received),
+            Some(Standing::Runs) if unless_begun => return Some(ReportEvent::Begun),
             Some(Standing::Runs) | None => {}
         }
         one.tasks.insert(task_id, Standing::Ended(ReportEvent::Canceled));

@@ -16,14 +16,19 @@ fn codes(answer: &Answer) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn endpoints_are_counted_by_reason_and_each_is_told_its_own() {
     let rig = Rig::start().await;
-    let names = ["away1", "away2", "bad", "busy", "good"];
+    let names = ["away1", "away2", "bad", "busy", "good", "late"];
     let id = rig.submit("a", &names).await;
     let waiting = rig.get("/worker/a/explain").await;
     assert_eq!((waiting.status, codes(&waiting)), (200, vec!["not_published".to_owned()]), "{waiting:?}");
     rig.freeze(id, &names).await;
-    for name in ["busy", "bad", "good"] {
+    for (name, event) in [
+        ("busy", ReportEvent::Begun),
+        ("late", ReportEvent::Received),
+        ("bad", ReportEvent::Received),
+        ("good", ReportEvent::Received),
+    ] {
         rig.see(name, &["worker"], PresenceState::Joined).await;
-        rig.report(id, name, ReportEvent::Received).await;
+        rig.report(id, name, event).await;
     }
     rig.report(id, "good", finished(0, "")).await;
     rig.report(id, "bad", finished(3, "no disk")).await;
@@ -37,11 +42,16 @@ async fn endpoints_are_counted_by_reason_and_each_is_told_its_own() {
     let mut others: Vec<_> = groups[1..].to_vec();
     others.sort_by_key(|(code, ..)| code.clone());
     let one = |code: &str, name: &str| (format!("\"{code}\""), json!(1), json!([name]));
-    assert_eq!(others, [one("done", "good"), one("failed", "bad"), one("running", "busy")]);
+    let told = [one("done", "good"), one("failed", "bad"), one("received", "late"), one("running", "busy")];
+    assert_eq!(others, told);
 
-    for (name, expected) in
-        [("busy", "running"), ("bad", "failed"), ("good", "done"), ("away1", "endpoint_stopped")]
-    {
+    for (name, expected) in [
+        ("busy", "running"),
+        ("late", "received"),
+        ("bad", "failed"),
+        ("good", "done"),
+        ("away1", "endpoint_stopped"),
+    ] {
         for path in ["/worker/a".to_owned(), "/tasks/a".to_owned(), format!("/tasks/{id}")] {
             let answer = rig.get(&format!("{path}/explain?endpoint={name}")).await;
             assert_eq!(

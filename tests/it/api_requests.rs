@@ -205,6 +205,7 @@ async fn lists_are_filtered_and_paged() {
     let mut tokens = Vec::new();
     for number in 0..5 {
         let body = match number {
+            2 => json!({"action": "remove", "request_token": "order 17"}),
             3 => json!({"action": "other", "steps": [{"name": "s", "jobs": ["get"]}]}),
             _ => json!({"action": "remove"}),
         };
@@ -223,6 +224,9 @@ async fn lists_are_filtered_and_paged() {
     };
     assert_eq!(list("").await, (vec![4, 3, 2, 1, 0], None));
     assert_eq!(list("action=other").await.0, [3]);
+    assert_eq!(list("request_token=order%2017").await.0, [2]);
+    assert_eq!(list("request_token=order").await.0, [0; 0]);
+    assert_eq!(list("request_token=order%2017&action=other").await.0, [0; 0]);
     assert_eq!(list("status=Canceled").await.0, [1]);
     assert_eq!(list("status=Canceled,Queuing&action=remove").await.0, [4, 2, 1, 0]);
     assert_eq!(list("until=2020-01-01T00:00:00Z").await.0, [0; 0]);

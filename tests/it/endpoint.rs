@@ -58,7 +58,7 @@ async fn a_task_is_performed_and_reported_once() {
     let id = api.submit("echo", payload).await;
     // The handler is quick, so there is no receipt before it, unless the machine was too busy to let it be.
     let mut report = api.report().await;
-    if matches!(report.event, ReportEvent::Received) {
+    if matches!(report.event, ReportEvent::Received | ReportEvent::Begun) {
         report = api.report().await;
     }
     assert_eq!((report.task_id, report.endpoint.as_str()), (id, "console1"));
@@ -69,13 +69,43 @@ async fn a_task_is_performed_and_reported_once() {
 
     let id = api.submit("worker", r#"{"seconds":0.3}"#).await;
     let report = api.report().await;
-    assert!(report.task_id == id && matches!(report.event, ReportEvent::Received), "{report:?}");
+    assert!(
+        report.task_id == id && matches!(report.event, ReportEvent::Received | ReportEvent::Begun),
+        "{report:?}"
+    );
     assert_eq!(
         api.finished(id).await,
         (0, String::new(), Some(r#"{"endpoint":"console1","seconds":0.3}"#.to_owned()))
     );
     endpoint.stopped().await;
     assert!(api.unexpected().is_empty());
+}
+
+#[tokio::test]
+async fn a_task_that_has_waited_for_its_turn_tells_when_it_begins() {
+    let mut api = ApiSide::new().await;
+    let (gate, mut starts) = Gate::new();
+    let one = TypePolicy { concurrency: 1, ..policy("gate") };
+    let endpoint = api.start(api.config(vec![one]), gate.registry()).await;
+    api.welcome().await;
+    let first = api.submit("gate", "1").await;
+    soon("the start", starts.recv()).await;
+    let begun = api.report().await;
+    assert!(begun.task_id == first && matches!(begun.event, ReportEvent::Begun), "{begun:?}");
+    let second = api.submit("gate", "2").await;
+    let waits = api.report().await;
+    assert!(waits.task_id == second && matches!(waits.event, ReportEvent::Received), "{waits:?}");
+    gate.let_through(1);
+    api.finished(first).await;
+    soon("the start", starts.recv()).await;
+    let begun = api.report().await;
+    assert!(
+        begun.task_id == second && matches!(begun.event, ReportEvent::Progress { percent: 0 }),
+        "{begun:?}"
+    );
+    gate.let_through(1);
+    api.finished(second).await;
+    endpoint.stopped().await;
 }
 
 #[tokio::test]
@@ -88,11 +118,11 @@ async fn a_repeat_is_answered_and_not_run() {
     let task = ApiSide::task("gate", "1");
     api.send_task(&task).await;
     soon("the start", starts.recv()).await;
-    assert!(matches!(api.report().await.event, ReportEvent::Received));
+    assert!(matches!(api.report().await.event, ReportEvent::Received | ReportEvent::Begun));
     api.send_task(&task).await;
     api.send_task(&task).await;
     assert!(
-        matches!(api.report().await.event, ReportEvent::Received),
+        matches!(api.report().await.event, ReportEvent::Received | ReportEvent::Begun),
         "a repeat of a running task is received again"
     );
     gate.let_through(10);
@@ -229,7 +259,10 @@ async fn what_is_withdrawn_does_not_begin_and_what_has_begun_goes_on() {
     // What runs goes on, and its endpoint says that it has it.
     api.withdraw("gate", running).await;
     let report = api.report().await;
-    assert!(report.task_id == running && matches!(report.event, ReportEvent::Received), "{report:?}");
+    assert!(
+        report.task_id == running && matches!(report.event, ReportEvent::Received | ReportEvent::Begun),
+        "{report:?}"
+    );
     api.withdraw("gate", waiting).await;
     let report = api.end().await;
     assert!(report.task_id == waiting && matches!(report.event, ReportEvent::Canceled), "{report:?}");
@@ -387,7 +420,7 @@ async fn a_deaf_handler_is_dropped_on_cancel() {
     let mut api = ApiSide::new().await;
     let endpoint = api.started(&["steered"]).await;
     let id = api.submit("steered", r#"{"do":"hang","deaf":true}"#).await;
-    assert!(matches!(api.report().await.event, ReportEvent::Received));
+    assert!(matches!(api.report().await.event, ReportEvent::Received | ReportEvent::Begun));
     api.cancel("steered", id).await;
     let report = api.end().await;
     assert!(report.task_id == id && matches!(report.event, ReportEvent::Canceled), "{report:?}");
@@ -549,7 +582,7 @@ async fn reports_wait_for_the_broker() {
     soon("the welcome", endpoint.handle.wait_for(|state| state.welcomed)).await;
     let id = api.submit("gate", "1").await;
     soon("the start", starts.recv()).await;
-    assert!(matches!(api.report().await.event, ReportEvent::Received));
+    assert!(matches!(api.report().await.event, ReportEvent::Received | ReportEvent::Begun));
     api.broker.cut();
     soon("the cut", endpoint.handle.wait_for(|state| !state.connected)).await;
     gate.let_through(1);
@@ -641,7 +674,7 @@ async fn a_journal_short_of_room_runs_nothing_twice() {
             let report = api.report().await;
             assert_eq!(report.task_id, task.work.id);
             match report.event {
-                ReportEvent::Received => receipts += 1,
+                ReportEvent::Received | ReportEvent::Begun => receipts += 1,
                 ReportEvent::Finished { errnr: 0, payload: Some(_), .. } => full += 1,
                 other => panic!("{other:?}"),
             }

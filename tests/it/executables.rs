@@ -354,7 +354,7 @@ async fn what_passes_by_itself_is_waited_for() {
     let _writer = fs::File::options().append(true).open(api.handlers_dir().join("run.sh")).expect("opens");
     let id = api.submit("run", "1").await;
     crate::api_side::soon("its receipt", async {
-        while !matches!(api.report().await.event, ReportEvent::Received) {}
+        while !matches!(api.report().await.event, ReportEvent::Received | ReportEvent::Begun) {}
     })
     .await;
     api.cancel("run", id).await;
@@ -762,7 +762,7 @@ async fn lines_are_told_while_it_runs() {
         let report = api.report().await;
         match report.event {
             ReportEvent::Log(piece) if report.task_id == id => return piece,
-            ReportEvent::Received | ReportEvent::Progress { .. } => {}
+            ReportEvent::Received | ReportEvent::Begun | ReportEvent::Progress { .. } => {}
             other => panic!("{other:?}"),
         }
     };

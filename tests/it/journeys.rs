@@ -166,7 +166,9 @@ fn the_command_line_tells_how_it_went(platform: &mut Platform) -> anyhow::Result
     let verified = platform.tasker(&["verify"])?;
     let table = String::from_utf8(verified.stdout)?;
     let row = table.lines().find(|line| line.starts_with("steered")).unwrap_or_default();
-    ensure!(row.split_whitespace().eq(["steered", "4", "4", "0", "7", "2", "5", "0", "0"]), "{table}");
+    // The one that hangs counts once its endpoint has said that it began.
+    let told = |runs| row.split_whitespace().eq(["steered", "4", "4", "0", "7", "2", runs, "0", "0"]);
+    ensure!(told("5") || told("6"), "{table}");
     ensure!(table.ends_with("all that was accepted is accounted for, nothing was run twice\n"), "{table}");
     let open = platform.tasker_any(&["verify", "steered", "--ended"])?;
     ensure!(open.status.code() == Some(2), "responses are open: {}", open.status);

@@ -110,7 +110,10 @@ async fn sizes(api: &mut ApiSide, mut tasks: usize) -> Vec<usize> {
         let reports: Vec<_> =
             envelope::items(&body).iter().map(|item| wire::decode_report(item).expect("a report")).collect();
         sizes.push(reports.len());
-        tasks -= reports.iter().filter(|report| !matches!(report.event, ReportEvent::Received)).count();
+        tasks -= reports
+            .iter()
+            .filter(|report| !matches!(report.event, ReportEvent::Received | ReportEvent::Begun))
+            .count();
     }
     sizes
 }

@@ -18,6 +18,10 @@ use crate::domain::{TaskId, TaskType};
 /// How long a receipt is held back: a handler that ends within this time sends one report instead of two.
 const RECEIPT_DELAY: Duration = Duration::from_millis(5);
 
+/// How long is kept back that a task has begun whose receipt was sent while it waited: of a queue of short
+/// tasks each would send one report more.
+const BEGIN_DELAY: Duration = Duration::from_secs(1);
+
 /// Reports kept in memory at most, and up to which size; others are read back from the journal.
 const KEPT: usize = 256;
 const KEPT_BYTES: usize = 16 << 10;
@@ -27,6 +31,8 @@ const KEPT_BYTES: usize = 16 << 10;
 pub(super) enum Note {
     /// It is here.
     Received(TaskType),
+    /// It is here and has begun.
+    Begun(TaskType),
     /// It is so far.
     Progress(TaskType, u8),
     /// It has ended; the encoded report, or `None` when it lies in the journal.
@@ -46,7 +52,18 @@ struct Notes {
     ready: VecDeque<TaskId>,
     /// Receipts that are held back; the delay is the same for all, so they are in order.
     early: VecDeque<(Instant, TaskId)>,
+    /// The same for tasks that have begun after their receipt was sent.
+    late: VecDeque<(Instant, TaskId)>,
     kept: usize,
+}
+
+/// What is held back for a moment.
+#[derive(Clone, Copy)]
+enum Held {
+    /// A receipt.
+    Early,
+    /// That a task has begun.
+    Late,
 }
 
 /// The notes that wait.
@@ -69,6 +86,26 @@ impl Outbox {
         drop(notes);
         if first {
             self.wake.notify_one();
+        }
+    }
+
+    /// To be said with the receipt, or in a while where that was sent before.
+    pub(super) fn begun(&self, id: TaskId, task_type: TaskType) {
+        let mut notes = self.lock();
+        match notes.entries.get_mut(&id) {
+            Some(Entry { note, .. }) if matches!(note, Note::Received(_)) => *note = Note::Begun(task_type),
+            Some(_) => {}
+            None => {
+                // As progress, it tells older API processes the same.
+                let note = Note::Progress(task_type, 0);
+                notes.entries.insert(id, Entry { note, ready: false });
+                notes.late.push_back((Instant::now() + BEGIN_DELAY, id));
+                let first = notes.late.len() == 1;
+                drop(notes);
+                if first {
+                    self.wake.notify_one();
+                }
+            }
         }
     }
 
@@ -116,8 +153,10 @@ impl Outbox {
         }
     }
 
+    /// Whether nothing is left that matters once the endpoint stops.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().entries.is_empty()
+        let late = |entry: &Entry| !entry.ready && matches!(entry.note, Note::Progress(..));
+        self.lock().entries.values().all(late)
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
@@ -161,17 +200,21 @@ impl Notes {
         {
             taken.extend(self.remove(id));
         }
-        while taken.len() < at_most
-            && let Some((due, id)) = self.early.front().copied()
-        {
-            // What was said meanwhile went the other way, and this is all that is left of it.
-            let waits = self.entries.get(&id).is_some_and(|entry| !entry.ready);
-            if waits && due > now {
-                return (taken, Some(due));
-            }
-            self.early.pop_front();
-            if waits {
-                taken.extend(self.remove(id));
+        let mut next = None;
+        for held in [Held::Early, Held::Late] {
+            while taken.len() < at_most
+                && let Some((due, id)) = self.held(held).front().copied()
+            {
+                // What was said meanwhile went the other way, and this is all that is left of it.
+                let waits = self.entries.get(&id).is_some_and(|entry| !entry.ready);
+                if waits && due > now {
+                    next = next.into_iter().chain([due]).min();
+                    break;
+                }
+                self.held(held).pop_front();
+                if waits {
+                    taken.extend(self.remove(id));
+                }
             }
         }
         if self.entries.is_empty() {
@@ -179,8 +222,16 @@ impl Notes {
             self.entries.shrink_to(64);
             self.ready.shrink_to(64);
             self.early.shrink_to(64);
+            self.late.shrink_to(64);
         }
-        (taken, None)
+        (taken, next)
+    }
+
+    const fn held(&mut self, held: Held) -> &mut VecDeque<(Instant, TaskId)> {
+        match held {
+            Held::Early => &mut self.early,
+            Held::Late => &mut self.late,
+        }
     }
 
     fn remove(&mut self, id: TaskId) -> Option<(TaskId, Note)> {
@@ -225,6 +276,33 @@ mod tests {
         let taken = outbox.take(10).await;
         assert!(matches!(taken[..], [(id, Note::Received(_))] if id == slow), "{taken:?}");
         assert!(before.elapsed() >= RECEIPT_DELAY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_begin_comes_with_the_receipt_or_a_while_later() {
+        let (outbox, at_once, waits, short) =
+            (Outbox::default(), TaskId::new(), TaskId::new(), TaskId::new());
+        [at_once, waits, short].into_iter().for_each(|id| outbox.received(id, worker()));
+        outbox.begun(at_once, worker());
+        let taken = outbox.take(10).await;
+        let told: Vec<_> = taken.iter().map(|(id, note)| (*id, matches!(note, Note::Begun(_)))).collect();
+        assert_eq!(told, [(at_once, true), (waits, false), (short, false)], "{taken:?}");
+        let before = Instant::now();
+        outbox.begun(waits, worker());
+        outbox.begun(short, worker());
+        assert!(outbox.is_empty(), "a stop does not wait for that");
+        outbox.ended(short, None);
+        let taken = outbox.take(10).await;
+        assert!(matches!(taken[..], [(id, Note::Ended(None))] if id == short), "{taken:?}");
+        let taken = outbox.take(10).await;
+        assert!(matches!(taken[..], [(id, Note::Progress(_, 0))] if id == waits), "{taken:?}");
+        assert!(before.elapsed() >= BEGIN_DELAY);
+        outbox.begun(waits, worker());
+        outbox.received(waits, worker());
+        outbox.ended(waits, None);
+        assert!(matches!(outbox.take(10).await[..], [(_, Note::Ended(None))]));
+        let nothing = tokio::time::timeout(Duration::from_secs(5), outbox.take(10)).await;
+        assert!(nothing.is_err(), "{nothing:?}");
     }
 
     #[tokio::test(start_paused = true)]

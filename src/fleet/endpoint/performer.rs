@@ -467,6 +467,7 @@ async fn attempt(
         note_start(core, started).await?;
     }
     crate::failpoint::PERFORMER_STARTED.reach();
+    core.outbox.begun(id, assignment.task.work.task_type.clone());
     let run = Uuid::new_v4();
     let log = Arc::new(LogTail::default());
     // What is to be waited for has a token of its own: nothing fires it but a handler that waits for us in

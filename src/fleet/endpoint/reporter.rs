@@ -102,6 +102,7 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
         }
         let body = match &note {
             Note::Received(task_type) => core.report(id, task_type.clone(), ReportEvent::Received),
+            Note::Begun(task_type) => core.report(id, task_type.clone(), ReportEvent::Begun),
             Note::Progress(task_type, percent) => {
                 core.report(id, task_type.clone(), ReportEvent::Progress { percent: *percent })
             }

@@ -372,13 +372,15 @@ impl Snapshot {
             });
             reasons.extend(away);
         } else if self.task.status != TaskStatus::Canceled {
-            let text = match owed.progress {
-                Some(_) => "the endpoint performs the task and has not finished it",
-                None => {
-                    "the endpoint has received the task and has not finished it: its handler runs and has not said how far it is, or waits there for others"
-                }
+            let (code, text) = match owed.progress {
+                Some(_) => (ReasonCode::Running, "the endpoint performs the task and has not finished it"),
+                None => (
+                    ReasonCode::Received,
+                    "the endpoint has received the task and has not said that it has begun: it waits there for its turn (the `concurrency` of the type), or \
+                     the endpoint is of an older version that does not say so",
+                ),
             };
-            let reason = Reason::new(ReasonCode::Running, text).since(owed.received_at).with(evidence);
+            let reason = Reason::new(code, text).since(owed.received_at).with(evidence);
             let running =
                 reason.then(self.task.expires_at, "the task expires unless the endpoint has finished it");
             let trouble = self.trouble(standing);

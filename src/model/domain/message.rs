@@ -198,8 +198,11 @@ pub struct Report {
 /// What happened at the endpoint.
 #[derive(Debug, Clone)]
 pub enum ReportEvent {
-    /// It is in the journal.
+    /// It is in the journal. It waits there, or has begun and that is not said: endpoints of older versions
+    /// never say it.
     Received,
+    /// It is in the journal, and has begun.
+    Begun,
     /// The handler says how far it is.
     Progress {
         /// Percent, 0 to 100.
@@ -321,7 +324,7 @@ impl ReportEvent {
     /// What this means for the response's status; progress says no more than that it was received.
     pub const fn response_event(&self) -> ResponseEvent {
         match self {
-            Self::Received | Self::Progress { .. } | Self::Log(_) => ResponseEvent::Received,
+            Self::Received | Self::Begun | Self::Progress { .. } | Self::Log(_) => ResponseEvent::Received,
             Self::Finished { .. } => ResponseEvent::Finished,
             Self::Canceled => ResponseEvent::Canceled,
         }

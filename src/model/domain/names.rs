@@ -181,6 +181,14 @@ name!(
     }
 );
 
+impl RequestToken {
+    /// The name of a row that somebody has inserted, whatever it is: for those who look at the row. Nothing is
+    /// made of it.
+    pub fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 name!(
     /// The customer's name for a rollout: 1 to 128 letters, digits, dots, underscores and dashes. It stands
     /// in paths and in the identifiers of the tasks of the rollout.

@@ -91,6 +91,8 @@ codes! {
     WorkersBusy = "workers_busy",
     /// Other tasks of the queue are before it.
     WaitsBehind = "waits_behind",
+    /// The endpoint has received it and has not said that it has begun.
+    Received = "received",
     /// The endpoint has received it and has not finished.
     Running = "running",
     /// It was canceled, and the endpoint has not confirmed that it stopped.

@@ -261,7 +261,7 @@ impl RowState {
                 self.progress.max(Some((*percent).min(100)))
             }
             // What logs runs.
-            ReportEvent::Log(_) if !self.status.is_final() => self.progress.max(Some(0)),
+            ReportEvent::Begun | ReportEvent::Log(_) if !self.status.is_final() => self.progress.max(Some(0)),
             // Who reported progress is seen to have arrived.
             ReportEvent::Finished { errnr: 0, .. } if !self.status.is_final() => self.progress.map(|_| 100),
             _ => self.progress,
@@ -726,6 +726,7 @@ mod tests {
     fn event() -> impl Strategy<Value = ReportEvent> {
         prop_oneof![
             Just(ReportEvent::Received),
+            Just(ReportEvent::Begun),
             (0u8..200).prop_map(|percent| ReportEvent::Progress { percent }),
             (0i32..2).prop_map(|errnr| ReportEvent::Finished {
                 errnr,

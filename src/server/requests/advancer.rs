@@ -169,7 +169,7 @@ impl Advancer {
             match self.ledger.advance(std::slice::from_ref(request), plan.clone(), terms, now).await {
                 Ok(advanced) => looked_at += self.follow(advanced).await,
                 Err(error) if error.is_row_fault() => {
-                    tracing::error!(request = request.token, %error, "a request cannot be moved on, and has failed");
+                    tracing::error!(request = request.token.as_deref(), %error, "a request cannot be moved on, and has failed");
                     self.store.fail_request(request, &error.to_string(), now).await?;
                     looked_at += 1;
                 }

@@ -326,18 +326,20 @@ struct AnyReport<'a> {
     log: Option<String>,
     first_line: Option<u64>,
     run: Option<Uuid>,
+    begun: Option<bool>,
 }
 
 impl AnyReport<'_> {
     /// As a report of this version.
     fn read(self) -> Result<Report, WireError> {
         let Self { v, kind, task_id, task_type, endpoint, home, percent, errnr, errmsg, payload, .. } = self;
-        let Self { attempt, attempts, log, first_line, run, .. } = self;
+        let Self { attempt, attempts, log, first_line, run, begun, .. } = self;
         if v != VERSION {
             return Err(another(v));
         }
         let missing = |member| serde_json::Error::custom(format!("missing field `{member}`"));
         let event = match &*kind {
+            "received" if begun == Some(true) => ReportEvent::Begun,
             "received" => ReportEvent::Received,
             "canceled" => ReportEvent::Canceled,
             // Lines of a log: for older versions, progress of 0 percent with members that they do not know.
@@ -363,7 +365,9 @@ pub fn encode_report(report: &Report) -> Bytes {
     let Report { task_id, task_type, endpoint, home, event } = report.clone();
     let head = WorkerReportHead { v: VERSION, task_id, task_type, endpoint, home };
     bytes(&match event {
-        ReportEvent::Received => WorkerReport::Received(head),
+        ReportEvent::Received => WorkerReport::Received { head, begun: false },
+        // For older versions a receipt with a member that they do not know.
+        ReportEvent::Begun => WorkerReport::Received { head, begun: true },
         ReportEvent::Canceled => WorkerReport::Canceled(head),
         ReportEvent::Progress { percent } => {
             WorkerReport::Progress { head, percent, attempt: None, first_line: None, log: None }
@@ -998,6 +1002,7 @@ mod tests {
         );
         prop_oneof![
             Just(ReportEvent::Received),
+            Just(ReportEvent::Begun),
             Just(ReportEvent::Canceled),
             (0u8..=100).prop_map(|percent| ReportEvent::Progress { percent }),
             (1u32..9, 0u64..99, "(.{0,9}\n){1,3}")

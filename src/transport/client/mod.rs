@@ -112,6 +112,8 @@ pub struct Query {
 pub struct RequestQuery {
     /// Only these states; empty means all.
     pub status: Vec<RequestStatus>,
+    /// Only the request that a client has given this name.
+    pub request_token: Option<String>,
     /// Only requests for this.
     pub action: Option<String>,
     /// Only requests recorded at or after this.
@@ -683,6 +685,7 @@ impl Client {
         let status: Vec<_> = query.status.iter().map(|status| status.as_str()).collect();
         let parameters = [
             ("status", (!status.is_empty()).then(|| status.join(","))),
+            ("request_token", query.request_token.clone()),
             ("action", query.action.clone()),
             ("since", query.since.map(|time| time.to_string())),
             ("until", query.until.map(|time| time.to_string())),

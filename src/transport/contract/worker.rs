@@ -177,7 +177,15 @@ pub struct WorkerReportHead {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum WorkerReport {
     /// The worker has the task.
-    Received(WorkerReportHead),
+    Received {
+        /// As of every report.
+        #[serde(flatten)]
+        head: WorkerReportHead,
+        /// Whether it has begun; left out where it waits. A task that begins later is told of by `progress`.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        #[schema(required = false)]
+        begun: bool,
+    },
     /// The worker has stopped the task, or has not begun it.
     Canceled(WorkerReportHead),
     /// The handler has said how far it is, or has logged lines. Lines come with `first_line` and `log`; a

@@ -237,10 +237,10 @@ pub fn request_cursor(created: Timestamp, token: &str) -> String {
 /// A message for a person.
 pub fn read_request_cursor(text: &str) -> Result<(Timestamp, RequestToken), String> {
     let (created, token) = read_request_place(text)?;
-    Ok((created, token.parse().map_err(|_| no_cursor())?))
+    Ok((created, RequestToken::stored(&token)))
 }
 
-/// The same where a request may have a name that is no token: a producer may insert such a row.
+/// The same as text. A request may have a name that is no token: a producer may insert such a row.
 ///
 /// # Errors
 /// A message for a person.

@@ -146,6 +146,8 @@ struct ListQuery {
     /// Only these states, separated by commas
     #[param(example = "Queuing,Inprogress")]
     status: Option<String>,
+    /// Only the request that was submitted with this `request_token`
+    request_token: Option<String>,
     /// Only requests for this action
     action: Option<String>,
     /// Only requests recorded at or after this time (RFC 3339)
@@ -176,6 +178,7 @@ pub async fn list(api: web::Data<Api>, request: HttpRequest) -> Answer {
         status: query
             .take("status", |text| query::words(text, &RequestStatus::ALL, RequestStatus::as_str))
             .unwrap_or_default(),
+        named: query.take("request_token", |text| Ok(domain::RequestToken::of(text))),
         action: query.take("action", |text| Ok(text.to_owned())),
         since: query.take("since", query::time),
         until: query.take("until", query::time),
@@ -218,7 +221,14 @@ struct ShowQuery {
     )
 )]
 pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
-    let token = token(&request, 1)?;
+    let token = match token(&request, 1) {
+        Ok(token) => token,
+        // The list shows rows of other names too.
+        Err(refusal) => {
+            let odd = domain::RequestToken::stored(&segment(&request, 1)?);
+            find(&api, &odd).await.map_err(|_| refusal)?.token
+        }
+    };
     let mut query = Query::new(request.query_string());
     let wait = query.take("wait", |text| query::span(text, MAX_WAIT));
     query.finish()?;

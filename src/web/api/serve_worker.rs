@@ -382,6 +382,7 @@ mod tests {
         };
         for event in [
             ReportEvent::Received,
+            ReportEvent::Begun,
             ReportEvent::Canceled,
             ReportEvent::Progress { percent: 7 },
             finished(None, vec![], None, None),

@@ -57,7 +57,7 @@ pub async fn explains_how_a_task_stands_at_endpoints(ledger: &Ledger) -> Result<
         (subscription.presence, subscription.last_seen, standing.last_seen),
         (PresenceNow::There, at(1), Some(at(1)))
     );
-    assert_eq!((codes, owed.home), (vec![C::Running], subscription.home));
+    assert_eq!((codes, owed.home), (vec![C::Received], subscription.home));
     assert_eq!(look_at(ledger, id, "done").await?.0, [C::Failed]);
     assert_eq!(look_at(ledger, id, "left").await?.0, [C::EndpointStopped]);
     assert_eq!(look_at(ledger, id, "nobody").await?.0, [C::NeverHeardOf]);
@@ -127,7 +127,7 @@ pub async fn explains_how_a_task_waits(ledger: &Ledger) -> Result<()> {
         "the worker has it and has not confirmed it"
     );
     ledger.store.apply(&[received(first, "w")], &Default::default(), at(2), RETENTION).await?;
-    assert_eq!(codes(&look(ledger, first).await?), [C::Running]);
+    assert_eq!(codes(&look(ledger, first).await?), [C::Received]);
 
     let ann: TokenName = "ann".parse()?;
     ledger.store.pause(&worker(), true, Some(&ann), at(5)).await?;

@@ -529,6 +529,7 @@ pub async fn takes_what_producers_insert(ledger: &Ledger) -> Result<()> {
         ("params", r#"[{"name": "one", "jobs": ["a"]}]"#, "id=1", Some("params: not JSON")),
         ("unknown", r#"[{"name": "one", "jobs": ["a", "nobody"]}]"#, "{}", Some("job `nobody`: unknown job")),
         ("no token", r#"[{"name": "one", "jobs": ["a"]}]"#, "{}", None),
+        ("", r#"[{"name": "one", "jobs": ["a"]}]"#, "{}", None),
     ];
     for (token, steps, params, _) in rows {
         let insert = format!(
@@ -543,7 +544,7 @@ pub async fn takes_what_producers_insert(ledger: &Ledger) -> Result<()> {
         if let Err(error) =
             ledger.store.advance(std::slice::from_ref(request), plan(noon()), &terms, noon()).await
         {
-            ensure!(request.token == "no token", "{}: {error}", request.token);
+            ensure!(matches!(request.token.as_deref(), Some("no token" | "")), "{request:?}: {error}");
             ledger.store.fail_request(request, &error.to_string(), noon()).await?;
         }
     }
@@ -563,6 +564,14 @@ pub async fn takes_what_producers_insert(ledger: &Ledger) -> Result<()> {
         }
     }
     assert!(ledger.store.due_requests(noon(), 100).await?.is_empty(), "nothing is left for ever");
+    // Those whose name is no token are seen too.
+    let (all, _) = ledger.store.requests(&RequestQuery { limit: 100, ..RequestQuery::default() }).await?;
+    assert_eq!(all.len(), rows.len());
+    for odd in ["no token", ""] {
+        let row = all.iter().find(|request| request.token.as_str() == odd).context("it is in the list")?;
+        let told = row.error.as_deref().is_some_and(|error| error.contains("token"));
+        assert!(row.status == RequestStatus::Failed && told, "{row:?}");
+    }
     // What is in progress without a time is found as well.
     ledger.execute("UPDATE requests SET due_at = NULL WHERE token = 'good'").await?;
     assert_eq!(ledger.store.sweep_requests(noon()).await?, 1);

@@ -156,6 +156,10 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         (C::WorkersBusy, all(with_line(LinePlace::Worker, |line| line.workers.room = 0))),
         (C::WaitsBehind, all(with_line(LinePlace::Worker, |line| line.ahead = 3))),
         (C::Running, at_endpoint(S::Sent, standing(Some(owed(R::Created)), Some(subscribed(There))))),
+        (C::Received, {
+            let silent = Owed { progress: None, ..owed(R::Created) };
+            at_endpoint(S::Sent, standing(Some(silent), Some(subscribed(There))))
+        }),
         (C::Stopping, at_endpoint(S::Canceled, standing(Some(owed(R::Created)), Some(subscribed(There))))),
         (C::Done, at_endpoint(S::Sent, standing(answer(0), Some(subscribed(There))))),
         (C::Failed, at_endpoint(S::Sent, standing(answer(3), Some(subscribed(There))))),

@@ -108,9 +108,9 @@ async fn due(conn: &mut Conn<'_>, now: Timestamp, limit: u32) -> Result<Vec<DueR
     for row in new.bind(RequestStatus::Queuing.code()).bind(share).fetch_all().await? {
         found.entry(row.get(0)?).or_default();
     }
-    let mut due: Vec<_> = found.into_iter().map(|(token, ended)| DueRequest { token, ended }).collect();
-    // Rows of requests that are gone: no name fits, so they are removed alone.
-    due.extend((!orphans.is_empty()).then(|| DueRequest { token: String::new(), ended: orphans }));
+    let mut due: Vec<_> =
+        found.into_iter().map(|(token, ended)| DueRequest { token: Some(token), ended }).collect();
+    due.extend((!orphans.is_empty()).then_some(DueRequest { token: None, ended: orphans }));
     Ok(due)
 }
 
@@ -166,8 +166,8 @@ async fn advance(
     advanced.stopped = cancel(conn, &written.withdrawn, &written.canceled, now, terms.retention).await?;
     advanced.tasks = written.write(conn, &terms, now).await?;
     advanced.jobs = written.ended.into_iter().collect();
-    let seen =
-        due.iter().filter(|due| due.token.is_empty() || mine.contains(&due.token)).flat_map(|due| &due.ended);
+    let is_seen = |due: &&DueRequest| due.token.as_ref().is_none_or(|token| mine.contains(token));
+    let seen = due.iter().filter(is_seen).flat_map(|due| &due.ended);
     let seen: Vec<TaskId> = seen.copied().filter(|id| !unread.contains(id)).collect();
     for ids in seen.chunks(batch::KEYS) {
         conn.sql("DELETE FROM ended WHERE task_id IN ").keys(ids).execute().await?;
@@ -179,8 +179,7 @@ async fn advance(
 /// for another time.
 async fn lock_requests(conn: &mut Conn<'_>, due: &[DueRequest]) -> Result<(Vec<Request>, bool), Fault> {
     let lock = conn.dialect().locked_unless_taken();
-    let tokens: Vec<&str> =
-        due.iter().map(|due| due.token.as_str()).filter(|token| !token.is_empty()).collect();
+    let tokens: Vec<&str> = due.iter().filter_map(|due| due.token.as_deref()).collect();
     let (mut requests, mut bytes) = (Vec::with_capacity(tokens.len()), 0);
     for tokens in tokens.chunks(batch::KEYS) {
         let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token IN "));
@@ -565,10 +564,12 @@ async fn fail(
     error: Arc<str>,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let mut update =
-        conn.sql("UPDATE requests SET status = ?, error = ?, completed = ? WHERE status < ? AND token = ?");
-    update.bind(RequestStatus::Failed.code()).bind(&*error).bind(now).bind(RequestStatus::Completed.code());
-    update.bind(due.token.as_str()).execute().await?;
+    if let Some(token) = &due.token {
+        let mut update = conn
+            .sql("UPDATE requests SET status = ?, error = ?, completed = ? WHERE status < ? AND token = ?");
+        update.bind(RequestStatus::Failed.code()).bind(&*error).bind(now);
+        update.bind(RequestStatus::Completed.code()).bind(token.as_str()).execute().await?;
+    }
     for ids in due.ended.chunks(batch::KEYS) {
         conn.sql("DELETE FROM ended WHERE task_id IN ").keys(ids).execute().await?;
     }

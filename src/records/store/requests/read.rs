@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::rows::{REQUEST, job, job_of_request, request};
+use super::rows::{REQUEST, job, job_of_request, request_as_it_is};
 use crate::domain::{Job, Request, RequestStatus, RequestToken, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::read::LIST_BYTES;
@@ -16,6 +16,8 @@ use crate::store::{Result, Store, StoreError};
 pub struct RequestQuery {
     /// Only these states; empty means all.
     pub status: Vec<RequestStatus>,
+    /// Only this one.
+    pub named: Option<RequestToken>,
     /// Only those for this action.
     pub action: Option<String>,
     /// Only those recorded at or after this.
@@ -48,7 +50,7 @@ impl Store {
         self.run(move |conn| jobs(conn, token.clone()).boxed()).await
     }
 
-    /// Requests, newest first, without those whose rows cannot be read, and whether more may follow. At most
+    /// Requests, newest first, without those whose status is none, and whether more may follow. At most
     /// `limit`, fewer where params are large.
     pub async fn requests(&self, query: &RequestQuery) -> Result<(Vec<Request>, bool)> {
         let query = Arc::new(query.clone());
@@ -63,7 +65,7 @@ impl Store {
 
 pub(super) async fn find(conn: &mut Conn<'_>, token: RequestToken) -> Result<Option<Request>, Fault> {
     let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r WHERE r.token = ?"));
-    select.bind(token.as_str()).fetch_optional().await?.as_ref().map(request).transpose()
+    select.bind(token.as_str()).fetch_optional().await?.as_ref().map(request_as_it_is).transpose()
 }
 
 async fn submitter(conn: &mut Conn<'_>, token: RequestToken) -> Result<Option<String>, Fault> {
@@ -117,12 +119,18 @@ async fn list_one(
     query: &RequestQuery,
     status: Option<RequestStatus>,
 ) -> Result<(Vec<Request>, bool), Fault> {
-    let index = conn.dialect().index(match (&query.action, status) {
-        (Some(_), _) => "requests_action",
-        (None, Some(_)) => "requests_state",
-        (None, None) => "requests_list",
-    });
+    let index = match (&query.named, &query.action, status) {
+        // The primary key.
+        (Some(_), ..) => None,
+        (None, Some(_), _) => Some("requests_action"),
+        (None, None, Some(_)) => Some("requests_state"),
+        (None, None, None) => Some("requests_list"),
+    };
+    let index = index.map_or_else(String::new, |index| conn.dialect().index(index).to_string());
     let mut select = conn.sql(format!("SELECT {REQUEST} FROM requests AS r {index} WHERE 1 = 1"));
+    if let Some(token) = &query.named {
+        select.push(" AND r.token = ?").bind(token.as_str());
+    }
     if let Some(action) = &query.action {
         select.push(" AND r.action = ?").bind(action.as_str());
     }
@@ -143,13 +151,12 @@ async fn list_one(
             .bind(token.as_str());
     }
     select.push(" ORDER BY r.created DESC, r.token DESC LIMIT ?").bind(query.limit);
-    let read = |row: &Row| match request(row) {
+    let read = |row: &Row| match request_as_it_is(row) {
         Ok(request) => {
             let bytes = request.params.get().len();
             Ok((Some(request), bytes))
         }
-        // A row that a producer has inserted under a name that is no token. It has failed, and no client can
-        // ask for it.
+        // A row that a producer has inserted with a status that is none.
         Err(Fault::Told(StoreError::Corrupt { .. })) => Ok((None, 0)),
         Err(fault) => Err(fault),
     };

@@ -11,8 +11,9 @@ use crate::store::settle::CancelOutcome;
 /// A request that is to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRequest {
-    /// Its name as the row has it: a producer may have inserted one that is no token.
-    pub token: String,
+    /// Its name as the row has it: a producer may have inserted one that is no token. None for what requests
+    /// have left that are gone.
+    pub token: Option<String>,
     /// Tasks of its jobs that have ended and were not looked at yet.
     pub ended: Vec<TaskId>,
 }

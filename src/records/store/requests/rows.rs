@@ -34,20 +34,33 @@ pub(super) const REQUEST: &str = RequestColumns::LIST;
 
 /// The request of a row. What a producer has inserted that cannot be carried out is its flaw.
 pub(super) fn request(row: &Row) -> Result<Request, Fault> {
-    Ok(RequestColumns::read(&mut row.cells())?.decode()?)
+    let columns = RequestColumns::read(&mut row.cells())?;
+    let token = name(columns.token, || columns.at("token"))?;
+    Ok(columns.decode(token)?)
+}
+
+/// The request of a row for those who look at it: a producer may have inserted it under a name that is no
+/// token.
+pub(super) fn request_as_it_is(row: &Row) -> Result<Request, Fault> {
+    let columns = RequestColumns::read(&mut row.cells())?;
+    let token = RequestToken::stored(columns.token);
+    Ok(columns.decode(token)?)
 }
 
 impl RequestColumns<'_> {
-    fn decode(self) -> Result<Request> {
-        let at = |column| format!("request {}, column {column}", self.token);
-        let status = RequestStatus::from_code(self.status);
-        let status = status.ok_or_else(|| corrupt(at("status"), format!("{} is no status", self.status)))?;
+    fn at(&self, column: &str) -> String {
+        format!("request {}, column {column}", self.token)
+    }
+
+    fn decode(self, token: RequestToken) -> Result<Request> {
+        let status = RequestStatus::from_code(self.status)
+            .ok_or_else(|| corrupt(self.at("status"), format!("{} is no status", self.status)))?;
         let mut flaws = Vec::new();
         let steps = read_steps(self.steps).map_err(|told| flaws.extend(told)).unwrap_or_default();
         let params = read_params(self.params).map_err(|told| flaws.push(told)).unwrap_or_else(|()| json(&()));
         let extras = read_extras(self.extras).map_err(|told| flaws.push(told)).unwrap_or_default();
         Ok(Request {
-            token: name(self.token, || at("token"))?,
+            token,
             request_token: self.request_token,
             action: self.action,
             status,
