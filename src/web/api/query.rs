@@ -438,9 +438,13 @@ mod tests {
             read_request_cursor(&request_cursor(at, token)),
             Ok((at, token.parse().expect("a token")))
         );
-        assert_eq!(read_request_place(&request_cursor(at, "a b")), Ok((at, "a b".to_owned())));
-        for text in ["", "r", "r1", "r1.", "r.a", "r-1.a", "r1.a b", "r10000000000000000.a", &task_cursor(id)]
-        {
+        // Names that a producer may give a request with SQL.
+        for odd in ["a b", ""] {
+            assert_eq!(read_request_place(&request_cursor(at, odd)), Ok((at, odd.to_owned())));
+            let read = read_request_cursor(&request_cursor(at, odd));
+            assert_eq!(read, Ok((at, RequestToken::stored(odd))));
+        }
+        for text in ["", "r", "r1", "r.a", "r-1.a", "r10000000000000000.a", &task_cursor(id)] {
             assert!(read_request_cursor(text).is_err(), "{text}");
         }
         assert_eq!(read_target_cursor(&target_cursor(3, 70)), Ok((3, 70)));

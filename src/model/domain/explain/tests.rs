@@ -142,7 +142,10 @@ fn of_each_code() -> Vec<(ReasonCode, Vec<Reason>)> {
         (C::StandsBy, at_endpoint(S::Sent, standing(owes(), Some(second(false))))),
         (
             C::WaitsForApproval,
-            vec![Reason::waits_for_approval("it waits".to_owned(), &task(S::Created, expected(0)))],
+            vec![Reason::waits_for_approval(
+                "the task waits for others".to_owned(),
+                &task(S::Created, expected(0)),
+            )],
         ),
         (C::RetryAt, at_endpoint(S::Sent, standing(owes(), Some(subscribed(There))))),
         (C::QueuePaused, all(with_line(LinePlace::Worker, |line| line.paused = Some((at(1), None))))),
