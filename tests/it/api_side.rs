@@ -251,6 +251,18 @@ impl ApiSide {
         }
     }
 
+    /// The next receipt. That a task has begun is passed over: on a busy machine its receipt goes first.
+    pub async fn receipt(&mut self) -> Report {
+        loop {
+            let report = self.report().await;
+            match report.event {
+                ReportEvent::Received | ReportEvent::Begun => return report,
+                ReportEvent::Progress { percent: 0 } => {}
+                _ => panic!("no receipt: {report:?}"),
+            }
+        }
+    }
+
     /// The next message with reports.
     pub async fn body(&mut self) -> bytes::Bytes {
         let delivery = soon("a report", self.responses.deliveries.recv()).await.expect("the broker lives");

@@ -102,7 +102,7 @@ async fn the_journal_of_version_1_is_taken_over() {
 }
 
 /// How many reports the next messages have each, until so many tasks have ended. A task that takes long is
-/// reported as received before.
+/// reported as received before, and that it has begun.
 async fn sizes(api: &mut ApiSide, mut tasks: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
     while tasks > 0 {
@@ -112,7 +112,7 @@ async fn sizes(api: &mut ApiSide, mut tasks: usize) -> Vec<usize> {
         sizes.push(reports.len());
         tasks -= reports
             .iter()
-            .filter(|report| !matches!(report.event, ReportEvent::Received | ReportEvent::Begun))
+            .filter(|report| matches!(report.event, ReportEvent::Finished { .. } | ReportEvent::Canceled))
             .count();
     }
     sizes

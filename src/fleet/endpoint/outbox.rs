@@ -128,9 +128,16 @@ impl Outbox {
     pub(super) fn put_back(&self, taken: Vec<(TaskId, Note)>) {
         let mut notes = self.lock();
         for (id, note) in taken.into_iter().rev() {
-            if !notes.entries.contains_key(&id) {
-                notes.insert_ready(id, note, true);
-            }
+            let newer = notes.entries.get(&id).map(|entry| (&entry.note, entry.ready));
+            let note = match (newer, note) {
+                (None, note) => note,
+                // The receipt was not sent after all: that the task has begun goes with it.
+                (Some((Note::Progress(..), false)), Note::Received(task_type) | Note::Begun(task_type)) => {
+                    Note::Begun(task_type)
+                }
+                (Some(_), _) => continue,
+            };
+            notes.insert_ready(id, note, true);
         }
         drop(notes);
         self.wake.notify_one();
@@ -297,6 +304,13 @@ mod tests {
         let taken = outbox.take(10).await;
         assert!(matches!(taken[..], [(id, Note::Progress(_, 0))] if id == waits), "{taken:?}");
         assert!(before.elapsed() >= BEGIN_DELAY);
+        // A receipt that could not be sent is not lost when its task begins meanwhile.
+        outbox.received(waits, worker());
+        let unsent = outbox.take(10).await;
+        outbox.begun(waits, worker());
+        outbox.put_back(unsent);
+        assert!(!outbox.is_empty());
+        assert!(matches!(outbox.take(10).await[..], [(id, Note::Begun(_))] if id == waits));
         outbox.begun(waits, worker());
         outbox.received(waits, worker());
         outbox.ended(waits, None);

@@ -245,7 +245,8 @@ pub fn read_request_cursor(text: &str) -> Result<(Timestamp, RequestToken), Stri
 /// # Errors
 /// A message for a person.
 pub fn read_request_place(text: &str) -> Result<(Timestamp, String), String> {
-    let (created, token) = read_micros(text, 'r').ok_or_else(no_cursor)?;
+    let (created, token) =
+        read_micros(text, 'r').filter(|(_, token)| token.is_ascii()).ok_or_else(no_cursor)?;
     Ok((created, token.to_owned()))
 }
 
@@ -444,7 +445,7 @@ mod tests {
             let read = read_request_cursor(&request_cursor(at, odd));
             assert_eq!(read, Ok((at, RequestToken::stored(odd))));
         }
-        for text in ["", "r", "r1", "r.a", "r-1.a", "r10000000000000000.a", &task_cursor(id)] {
+        for text in ["", "r", "r1", "r.a", "r-1.a", "r10000000000000000.a", "r1.\u{fc}", &task_cursor(id)] {
             assert!(read_request_cursor(text).is_err(), "{text}");
         }
         assert_eq!(read_target_cursor(&target_cursor(3, 70)), Ok((3, 70)));

@@ -225,8 +225,14 @@ pub async fn show(api: web::Data<Api>, request: HttpRequest) -> Answer {
         Ok(token) => token,
         // The list shows rows of other names too.
         Err(refusal) => {
-            let odd = domain::RequestToken::stored(&segment(&request, 1)?);
-            find(&api, &odd).await.map_err(|_| refusal)?.token
+            let odd = segment(&request, 1)?;
+            if !odd.is_ascii() {
+                return Err(refusal);
+            }
+            match find(&api, &domain::RequestToken::stored(&odd)).await {
+                Err(problem) if problem.code() == ProblemCode::UnknownRequest => return Err(refusal),
+                found => found?.token,
+            }
         }
     };
     let mut query = Query::new(request.query_string());

@@ -311,6 +311,17 @@ fn may_weaken(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Re
     may_approve(view, &super::Approval { from: Vec::new(), ..approval.clone() }, by)
 }
 
+/// Whether an approval asks for less than before: for fewer people, or for others, of whom whoever edits it may
+/// choose one that is themselves.
+fn is_weaker(before: &super::Approval, after: &super::Approval) -> bool {
+    let others = match (before.from.is_empty(), after.from.is_empty()) {
+        (true, _) => false,
+        (false, true) => true,
+        (false, false) => after.from.iter().any(|name| !before.from.contains(name)),
+    };
+    after.count < before.count || others || (before.not_creator && !after.not_creator)
+}
+
 /// What is told to somebody who has approved the wave whose turn it is, while others are waited for.
 pub fn still_waits(waves: &[WaveState], by: Option<&Asker>) -> Option<String> {
     let by = by.map_or_else(anonymous, |by| by.name.clone());
@@ -412,7 +423,7 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>
         };
         let after = edit.waves.get(place).and_then(|wave| wave.terms.approval.as_ref());
         // Other waves may put its endpoints before the approval.
-        if edit.anew.is_some() || after.is_none_or(|after| after.count < approval.count) {
+        if edit.anew.is_some() || after.is_none_or(|after| is_weaker(approval, after)) {
             may_weaken(view, approval, by)?;
         } else if after != Some(approval) {
             may_approve(view, approval, by)?;
