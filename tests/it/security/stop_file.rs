@@ -55,7 +55,7 @@ fn no_task_begins_while_the_stop_file_exists() -> anyhow::Result<()> {
     let (waits, given_up) = (waits?, given_up?);
     platform.response("steered", &waits, "ep1", "CREATED")?;
     platform.response("steered", &given_up, "ep1", "CREATED")?;
-    ensure!(codes(&platform, &waits)? == ["stop_file", "running"], "{:?}", codes(&platform, &waits)?);
+    ensure!(codes(&platform, &waits)? == ["stop_file", "received"], "{:?}", codes(&platform, &waits)?);
     let told = platform.tasker(&["explain", "steered", &waits])?;
     let told = String::from_utf8(told.stdout)?;
     ensure!(told.contains("stop_file"), "{told}");

@@ -556,21 +556,22 @@ fn a_worker_over_http_is_told_which_keys_are_revoked() -> anyhow::Result<()> {
         ensure!(kept.exists(), "{}", worker.log());
         Ok(())
     })?;
-    let refused = |count: usize| {
+    // What is added while nobody asks, or to an answer that is cut off, is lost: it is forged again.
+    let refused = || {
+        let before = signed.quarantine("w1")?.get("revoked").copied();
         platform.until("the stolen key is refused", |_| {
+            forge()?;
             let found = signed.quarantine("w1")?.get("revoked").copied();
-            ensure!(found == Some(count), "{found:?}");
+            ensure!(found > before, "{found:?}");
             Ok(())
         })
     };
-    forge()?;
-    refused(1)?;
+    refused()?;
     let (second, _) = site.done()?;
     worker.stop(Duration::from_secs(30))?;
     let _worker = site.start("w1")?;
     let (third, _) = site.done()?;
-    forge()?;
-    refused(2)?;
+    refused()?;
     let ran = [first, before, second, third].map(|id| (id.to_string(), 1));
     ensure!(signed.effects() == ran.into(), "{:?}", signed.effects());
     Ok(())
