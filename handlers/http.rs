@@ -456,8 +456,8 @@ fn bounded(
     }
 }
 
-/// Whether a status says that the call did what it asked for. 304 answers a condition of the call itself; a
-/// redirect that names no place leads nowhere.
+/// Whether a status means success. 304 is the answer to a conditional request. Any other 3xx here is a redirect
+/// without a `Location`.
 fn is_good(status: StatusCode) -> bool {
     status.is_success() || status == StatusCode::NOT_MODIFIED
 }

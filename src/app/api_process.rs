@@ -16,7 +16,7 @@ use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::config::{Config, Security};
-use crate::domain::{TaskType, Timestamp};
+use crate::domain::Timestamp;
 use crate::ledger::Ledger;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
@@ -127,11 +127,12 @@ impl ApiProcess {
             metrics.clone(),
             requests.clone(),
         );
-        let approvers = approvers(&config.security)?.map(Arc::new);
+        let approvers = approvers(&config.security, signer.as_deref())?.map(Arc::new);
         // Tasks of work queues do not wait.
-        let waits =
-            |task_type: &&TaskType| config.policy(task_type).is_some_and(|policy| policy.queue.is_none());
-        let approved = approvers.iter().flat_map(|known| known.task_types().filter(waits).cloned()).collect();
+        let approved = approvers.iter().flat_map(|known| {
+            config.of_delivery(false).map(|policy| &policy.name).filter(|name| known.approves(name)).cloned()
+        });
+        let approved = approved.collect();
         let rollouts = Watch::default();
         let controller = Controller::new(
             store.clone(),
@@ -159,7 +160,7 @@ impl ApiProcess {
             desk,
             farm: Farm::new(farm.clone().unwrap_or_else(|| store.clone())),
             admission: admission.clone(),
-            approvers: approvers.clone(),
+            approvers,
             limits: Limits::default(),
         };
         let observer = Observer::new(
@@ -294,16 +295,16 @@ fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
     Ok(Some(signer.with_certificate(read_certificate(path)?)?))
 }
 
-/// The persons who approve tasks; none where only endpoints know them. What endpoints would not accept is an
-/// error, so that nothing waits for what can never count.
-fn approvers(security: &Security) -> anyhow::Result<Option<Approvers>> {
+/// The persons who approve tasks; none without `security.trust`. A file that endpoints would not accept is an
+/// error: otherwise tasks would wait for approvals that never count.
+fn approvers(security: &Security, signer: Option<&Signer>) -> anyhow::Result<Option<Approvers>> {
     let Some(path) = &security.trust else { return Ok(None) };
     let trust = Trust::read(path)?;
     if let Some(signing) =
         security.signing.as_ref().filter(|signing| signing.environment != trust.environment)
     {
         anyhow::bail!(
-            "the trust file {} is of the environment `{}`, and security.environment is `{}`; expected the same",
+            "the environment of the trust file {} is `{}`, but security.environment is `{}`: both must be the same",
             path.display(),
             trust.environment,
             signing.environment
@@ -311,7 +312,11 @@ fn approvers(security: &Security) -> anyhow::Result<Option<Approvers>> {
     }
     let mut revoked = BTreeSet::new();
     if let Some(list) = &security.revocations {
-        let revocations = read_revocations(list)?;
+        // What signs here has read it already.
+        let revocations = match signer.and_then(Signer::revocations) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(read_revocations(list)?),
+        };
         if !trust.vouches_for(&revocations) {
             anyhow::bail!(
                 "the list of revoked keys {} is not signed with the root key of the trust file {}: endpoints ignore it",
@@ -319,7 +324,7 @@ fn approvers(security: &Security) -> anyhow::Result<Option<Approvers>> {
                 path.display()
             );
         }
-        revoked.extend(revocations.keys);
+        revoked.extend(&revocations.keys);
     }
     Ok(Some(Approvers::new(trust, revoked)))
 }

@@ -30,10 +30,16 @@ impl HttpWorkerProcess {
     /// When a setting is missing, or allows nothing.
     pub fn start(config: &Config, name: String) -> anyhow::Result<Self> {
         let message_queue = config.for_http_worker()?.clone();
-        let config::HttpWorker { pool, max_in_flight, stop_timeout, allow_plaintext_broker, http, .. } =
-            config.http_worker.clone();
-        let config::HttpWorker { signatures, trust, .. } = &config.http_worker;
-        let guard = Guard::new(*signatures, trust, config.endpoint.clock_tolerance)?.map(Arc::new);
+        let config::HttpWorker {
+            pool,
+            max_in_flight,
+            stop_timeout,
+            allow_plaintext_broker,
+            signatures,
+            trust,
+            http,
+        } = config.http_worker.clone();
+        let guard = Guard::new(signatures, &trust, config.endpoint.clock_tolerance)?.map(Arc::new);
         if http.allow.is_empty() {
             bail!("nothing is allowed: list the targets under {SECTION}.allow");
         }

@@ -1,7 +1,6 @@
 //! `tasker approve`: a further person signs a task that waits for that.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -56,7 +55,7 @@ pub(super) async fn run(global: &Global, args: Approve) -> Result<Code, Failure>
         .find(|task_type| **task_type != ordered.order.task_type)
     {
         return Err(Failure::Usage(format!(
-            "the order is for tasks of `{}`, and not of `{other}`: it is not signed",
+            "not signed: the order is for tasks of `{}`, not of `{other}`",
             ordered.order.task_type
         )));
     }
@@ -70,7 +69,8 @@ pub(super) async fn run(global: &Global, args: Approve) -> Result<Code, Failure>
     Ok(Code::Ok)
 }
 
-/// What is to be signed: all of it is read from the order, whatever the API says of it, except who has signed.
+/// What the person signs. Each row is read from the order, which the signature covers. Only who has signed
+/// already is what the API says.
 fn what(task: &Task, approval: &TaskApproval, Ordered { order, payload }: &Ordered) -> String {
     // The payload may be long: what it is for stands right before the question.
     let rows = [
@@ -109,15 +109,12 @@ fn endpoints(task: &Task, order: &Order) -> String {
 }
 
 fn confirm(global: &Global) -> Result<(), Failure> {
-    if global.json || !io::stdin().is_terminal() || !output::is_watched() {
+    if !output::can_ask(global.json) {
         return Err(Failure::Usage("nobody was asked, so nothing was signed; give --yes".to_owned()));
     }
-    eprint!("Sign it? [y/N] ");
-    // Lost only where nobody could read it.
-    _ = io::stderr().flush();
-    match &*output::answer()? {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Usage("nothing was signed".to_owned())),
+    match output::ask("Sign it?")? {
+        true => Ok(()),
+        false => Err(Failure::Usage("nothing was signed".to_owned())),
     }
 }
 

@@ -1,7 +1,6 @@
 //! What is done to many tasks at once: a person sees how many they are first, and no others are touched.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
 
 use clap::Args;
 
@@ -25,7 +24,7 @@ pub struct Sureness {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Do it without asking, if the filter means exactly N tasks; with --as-of, to the N oldest at most
+    /// Do not ask, and act only if the filter means exactly N tasks; with --as-of, act on the N oldest at most
     #[arg(long, value_name = "N")]
     pub expect: Option<u32>,
     /// With --expect: leave out tasks that came after this time; --dry-run prints it
@@ -123,7 +122,7 @@ async fn step_by_step(
 
 fn confirm(global: &Global, deed: Deed, found: &BulkAnswer) -> Result<(), Failure> {
     let count = found.matched;
-    if global.json || !io::stdin().is_terminal() || !output::is_watched() {
+    if !output::can_ask(global.json) {
         return Err(Failure::Usage(format!(
             "{} {}: nobody was asked, so nothing was done; give --yes, or {}",
             tasks(count),
@@ -132,12 +131,9 @@ fn confirm(global: &Global, deed: Deed, found: &BulkAnswer) -> Result<(), Failur
         )));
     }
     note(&preview(found, Screen::of_errors()));
-    eprint!("{} {}? [y/N] ", deed.asked, tasks(count));
-    // Lost only where nobody could read it.
-    _ = io::stderr().flush();
-    match &*output::answer()? {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Usage(format!("nothing was {}", deed.done))),
+    match output::ask(format_args!("{} {}?", deed.asked, tasks(count)))? {
+        true => Ok(()),
+        false => Err(Failure::Usage(format!("nothing was {}", deed.done))),
     }
 }
 

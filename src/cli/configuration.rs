@@ -38,13 +38,13 @@ async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool
     };
     let mut problems = lacking(&loaded.config, roles);
     // Only the API needs the schemas: elsewhere their files may be absent.
-    if roles.is_empty() || roles.contains(&Role::Api) {
+    if is_for(roles, &[Role::Api]) {
         problems
             .extend(Admission::read(&loaded.config).err().map(|error| error.problems()).unwrap_or_default());
     }
     let mut warnings = loaded.warnings;
     // Nobody but endpoints and workers looks there.
-    if roles.is_empty() || roles.contains(&Role::Endpoint) || roles.contains(&Role::Worker) {
+    if is_for(roles, &[Role::Endpoint, Role::Worker]) {
         warnings.extend(handlers_dir(&loaded.config));
     }
     let shut_out =
@@ -75,17 +75,23 @@ fn tell(checked: &Checked) -> Result<Code, Failure> {
     Ok(if checked.ok { Code::Ok } else { Code::Failure })
 }
 
+/// Whether something is of use to the roles that were named, or to any if none was.
+fn is_for(roles: &[Role], users: &[Role]) -> bool {
+    roles.is_empty() || users.iter().any(|role| roles.contains(role))
+}
+
 /// What keeps the roles, or all of them, out of the servers that are configured.
 async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
-    let wanted = |role: Role| roles.is_empty() || roles.contains(&role);
     let problem = |key: &str, message: String| Problem { key: key.to_owned(), message, source: None };
     let mut problems = Vec::new();
-    if let Some(db) = config.manager.db.get().filter(|_| wanted(Role::Api) || wanted(Role::Initialize)) {
+    if let Some(db) = config.manager.db.get().filter(|_| is_for(roles, &[Role::Api, Role::Initialize])) {
         let looked = match store::open_existing(db) {
             // The tables are there once `tasker initialize` has run.
             Ok(store) => {
-                let looked =
-                    if wanted(Role::Api) { store.check_schema().await } else { store.now().await.map(drop) };
+                let looked = match is_for(roles, &[Role::Api]) {
+                    true => store.check_schema().await,
+                    false => store.now().await.map(drop),
+                };
                 store.close().await;
                 looked
             }
@@ -94,11 +100,11 @@ async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
         problems.extend(looked.err().map(|error| problem("manager.db", error.to_string())));
     }
     let of_broker = [Role::Api, Role::Endpoint, Role::Worker, Role::HttpWorker];
-    if let Some(queue) = config.manager.message_queue.get().filter(|_| of_broker.into_iter().any(wanted)) {
+    if let Some(queue) = config.manager.message_queue.get().filter(|_| is_for(roles, &of_broker)) {
         problems
             .extend(try_connection(queue).await.err().map(|reason| problem("manager.message_queue", reason)));
     }
-    if let Some(management) = config.management().ok().filter(|_| wanted(Role::Initialize)) {
+    if let Some(management) = config.management().ok().filter(|_| is_for(roles, &[Role::Initialize])) {
         problems.extend(look(management).await.err().map(|error| problem("rabbitmq", error.to_string())));
     }
     problems

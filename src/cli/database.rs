@@ -9,7 +9,7 @@ use super::global::Global;
 use super::output::Failure;
 use super::settings;
 use crate::app;
-use crate::config::{ConfigFile, Environment, Sources};
+use crate::config::ConfigFile;
 use crate::domain::TaskType;
 use crate::store::{self, SharedStore};
 
@@ -50,10 +50,7 @@ pub(super) async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -
         }
     };
     let place = format!("the database of {}", shown(&file));
-    let config = settings::read(
-        &Sources { file, environment: Environment::of_process(), flags: Vec::new() },
-        &["manager.db"],
-    )?;
+    let config = settings::read(file, &["manager.db"])?;
     let known = Known {
         how: "configured",
         types: config.task_types.iter().map(|policy| policy.name.clone()).collect(),

@@ -1,6 +1,5 @@
 //! `tasker endpoints`: who is known, and who is to be forgotten.
 
-use std::io::{self, IsTerminal, Write as _};
 use std::time::Duration;
 
 use crate::client::Client;
@@ -79,7 +78,7 @@ async fn forget_gone(
     dry_run: bool,
     yes: bool,
 ) -> Result<Code, Failure> {
-    let asks = !yes && !global.json && io::stdin().is_terminal() && output::is_watched();
+    let asks = !yes && output::can_ask(global.json);
     if dry_run || asks {
         let gone = client.forget_endpoints(gone_for, true).await?;
         if dry_run {
@@ -106,17 +105,15 @@ async fn forget_gone(
 fn ask(gone: &ForgottenEndpoints, gone_for: Duration) -> Result<(), Failure> {
     let texts: Vec<&str> = gone.endpoints.iter().map(EndpointName::as_str).collect();
     let more = if gone.more { " and more" } else { "" };
-    eprint!(
-        "Forget {}{more} endpoints, away for {} and longer ({})? [y/N] ",
+    let question = format_args!(
+        "Forget {}{more} endpoints, away for {} and longer ({})?",
         texts.len(),
         span::format(gone_for),
         listed(&texts)
     );
-    // Lost only where nobody could read it.
-    _ = io::stderr().flush();
-    match &*output::answer()? {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Usage("nothing was forgotten".to_owned())),
+    match output::ask(question)? {
+        true => Ok(()),
+        false => Err(Failure::Usage("nothing was forgotten".to_owned())),
     }
 }
 

@@ -25,7 +25,7 @@ use super::{access, input, settings};
 use crate::broker::account::{self, Permissions};
 use crate::broker::amqp::{AmqpBroker, AmqpOptions, Role};
 use crate::broker::provision;
-use crate::config::{Config, Environment, Flag, Management, MessageQueue, Secret, Sources};
+use crate::config::{Config, Flag, Management, MessageQueue, Secret};
 use crate::domain::likeness::{self, listed};
 use crate::domain::{EndpointName, ReasonCode, SecretHash, TaskType, Timestamp, json};
 use crate::enrolment::{EnrolmentError, Identity, Invitation};
@@ -57,9 +57,7 @@ struct Place {
 
 impl Place {
     fn open(global: &Global) -> Result<Self, Failure> {
-        let sources =
-            Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
-        let config = settings::read(&sources, &["manager.db", "rabbitmq"])?;
+        let config = settings::read(global.file(), &["manager.db", "rabbitmq"])?;
         let store = store::open(config.database()?)?;
         Ok(Self { config, store })
     }

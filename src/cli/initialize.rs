@@ -3,8 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use crate::broker::provision::provision;
-use crate::config::{Database, Environment, Management, MessageQueue, Sources};
-
+use crate::config::{Database, Management, MessageQueue};
 use crate::store;
 
 use super::args::{Global, Initialize};
@@ -13,12 +12,11 @@ use super::output::{self, Failure, note, print};
 use super::settings;
 
 pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failure> {
-    let sources = Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
     let parts: Vec<&str> = [(args.database, "manager.db"), (args.rabbitmq, "rabbitmq")]
         .into_iter()
         .filter_map(|(used, part)| used.then_some(part))
         .collect();
-    let config = settings::read(&sources, &parts)?;
+    let config = settings::read(global.file(), &parts)?;
     // Nothing is touched before everything that is needed is known to be there.
     let db = args.database.then(|| config.database()).transpose()?;
     let broker = args.rabbitmq.then(|| config.for_provisioning()).transpose()?;

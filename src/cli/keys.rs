@@ -21,7 +21,7 @@ use super::settings;
 use super::table::{Narrow, Screen, Table};
 use super::when::validity;
 use crate::clock::Clock;
-use crate::config::{ConfigFile, Environment, Sources};
+use crate::config::ConfigFile;
 use crate::domain::{
     Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Presence, Recipients,
     Revocations, SIGNATURE, TaskType, Timestamp, json, likeness,
@@ -273,8 +273,7 @@ fn trust_file(global: &Global, named: Option<&PathBuf>) -> Result<PathBuf, Failu
         return Ok(file.clone());
     }
     let file = global.named_file().unwrap_or(ConfigFile::Embedded);
-    let sources = Sources { file, environment: Environment::of_process(), flags: Vec::new() };
-    Ok(settings::read(&sources, &["endpoint.trust"])?.endpoint.trust)
+    Ok(settings::read(file, &["endpoint.trust"])?.endpoint.trust)
 }
 
 /// A key as it is shown.

@@ -183,6 +183,19 @@ pub(super) fn answer() -> Result<String, Failure> {
     Ok(line.trim().to_owned())
 }
 
+/// Whether a person can be asked.
+pub(super) fn can_ask(json: bool) -> bool {
+    !json && io::stdin().is_terminal() && is_watched()
+}
+
+/// Asks a person a question. Returns whether the answer was yes.
+pub(super) fn ask(question: impl Display) -> Result<bool, Failure> {
+    eprint!("{question} [y/N] ");
+    // Lost only where nobody could read it.
+    _ = io::stderr().flush();
+    Ok(matches!(&*answer()?, "y" | "Y" | "yes"))
+}
+
 /// Writes a value as a line of JSON to standard output.
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| Failure::Output(error.into()))?;

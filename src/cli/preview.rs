@@ -2,7 +2,6 @@
 //! person mistyped.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use crate::contract::{LeftOutEndpoint, Preview};
 use crate::domain::LeftOut;
@@ -62,12 +61,9 @@ pub(super) fn confirm(preview: &Preview) -> Result<(), Failure> {
     }
     note(&format!("{} (--dry-run lists them; --yes does not ask)", summary(preview)));
     let endpoints = count(preview.endpoints.len());
-    eprint!("Submit it to {endpoints}? [y/N] ");
-    // Lost only where nobody could read it.
-    _ = io::stderr().flush();
-    match &*output::answer()? {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::Usage("nothing was submitted".to_owned())),
+    match output::ask(format_args!("Submit it to {endpoints}?"))? {
+        true => Ok(()),
+        false => Err(Failure::Usage("nothing was submitted".to_owned())),
     }
 }
 

@@ -16,14 +16,13 @@ pub(super) fn with_flags_of_request(error: ClientError) -> ClientError {
 
 /// A refusal of a type that nobody has configured, where a task was named by two words: the first may have been
 /// meant as another task.
-pub(super) fn of_two_words(error: ClientError, command: &str, name: &TaskName) -> ClientError {
+pub(super) fn of_two_words(error: ClientError, name: &TaskName) -> ClientError {
     match error {
         ClientError::Refused { status, mut problem }
             if problem.code == ProblemCode::UnknownTaskType.as_str() && name.task_type.is_some() =>
         {
-            problem.detail += &format!(
-                "; of two words the first is the type: `tasker {command}` takes one task, as ID or TYPE ID"
-            );
+            problem.detail +=
+                "; of two words the first is the type: `tasker status` takes one task, as ID or TYPE ID";
             ClientError::Refused { status, problem }
         }
         other => other,

@@ -465,13 +465,13 @@ fn part(text: &str) -> (&str, &str) {
 
 /// A text of others on one line, control characters visible. The colours that programs print are left out.
 pub(super) fn visible(text: &str) -> String {
-    let (mut shown, mut rest) = (String::new(), text);
-    while let Some(c) = rest.chars().next() {
-        if let Some(after) = after_colour(rest) {
-            rest = after;
+    let (mut shown, mut rest) = (String::new(), text.chars());
+    loop {
+        if let Some(after) = after_colour(rest.as_str()) {
+            rest = after.chars();
             continue;
         }
-        rest = rest.strip_prefix(c).unwrap_or_default();
+        let Some(c) = rest.next() else { return shown };
         // Direction marks reorder what stands around them; separators break the line for some terminals and
         // editors; and what takes no room makes two texts look the same.
         let unseen = matches!(c,
@@ -484,7 +484,6 @@ pub(super) fn visible(text: &str) -> String {
             c => shown.push(c),
         }
     }
-    shown
 }
 
 /// What comes after a sequence that sets a colour or a face (SGR), where the text begins with one.

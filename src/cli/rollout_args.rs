@@ -92,7 +92,7 @@ Exit codes with --wait:
     Abort(AbortRollout),
     /// Agree to the wave that waits for it
     #[command(after_help = "\
-Where the document wants the approval of more than one person, the wave begins after the last.
+If the document asks for the approval of more than one person, the wave begins after the last approval.
 
 Example:
   tasker rollout approve kernel-6.9")]
@@ -107,7 +107,8 @@ Examples:
   tasker rollout skip kernel-6.9 --state ABSENT
   tasker rollout skip kernel-6.9 --gate
 
-Over an approval somebody passes who may approve; over that of more than one person only the scope `admin`.")]
+Passing over an approval needs the right to approve. If more than one person must approve, it needs
+the scope `admin`.")]
     Skip(SkipTargets),
     /// Try endpoints again that have failed or were unreachable
     #[command(after_help = "\

@@ -254,11 +254,10 @@ fn next(rollout: &Rollout) -> Vec<String> {
 fn waves(rollout: &Rollout, screen: Screen) -> String {
     let (waves, current, is_over) = (&rollout.waves, rollout.wave, rollout.status.is_final());
     // Of a rollout that is over nothing is under way any more, and nothing comes.
-    let phase = |phase: WavePhase| match phase {
-        WavePhase::Passed => phase.as_str(),
-        WavePhase::Waiting if is_over => "not begun",
-        _ if is_over => "stopped",
-        _ => phase.as_str(),
+    let phase = |phase: WavePhase| match (phase, is_over) {
+        (WavePhase::Passed, _) | (_, false) => phase.as_str(),
+        (WavePhase::Waiting, true) => "not begun",
+        (_, true) => "stopped",
     };
     let mut table = Table::new([
         ("WAVE", Narrow::Keep),

@@ -1,7 +1,5 @@
 //! The commands about tasks: submit, status, list, rerun, cancel.
 
-use std::io::{self, IsTerminal};
-
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -54,7 +52,7 @@ pub(super) async fn submit(global: &Global, args: Submit) -> Result<Code, Failur
         run_at,
     };
     // A person is asked before many servers do something; a program has decided already.
-    let asks = !args.yes && !global.json && io::stdin().is_terminal() && output::is_watched();
+    let asks = !args.yes && output::can_ask(global.json);
     if args.dry_run || asks {
         let preview = client.preview(&task_type, &submission).await;
         match (args.dry_run, preview) {
@@ -180,7 +178,7 @@ pub(super) async fn status(global: &Global, args: Status) -> Result<Code, Failur
     let (name, shown) =
         (TaskName { task_type: args.task_type, id: args.id }, args.waiting.shown(global.json));
     let told = |error| {
-        if global.json { error } else { refusal::of_two_words(error, "status", &name) }
+        if global.json { error } else { refusal::of_two_words(error, &name) }
     };
     if args.waiting.wait.is_some() {
         // Waiting goes by our id: an identifier may be forgotten and given again meanwhile.

@@ -80,9 +80,10 @@ impl Acceptor {
     /// See [`AcceptError`]. After an error the submission is not recorded, except when the connection to the
     /// database broke during the commit; a repeat of the same submission finds out.
     pub async fn submit(&self, task: NewTask) -> Result<Accepted, AcceptError> {
-        let task_type = task.task_type.clone();
+        let (task_type, held) = (task.task_type.clone(), task.held);
         let result = self.queue(task).await;
         let label = match &result {
+            Ok(Accepted::New) if held => "held",
             Ok(Accepted::New | Accepted::Given(_)) => "new",
             Ok(Accepted::Existing { same: true, .. }) => "repeated",
             Ok(Accepted::Existing { same: false, .. }) => "conflict",
@@ -129,8 +130,8 @@ impl Recorder {
             self.metrics.accept_seconds.observe(started.elapsed().as_secs_f64());
             for ((task, (answer, _budget)), result) in tasks.into_iter().zip(answers).zip(results) {
                 match &result {
-                    // It waits in its queue.
-                    Ok(Accepted::New) if task.place.is_some() => {}
+                    // It waits in its queue, or for approval.
+                    Ok(Accepted::New) if task.place.is_some() || task.held => {}
                     Ok(Accepted::New) => self.hand_over(task, None),
                     Ok(Accepted::Given(worker)) => self.hand_over(task, Some(worker.clone())),
                     Ok(Accepted::Existing { .. }) | Err(_) => {}

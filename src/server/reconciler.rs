@@ -305,6 +305,7 @@ mod tests {
             finished_at: None,
             receive_by: at(30),
             expires_at: at(100),
+            held: false,
         };
         DueTask { task, frozen, asks: 0 }
     }

@@ -251,7 +251,7 @@ impl ApiSide {
         }
     }
 
-    /// The next receipt. That a task has begun is passed over: on a busy machine its receipt goes first.
+    /// The next receipt. Progress of 0 percent is passed over: it says that a task has begun whose receipt went first.
     pub async fn receipt(&mut self) -> Report {
         loop {
             let report = self.report().await;

@@ -106,6 +106,7 @@ impl Site {
             source: None,
             followed: false,
             rollout: None,
+            held: false,
         };
         let tasks: Vec<NewTask> = std::iter::repeat_with(task).take(count).collect();
         let due = Timestamp::from_micros(now.as_micros() - 1);

@@ -102,7 +102,7 @@ async fn the_journal_of_version_1_is_taken_over() {
 }
 
 /// How many reports the next messages have each, until so many tasks have ended. A task that takes long is
-/// reported as received before, and that it has begun.
+/// reported as received before, and as begun.
 async fn sizes(api: &mut ApiSide, mut tasks: usize) -> Vec<usize> {
     let mut sizes = Vec::new();
     while tasks > 0 {

@@ -18,8 +18,8 @@ use crate::domain::{TaskId, TaskType};
 /// How long a receipt is held back: a handler that ends within this time sends one report instead of two.
 const RECEIPT_DELAY: Duration = Duration::from_millis(5);
 
-/// How long is kept back that a task has begun whose receipt was sent while it waited: of a queue of short
-/// tasks each would send one report more.
+/// How long the report is held back that a task has begun, if its receipt was sent while the task waited.
+/// Without this delay, each task in a queue of short tasks would send one report more.
 const BEGIN_DELAY: Duration = Duration::from_secs(1);
 
 /// Reports kept in memory at most, and up to which size; others are read back from the journal.
@@ -46,6 +46,13 @@ struct Entry {
     ready: bool,
 }
 
+impl Entry {
+    /// Whether it says only that a task has begun, and is held back.
+    const fn is_late(&self) -> bool {
+        !self.ready && matches!(self.note, Note::Progress(..))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Notes {
     entries: HashMap<TaskId, Entry>,
@@ -66,6 +73,15 @@ enum Held {
     Late,
 }
 
+impl Held {
+    const fn delay(self) -> Duration {
+        match self {
+            Self::Early => RECEIPT_DELAY,
+            Self::Late => BEGIN_DELAY,
+        }
+    }
+}
+
 /// The notes that wait.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -76,36 +92,32 @@ pub(super) struct Outbox {
 impl Outbox {
     /// To be said in a moment, unless it ends before.
     pub(super) fn received(&self, id: TaskId, task_type: TaskType) {
-        let mut notes = self.lock();
-        if notes.entries.contains_key(&id) {
-            return;
-        }
-        notes.entries.insert(id, Entry { note: Note::Received(task_type), ready: false });
-        notes.early.push_back((Instant::now() + RECEIPT_DELAY, id));
-        let first = notes.early.len() == 1;
-        drop(notes);
-        if first {
-            self.wake.notify_one();
+        let notes = self.lock();
+        if !notes.entries.contains_key(&id) {
+            self.hold(notes, Held::Early, id, Note::Received(task_type));
         }
     }
 
-    /// To be said with the receipt, or in a while where that was sent before.
+    /// To be said with the receipt or, where that was sent before, after [`BEGIN_DELAY`].
     pub(super) fn begun(&self, id: TaskId, task_type: TaskType) {
         let mut notes = self.lock();
         match notes.entries.get_mut(&id) {
             Some(Entry { note, .. }) if matches!(note, Note::Received(_)) => *note = Note::Begun(task_type),
             Some(_) => {}
-            None => {
-                // As progress, it tells older API processes the same.
-                let note = Note::Progress(task_type, 0);
-                notes.entries.insert(id, Entry { note, ready: false });
-                notes.late.push_back((Instant::now() + BEGIN_DELAY, id));
-                let first = notes.late.len() == 1;
-                drop(notes);
-                if first {
-                    self.wake.notify_one();
-                }
-            }
+            // As progress, it tells older API processes the same.
+            None => self.hold(notes, Held::Late, id, Note::Progress(task_type, 0)),
+        }
+    }
+
+    fn hold(&self, mut notes: MutexGuard<'_, Notes>, held: Held, id: TaskId, note: Note) {
+        notes.entries.insert(id, Entry { note, ready: false });
+        let line = notes.held(held);
+        line.push_back((Instant::now() + held.delay(), id));
+        let first = line.len() == 1;
+        drop(notes);
+        // Whoever takes notes sleeps until the first is due.
+        if first {
+            self.wake.notify_one();
         }
     }
 
@@ -128,11 +140,10 @@ impl Outbox {
     pub(super) fn put_back(&self, taken: Vec<(TaskId, Note)>) {
         let mut notes = self.lock();
         for (id, note) in taken.into_iter().rev() {
-            let newer = notes.entries.get(&id).map(|entry| (&entry.note, entry.ready));
-            let note = match (newer, note) {
+            let note = match (notes.entries.get(&id), note) {
                 (None, note) => note,
                 // The receipt was not sent after all: that the task has begun goes with it.
-                (Some((Note::Progress(..), false)), Note::Received(task_type) | Note::Begun(task_type)) => {
+                (Some(newer), Note::Received(task_type) | Note::Begun(task_type)) if newer.is_late() => {
                     Note::Begun(task_type)
                 }
                 (Some(_), _) => continue,
@@ -162,8 +173,7 @@ impl Outbox {
 
     /// Whether nothing is left that matters once the endpoint stops.
     pub(super) fn is_empty(&self) -> bool {
-        let late = |entry: &Entry| !entry.ready && matches!(entry.note, Note::Progress(..));
-        self.lock().entries.values().all(late)
+        self.lock().entries.values().all(Entry::is_late)
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {

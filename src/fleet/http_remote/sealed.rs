@@ -126,7 +126,7 @@ impl Guard {
         Ok(Some(Self { trust: Trust::read(trust)?, required, tolerance, told: Mutex::default() }))
     }
 
-    /// For how long a message may count of which so much time is left, by clocks as different as they may be.
+    /// How long a message with this much time left can be accepted, if both clocks are off by the tolerance.
     pub(super) fn counts_for(&self, remaining: Duration) -> Duration {
         remaining.saturating_add(self.tolerance.saturating_mul(2))
     }

@@ -29,8 +29,8 @@ pub struct RemoteConfig {
     pub grace: Duration,
     /// Whether requests, with all they carry, may go to a broker on another machine without TLS.
     pub allow_plaintext_broker: bool,
-    /// With what tasks and cancels are signed, for workers that require it. Default: they are not. Workers of
-    /// versions before signatures cannot read what is signed.
+    /// Signs tasks and cancels, for workers that require signatures. Default: nothing is signed. Workers of
+    /// versions without signatures cannot read signed messages.
     pub signer: Option<Arc<Signer>>,
 }
 

@@ -25,7 +25,7 @@ use crate::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, R
 use crate::config::MessageQueue;
 use crate::http_tasks::{CancelToken, Completion, RemoteError, TaskError, TaskList, TaskRunner};
 
-/// Canceled runs that are remembered, for each of which a task may still come.
+/// Runs in each list of the desk: canceled ones that may still come, performed ones that may come again.
 const REMEMBERED: usize = 100_000;
 /// How long after a task's time an answer to it may be of use: the longest grace that makes sense.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
@@ -92,7 +92,7 @@ struct Desk {
     running: HashMap<Uuid, Running>,
     /// Until when a run that was canceled could still come.
     canceled: HashMap<Uuid, Instant>,
-    /// Until when a signed run could be sent again that is to be performed once.
+    /// At-most-once runs that were performed, and until when a copy of their signed message would be accepted.
     performed: HashMap<Uuid, Instant>,
 }
 
@@ -240,7 +240,7 @@ impl Shared {
         if let Some(guard) = self.guard.as_ref().filter(|_| order.class == Class::AtMostOnce)
             && !self.desk().performs(run, Instant::now() + guard.counts_for(order.remaining))
         {
-            warn!(%run, "an HTTP task was sent again that is performed once: somebody at the broker repeats it");
+            warn!(%run, "an at-most-once HTTP task arrived again and was not performed: somebody with access to the broker repeats messages");
             return;
         }
         // Nobody else will perform it: its caller knows who had it before anything is done. The others are
@@ -483,7 +483,7 @@ impl Desk {
         }
     }
 
-    /// Notes that a run begins that is to be performed once. Returns whether it does: not if it did before.
+    /// Notes that an at-most-once run begins. Returns `false` if it has begun before.
     fn performs(&mut self, run: Uuid, until: Instant) -> bool {
         if self.performed.contains_key(&run) {
             return false;

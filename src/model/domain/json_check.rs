@@ -96,8 +96,8 @@ pub fn in_words(error: &serde_json::Error) -> String {
     format!("{found}, expected {expected}{place}")
 }
 
-/// What is wrong with a member that is missing or is there twice, and the place. The name is one of this
-/// program.
+/// The words for a member that is missing or occurs twice, and the place in the text. The name of the member may
+/// be shown: it comes from this program, not from the JSON.
 fn of_member(text: &str) -> Option<(String, &str)> {
     let faults = [("missing field `", "is missing"), ("duplicate field `", "is there twice")];
     faults.into_iter().find_map(|(begin, fault)| {

@@ -198,8 +198,8 @@ pub struct Report {
 /// What happened at the endpoint.
 #[derive(Debug, Clone)]
 pub enum ReportEvent {
-    /// It is in the journal. It waits there, or has begun and that is not said: endpoints of older versions
-    /// never say it.
+    /// It is in the journal, and waits there. An endpoint of an older version sends this of a task that has
+    /// begun, too.
     Received,
     /// It is in the journal, and has begun.
     Begun,

@@ -182,8 +182,8 @@ name!(
 );
 
 impl RequestToken {
-    /// The name of a row that somebody has inserted, whatever it is: for those who look at the row. Nothing is
-    /// made of it.
+    /// The name of a row as it is stored. A producer may have inserted a row under a name that is no token. Such
+    /// a name is only for reading the row.
     pub fn stored(text: &str) -> Self {
         Self(text.into())
     }

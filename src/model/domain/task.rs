@@ -184,6 +184,8 @@ pub struct NewTask {
     pub followed: bool,
     /// The rollout that it is a batch of.
     pub rollout: Option<uuid::Uuid>,
+    /// Whether it waits for approval: it is not published, and nobody looks at it before it expires.
+    pub held: bool,
 }
 
 /// A task as the ledger has it.
@@ -219,23 +221,14 @@ pub struct Task {
     pub receive_by: Timestamp,
     /// When it is given up.
     pub expires_at: Timestamp,
+    /// Whether it waits for approval.
+    pub held: bool,
 }
 
 impl NewTask {
-    /// The task as one that waits for approval until then: nobody has to receive it before it expires, which
-    /// tells it from others ([`Task::is_held`]).
+    /// The task as one that waits for approval until then. Nobody has to receive it before.
     pub fn held_until(self, end: Timestamp) -> Self {
-        Self { expires_at: end, receive_by: end, ..self }
-    }
-}
-
-impl Task {
-    /// Whether it waits for approval: it is not published, and nobody has to receive it before it expires.
-    pub fn is_held(&self) -> bool {
-        self.status == TaskStatus::Created
-            && self.published_at.is_none()
-            && self.queued.is_none()
-            && self.receive_by == self.expires_at
+        Self { held: true, expires_at: end, receive_by: end, ..self }
     }
 }
 

@@ -94,26 +94,23 @@ fn successors(config: &Config, findings: &mut Findings) {
 /// A pattern may be well formed and still have no time: April 31, or a year that is over.
 fn schedules(config: &Config, findings: &mut Findings) {
     let now = chrono::Utc::now().into();
-    for (index, schedule) in
-        config.schedules.iter().enumerate().filter(|(_, schedule)| schedule.next(now).is_none())
-    {
-        let message = format!(
-            "`{}` has no time from now on, so schedule `{}` never submits a task",
-            schedule.cron.as_str(),
-            schedule.name
-        );
-        warning(findings, format!("schedules[{index}].cron"), message);
-    }
     for (index, schedule) in config.schedules.iter().enumerate() {
-        let Some(policy) = config.policy(&schedule.task_type).filter(|_| schedule.next(now).is_some()) else {
+        if schedule.next(now).is_none() {
+            let message = format!(
+                "`{}` has no time from now on, so schedule `{}` never submits a task",
+                schedule.cron.as_str(),
+                schedule.name
+            );
+            warning(findings, format!("schedules[{index}].cron"), message);
             continue;
-        };
+        }
+        let Some(policy) = config.policy(&schedule.task_type) else { continue };
         let name = policy.name.as_str();
-        let said = !type_key(findings, name, "expect", "").is_empty();
+        let said = given_key(findings, name, "expect").is_some();
         if policy.queue.is_none() && schedule.endpoints.is_empty() && !said {
             let message = format!(
-                "a task of `{}` is for the endpoints that are there at its time, and for none that is being restarted then: say `expect: known` \
-                 for the type `{name}`, and they get it when they are back, or `expect: subscribed` if that is meant",
+                "a task of `{}` is for the endpoints that are there at its time; an endpoint that restarts then does not get it. \
+                 `expect: known` of the type `{name}` delivers it when the endpoint is back; `expect: subscribed` keeps it so without this warning",
                 schedule.name
             );
             warning(findings, format!("schedules[{index}].type"), message);
@@ -242,12 +239,16 @@ pub fn is_loopback(host: &str) -> bool {
 
 /// The path of a type's key if it was given, else another key.
 fn type_key(findings: &Findings, name: &str, key: &str, otherwise: &str) -> String {
+    given_key(findings, name, key).unwrap_or_else(|| otherwise.to_owned())
+}
+
+/// The path of a type's key if it was given.
+fn given_key(findings: &Findings, name: &str, key: &str) -> Option<String> {
     let index = findings.entries.iter().find(|entry| {
         entry.path.starts_with("task_types[") && entry.path.ends_with("].name") && entry.value == name
     });
     let path = index.and_then(|entry| entry.path.strip_suffix("name")).map(|prefix| format!("{prefix}{key}"));
     path.filter(|path| findings.entries.iter().any(|entry| entry.path == *path && entry.is_given()))
-        .unwrap_or_else(|| otherwise.to_owned())
 }
 
 fn problem(findings: &mut Findings, key: String, message: String) {

@@ -466,7 +466,7 @@ pub struct Endpoint {
     pub http: Http,
 }
 
-/// Which messages an endpoint takes.
+/// Which messages an endpoint or an HTTP worker takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Signatures {
     /// All. Signatures are not looked at.
@@ -484,12 +484,8 @@ impl Signatures {
         &[("off", Self::Off), ("prefer", Self::Prefer), ("require", Self::Require)];
 
     /// The word of the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-        }
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, one)| *one == self).map_or("", |(word, _)| word)
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Metrics {
     pub queued: IntGaugeVec,
     /// 1 while the queue of a `task_type` is paused.
     pub queue_paused: IntGaugeVec,
-    /// Tasks that wait for approval, by `task_type`: of all types whose tasks may have to.
+    /// Tasks that wait for approval, by `task_type`. Each type whose tasks may need approval has a value, also 0.
     pub held_tasks: IntGaugeVec,
     /// Requests that came to a `status`.
     pub requests: IntCounterVec,

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::responses::{ENDED, OPEN_ROW, OpenRow, RESPONSE, open_row, response};
 use super::sql::{Conn, Row, Statement, selected};
 use super::subscription::SubscriptionState;
-use super::tasks::{self, TASK, only_task, within_budget};
+use super::tasks::{self, HELD, TASK, only_task, within_budget};
 use super::window::{ids_from, ids_until, newest, prefix_end};
 use super::{Result, Store};
 use crate::domain::{
@@ -590,13 +590,10 @@ fn open_statuses() -> Vec<TaskStatus> {
     TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect()
 }
 
-/// Those at which nobody is to look before they expire. Others that are not published yet are due before.
 async fn held_tasks(conn: &mut Conn<'_>, task_type: TaskType) -> Result<u64, Fault> {
     let index = conn.dialect().index("task_state");
-    let mut select = conn.sql(format!(
-        "SELECT COUNT(*) FROM task {index} \
-         WHERE task_type = ? AND status = ? AND frozen_at IS NULL AND priority IS NULL AND due_at = expires_at"
-    ));
+    let mut select =
+        conn.sql(format!("SELECT COUNT(*) FROM task {index} WHERE task_type = ? AND status = ? AND {HELD}"));
     select.bind(&task_type).bind(TaskStatus::Created).fetch_one().await?.count(0)
 }
 

@@ -53,11 +53,12 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Of a task that a worker has been given, or not. One that waits in a queue is looked at by whoever
-    /// gives tasks to workers; all others are to be published, by another process at `due_at` if not by this
-    /// one.
+    /// gives tasks to workers, one that waits for approval when it expires. All others are to be published, by
+    /// another process at `due_at` if not by this one.
     pub fn of(task: &NewTask, given: bool, due_at: Timestamp) -> Self {
         let (status, expected, given_at) = (TaskStatus::Created, 0, None);
         match &task.place {
+            None if task.held => Self { status, expected, given_at, due_at: task.expires_at },
             None => Self { status, expected, given_at, due_at },
             Some(place) if !given => Self {
                 status,
@@ -145,6 +146,7 @@ mod tests {
             source: None,
             followed: false,
             rollout: None,
+            held: false,
             place: queued.then(|| Place {
                 priority: 1,
                 run_at: run_at.map(at),
@@ -157,6 +159,13 @@ mod tests {
         };
         for (why, task, given, due_at, entry) in [
             ("to be published", task(None, false), false, 10, (TaskStatus::Created, 0, None, 10)),
+            (
+                "waits for approval",
+                task(None, false).held_until(at(70)),
+                false,
+                10,
+                (TaskStatus::Created, 0, None, 70),
+            ),
             ("waits for its turn", task(None, true), false, 10, (TaskStatus::Created, 0, None, 100)),
             ("waits for its time", task(Some(50), true), false, 10, (TaskStatus::Created, 0, None, 50)),
             (

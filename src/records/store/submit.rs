@@ -12,7 +12,7 @@ use super::queue::{enter, give};
 use super::responses::expect;
 use super::sql::Conn;
 use super::submissions::{Accepted, Entry, Key, answers, distinct, key};
-use super::tasks::{self, identifier, lock};
+use super::tasks::{self, HELD, identifier, lock};
 use super::{QueueRule, Result, Retry, Store, columns};
 use crate::domain::{EndpointName, Json, NewTask, TaskId, TaskStatus, Timestamp, TokenName};
 
@@ -251,10 +251,7 @@ async fn approve(
         update.push(", due_at = ?, receive_by = ?, expires_at = ?");
         update.bind(due_at).bind(receive_by).bind(expires_at);
     }
-    update.push(
-        " WHERE +status = ? AND frozen_at IS NULL AND priority IS NULL \
-         AND due_at = expires_at AND expires_at > ? AND payload = ? AND id = ?",
-    );
+    update.push(&format!(" WHERE +status = ? AND {HELD} AND expires_at > ? AND payload = ? AND id = ?"));
     update.bind(TaskStatus::Created).bind(now).bind(before.get()).bind(id);
     Ok(update.execute().await? > 0)
 }

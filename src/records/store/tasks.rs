@@ -11,7 +11,7 @@ use super::ledger::{TaskChange, TaskState, grouped};
 use super::queue::leave;
 use super::sql::{Cells, Conn, Row, Statement, selected};
 use super::{Result, Retry};
-use crate::domain::{Counts, Identifier, Queued, Task, TaskId, TaskType, Timestamp};
+use crate::domain::{Counts, Identifier, Queued, Task, TaskId, TaskStatus, TaskType, Timestamp};
 
 selected! {
     /// What a [`Task`] is read from, of a table called `t`.
@@ -36,17 +36,25 @@ selected! {
         parent: Option<TaskId> = "t.parent",
         replaced_by: Option<TaskId> = "t.replaced_by",
         successor_error: Option<String> = "t.successor_error",
+        held: bool = "t.frozen_at IS NULL AND t.priority IS NULL \
+                      AND t.receive_by = t.expires_at AND t.due_at = t.expires_at",
     }
 }
+
+/// That a CREATED task waits for approval, as in [`TaskColumns`]. Others that are not published are due before
+/// they expire, and most are to be received before.
+pub(super) const HELD: &str =
+    "frozen_at IS NULL AND priority IS NULL AND receive_by = expires_at AND due_at = expires_at";
 
 impl TaskColumns<'_> {
     fn decode(self) -> Result<Task> {
         let at = |column| format!("task {}, column {column}", self.id);
+        let status = task_status(self.status, || at("status"))?;
         Ok(Task {
             id: self.id,
             identifier: identifier(self.identifier, self.id)?,
             task_type: self.task_type,
-            status: task_status(self.status, || at("status"))?,
+            status,
             payload: json(self.payload, || at("payload"))?,
             endpoints: match self.endpoints {
                 Some(list) => serde_json::from_str(list).map_err(|error| corrupt(at("endpoints"), error))?,
@@ -74,6 +82,7 @@ impl TaskColumns<'_> {
             finished_at: self.finished_at,
             receive_by: self.receive_by,
             expires_at: self.expires_at,
+            held: self.held && status == TaskStatus::Created,
         })
     }
 }

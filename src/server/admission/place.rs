@@ -69,5 +69,6 @@ pub(super) fn new_task(
         rerun_of: None,
         followed: false,
         rollout: None,
+        held: false,
     }
 }

@@ -540,6 +540,7 @@ mod tests {
                 source: None,
                 followed: true,
                 rollout: None,
+                held: false,
             })
         }
 

@@ -31,8 +31,8 @@ const WAIT: Duration = Duration::from_secs(25);
 const REPORT_BYTES: usize = 1 << 20;
 /// How often to ask for everything that is owed, received or not: finds reports that were taken and lost.
 const ALL_EVERY: Duration = Duration::from_secs(300);
-/// How long what was given is not asked for again. The worker may have refused it, as nobody can tell here, and
-/// it may not have come from the API.
+/// How long a task or cancel that was given is not asked for again. Later it is, because the worker may have
+/// refused it: a forged copy may have come in place of that of the API.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// The link of one worker to the API.

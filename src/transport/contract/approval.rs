@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Identifier, TaskId, TaskType};
 
-/// How far a task is approved that persons have to sign.
+/// How many persons have signed a task that needs their signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskApproval {
     /// Who has signed it, by the names of the trust file of the API.

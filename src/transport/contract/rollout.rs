@@ -299,8 +299,8 @@ pub struct Rollout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>, required = false)]
     pub document: Option<Json>,
-    /// As in the plan, in the answer to the submission; and in that to a second approval of the same person, that
-    /// others are waited for.
+    /// In the answer to a submission, as in the plan. In the answer to a second approval by the same person: that
+    /// the wave waits for others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub warnings: Vec<String>,

@@ -1,11 +1,12 @@
 //! What an API process knows of the persons who approve tasks by signing orders.
 //!
-//! It knows them from a trust file, as endpoints do, so that a task which too few persons have signed waits
-//! for the others instead of being refused everywhere. Each endpoint still counts by itself.
+//! It knows them from a trust file, as endpoints do. So a task that too few persons have signed can wait for the
+//! others; endpoints would refuse it. Each endpoint still counts the signatures itself.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::trust::{Denial, Trust, judge_end};
+use super::trust::{Denial, Trust, TypeTrust, judge_end};
 use crate::domain::{Json, KeyId, Order, OrderSignature, Ordered, SealFault, TaskType, Timestamp, json};
 
 /// The persons of an installation.
@@ -44,9 +45,9 @@ impl Approvers {
         Self { trust, revoked }
     }
 
-    /// The types whose tasks persons sign.
-    pub fn task_types(&self) -> impl Iterator<Item = &TaskType> {
-        self.trust.types.keys().filter(|task_type| self.trust.needs_orders(task_type))
+    /// Whether persons sign the tasks of this type.
+    pub fn approves(&self, task_type: &TaskType) -> bool {
+        self.trust.needs_orders(task_type)
     }
 
     /// How far the order in a payload is approved; none for a type whose tasks need no order.
@@ -60,14 +61,25 @@ impl Approvers {
         payload: &Json,
         now: Timestamp,
     ) -> Result<Option<Approval>, Denial> {
-        let Some((ordered, rule)) = self.trust.order_in(task_type, payload)? else { return Ok(None) };
+        let order = self.trust.order_in(task_type, payload)?;
+        order.map(|(ordered, rule)| self.approval_of(task_type, payload, &ordered, rule, now)).transpose()
+    }
+
+    fn approval_of(
+        &self,
+        task_type: &TaskType,
+        payload: &Json,
+        ordered: &Ordered,
+        rule: &TypeTrust,
+        now: Timestamp,
+    ) -> Result<Approval, Denial> {
         self.trust.judge_place(&ordered.order, task_type)?;
-        judge_end(&ordered.order, now, std::time::Duration::ZERO)?;
+        judge_end(&ordered.order, now, Duration::ZERO)?;
         let (signed, others): (Vec<_>, Vec<_>) = rule
             .signers
             .iter()
             .cloned()
-            .partition(|name| self.trust.has_signed(name, &ordered, &self.revoked));
+            .partition(|name| self.trust.has_signed(name, ordered, &self.revoked));
         if signed.is_empty() {
             let reason =
                 format!("none of the persons who may sign tasks of `{task_type}` has signed the order");
@@ -82,7 +94,7 @@ impl Approvers {
             );
             return Err(Denial::new(SealFault::TooLarge, reason));
         }
-        Ok(Some(Approval { signed, others, needed, until: ordered.order.not_after }))
+        Ok(Approval { signed, others, needed, until: ordered.order.not_after })
     }
 
     /// The payload with one more signature, or as it is if that person has signed it before; and how far it
@@ -97,9 +109,10 @@ impl Approvers {
         signature: OrderSignature,
         now: Timestamp,
     ) -> Result<(Json, Approval), Denial> {
-        let none = || Denial::new(SealFault::Unapproved, format!("tasks of `{task_type}` need no order"));
-        let before = self.approval(task_type, payload, now)?.ok_or_else(none)?;
-        let (ordered, rule) = self.trust.order_in(task_type, payload)?.ok_or_else(none)?;
+        let Some((ordered, rule)) = self.trust.order_in(task_type, payload)? else {
+            return Err(Denial::new(SealFault::Unapproved, format!("tasks of `{task_type}` need no order")));
+        };
+        let before = self.approval_of(task_type, payload, &ordered, rule, now)?;
         let who = |one: &OrderSignature| {
             let order = Order { signatures: vec![one.clone()], ..ordered.order.clone() };
             let alone = Ordered { order, payload: ordered.payload.clone() };
@@ -122,8 +135,9 @@ impl Approvers {
         signatures.retain(|one| who(one).is_some_and(|name| counted.insert(name)));
         signatures.push(signature);
         let order = Order { signatures, ..ordered.order.clone() };
-        let payload = json(&Ordered { order, payload: ordered.payload.clone() });
-        let approval = self.approval(task_type, &payload, now)?.ok_or_else(none)?;
+        let signed = Ordered { order, payload: ordered.payload.clone() };
+        let payload = json(&signed);
+        let approval = self.approval_of(task_type, &payload, &signed, rule, now)?;
         Ok((payload, approval))
     }
 }
@@ -134,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Recipients;
-    use crate::signing::{SigningKey, TypeTrust, sign_order};
+    use crate::signing::{SigningKey, sign_order};
 
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_micros(secs * 1_000_000)
@@ -154,7 +168,7 @@ mod tests {
         trust.types.insert(update.clone(), TypeTrust { signers, threshold: Some(2), max_payload: None });
         let revoked = BTreeSet::from([key("carol").public().id()]);
         let approvers = Approvers::new(trust, revoked);
-        assert_eq!(approvers.task_types().collect::<Vec<_>>(), [&update]);
+        assert!(approvers.approves(&update) && !approvers.approves(&"backup".parse().expect("a type")));
 
         let payload = json(&serde_json::json!({"n": 1}));
         let order = Order {

@@ -478,9 +478,7 @@ impl Trust {
         task_type: &TaskType,
         payload: &Json,
     ) -> Result<Option<(Ordered, &TypeTrust)>, Denial> {
-        let Some(rule) = self.types.get(task_type).filter(|rule| !rule.signers.is_empty()) else {
-            return Ok(None);
-        };
+        let Some(rule) = self.rule_of_orders(task_type) else { return Ok(None) };
         Ordered::read(payload).map(|ordered| Some((ordered, rule))).map_err(|reason| {
             let threshold = rule.threshold.unwrap_or(1);
             Denial::new(
@@ -498,7 +496,11 @@ impl Trust {
 
     /// Whether tasks of this type must bring orders.
     pub fn needs_orders(&self, task_type: &TaskType) -> bool {
-        self.types.get(task_type).is_some_and(|rule| !rule.signers.is_empty())
+        self.rule_of_orders(task_type).is_some()
+    }
+
+    fn rule_of_orders(&self, task_type: &TaskType) -> Option<&TypeTrust> {
+        self.types.get(task_type).filter(|rule| !rule.signers.is_empty())
     }
 
     /// Whether tasks of any type must bring orders.

@@ -1,10 +1,9 @@
 //! `POST /{type}/{id}/approvals`: a further person signs a task that waits for that.
 //!
-//! A task waits for approval when the trust file of the API (`security.trust`) says that more persons must
-//! sign its order than have. It is a task like others, with its identifier taken: it can be read, canceled
-//! and explained. But nobody looks at it before it expires, so it is not published, and nobody is expected to
-//! perform it before the last signature is there. How far it is stands in its payload, which the signatures
-//! travel in: there is nothing else to be kept, and nothing that could differ from what endpoints count.
+//! A task waits for approval if the trust file of the API (`security.trust`) asks for more signatures than its
+//! order has. It is recorded like other tasks: its identifier is taken, and it can be read, canceled and
+//! explained. It is not due before it expires, so nobody publishes it, and no endpoint is expected to perform it.
+//! The signatures are part of its payload. Nothing else is kept, so nothing can differ from what endpoints count.
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use super::{Answer, Api, answer, deeds};
 use crate::contract::{self, Approved, ProblemCode, ProblemItem, SignatureOfKey, TaskApproval};
 use crate::domain::{Json, NewTask, OrderSignature, Reason, Task, TaskType};
 use crate::signing::{Approval, Denial};
-use crate::store::{Accepted, Release};
+use crate::store::Release;
 
 /// Bytes of a signature with its key at most.
 const LONGEST_BODY: usize = 4 << 10;
@@ -27,25 +26,22 @@ const LONGEST_BODY: usize = 4 << 10;
 /// How often a signature is added to a payload that another one has been added to meanwhile.
 const TRIES: u32 = 8;
 
-/// What a submission lacks that is to wait; none for one that is complete, or needs nobody.
+/// How far a submission is approved whose task has to wait; none if it has all signatures, or needs none.
 ///
 /// # Errors
 /// When it can never count: `place` says where the payload stands in the body.
 pub(super) fn lacking(api: &Api, task: &NewTask, place: &str) -> Result<Option<Approval>, Problem> {
-    let invalid = |message: String| {
-        Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, message)])
-    };
     let Some(approvers) = &api.state.approvers else { return Ok(None) };
     let approval = approvers.approval(&task.task_type, &task.payload, api.now()?);
     let denied = |Denial { fault, reason, .. }: Denial| {
-        invalid(format!("endpoints would refuse it as {fault}: {reason}"))
+        refused(place, format!("endpoints would refuse it as {fault}: {reason}"))
     };
     let lacking = approval.map_err(denied)?.filter(|approval| !approval.is_complete());
     match lacking {
-        Some(approval) if task.place.is_some() => Err(invalid(format!(
-            "{}; tasks of a work queue do not wait for others: `tasker key sign --order` adds their signatures",
-            told(&approval)
-        ))),
+        Some(approval) if task.place.is_some() => {
+            let why = "tasks of a work queue do not wait for others: `tasker key sign --order` adds their signatures";
+            Err(refused(place, format!("{}; {why}", told(&approval))))
+        }
         lacking => Ok(lacking),
     }
 }
@@ -55,40 +51,19 @@ pub(super) fn complete(api: &Api, task: &NewTask, place: &str) -> Result<(), Pro
     match lacking(api, task, place)? {
         None => Ok(()),
         Some(approval) => {
-            let message =
-                format!("{}; only a task that is submitted by itself waits for the others", told(&approval));
-            Err(Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, message)]))
+            let why = "only a task that is submitted by itself waits for the others";
+            Err(refused(place, format!("{}; {why}", told(&approval))))
         }
     }
 }
 
-/// Records a task that waits for approval: nobody looks at it before it expires.
-pub(super) async fn hold(api: &Api, task: NewTask) -> Result<Accepted, Problem> {
-    let (ledger, task_type, until) = (api.state.ledger.clone(), task.task_type.clone(), task.expires_at);
-    let accepted = api.run(async move { ledger.accept(&[task], &[], until).await }).await?;
-    let accepted =
-        accepted.into_iter().next().ok_or_else(|| Problem::internal("no answer to a submission"))?;
-    let result = match accepted {
-        Accepted::New | Accepted::Given(_) => "held",
-        Accepted::Existing { same: true, .. } => "repeated",
-        Accepted::Existing { same: false, .. } => "conflict",
-    };
-    api.state.metrics.submissions.with_label_values(&[task_type.as_str(), result]).inc();
-    Ok(accepted)
-}
-
-/// How far a task is approved that has just been recorded, if it waits.
-pub(super) fn of_new(api: &Api, task: &NewTask) -> Option<TaskApproval> {
-    of(api, &task.task_type, &task.payload)
-        .ok()
-        .flatten()
-        .filter(|approval| !approval.is_complete())
-        .map(shown)
+fn refused(place: &str, message: String) -> Problem {
+    Problem::invalid(ProblemCode::InvalidSubmission, vec![ProblemItem::new(place, message)])
 }
 
 /// How far a task is approved that waits for it.
 pub(super) fn of_waiting(api: &Api, task: &Task) -> Option<TaskApproval> {
-    let approval = if task.is_held() { of(api, &task.task_type, &task.payload).ok() } else { None };
+    let approval = if task.held { of(api, &task.task_type, &task.payload).ok() } else { None };
     approval.flatten().map(shown)
 }
 
@@ -99,7 +74,7 @@ fn of(api: &Api, task_type: &TaskType, payload: &Json) -> Result<Option<Approval
 
 /// That a task waits for approval, where it does. The trust file may have changed meanwhile.
 pub(super) fn reason(api: &Api, task: &Task) -> Option<Reason> {
-    if !task.is_held() {
+    if !task.held {
         return None;
     }
     let text = match of(api, &task.task_type, &task.payload) {
@@ -125,7 +100,7 @@ pub(super) fn reason(api: &Api, task: &Task) -> Option<Reason> {
     Some(Reason::waits_for_approval(text, task))
 }
 
-fn shown(Approval { signed, others, needed, .. }: Approval) -> TaskApproval {
+pub(super) fn shown(Approval { signed, others, needed, .. }: Approval) -> TaskApproval {
     TaskApproval { signed, others, needed: u32::try_from(needed).unwrap_or(u32::MAX) }
 }
 
@@ -171,7 +146,7 @@ pub async fn approve_task(api: web::Data<Api>, request: HttpRequest, payload: we
         let task = named::task(&api, &request, policy, &name).await?;
         let now = api.now()?;
         let added = approvers.add(&task.task_type, &task.payload, signature.clone(), now);
-        let waits = task.is_held() && task.expires_at > now;
+        let waits = task.held && task.expires_at > now;
         let (signed, approval) = match added {
             Ok((signed, approval)) if waits || signed.get() == task.payload.get() => (signed, approval),
             Err(Denial { reason, .. }) if waits => return Err(invalid("/sig", reason)),
@@ -187,12 +162,12 @@ pub async fn approve_task(api: web::Data<Api>, request: HttpRequest, payload: we
             task_type: task.task_type.clone(),
             approval: shown(approval),
         };
-        // Of a person who has signed before. It counts where the trust file asks for fewer meanwhile.
+        // This person has signed before. That is enough now if the trust file asks for fewer meanwhile.
         if signed.get() == task.payload.get() && !(waits && released) {
             deeds::nothing(&request);
             return answer(StatusCode::OK, &approved, 1024);
         }
-        // It lives, and its endpoints have time to receive it, as if it came now.
+        // Both times count from the release, as if the task had been submitted now.
         let expires_at = now.after(policy.expires_after).min(until);
         let receive_by = now.after(policy.wait_for_endpoints_timeout).min(expires_at);
         let release = released.then_some(Release { due_at: now, receive_by, expires_at });

@@ -90,14 +90,12 @@ pub(super) async fn answer_with(api: &Api, task: Task, endpoint: Option<Endpoint
         of_type: queue.and_then(|queue| queue.max_running),
         of_key: queue.filter(|queue| queue.limit_key.is_some()).map(|queue| queue.max_per_key),
     };
-    let mut reasons = match (&endpoint, &snapshot.standing) {
-        (Some(_), Some(standing)) => snapshot.reasons_at(standing),
+    let mut reasons = match (approvals::reason(api, &snapshot.task), &endpoint, &snapshot.standing) {
+        // It is not published until then, and nobody has to perform it.
+        (Some(waits), ..) => vec![waits],
+        (None, Some(_), Some(standing)) => snapshot.reasons_at(standing),
         _ => snapshot.reasons(limits),
     };
-    // It is not published until then, and nobody has to perform it.
-    if let Some(waits) = approvals::reason(api, &snapshot.task) {
-        reasons = vec![waits];
-    }
     for reason in reasons.iter_mut().filter(|reason| reason.code == ReasonCode::NeverHeardOf) {
         let Some(name) = &reason.evidence.endpoint else { continue };
         reason.evidence.suggestion = api.heard.nearest(name).await?;

@@ -76,9 +76,9 @@ pub async fn rerun_task(api: web::Data<Api>, request: HttpRequest, payload: web:
     }
     allowance::check_reach(&api, &request, policy, &new).await?;
     let counted = allowance::check_submissions(&api, &request, [&new].into_iter()).await?;
-    let recorded = record(&api, &request, new, &asked, false).await?;
+    let recorded = record(&api, &request, new, &asked).await?;
     counted.settle(&api, recorded.is_new().into());
-    respond(&api, Body::Envelope, recorded, Vec::new()).await
+    respond(&api, Body::Envelope, recorded, None, Vec::new()).await
 }
 
 /// The task that repeats another one for these endpoints, or in its queue.

@@ -813,24 +813,24 @@ async fn order_of(
     let (by, name) = (asker(request), found.identifier);
     let (ledger, id) = (api.state.ledger.clone(), found.id);
     let (approver, approves) = (by.clone(), matches!(asked, Command::Approve));
-    let mut changed = true;
     let done = api.run(async move { ledger.command_rollout(id, asked, pick, revision, by).await }).await?;
-    match done.ok_or_else(|| unknown_rollout(&name))? {
-        Commanded::Done { events, .. } => match events.last() {
-            Some(NewEvent { kind, wave, text, .. }) => {
-                deeds::tell(request, json!({"event": kind, "wave": wave.map(|wave| wave + 1), "text": text}));
+    let changed = match done.ok_or_else(|| unknown_rollout(&name))? {
+        Commanded::Done { events, .. } => {
+            match events.last() {
+                Some(NewEvent { kind, wave, text, .. }) => {
+                    let told = json!({"event": kind, "wave": wave.map(|wave| wave + 1), "text": text});
+                    deeds::tell(request, told);
+                }
+                None => deeds::nothing(request),
             }
-            None => {
-                deeds::nothing(request);
-                changed = false;
-            }
-        },
+            !events.is_empty()
+        }
         Commanded::Refused(Refusal::WrongState(detail) | Refusal::Nothing(detail)) => {
             return Err(Problem::new(ProblemCode::WrongState, detail));
         }
         Commanded::Refused(Refusal::NotYou(detail)) => return Err(Problem::insufficient_scope(detail)),
         Commanded::Stale(now) => return Err(stale(now)),
-    }
+    };
     api.state.rollouts.wake([&id]);
     let found = find(api, request, &name).await?;
     let again = approves && !changed;

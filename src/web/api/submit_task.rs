@@ -96,9 +96,9 @@ pub async fn submit_task(api: web::Data<Api>, request: HttpRequest, payload: web
     }
     allowance::check_reach(&api, &request, policy, &task).await?;
     let counted = allowance::check_submissions(&api, &request, [&task].into_iter()).await?;
-    let recorded = record(&api, &request, task, &asked, lacking.is_some()).await?;
+    let recorded = record(&api, &request, task, &asked).await?;
     counted.settle(&api, recorded.is_new().into());
-    respond(&api, form, recorded, odd).await
+    respond(&api, form, recorded, lacking.map(approvals::shown), odd).await
 }
 
 /// The task of a submission whose payload stands at `root` in the body, and what it asks for.
@@ -179,20 +179,16 @@ impl Recorded {
     }
 }
 
-/// Records a submission; `held` when it is to wait for approval.
+/// Records a submission.
 pub(super) async fn record(
     api: &Api,
     request: &HttpRequest,
     task: NewTask,
     asked: &Asked,
-    held: bool,
 ) -> Result<Recorded, Problem> {
     for _ in 0..TRIES {
         let (acceptor, submitted) = (api.state.acceptor.clone(), task.clone());
-        let accepted = match held {
-            true => approvals::hold(api, submitted).await?,
-            false => api.run(async move { acceptor.submit(submitted).await }).await?,
-        };
+        let accepted = api.run(async move { acceptor.submit(submitted).await }).await?;
         match came_of(api, request, asked, accepted).await? {
             Came::New => return Ok(Recorded::New(task)),
             Came::Before(existing) => return Ok(Recorded::Before(*existing)),
@@ -221,7 +217,7 @@ pub(super) async fn record_all(
             let recorded = match came_of(api, request, &asked, accepted?).await? {
                 Came::New => Recorded::New(task),
                 Came::Before(existing) => Recorded::Before(*existing),
-                Came::Gone => record(api, request, task, &asked, false).await?,
+                Came::Gone => record(api, request, task, &asked).await?,
             };
             Ok::<_, Problem>(match recorded {
                 Recorded::New(task) => (StatusCode::CREATED, brief_of_new(&task)),
@@ -267,8 +263,15 @@ async fn came_of(
     }
 }
 
-/// The answer to a submission, of which there may be something to warn already.
-pub(super) async fn respond(api: &Api, form: Body, recorded: Recorded, mut warnings: Vec<String>) -> Answer {
+/// The answer to a submission, of which there may be something to warn already. `approval` is how far a new
+/// task is approved that waits for that.
+pub(super) async fn respond(
+    api: &Api,
+    form: Body,
+    recorded: Recorded,
+    approval: Option<TaskApproval>,
+    mut warnings: Vec<String>,
+) -> Answer {
     match recorded {
         Recorded::New(task) => {
             warnings.extend(api.heard.warnings(&task.endpoints).await);
@@ -276,7 +279,6 @@ pub(super) async fn respond(api: &Api, form: Body, recorded: Recorded, mut warni
                 true => api.heard.stopped(&task.task_type).await,
                 false => None,
             };
-            let approval = approvals::of_new(api, &task);
             created(form, task, approval, warnings, stopped)
         }
         Recorded::Before(task) => repeated(api, task),

@@ -18,7 +18,7 @@ use tasker_services::Process;
 use uuid::Uuid;
 
 use super::rig::endpoint;
-use super::signatures::{Signed, Thief, id_of};
+use super::signatures::{Signed, Thief, id_of, was_refused};
 use crate::support::clock::Shift;
 use crate::support::platform::response_of;
 use crate::support::power::Power;
@@ -48,7 +48,7 @@ impl Ordering {
             signed.platform.tasker(&["key", "create", name, "--dir", &dir])?;
         }
         trust(&signed, &["key", "trust", &signed.path("alice.pub"), "-t", "steered"])?;
-        let alice = SigningKey::read(signed.platform.home().join("alice.key").as_path())?;
+        let alice = signed.key("alice")?;
         Ok(Self { signed, alice })
     }
 
@@ -85,11 +85,8 @@ impl Ordering {
     }
 
     /// Waits until the endpoint has ended a task as refused, with a reason that begins so.
-    fn is_refused(&self, identifier: &str, reason: &str) -> anyhow::Result<()> {
-        let response = self.signed.platform.response("steered", identifier, "ep1", "FINISHED")?;
-        let told = response["errmsg"].as_str().unwrap_or_default();
-        ensure!(response["errnr"] == 77 && told.starts_with(&format!("refused: {reason}")), "{response}");
-        Ok(())
+    fn ends_refused(&self, identifier: &str, reason: &str) -> anyhow::Result<()> {
+        was_refused(&self.signed.platform.response("steered", identifier, "ep1", "FINISHED")?, reason)
     }
 
     /// The attempts of a task that ran.
@@ -173,7 +170,7 @@ fn an_order_begins_once_whatever_becomes_of_process_and_journal() -> anyhow::Res
         _ => None,
     }))?;
     let again = |task: TaskMessage| -> anyhow::Result<()> {
-        let key = SigningKey::read(platform.home().join("server.key").as_path())?;
+        let key = signed.key("server")?;
         let command = Command::Task(TaskMessage { received: false, ..task });
         let to = Recipients::of(command.subject(), &[endpoint("ep1")]);
         let seal = Signer::new("it".parse()?, key).seal(&command, to, None, Clock::system().now());
@@ -242,7 +239,7 @@ fn an_order_that_has_ended_does_not_begin() -> anyhow::Result<()> {
     for identifier in &running {
         platform.delete(&format!("/steered/{identifier}"))?;
     }
-    ordering.is_refused(&short, "expired: the order ended at")?;
+    ordering.ends_refused(&short, "expired: the order ended at")?;
     signed.refused(short_id, SealFault::Expired)?;
     platform.task("steered", &long, "DONE")?;
     ensure!(ordering.marks(short_id).is_empty() && ordering.marks(long_id) == ["1"]);
@@ -273,7 +270,7 @@ fn what_waits_is_judged_again_when_trust_has_changed() -> anyhow::Result<()> {
     trust(signed, &["key", "trust", &signed.path("bob.pub"), "-t", "steered"])?;
     trust(signed, &["key", "distrust", "alice"])?;
     let mut one = signed.start("ep1")?;
-    ordering.is_refused(&unapproved, "unapproved: 0 of 1 persons")?;
+    ordering.ends_refused(&unapproved, "unapproved: 0 of 1 persons")?;
     signed.refused(unapproved_id, SealFault::Unapproved)?;
     ensure!(ordering.marks(unapproved_id).is_empty(), "{:?}", ordering.marks(unapproved_id));
 
@@ -333,7 +330,7 @@ fn a_parked_task_whose_order_is_refused_ends() -> anyhow::Result<()> {
     api.stop(Duration::from_secs(30))?;
     let _one = signed.launch("ep1", "require", None)?;
     let _api = signed.start_api_with(&[("SIGNING_KEY", signed.path("server2.key"))])?;
-    ordering.is_refused(&identifier, "unapproved: 0 of 1 persons")?;
+    ordering.ends_refused(&identifier, "unapproved: 0 of 1 persons")?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     Ok(())
 }
@@ -375,7 +372,7 @@ fn an_order_that_has_ended_before_a_restart_ends_its_task() -> anyhow::Result<()
     one.kill()?;
     ordering.until_after(end)?;
     let _one = signed.launch_with("ep1", "require", &exact)?;
-    ordering.is_refused(&identifier, "expired: the order ended at")?;
+    ordering.ends_refused(&identifier, "expired: the order ended at")?;
     signed.refused(id, SealFault::Expired)?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     Ok(())
@@ -409,7 +406,7 @@ fn an_order_does_not_begin_by_a_clock_that_was_set() -> anyhow::Result<()> {
     })?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     clock.set(0)?;
-    ordering.is_refused(&identifier, "expired: ")?;
+    ordering.ends_refused(&identifier, "expired: ")?;
     ensure!(ordering.marks(id).is_empty(), "{:?}", ordering.marks(id));
     Ok(())
 }
@@ -449,7 +446,7 @@ fn no_order_begins_that_a_damaged_line_may_name() -> anyhow::Result<()> {
     // Somebody has looked at the file.
     fs::write(&file, damaged.replace('!', ""))?;
     let _one = signed.start("ep1")?;
-    ordering.is_refused(&again, "replayed: ")?;
+    ordering.ends_refused(&again, "replayed: ")?;
     Ok(())
 }
 
@@ -489,10 +486,7 @@ fn the_loss_of_power_does_not_begin_an_order_again() -> anyhow::Result<()> {
 fn a_worker_notes_orders_again_by_itself() -> anyhow::Result<()> {
     let ordering = Ordering::new()?;
     let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
-    let path = platform.home().join("config.yaml");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
-    config["task_types"] = json!(["worker", {"name": "steered", "delivery": "queue"}]);
-    fs::write(&path, config.to_string())?;
+    platform.set_types(json!(["worker", {"name": "steered", "delivery": "queue"}]))?;
     let _api = signed.start_api()?;
     let environment = [("SIGNATURES", "require".to_owned()), ("TRUST", signed.path("trust.yaml"))];
     let environment = environment.map(|(key, value)| (format!("TASKER_ENDPOINT__{key}"), value));

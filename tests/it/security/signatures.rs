@@ -57,6 +57,25 @@ impl Signed {
         self.platform.home().join(file).display().to_string()
     }
 
+    /// The private key of this name.
+    pub fn key(&self, name: &str) -> anyhow::Result<SigningKey> {
+        Ok(SigningKey::read(self.platform.home().join(&format!("{name}.key")).as_path())?)
+    }
+
+    /// Makes a key for each of these persons, of whom two must sign tasks of `worker`.
+    pub fn two_of(&self, names: &[&str]) -> anyhow::Result<()> {
+        let (dir, trust) = (self.path(""), self.path("trust.yaml"));
+        for (place, name) in names.iter().enumerate() {
+            self.platform.tasker(&["key", "create", name, "--dir", &dir])?;
+            // Of one person there cannot be two.
+            let (public, threshold) = (self.path(&format!("{name}.pub")), if place == 0 { "1" } else { "2" });
+            let arguments =
+                ["key", "trust", &public, "-t", "worker", "--threshold", threshold, "--trust", &trust];
+            self.platform.tasker(&arguments)?;
+        }
+        Ok(())
+    }
+
     pub fn start_api(&self) -> anyhow::Result<Process> {
         self.start_api_with(&[])
     }
@@ -161,10 +180,7 @@ impl Signed {
         self.refused(id, fault).with_context(|| what.to_owned())?;
         let body = self.platform.task("worker", &identifier, "DONE").with_context(|| what.to_owned())?;
         let response = response_of(&body, "ep1").with_context(|| body.to_string())?;
-        let told = response["errmsg"].as_str().unwrap_or_default();
-        let prefix = format!("refused: {fault}: ");
-        ensure!(response["errnr"] == 77 && told.starts_with(&prefix), "{what}: {response}");
-        Ok(())
+        was_refused(response, &format!("{fault}: ")).with_context(|| what.to_owned())
     }
 
     /// How many messages were refused, by the reason, as the API counts them.
@@ -181,11 +197,32 @@ impl Signed {
     /// How many reports there were about tasks that the API knows nothing of: each of them shows that a
     /// forged message did something.
     pub fn strange_reports(&self) -> anyhow::Result<u64> {
-        let (_, metrics) = self.platform.get("/metrics")?;
-        let metrics = metrics.as_str().context("text")?.to_owned();
-        let of = "tasker_responses_total{result=\"unknown\"} ";
-        Ok(metrics.lines().find_map(|line| line.strip_prefix(of)).map_or(Ok(0), str::parse)?)
+        Ok(self.metric("tasker_responses_total{result=\"unknown\"} ")?.unwrap_or(0))
     }
+
+    /// Waits until the API counts what came unsigned: two welcomes and a task, at least.
+    pub fn unsigned_is_counted(&self) -> anyhow::Result<()> {
+        self.platform.until("what came unsigned is counted", |_| {
+            let count = self.metric("tasker_unsigned_total ")?;
+            ensure!(count.is_some_and(|count| count >= 3), "{count:?}");
+            Ok(())
+        })
+    }
+
+    /// The value of the metric whose line begins so, if there is one.
+    fn metric(&self, begin: &str) -> anyhow::Result<Option<u64>> {
+        let (_, metrics) = self.platform.get("/metrics")?;
+        let metrics = metrics.as_str().context("text")?;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(begin));
+        value.map(str::parse).transpose().context("a number")
+    }
+}
+
+/// Requires that a response has ended as refused, with a reason that begins so.
+pub fn was_refused(response: &Value, reason: &str) -> anyhow::Result<()> {
+    let told = response["errmsg"].as_str().unwrap_or_default();
+    ensure!(response["errnr"] == 77 && told.starts_with(&format!("refused: {reason}")), "{response}");
+    Ok(())
 }
 
 /// Somebody with all rights at the broker.
@@ -454,7 +491,7 @@ fn what_a_thief_of_the_broker_sends_does_nothing() -> anyhow::Result<()> {
     platform.response("steered", &hanging, "ep1", "CREATED")?;
     let runs = id_of(platform, "steered", &hanging)?;
 
-    let key = || SigningKey::read(platform.home().join("server.key").as_path());
+    let key = || signed.key("server");
     let loot = Loot {
         genuine,
         runs,
@@ -579,7 +616,7 @@ fn a_later_welcome_that_shows_a_wrong_clock_ends_the_session() -> anyhow::Result
     // A session is over that was welcomed.
     let identifier = platform.submit("worker", json!({"n": 0}), &["ep1"])?;
     platform.task("worker", &identifier, "DONE")?;
-    let api = Signer::new("it".parse()?, SigningKey::read(platform.home().join("server.key").as_path())?);
+    let api = Signer::new("it".parse()?, signed.key("server")?);
     let late = welcome("worker", before);
     let now = tasker::clock::Clock::system().now();
     let at = now.before(Duration::from_secs(600));
@@ -688,18 +725,9 @@ fn an_endpoint_with_a_wrong_clock_takes_nothing_and_says_why() -> anyhow::Result
 fn what_persons_must_sign_an_api_process_cannot() -> anyhow::Result<()> {
     let signed = Signed::new()?;
     let platform = &signed.platform;
-    let (dir, trust) = (signed.path(""), signed.path("trust.yaml"));
-    for name in ["alice", "bob", "mallory"] {
-        platform.tasker(&["key", "create", name, "--dir", &dir])?;
-    }
-    for (name, threshold) in [("alice", "1"), ("bob", "2")] {
-        let public = signed.path(&format!("{name}.pub"));
-        platform.tasker(&[
-            "key", "trust", &public, "-t", "worker", "--threshold", threshold, "--trust", &trust,
-        ])?;
-    }
-    let key = |name: &str| SigningKey::read(platform.home().join(&format!("{name}.key")).as_path());
-    let [alice, bob, mallory] = [key("alice")?, key("bob")?, key("mallory")?];
+    signed.two_of(&["alice", "bob"])?;
+    platform.tasker(&["key", "create", "mallory", "--dir", &signed.path("")])?;
+    let [alice, bob, mallory] = [signed.key("alice")?, signed.key("bob")?, signed.key("mallory")?];
     let _api = signed.start_api()?;
     let (mut one, _two) = (signed.start("ep1")?, signed.start("ep2")?);
 
@@ -862,7 +890,7 @@ fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
         anyhow::bail!("the copy is not of a sealed task")
     };
     // The thief has the key with its certificate.
-    let stolen = Signer::new("it".parse()?, SigningKey::read(platform.home().join("server.key").as_path())?)
+    let stolen = Signer::new("it".parse()?, signed.key("server")?)
         .with_certificate(genuine.certificate.context("a certificate")?)?;
     let forge = || -> anyhow::Result<TaskId> {
         let work = WorkPart { id: TaskId::new(), ..task.work.clone() };
@@ -983,14 +1011,7 @@ fn signatures_are_introduced_step_by_step() -> anyhow::Result<()> {
     let mut prefers = signed.launch("ep1", "prefer", None)?;
     subscribed()?;
     works("unsigned")?;
-    platform.until("what came unsigned is counted", |platform| {
-        let (_, metrics) = platform.get("/metrics")?;
-        let metrics = metrics.as_str().context("text")?;
-        let count = metrics.lines().find_map(|line| line.strip_prefix("tasker_unsigned_total "));
-        // Two welcomes and the task, at least.
-        ensure!(count.is_some_and(|count| count.parse().is_ok_and(|count: u64| count >= 3)), "{count:?}");
-        Ok(())
-    })?;
+    signed.unsigned_is_counted()?;
     prefers.stop(Duration::from_secs(30))?;
     // Where they are required, an API that does not sign is not listened to.
     let mut requires = signed.launch("ep1", "require", None)?;

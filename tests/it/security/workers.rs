@@ -1,5 +1,5 @@
-//! What somebody can do to a worker who has no key that it trusts: in place of the API, under its host name or in
-//! a proxy, where the worker fetches its tasks over HTTP; or at the broker.
+//! What an attacker without a trusted key can do to a worker: in place of the API (under its host name, or as a
+//! proxy), or at the broker.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +22,7 @@ use tasker_services::{Process, until};
 use uuid::Uuid;
 
 use super::rig::endpoint;
-use super::signatures::{Signed, Thief, id_of};
+use super::signatures::{Signed, Thief, id_of, was_refused};
 use crate::support::platform::{Platform, response_of};
 use crate::support::queues::Queues;
 
@@ -174,13 +174,8 @@ struct Site {
 impl Site {
     fn new() -> anyhow::Result<Self> {
         let signed = Signed::new()?;
-        let path = signed.platform.home().join("config.yaml");
-        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
-        config["task_types"] = json!([
-            {"name": "worker", "delivery": "queue"},
-            {"name": "steered", "delivery": "queue"},
-        ]);
-        std::fs::write(&path, config.to_string())?;
+        let types = ["worker", "steered"].map(|name| json!({"name": name, "delivery": "queue"}));
+        signed.platform.set_types(json!(types))?;
         let middle = Middle::before(&signed.platform)?;
         Ok(Self { signed, middle })
     }
@@ -220,15 +215,17 @@ impl Site {
         Ok((identifier, id))
     }
 
-    /// Submits a task that must be done. Answers its id, and how it went by.
-    fn done(&self) -> anyhow::Result<(TaskId, Bytes)> {
+    /// Submits a task that must be done.
+    fn finish(&self) -> anyhow::Result<TaskId> {
         let (identifier, id) = self.submit("worker", &json!({"n": 1}))?;
         self.signed.platform.task("worker", &identifier, "DONE")?;
-        Ok((id, self.middle.seen("task", id)?))
+        Ok(id)
     }
 
-    fn key(&self, name: &str) -> anyhow::Result<SigningKey> {
-        Ok(SigningKey::read(self.signed.platform.home().join(&format!("{name}.key")).as_path())?)
+    /// The same over HTTP. Answers also how the task went by.
+    fn done(&self) -> anyhow::Result<(TaskId, Bytes)> {
+        let id = self.finish()?;
+        Ok((id, self.middle.seen("task", id)?))
     }
 }
 
@@ -248,7 +245,8 @@ fn another(copy: &Bytes) -> anyhow::Result<(TaskMessage, Seal)> {
     Ok((task, seal))
 }
 
-/// What somebody sends who has no key that a worker trusts, in which words, and why it is refused.
+/// A message of the attacker: its description, what it says, its bytes, and the reason for which it must be
+/// refused.
 struct Forgery {
     what: &'static str,
     command: Command,
@@ -271,8 +269,8 @@ struct Loot {
 
 impl Loot {
     fn forgeries(&self, site: &Site) -> anyhow::Result<Vec<Forgery>> {
-        let api = Signer::new("it".parse()?, site.key("server")?);
-        let elsewhere = Signer::new("dev".parse()?, site.key("server")?);
+        let api = Signer::new("it".parse()?, site.signed.key("server")?);
+        let elsewhere = Signer::new("dev".parse()?, site.signed.key("server")?);
         let own = Signer::new("it".parse()?, SigningKey::create()?.0);
         let (_, genuine) = another(&self.copy)?;
         let task = || another(&self.copy).map(|(task, _)| Command::Task(task));
@@ -381,7 +379,7 @@ fn what_a_thief_of_the_api_gives_a_worker_does_nothing() -> anyhow::Result<()> {
     loot.try_all(&site, &worker, &hanging, send, || site.done().map(|(id, _)| id))
 }
 
-/// A worker on RabbitMQ is a worker for which nothing else holds.
+/// The same holds for a worker on RabbitMQ.
 #[test]
 fn what_a_thief_of_the_broker_gives_a_worker_does_nothing() -> anyhow::Result<()> {
     let site = Site::new()?;
@@ -392,8 +390,7 @@ fn what_a_thief_of_the_broker_gives_a_worker_does_nothing() -> anyhow::Result<()
     platform.subscribed("ep1", &["worker", "steered"]).with_context(|| worker.log())?;
     let thief = platform.block_on(Thief::come(platform))?;
     let done = || -> anyhow::Result<(TaskId, Bytes)> {
-        let (identifier, id) = site.submit("worker", &json!({"n": 1}))?;
-        platform.task("worker", &identifier, "DONE")?;
+        let id = site.finish()?;
         Ok((id, platform.block_on(thief.copy_of(id))?))
     };
     let (id, copy) = done()?;
@@ -414,7 +411,7 @@ fn what_a_thief_of_the_broker_gives_a_worker_does_nothing() -> anyhow::Result<()
     loot.try_all(&site, &worker, &hanging, send, || done().map(|(id, _)| id))
 }
 
-/// What comes while a worker finishes is let go, whether it counts or not: others are given it.
+/// A worker that drains judges no tasks: it takes none, signed or not, and other workers get them.
 #[test]
 fn a_worker_that_drains_judges_no_tasks() -> anyhow::Result<()> {
     let site = Site::new()?;
@@ -457,15 +454,8 @@ fn a_worker_that_drains_judges_no_tasks() -> anyhow::Result<()> {
 fn a_worker_over_http_counts_the_persons_who_have_signed() -> anyhow::Result<()> {
     let site = Site::new()?;
     let (platform, signed) = (&site.signed.platform, &site.signed);
-    let (dir, trust) = (signed.path(""), signed.path("trust.yaml"));
-    for (name, threshold) in [("alice", "1"), ("bob", "2")] {
-        platform.tasker(&["key", "create", name, "--dir", &dir])?;
-        let public = signed.path(&format!("{name}.pub"));
-        platform.tasker(&[
-            "key", "trust", &public, "-t", "worker", "--threshold", threshold, "--trust", &trust,
-        ])?;
-    }
-    let [alice, bob] = [site.key("alice")?, site.key("bob")?];
+    signed.two_of(&["alice", "bob"])?;
+    let [alice, bob] = [signed.key("alice")?, signed.key("bob")?];
     let _api = signed.start_api()?;
     let _worker = site.start("w1")?;
     let ordered = |keys: &[&SigningKey]| {
@@ -488,10 +478,7 @@ fn a_worker_over_http_counts_the_persons_who_have_signed() -> anyhow::Result<()>
         let (identifier, _) = site.submit("worker", payload)?;
         let body = platform.task("worker", &identifier, "DONE").with_context(|| what.to_owned())?;
         let response = response_of(&body, "w1").with_context(|| body.to_string())?;
-        let told = response["errmsg"].as_str().unwrap_or_default();
-        let prefix = format!("refused: {fault}: ");
-        ensure!(response["errnr"] == 77 && told.starts_with(&prefix), "{what}: {response}");
-        Ok(())
+        was_refused(response, &format!("{fault}: ")).with_context(|| what.to_owned())
     };
     refused("no order", &json!({"n": 1}), SealFault::Unapproved)?;
     refused("one of two persons", &ordered(&[&alice]), SealFault::Unapproved)?;
@@ -525,7 +512,7 @@ fn a_worker_over_http_is_told_which_keys_are_revoked() -> anyhow::Result<()> {
     let mut worker = site.start("w1")?;
     let (first, copy) = site.done()?;
     let (_, genuine) = another(&copy)?;
-    let stolen = Signer::new("it".parse()?, site.key("server")?)
+    let stolen = Signer::new("it".parse()?, site.signed.key("server")?)
         .with_certificate(genuine.certificate.context("a certificate")?)?;
     let forge = || -> anyhow::Result<TaskId> {
         let (task, _) = another(&copy)?;
@@ -577,7 +564,8 @@ fn a_worker_over_http_is_told_which_keys_are_revoked() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each step of the way is a worker that works; and where signatures are required, one that waits for them.
+/// Signatures are introduced in steps. Workers perform tasks at each step, except one that requires signatures of
+/// an API that does not sign: it waits.
 #[test]
 fn workers_over_http_are_told_to_verify_step_by_step() -> anyhow::Result<()> {
     let site = Site::new()?;
@@ -586,14 +574,7 @@ fn workers_over_http_are_told_to_verify_step_by_step() -> anyhow::Result<()> {
     let mut prefers = site.launch("w1", "prefer")?;
     platform.subscribed("w1", &["worker", "steered"])?;
     site.done()?;
-    platform.until("what came unsigned is counted", |platform| {
-        let (_, metrics) = platform.get("/metrics")?;
-        let metrics = metrics.as_str().context("text")?;
-        let count = metrics.lines().find_map(|line| line.strip_prefix("tasker_unsigned_total "));
-        // Two welcomes and the task, at least.
-        ensure!(count.is_some_and(|count| count.parse().is_ok_and(|count: u64| count >= 3)), "{count:?}");
-        Ok(())
-    })?;
+    signed.unsigned_is_counted()?;
     prefers.stop(Duration::from_secs(30))?;
     let requires = site.launch("w1", "require")?;
     let refused = |unsigned: usize| {

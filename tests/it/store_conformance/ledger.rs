@@ -239,6 +239,7 @@ pub fn task(identifier: &str) -> NewTask {
         source: None,
         followed: false,
         rollout: None,
+        held: false,
     }
 }
 

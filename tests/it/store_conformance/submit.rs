@@ -182,7 +182,8 @@ pub async fn freezes_a_fleet(ledger: &Ledger) -> Result<()> {
 pub async fn adds_approvals_while_a_task_waits(ledger: &Ledger) -> Result<()> {
     let until = task("held").expires_at;
     let held = task("held").held_until(until);
-    ledger.store.accept(std::slice::from_ref(&held), until, RETENTION).await?;
+    ledger.store.accept(std::slice::from_ref(&held), at(10), RETENTION).await?;
+    assert!(ledger.task(held.id).await?.held);
     // Nobody looks at it before it expires.
     assert_eq!(ledger.store.claim_due(at(3599), at(3600), 10).await?.len(), 0);
     assert_eq!(ledger.store.held_tasks(&worker()).await?, 1);
@@ -199,19 +200,28 @@ pub async fn adds_approvals_while_a_task_waits(ledger: &Ledger) -> Result<()> {
     assert!(approve(&one, &both, release).await?);
     assert!(!approve(&both, &one, None).await?, "it does not wait any more");
     assert_eq!(ledger.store.held_tasks(&worker()).await?, 0);
+    assert!(!ledger.task(held.id).await?.held);
     let found = ledger.task(held.id).await?;
     assert_eq!((found.payload.get(), found.receive_by, found.expires_at), (both.get(), at(130), at(700)));
     assert_eq!(ledger.store.claim_due(at(100), at(110), 10).await?.len(), 1);
     // The submission may be repeated as it was.
     let again = NewTask { id: TaskId::new(), ..held.clone() };
-    let again = ledger.store.accept(&[again], until, RETENTION).await?;
+    let again = ledger.store.accept(&[again], at(10), RETENTION).await?;
     assert_eq!(again, [Accepted::Existing { id: held.id, same: true }]);
     ledger.store.freeze(&[Freeze { id: held.id, expected: fleet(1) }], at(101)).await?;
     assert!(!approve(&both, &one, None).await?, "it is on its way");
-    let canceled = task("canceled");
-    ledger.store.accept(std::slice::from_ref(&canceled), until, RETENTION).await?;
+    let canceled = task("canceled").held_until(until);
+    ledger.store.accept(std::slice::from_ref(&canceled), at(10), RETENTION).await?;
     ledger.store.cancel(canceled.id, at(1), RETENTION).await?;
+    assert!(!ledger.task(canceled.id).await?.held);
     assert!(!ledger.store.approve(canceled.id, &canceled.payload, &one, None, at(2)).await?);
+    // Others are due before they expire, also where they need not be received before.
+    let others = [task("usual"), NewTask { receive_by: until, ..task("slow") }];
+    ledger.store.accept(&others, at(10), RETENTION).await?;
+    for other in &others {
+        assert!(!ledger.task(other.id).await?.held);
+        assert!(!ledger.store.approve(other.id, &other.payload, &one, None, at(2)).await?);
+    }
     Ok(())
 }
 

@@ -286,6 +286,14 @@ impl Platform {
         self.home.start(name, &mut command)
     }
 
+    /// Configures these task types instead of those that are there. For processes that are not started yet.
+    pub fn set_types(&self, types: Value) -> anyhow::Result<()> {
+        let path = self.home.join("config.yaml");
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        config["task_types"] = types;
+        Ok(std::fs::write(&path, config.to_string())?)
+    }
+
     /// Where its files are.
     pub fn home(&self) -> &Home {
         &self.home

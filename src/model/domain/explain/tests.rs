@@ -23,6 +23,7 @@ fn task(status: TaskStatus, counts: Counts) -> Task {
         finished_at: status.is_final().then(|| at(90)),
         receive_by: at(30),
         expires_at: at(100),
+        held: false,
     }
 }
 

@@ -296,8 +296,8 @@ fn may_approve(view: &View, approval: &super::Approval, by: Option<&Asker>) -> R
     Ok(())
 }
 
-/// Whether somebody may pass over an approval, or take of it that so many must agree. Where more than one must
-/// agree, none of them may do that alone.
+/// Whether somebody may pass over an approval, or weaken it. Where more than one person must agree, none of them
+/// may do that alone.
 fn may_weaken(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Result<(), Refusal> {
     let Some(asker) = by.filter(|_| approval.count > 1) else { return may_approve(view, approval, by) };
     if !asker.administers {
@@ -311,8 +311,8 @@ fn may_weaken(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Re
     may_approve(view, &super::Approval { from: Vec::new(), ..approval.clone() }, by)
 }
 
-/// Whether an approval asks for less than before: for fewer people, or for others, of whom whoever edits it may
-/// choose one that is themselves.
+/// Whether a changed approval is weaker: it asks for fewer people, or admits people who could not approve before.
+/// Whoever edits it could otherwise admit a second token of their own.
 fn is_weaker(before: &super::Approval, after: &super::Approval) -> bool {
     let others = match (before.from.is_empty(), after.from.is_empty()) {
         (true, _) => false,
@@ -322,7 +322,7 @@ fn is_weaker(before: &super::Approval, after: &super::Approval) -> bool {
     after.count < before.count || others || (before.not_creator && !after.not_creator)
 }
 
-/// What is told to somebody who has approved the wave whose turn it is, while others are waited for.
+/// The warning for somebody who has approved the current wave already, while it waits for others.
 pub fn still_waits(waves: &[WaveState], by: Option<&Asker>) -> Option<String> {
     let by = by.map_or_else(anonymous, |by| by.name.clone());
     let wave = waves.get(current(waves)?)?;

@@ -50,7 +50,7 @@ impl Store {
         self.run(move |conn| jobs(conn, token.clone()).boxed()).await
     }
 
-    /// Requests, newest first, without those whose status is none, and whether more may follow. At most
+    /// Requests, newest first, and whether more may follow. Rows with an unknown status are left out. At most
     /// `limit`, fewer where params are large.
     pub async fn requests(&self, query: &RequestQuery) -> Result<(Vec<Request>, bool)> {
         let query = Arc::new(query.clone());
@@ -156,7 +156,7 @@ async fn list_one(
             let bytes = request.params.get().len();
             Ok((Some(request), bytes))
         }
-        // A row that a producer has inserted with a status that is none.
+        // A producer has inserted the row with an unknown status.
         Err(Fault::Told(StoreError::Corrupt { .. })) => Ok((None, 0)),
         Err(fault) => Err(fault),
     };

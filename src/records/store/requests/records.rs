@@ -11,8 +11,8 @@ use crate::store::settle::CancelOutcome;
 /// A request that is to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRequest {
-    /// Its name as the row has it: a producer may have inserted one that is no token. None for what requests
-    /// have left that are gone.
+    /// Its name as the row has it, which may be no token if a producer has inserted the row. None for the ended
+    /// tasks of requests that are gone.
     pub token: Option<String>,
     /// Tasks of its jobs that have ended and were not looked at yet.
     pub ended: Vec<TaskId>,

@@ -249,6 +249,7 @@ async fn start(
                 rerun_of: None,
                 followed: false,
                 rollout: Some(rollout.id),
+                held: false,
             });
         }
     }
@@ -336,6 +337,7 @@ async fn probe(
         rerun_of: None,
         followed: false,
         rollout: Some(rollout.id),
+        held: false,
     };
     record(conn, rollout, std::slice::from_ref(&task), batches, now).await?;
     wave.probe.task = Some(task.id);
