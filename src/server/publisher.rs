@@ -198,9 +198,7 @@ impl Publisher {
     /// # Errors
     /// As [`Self::publish_new`].
     pub async fn publish_frozen(&self, tasks: &[Outgoing]) -> Result<(), StoreError> {
-        let readers = self
-            .readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two)
-            .await;
+        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..]))).await;
         let sets = tasks
             .iter()
             .map(|task| (task, task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)));
@@ -258,9 +256,7 @@ impl Publisher {
 
     /// Sends tasks to just these endpoints; answers whether the broker confirmed each.
     async fn send(&self, asks: &[Ask]) -> Vec<bool> {
-        let readers = self
-            .readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..])), WireVersion::Two)
-            .await;
+        let readers = self.readers(asks.iter().map(|ask| (&ask.task.task_type, &ask.endpoints[..]))).await;
         let draft = |ask: &Ask| {
             let to = Address::Named(ask.task.task_type.clone(), ask.endpoints.clone());
             self.draft(&ask.task, ask.received, to, readers.read(&ask.task.task_type, &ask.endpoints))
@@ -280,41 +276,37 @@ impl Publisher {
     /// message the broker did not confirm.
     pub async fn stop(&self, stops: Vec<Stop>) -> HashSet<TaskId> {
         let cancel = |task_id| Command::Cancel { task_id };
-        self.command(stops, "to stop a canceled task", cancel, WireVersion::One).await
+        self.command(stops, "to stop a canceled task", cancel, |_| WireVersion::One).await
     }
 
     /// Tells endpoints not to start tasks that were taken back, past all that waits in their queues. Lost for
     /// those that are not connected: they are told when they return. Those of a version that does not know
     /// withdrawals are not told. Answers the tasks whose message the broker did not confirm.
     pub async fn withdraw(&self, mut withdrawals: Vec<Stop>) -> HashSet<TaskId> {
-        let readers = self
-            .readers(
-                withdrawals.iter().map(|stop| (&stop.task_type, &stop.endpoints[..])),
-                WireVersion::Three,
-            )
-            .await;
+        let readers =
+            self.readers(withdrawals.iter().map(|stop| (&stop.task_type, &stop.endpoints[..]))).await;
         for Stop { task_type, endpoints, .. } in &mut withdrawals {
-            endpoints.retain(|endpoint| readers.has(task_type, endpoint));
+            endpoints.retain(|endpoint| readers.of(task_type, endpoint) >= WireVersion::Three);
         }
         withdrawals.retain(|stop| !stop.endpoints.is_empty());
         let withdraw = |task_id| Command::Withdraw { task_id };
-        self.command(withdrawals, "not to start a task that was taken back", withdraw, WireVersion::Three)
-            .await
+        let reads = |stop: &Stop| readers.read(&stop.task_type, &stop.endpoints);
+        self.command(withdrawals, "not to start a task that was taken back", withdraw, reads).await
     }
 
-    /// Tells endpoints something about a task of theirs; `what` says it for people. Answers the tasks whose
-    /// message the broker did not confirm.
+    /// Tells endpoints something about a task of theirs; `what` says it for people, and `reads` what they all
+    /// read. Answers the tasks whose message the broker did not confirm.
     async fn command(
         &self,
         stops: Vec<Stop>,
         what: &str,
         command: impl Fn(TaskId) -> Command,
-        version: WireVersion,
+        reads: impl Fn(&Stop) -> WireVersion,
     ) -> HashSet<TaskId> {
         let draft = |stop: &Stop| {
             let to = Address::Control(stop.task_type.clone(), stop.endpoints.clone());
             let message = Message::new(to, Bytes::new());
-            Draft { command: command(stop.task_id), version, message, answers: None }
+            Draft { command: command(stop.task_id), version: reads(stop), message, answers: None }
         };
         let results = self.sealer.publish(stops.iter().map(draft).collect()).await;
         let mut failed = HashSet::new();
@@ -346,9 +338,7 @@ impl Publisher {
                 subscribers.extend(self.store.subscribers(&task_types, expect).await?);
             }
         }
-        let readers = self
-            .readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..])), WireVersion::Two)
-            .await;
+        let readers = self.readers(tasks.iter().map(|task| (&task.task_type, &task.endpoints[..]))).await;
         let who = |task: &Outgoing| match (task.endpoints.is_empty(), subscribers.get(&task.task_type)) {
             (true, Some(Subscribers { names, read })) => (names.clone(), *read),
             _ => (task.endpoints.clone(), readers.read(&task.task_type, &task.endpoints)),
@@ -360,18 +350,14 @@ impl Publisher {
         Ok(tasks.iter().map(set).unzip())
     }
 
-    /// Which of these endpoints read a version. When the ledger does not say, it is as if none did: everybody
-    /// reads version 1.
-    async fn readers<'a>(
-        &self,
-        named: impl Iterator<Item = (&'a TaskType, &'a [EndpointName])>,
-        version: WireVersion,
-    ) -> Readers {
+    /// What these endpoints read. When the ledger does not say, it is as if that was version 1, which everybody
+    /// reads.
+    async fn readers<'a>(&self, named: impl Iterator<Item = (&'a TaskType, &'a [EndpointName])>) -> Readers {
         let names: BTreeSet<EndpointName> = named.flat_map(|(_, names)| names).cloned().collect();
         if names.is_empty() {
             return Readers::default();
         }
-        Readers(self.store.readers(names, version).await.unwrap_or_default())
+        Readers(self.store.readers(names).await.unwrap_or_default())
     }
 
     fn draft(&self, task: &Outgoing, received: bool, to: Address, reads: WireVersion) -> Draft {
@@ -411,22 +397,18 @@ impl Publisher {
     }
 }
 
-/// Subscriptions whose process reads a version.
+/// What the processes of subscriptions read.
 #[derive(Debug, Default)]
-struct Readers(HashSet<(TaskType, EndpointName)>);
+struct Readers(HashMap<(TaskType, EndpointName), WireVersion>);
 
 impl Readers {
-    /// The version in which a task is written for all these endpoints, of those who read version 2.
+    /// The newest version that all these endpoints read.
     fn read(&self, task_type: &TaskType, endpoints: &[EndpointName]) -> WireVersion {
-        if endpoints.iter().all(|endpoint| self.has(task_type, endpoint)) {
-            WireVersion::Two
-        } else {
-            WireVersion::One
-        }
+        endpoints.iter().map(|endpoint| self.of(task_type, endpoint)).min().unwrap_or_default()
     }
 
-    /// Whether an endpoint is among them.
-    fn has(&self, task_type: &TaskType, endpoint: &EndpointName) -> bool {
-        self.0.contains(&(task_type.clone(), endpoint.clone()))
+    /// What one of them reads.
+    fn of(&self, task_type: &TaskType, endpoint: &EndpointName) -> WireVersion {
+        self.0.get(&(task_type.clone(), endpoint.clone())).copied().unwrap_or_default()
     }
 }

@@ -1,7 +1,8 @@
 //! Seals messages of an API process on their way to the broker, if it has a key.
 //!
 //! Owns the choice of copies: a seal names at most [`Recipients::MOST`] receivers, so a message for more goes
-//! out in several copies, each with a seal of its own. Without a key, messages go out as they are.
+//! out in several copies, each with a seal of its own. Copies that go out together share signatures, if their
+//! receivers read that; none waits for others. Without a key, messages go out as they are.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use bytes::Bytes;
 use crate::broker::{Address, BrokerError, Message, SharedBroker, wire};
 use crate::clock::Clock;
 use crate::domain::{Command, EndpointName, Recipients, Revocations, Timestamp, WireVersion};
-use crate::signing::Signer;
+use crate::signing::{Signer, Unsealed};
 
-/// From so many signatures on, they are made on a thread of their own: each takes some 25 microseconds, and
-/// other tasks of the thread would wait for all of them.
+/// From so many copies on, they are sealed on a thread of their own: a signature takes some 25 microseconds, and
+/// so do the hashes of a copy for many receivers. Other tasks of the thread would wait for all of them.
 const MANY: usize = 32;
 /// Bytes of payloads that are sealed before they are published: each copy has its own, and one task may have
 /// 800 of them.
@@ -75,7 +76,7 @@ impl Sealer {
         while copies.peek().is_some() {
             let (slice, signer) = (slice(&mut copies), signer.clone());
             let many = slice.len() >= MANY;
-            let seal = move || slice.into_iter().map(|copy| sealed(&signer, copy, now)).collect();
+            let seal = move || sealed(&signer, slice, now);
             // What was not sent because the process ends is asked for again.
             let Some(messages) = aside_if(many, seal).await else {
                 return vec![Err(BrokerError::Closed); count];
@@ -91,8 +92,13 @@ impl Sealer {
     }
 
     /// The bytes of commands, each in its version, for one receiver that gets them another way than through the
-    /// broker.
-    pub async fn encode(&self, commands: Vec<(Command, WireVersion)>, to: &EndpointName) -> Vec<Bytes> {
+    /// broker; `reads` is the newest version that it reads.
+    pub async fn encode(
+        &self,
+        commands: Vec<(Command, WireVersion)>,
+        to: &EndpointName,
+        reads: WireVersion,
+    ) -> Vec<Bytes> {
         let Some(signer) = self.signer.clone() else {
             let encode = |(command, version): &_| wire::encode_command(command, *version);
             return commands.iter().map(encode).collect();
@@ -102,9 +108,9 @@ impl Sealer {
         let encode = move || {
             let one = |(command, version): (Command, WireVersion)| {
                 let to = Recipients::of(command.subject(), [&to]);
-                written(&signer, command, version, to, None, now)
+                Blank { command: command.in_version(version), version, reads, to, answers: None }
             };
-            commands.into_iter().map(one).collect()
+            written(&signer, &commands.into_iter().map(one).collect::<Vec<_>>(), now)
         };
         // Nothing while the process ends: the worker asks another one.
         aside_if(many, encode).await.unwrap_or_default()
@@ -156,27 +162,53 @@ fn split(draft: Draft, copies: &mut Vec<Draft>) {
     }
 }
 
-fn sealed(signer: &Signer, copy: Draft, now: Timestamp) -> Message {
-    let Draft { command, version, message, answers } = copy;
-    let to = match &message.to {
-        Address::Named(_, names) | Address::Control(_, names) => Recipients::of(command.subject(), names),
-        _ => Recipients::All,
-    };
-    Message { body: written(signer, command, version, to, answers, now), ..message }
-}
-
-/// A command with its seal, which is of what travels in that version and of nothing else.
-fn written(
-    signer: &Signer,
+/// A copy without its seal.
+#[derive(Debug)]
+struct Blank {
+    /// What travels in the version: the seal is of that and of nothing else.
     command: Command,
     version: WireVersion,
+    /// What all receivers read.
+    reads: WireVersion,
     to: Recipients,
     answers: Option<Timestamp>,
-    now: Timestamp,
-) -> Bytes {
-    let command = command.in_version(version);
-    let seal = signer.seal(&command, to, answers, now);
-    wire::encode_sealed(&command, version, &seal)
+}
+
+impl Blank {
+    /// Whether its receivers read a signature that it shares with others.
+    fn shares(&self) -> bool {
+        self.reads >= WireVersion::Five
+    }
+
+    fn unsealed(&self) -> Unsealed<'_> {
+        Unsealed { command: &self.command, to: self.to.clone(), answers: self.answers }
+    }
+}
+
+fn sealed(signer: &Signer, copies: Vec<Draft>, now: Timestamp) -> Vec<Message> {
+    let blank = |Draft { command, version, message, answers }: Draft| {
+        let to = match &message.to {
+            Address::Named(_, names) | Address::Control(_, names) => Recipients::of(command.subject(), names),
+            _ => Recipients::All,
+        };
+        let command = command.in_version(version);
+        (Blank { command, version, reads: version, to, answers }, message)
+    };
+    let (blanks, messages): (Vec<_>, Vec<_>) = copies.into_iter().map(blank).unzip();
+    let bodies = written(signer, &blanks, now).into_iter();
+    messages.into_iter().zip(bodies).map(|(message, body)| Message { body, ..message }).collect()
+}
+
+/// The bytes of copies with their seals, in order.
+fn written(signer: &Signer, copies: &[Blank], now: Timestamp) -> Vec<Bytes> {
+    let together = copies.iter().filter(|copy| copy.shares()).map(Blank::unsealed).collect();
+    let mut shared = signer.seal_together(together, now).into_iter();
+    let one = |copy: &Blank| {
+        let seal = if copy.shares() { shared.next() } else { None };
+        let seal = seal.unwrap_or_else(|| signer.seal(&copy.command, copy.to.clone(), copy.answers, now));
+        wire::encode_sealed(&copy.command, copy.version, &seal)
+    };
+    copies.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -218,6 +250,40 @@ mod tests {
                 .collect();
             assert_eq!(lists.iter().map(|list| list.len()).collect::<Vec<_>>(), sizes);
             assert_eq!(lists.concat(), names(sizes.iter().sum()));
+        }
+    }
+
+    #[test]
+    fn copies_share_a_signature_where_that_is_read() {
+        let (key, _) = crate::signing::SigningKey::create().expect("a key");
+        let signer = Signer::new("prod".parse().expect("a name"), key);
+        let copies = |versions: &[WireVersion]| -> Vec<Blank> {
+            let copy = |version: &WireVersion| Blank {
+                command: Command::Cancel { task_id: TaskId::new() },
+                version: *version,
+                reads: *version,
+                to: Recipients::All,
+                answers: None,
+            };
+            versions.iter().map(copy).collect()
+        };
+        use WireVersion::{Five, Four, One};
+        for (versions, batches) in [
+            (&[][..], &[][..]),
+            (&[Five], &[None]),
+            (&[Four, Four, One], &[None, None, None]),
+            (&[Five, Four, Five, One, Five], &[Some((0, 3)), None, Some((1, 3)), None, Some((2, 3))]),
+            (&[Four, Five, One], &[None, None, None]),
+        ] {
+            let copies = copies(versions);
+            let bodies = written(&signer, &copies, Timestamp::from_micros(1_000_000));
+            assert_eq!(bodies.len(), copies.len());
+            let read = |(body, copy): (&Bytes, &Blank)| {
+                let (command, _, seal) = wire::decode_sealed(body).expect("a command");
+                assert_eq!(command.subject(), copy.command.subject(), "in order");
+                seal.expect("a seal").batch.map(|path| (path.at(), path.of()))
+            };
+            assert_eq!(bodies.iter().zip(&copies).map(read).collect::<Vec<_>>(), batches, "{versions:?}");
         }
     }
 

@@ -151,7 +151,7 @@ async fn an_api_of_version_1_is_sent_one_report_a_message() {
                     api.send_bytes(all.clone(), item).await;
                 }
             }
-            WireVersion::Two | WireVersion::Three | WireVersion::Four => {
+            WireVersion::Two | WireVersion::Three | WireVersion::Four | WireVersion::Five => {
                 api.send_bytes(all.clone(), envelope::list(&items)).await
             }
         }

@@ -24,7 +24,7 @@ use crate::domain::{
     Command, EndpointName, Json, Order, Ordered, ReasonCode, Revocations, Seal, SealFault, TaskId, TaskType,
     Timestamp, WorkPart,
 };
-use crate::signing::{self, Cause, Denial, Moment, Situation, Trust};
+use crate::signing::{self, Cause, Denial, Moment, Situation, Trust, Verified};
 
 /// How often the log tells of refused messages at most.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -62,6 +62,8 @@ pub(super) struct Guard {
     quarantine: Arc<Mutex<Quarantine>>,
     orders: Orders,
     revoked: Revoked,
+    /// What its signatures cost is paid once, however many copies share one and however often each is judged.
+    verified: Verified,
     /// Told when the clock was set.
     clock_set: Notify,
 }
@@ -129,8 +131,8 @@ impl Guard {
             %endpoint, environment = %trust.environment, servers = trust.servers.len(), required = manner.required, "messages are judged by their signatures"
         );
         let quarantine = Arc::new(Mutex::new(Quarantine::in_dir(quarantine)));
-        let (state, clock_set) = (Mutex::default(), Notify::new());
-        Self { trust, manner, endpoint, state, quarantine, orders, revoked, clock_set }
+        let (state, verified, clock_set) = (Mutex::default(), Verified::new(), Notify::new());
+        Self { trust, manner, endpoint, state, quarantine, orders, revoked, verified, clock_set }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -153,8 +155,8 @@ impl Guard {
 
     fn judge_at(&self, moment: Moment, command: &Command, seal: Option<&Seal>) -> Result<(), Denial> {
         let (now, revoked) = (Clock::system().now(), self.revoked.keys());
-        let (endpoint, tolerance) = (&self.endpoint, self.manner.tolerance);
-        let situation = Situation { endpoint, moment, now, tolerance, revoked: &revoked };
+        let (endpoint, tolerance, verified) = (&self.endpoint, self.manner.tolerance, &self.verified);
+        let situation = Situation { endpoint, moment, now, tolerance, revoked: &revoked, verified };
         match seal {
             None if !self.manner.required => self.trust.judge_unsealed(command, situation),
             seal => self.trust.judge(command, seal, situation),
@@ -497,7 +499,7 @@ mod tests {
             to: Recipients::All,
             answers: Some(now),
         };
-        let seal = Seal { head, certificate: None, signature: [0; 64] };
+        let seal = Seal { head, batch: None, certificate: None, signature: [0; 64] };
         assert!(guard.welcome(Some(&seal), &update, None));
         for (minutes, admission) in
             [(0, Admission::OfAnother), (59, Admission::OfAnother), (60, Admission::Granted)]

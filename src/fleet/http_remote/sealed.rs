@@ -19,7 +19,7 @@ use crate::broker::seal_form::SealForm;
 use crate::clock::Clock;
 use crate::config::Signatures;
 use crate::domain::Seal;
-use crate::signing::{Denial, Signer, Trust, TrustError};
+use crate::signing::{Denial, Signer, Trust, TrustError, Verified};
 
 /// The kind of the message around.
 const KIND: &str = "sealed";
@@ -97,6 +97,7 @@ pub struct Guard {
     trust: Trust,
     required: bool,
     tolerance: Duration,
+    verified: Verified,
     told: Mutex<Told>,
 }
 
@@ -123,7 +124,8 @@ impl Guard {
             Signatures::Prefer => false,
             Signatures::Require => true,
         };
-        Ok(Some(Self { trust: Trust::read(trust)?, required, tolerance, told: Mutex::default() }))
+        let (trust, verified) = (Trust::read(trust)?, Verified::new());
+        Ok(Some(Self { trust, required, tolerance, verified, told: Mutex::default() }))
     }
 
     /// How long a message with this much time left can be accepted, if both clocks are off by the tolerance.
@@ -132,7 +134,8 @@ impl Guard {
     }
 
     fn judge(&self, way: Way<'_>, message: &[u8], seal: Option<&Seal>) -> Result<(), Denial> {
-        let judged = self.trust.judge_http(&way.text(), message, seal, Clock::system().now(), self.tolerance);
+        let (way, now, verified) = (way.text(), Clock::system().now(), &self.verified);
+        let judged = self.trust.judge_http(&way, message, seal, now, self.tolerance, verified);
         match (judged, seal) {
             (Err(_), None) if !self.required => {
                 self.tell("took a message without a signature, since signatures are preferred and not required here", "");

@@ -96,11 +96,13 @@ pub enum WireVersion {
     Three,
     /// A welcome names the type whose queue it is for, and may bring a list of keys that count no more.
     Four,
+    /// Messages that go out together may share a signature ([`BatchPath`](super::BatchPath)).
+    Five,
 }
 
 impl WireVersion {
     /// The newest that this program reads.
-    pub const NEWEST: Self = Self::Four;
+    pub const NEWEST: Self = Self::Five;
 
     /// As it travels.
     pub const fn number(self) -> u8 {
@@ -109,6 +111,7 @@ impl WireVersion {
             Self::Two => 2,
             Self::Three => 3,
             Self::Four => 4,
+            Self::Five => 5,
         }
     }
 
@@ -118,7 +121,8 @@ impl WireVersion {
             0 | 1 => Self::One,
             2 => Self::Two,
             3 => Self::Three,
-            _ => Self::Four,
+            4 => Self::Four,
+            _ => Self::Five,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the
 //! same, with `own_name` and `difference` what sets them apart · `token` who may use the API, `quota` how
-//! much of it and `audit` what was done with it · `authority` how hosts are named · `seal` who signs a message and for whom, `order` what persons sign, and `statement` what exactly is signed · `labels` what endpoints say of themselves and `selector` with `target` whom such
+//! much of it and `audit` what was done with it · `authority` how hosts are named · `seal` who signs a message and for whom, `order` what persons sign, `statement` what exactly is signed, and `batch` how messages share a signature · `labels` what endpoints say of themselves and `selector` with `target` whom such
 //! facts select · `likeness` what to say of a misspelt name · `json_check` which bytes are JSON that every
 //! reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 
@@ -16,6 +16,7 @@ mod numbered;
 mod answer;
 mod audit;
 mod authority;
+mod batch;
 mod difference;
 mod digest;
 mod explain;
@@ -51,6 +52,7 @@ mod token;
 pub use answer::{AnswerDigest, FinalAnswer, Ignored, IgnoredByType};
 pub use audit::{AuditEntry, AuditHash, Broken, Chain, Deed, InvalidHash, anchors};
 pub use authority::Authority;
+pub use batch::{BatchPath, InvalidPath, TreeHash, tree};
 pub use difference::{AnswerChange, Difference};
 pub use digest::{digest, digest_of_target, payload_key, value_at};
 pub use explain::{

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{EndpointName, TaskType, Timestamp};
+use super::{BatchPath, EndpointName, TaskType, Timestamp};
 
 /// Bytes of an Ed25519 signature.
 pub const SIGNATURE: usize = 64;
@@ -210,8 +210,10 @@ pub struct SealHead {
 pub struct Seal {
     /// What it says.
     pub head: SealHead,
-    /// The signature of what it says and of the message.
+    /// The signature of what it says and of the message; of a batch, the one signature of all its messages.
     pub signature: Signature,
+    /// Where the message stands in the batch that was signed; none of one that was signed by itself.
+    pub batch: Option<BatchPath>,
     /// What makes the key count where it is not known. It has a signature of its own.
     pub certificate: Option<Certificate>,
 }

@@ -3,12 +3,15 @@
 //! A statement is a sequence of fields, each with its length before it. The first one names the kind of the
 //! statement, the second one the environment: a signature of one kind or environment counts in no other. Two
 //! statements with equal bytes have equal fields.
+//!
+//! Messages that go out together may be signed together. Then each has the statement that it has alone, these
+//! are the leaves of a tree ([`BatchPath`]), and what is signed is the statement of the tree.
 
 use sha2::{Digest, Sha256};
 
 use super::{
-    AttemptError, Audience, Certificate, Command, EnvironmentName, Json, KeyId, Order, Recipients,
-    Revocations, SealHead, TaskMessage, Timestamp, WorkPart,
+    AttemptError, Audience, BatchPath, Certificate, Command, EnvironmentName, Json, KeyId, Order, Recipients,
+    Revocations, SealHead, TaskMessage, Timestamp, TreeHash, WorkPart,
 };
 
 /// A statement that is being made.
@@ -120,6 +123,26 @@ fn of_head(kind: &str, environment: &EnvironmentName, head: &SealHead) -> Statem
 /// A message about HTTP tasks that goes this way, as its caller signs it.
 pub fn of_http(environment: &EnvironmentName, head: &SealHead, way: &str, message: &[u8]) -> Vec<u8> {
     of_head("tasker/http/1", environment, head).field(way).field(Sha256::digest(message)).0
+}
+
+/// All statements of a batch: how many they are, and the root of their tree.
+pub fn of_batch(environment: &EnvironmentName, by: KeyId, size: usize, root: &TreeHash) -> Vec<u8> {
+    let size = u64::try_from(size).unwrap_or(u64::MAX);
+    Statement::new("tasker/batch/1", environment).field(by.as_bytes()).field(size.to_be_bytes()).field(root).0
+}
+
+/// What was signed with this key, if a message with this statement has this path: the batch to which the path
+/// leads, or the statement itself.
+pub fn signed(
+    environment: &EnvironmentName,
+    by: KeyId,
+    statement: Vec<u8>,
+    path: Option<&BatchPath>,
+) -> Vec<u8> {
+    match path {
+        None => statement,
+        Some(path) => of_batch(environment, by, path.of(), &path.root(&statement)),
+    }
 }
 
 /// One copy of a message.
@@ -300,6 +323,17 @@ mod tests {
             statements.extend(heads.iter().map(|head| of_http(&environment(place), head, way, message)));
         }
         assert_eq!(statements.len(), 10);
+    }
+
+    #[test]
+    fn a_batch_has_a_statement_of_its_own() {
+        let mut statements = std::collections::BTreeSet::new();
+        for (place, by) in [("prod", b"a"), ("dev", b"a"), ("prod", b"b")] {
+            for (size, root) in [(2, [0; 32]), (3, [0; 32]), (2, [1; 32])] {
+                statements.insert(of_batch(&environment(place), KeyId::of(by), size, &root));
+            }
+        }
+        assert_eq!(statements.len(), 9);
     }
 
     #[test]

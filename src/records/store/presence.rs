@@ -1,7 +1,7 @@
 //! Who is there.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,14 +174,13 @@ impl Store {
         self.run(move |conn| away(conn, task_type.clone()).boxed()).await
     }
 
-    /// The subscriptions of these endpoints, present or not, whose process reads messages of this version.
+    /// The subscriptions of these endpoints, present or not, each with what its process reads.
     pub async fn readers(
         &self,
         endpoints: BTreeSet<EndpointName>,
-        version: WireVersion,
-    ) -> Result<HashSet<(TaskType, EndpointName)>> {
+    ) -> Result<HashMap<(TaskType, EndpointName), WireVersion>> {
         let endpoints: Arc<[EndpointName]> = endpoints.into_iter().collect();
-        self.run(move |conn| readers(conn, endpoints.clone(), version).boxed()).await
+        self.run(move |conn| readers(conn, endpoints.clone()).boxed()).await
     }
 
     /// The types that an endpoint is subscribed to at present, each with the session that has said so and what
@@ -532,15 +531,14 @@ async fn subscribers(
 async fn readers(
     conn: &mut Conn<'_>,
     endpoints: Arc<[EndpointName]>,
-    version: WireVersion,
-) -> Result<HashSet<(TaskType, EndpointName)>, Fault> {
+) -> Result<HashMap<(TaskType, EndpointName), WireVersion>, Fault> {
     let names: Vec<&EndpointName> = endpoints.iter().collect();
-    let mut readers = HashSet::new();
+    let mut readers = HashMap::new();
     for names in names.chunks(batch::KEYS) {
-        let mut select =
-            conn.sql("SELECT task_type, endpoint FROM subscription WHERE wire >= ? AND endpoint IN ");
-        for row in select.bind(version.number()).keys(names).fetch_all().await? {
-            readers.insert((row.get(0)?, row.get(1)?));
+        let mut select = conn.sql("SELECT task_type, endpoint, wire FROM subscription WHERE endpoint IN ");
+        for row in select.keys(names).fetch_all().await? {
+            let reads = WireVersion::up_to(row.get::<u8>(2)?.into());
+            readers.insert((row.get(0)?, row.get(1)?), reads);
         }
     }
     Ok(readers)

@@ -4,13 +4,19 @@
 //! ```json
 //! "seal":{"by":"9f86d081884c7d65","at_ms":1700000000000,"until_ms":1700000900000,"to":"*","sig":"…"}
 //! ```
+//!
+//! That of a message that was signed with others has `"batch":{"at":0,"of":3,"path":"…"}` besides: its place,
+//! how many there are, and the hashes of its path. Only programs that read version 5 are sent it: others would
+//! read past it, and take the signature for a forged one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Certificate, KeyId, Recipients, Seal, SealHead, Signature, Timestamp};
+use crate::domain::{
+    BatchPath, Certificate, InvalidPath, KeyId, Recipients, Seal, SealHead, Signature, Timestamp, TreeHash,
+};
 
 /// A seal as it travels.
 #[derive(Serialize, Deserialize)]
@@ -24,11 +30,13 @@ pub struct SealForm {
     answers_ms: Option<i64>,
     sig: SignatureText,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch: Option<PathForm>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     certificate: Option<Certificate>,
 }
 
 impl From<&Seal> for SealForm {
-    fn from(Seal { head, signature, certificate }: &Seal) -> Self {
+    fn from(Seal { head, signature, batch, certificate }: &Seal) -> Self {
         Self {
             by: head.by,
             at_ms: head.issued_at.as_millis(),
@@ -36,6 +44,7 @@ impl From<&Seal> for SealForm {
             to: head.to.clone(),
             answers_ms: head.answers.map(Timestamp::as_millis),
             sig: SignatureText(*signature),
+            batch: batch.clone().map(PathForm),
             certificate: certificate.clone(),
         }
     }
@@ -43,10 +52,11 @@ impl From<&Seal> for SealForm {
 
 impl From<SealForm> for Seal {
     fn from(form: SealForm) -> Self {
-        let SealForm { by, at_ms, until_ms, to, answers_ms, sig, certificate } = form;
+        let SealForm { by, at_ms, until_ms, to, answers_ms, sig, batch, certificate } = form;
         let [issued_at, not_after] = [at_ms, until_ms].map(Timestamp::from_millis);
         let answers = answers_ms.map(Timestamp::from_millis);
-        Self { head: SealHead { by, issued_at, not_after, to, answers }, signature: sig.0, certificate }
+        let (head, batch) = (SealHead { by, issued_at, not_after, to, answers }, batch.map(|form| form.0));
+        Self { head, signature: sig.0, batch, certificate }
     }
 }
 
@@ -82,5 +92,36 @@ impl TryFrom<String> for SignatureText {
     fn try_from(text: String) -> Result<Self, String> {
         let bytes = URL_SAFE_NO_PAD.decode(&text).ok().and_then(|bytes| bytes.try_into().ok());
         bytes.map(Self).ok_or_else(|| "`sig` is not an Ed25519 signature in base64url".to_owned())
+    }
+}
+
+/// A path in a batch as it travels.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "PathMembers", into = "PathMembers")]
+struct PathForm(BatchPath);
+
+#[derive(Serialize, Deserialize)]
+struct PathMembers {
+    at: usize,
+    of: usize,
+    path: String,
+}
+
+impl From<PathForm> for PathMembers {
+    fn from(PathForm(path): PathForm) -> Self {
+        Self { at: path.at(), of: path.of(), path: URL_SAFE_NO_PAD.encode(path.hashes().as_flattened()) }
+    }
+}
+
+impl TryFrom<PathMembers> for PathForm {
+    type Error = InvalidPath;
+
+    fn try_from(PathMembers { at, of, path }: PathMembers) -> Result<Self, InvalidPath> {
+        let bytes = URL_SAFE_NO_PAD.decode(&path).map_err(|_| InvalidPath)?;
+        let (hashes, rest) = bytes.as_chunks::<{ size_of::<TreeHash>() }>();
+        match rest {
+            [] => BatchPath::new(at, of, hashes.to_vec()).map(Self),
+            _ => Err(InvalidPath),
+        }
     }
 }

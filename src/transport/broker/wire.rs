@@ -601,7 +601,8 @@ fn shortened(mut text: String) -> String {
 mod tests {
     use super::*;
     use crate::domain::{
-        Audience, Certificate, KeyId, Recipients, SIGNATURE, SealFault, SealHead, json, json_check, statement,
+        Audience, BatchPath, Certificate, KeyId, Recipients, SIGNATURE, SealFault, SealHead, json,
+        json_check, statement, tree,
     };
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -675,6 +676,53 @@ mod tests {
         };
         assert_eq!((names(&[]), names(&["a", "b"])), (Audience::All, work.audience.expect("one")));
         assert_ne!(names(&["ab"]), names(&["a", "b"]));
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_one_is_not_read() {
+        let hashes = |count: usize| "A".repeat((count * 32 * 8).div_ceil(6));
+        let read = |batch: &str| {
+            let sig = "A".repeat(86);
+            let item = format!(
+                r#"{{"v":1,"kind":"cancel","task_id":"{}","seal":{{"by":"9f86d081884c7d65","at_ms":1,"until_ms":2,"to":"*","sig":"{sig}","batch":{batch}}}}}"#,
+                Uuid::nil()
+            );
+            decode_sealed(item.as_bytes())
+                .map(|(_, _, seal)| seal.expect("a seal").batch.map(|path| path.of()))
+        };
+        for (at, of, count) in [(0, 2, 1), (1, 2, 1), (4, 5, 1), (0, 5, 3), (255, 256, 8)] {
+            let batch = format!(r#"{{"at":{at},"of":{of},"path":"{}"}}"#, hashes(count));
+            assert_eq!(read(&batch).expect("a path"), Some(of), "{batch}");
+        }
+        assert_eq!(read("null").expect("none"), None);
+        let of = |at: &str, of: &str, path: &str| format!(r#"{{"at":{at},"of":{of},"path":"{path}"}}"#);
+        for batch in [
+            // Too long, too short, and no whole hashes.
+            of("0", "2", &hashes(2)),
+            of("0", "5", &hashes(2)),
+            of("0", "2", ""),
+            of("0", "2", &hashes(1)[1..]),
+            of("0", "257", &hashes(9)),
+            of("0", "256", &hashes(100_000)),
+            // No such place.
+            of("2", "2", &hashes(1)),
+            of("0", "1", ""),
+            of("0", "0", ""),
+            of("-1", "2", &hashes(1)),
+            of("0.5", "2", &hashes(1)),
+            of("0", "18446744073709551615", &hashes(64)),
+            of("18446744073709551616", "2", &hashes(1)),
+            // Not base64url.
+            of("0", "2", &format!("+{}", &hashes(1)[1..])),
+            of("0", "2", &format!("{}=", hashes(1))),
+            of("0", "2", "é"),
+            r#"{"at":0,"of":2}"#.to_owned(),
+            format!(r#"{{"of":2,"path":"{}"}}"#, hashes(1)),
+            r#""batch""#.to_owned(),
+            "[]".to_owned(),
+        ] {
+            assert!(matches!(read(&batch), Err(WireError::Form(_))), "{}", &batch[..batch.len().min(90)]);
+        }
     }
 
     #[test]
@@ -932,7 +980,8 @@ mod tests {
             Just(WireVersion::One),
             Just(WireVersion::Two),
             Just(WireVersion::Three),
-            Just(WireVersion::Four)
+            Just(WireVersion::Four),
+            Just(WireVersion::Five)
         ];
         let keys = proptest::collection::btree_set(any::<u64>(), 0..3);
         let revocations = (any::<u64>(), keys, any::<u8>()).prop_map(|(serial, keys, byte)| {
@@ -971,12 +1020,17 @@ mod tests {
             },
         );
         let certificate = proptest::option::of(certificate);
-        (any::<u64>(), times(), times(), to, proptest::option::of(times()), (signature(), certificate))
-            .prop_map(|(key, issued_at, not_after, to, answers, (signature, certificate))| Seal {
+        let batch = (2..=BatchPath::MOST, any::<prop::sample::Index>())
+            .prop_map(|(of, at)| tree(vec![&b"a statement"[..]; of]).1.swap_remove(at.index(of)));
+        let signed = (signature(), proptest::option::of(batch), certificate);
+        (any::<u64>(), times(), times(), to, proptest::option::of(times()), signed).prop_map(
+            |(key, issued_at, not_after, to, answers, (signature, batch, certificate))| Seal {
                 head: SealHead { by: KeyId::of(&key.to_be_bytes()), issued_at, not_after, to, answers },
                 signature,
+                batch,
                 certificate,
-            })
+            },
+        )
     }
 
     fn attempts() -> impl Strategy<Value = Vec<AttemptError>> {
@@ -1082,7 +1136,7 @@ mod tests {
         #[test]
         fn every_seal_comes_back(command in commands(), seal in seals()) {
             let place = "prod".parse().expect("an environment");
-            for version in [WireVersion::One, WireVersion::Two, WireVersion::Four] {
+            for version in [WireVersion::One, WireVersion::Two, WireVersion::Four, WireVersion::Five] {
                 let sealed = encode_sealed(&command, version, &seal);
                 let (read, _, found) = decode_sealed(&sealed)?;
                 prop_assert_eq!(found.as_ref(), Some(&seal));

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::trust::{Denial, Trust, TypeTrust, judge_end};
+use super::verified::Verified;
 use crate::domain::{Json, KeyId, Order, OrderSignature, Ordered, SealFault, TaskType, Timestamp, json};
 
 /// The persons of an installation.
@@ -14,6 +15,7 @@ use crate::domain::{Json, KeyId, Order, OrderSignature, Ordered, SealFault, Task
 pub struct Approvers {
     trust: Trust,
     revoked: BTreeSet<KeyId>,
+    verified: Verified,
 }
 
 /// Bytes that a signature takes in an order: key and signature, with their names.
@@ -41,8 +43,8 @@ impl Approval {
 
 impl Approvers {
     /// Those of a trust file, without these keys.
-    pub const fn new(trust: Trust, revoked: BTreeSet<KeyId>) -> Self {
-        Self { trust, revoked }
+    pub fn new(trust: Trust, revoked: BTreeSet<KeyId>) -> Self {
+        Self { trust, revoked, verified: Verified::new() }
     }
 
     /// Whether persons sign the tasks of this type.
@@ -75,11 +77,8 @@ impl Approvers {
     ) -> Result<Approval, Denial> {
         self.trust.judge_place(&ordered.order, task_type)?;
         judge_end(&ordered.order, now, Duration::ZERO)?;
-        let (signed, others): (Vec<_>, Vec<_>) = rule
-            .signers
-            .iter()
-            .cloned()
-            .partition(|name| self.trust.has_signed(name, ordered, &self.revoked));
+        let (signed, others): (Vec<_>, Vec<_>) =
+            rule.signers.iter().cloned().partition(|name| self.has_signed(name, ordered));
         if signed.is_empty() {
             let reason =
                 format!("none of the persons who may sign tasks of `{task_type}` has signed the order");
@@ -95,6 +94,10 @@ impl Approvers {
             return Err(Denial::new(SealFault::TooLarge, reason));
         }
         Ok(Approval { signed, others, needed, until: ordered.order.not_after })
+    }
+
+    fn has_signed(&self, name: &str, ordered: &Ordered) -> bool {
+        self.trust.has_signed(name, ordered, &self.revoked, &self.verified)
     }
 
     /// The payload with one more signature, or as it is if that person has signed it before; and how far it
@@ -116,7 +119,7 @@ impl Approvers {
         let who = |one: &OrderSignature| {
             let order = Order { signatures: vec![one.clone()], ..ordered.order.clone() };
             let alone = Ordered { order, payload: ordered.payload.clone() };
-            rule.signers.iter().find(|name| self.trust.has_signed(name, &alone, &self.revoked))
+            rule.signers.iter().find(|name| self.has_signed(name, &alone))
         };
         let Some(name) = who(&signature) else {
             let reason = format!(

@@ -7,13 +7,24 @@ use std::time::Duration;
 
 use super::key::{KeyError, PublicKey, SigningKey};
 use crate::domain::{
-    Certificate, Command, EnvironmentName, Json, KeyId, Order, OrderSignature, Recipients, Revocations, Seal,
-    SealHead, Timestamp, statement,
+    BatchPath, Certificate, Command, EnvironmentName, Json, KeyId, Order, OrderSignature, Recipients,
+    Revocations, Seal, SealHead, Timestamp, statement, tree,
 };
 
 /// How long a copy counts at most. Short, since a thief of the broker can keep copies: the ledger asks again
 /// with new ones.
 const LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// A copy of a message that has no seal yet.
+#[derive(Debug, Clone)]
+pub struct Unsealed<'a> {
+    /// The message, as its receivers read it.
+    pub command: &'a Command,
+    /// For whom it is.
+    pub to: Recipients,
+    /// When the message was sent that this one answers, by the clock of its receiver.
+    pub answers: Option<Timestamp>,
+}
 
 /// Signs with the key of an API process, or of a caller of HTTP tasks.
 #[derive(Debug)]
@@ -77,32 +88,59 @@ impl Signer {
         answers: Option<Timestamp>,
         now: Timestamp,
     ) -> Seal {
+        let (head, statement) = self.draft(Unsealed { command, to, answers }, now);
+        self.signed(head, &statement)
+    }
+
+    /// The seals of copies that go out together, in order. They share signatures, one for each
+    /// [`BatchPath::MOST`] of them; one that is alone is sealed as by [`Self::seal`].
+    pub fn seal_together(&self, copies: Vec<Unsealed<'_>>, now: Timestamp) -> Vec<Seal> {
+        let mut seals = Vec::with_capacity(copies.len());
+        let mut drafts = copies.into_iter().map(|copy| self.draft(copy, now));
+        loop {
+            let batch: Vec<_> = drafts.by_ref().take(BatchPath::MOST).collect();
+            if batch.len() < 2 {
+                seals.extend(batch.into_iter().map(|(head, statement)| self.signed(head, &statement)));
+                return seals;
+            }
+            let (root, paths) = tree(batch.iter().map(|(_, statement)| statement.as_slice()));
+            let of_batch = statement::of_batch(&self.environment, self.key(), batch.len(), &root);
+            let signature = self.key.sign(&of_batch);
+            seals.extend(batch.into_iter().zip(paths).map(|((head, _), path)| Seal {
+                head,
+                signature,
+                batch: Some(path),
+                certificate: self.certificate.clone(),
+            }));
+        }
+    }
+
+    /// What the seal of a copy says, and the statement that it is of.
+    fn draft(&self, Unsealed { command, to, answers }: Unsealed<'_>, now: Timestamp) -> (SealHead, Vec<u8>) {
         let life = match command {
             Command::Task(task) => task.expires_in.min(LIFE),
             Command::Cancel { .. } | Command::Withdraw { .. } | Command::Welcome { .. } => LIFE,
         };
-        let until = now.after(life);
-        self.seal_with(to, answers, [now, until], |head| statement::of_copy(&self.environment, head, command))
+        let head = self.head(to, answers, [now, now.after(life)]);
+        let statement = statement::of_copy(&self.environment, &head, command);
+        (head, statement)
     }
 
     /// The seal of a message about HTTP tasks that goes this way, and counts for so long.
     pub fn seal_http(&self, way: &str, message: &[u8], life: Duration, now: Timestamp) -> Seal {
-        self.seal_with(Recipients::All, None, [now, now.after(life)], |head| {
-            statement::of_http(&self.environment, head, way, message)
-        })
+        let head = self.head(Recipients::All, None, [now, now.after(life)]);
+        let statement = statement::of_http(&self.environment, &head, way, message);
+        self.signed(head, &statement)
     }
 
-    fn seal_with(
-        &self,
-        to: Recipients,
-        answers: Option<Timestamp>,
-        times: [Timestamp; 2],
-        statement: impl FnOnce(&SealHead) -> Vec<u8>,
-    ) -> Seal {
+    fn head(&self, to: Recipients, answers: Option<Timestamp>, times: [Timestamp; 2]) -> SealHead {
         let [issued_at, not_after] = times.map(|time| Timestamp::from_millis(time.as_millis()));
-        let head = SealHead { by: self.key(), issued_at, not_after, to, answers };
-        let signature = self.key.sign(&statement(&head));
-        Seal { head, signature, certificate: self.certificate.clone() }
+        SealHead { by: self.key(), issued_at, not_after, to, answers }
+    }
+
+    fn signed(&self, head: SealHead, statement: &[u8]) -> Seal {
+        let signature = self.key.sign(statement);
+        Seal { head, signature, batch: None, certificate: self.certificate.clone() }
     }
 }
 

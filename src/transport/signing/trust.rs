@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::key::PublicKey;
 use super::signer::is_of_root;
+use super::verified::Verified;
 use crate::config::size;
 use crate::custody;
 use crate::domain::{
@@ -180,6 +181,8 @@ pub struct Situation<'a> {
     pub tolerance: Duration,
     /// The keys that the root key has revoked.
     pub revoked: &'a BTreeSet<KeyId>,
+    /// The signatures that were found good before. They spare work, and change no judgement.
+    pub verified: &'a Verified,
 }
 
 impl Situation<'_> {
@@ -344,7 +347,7 @@ impl Trust {
         let head = &seal.head;
         judge_key(head.by, situation.revoked)?;
         let statement = || statement::of_copy(&self.environment, head, command);
-        let certificate = self.judge_signature(seal, statement, situation.hour())?;
+        let certificate = self.judge_signature(seal, statement, situation.hour(), situation.verified)?;
         // The clock of the endpoint is judged by its welcome, and a session has one welcome that counts.
         if !matches!(command, Command::Welcome { .. }) && situation.moment == Moment::Arrives {
             judge_time(head, situation.hour())?;
@@ -383,11 +386,12 @@ impl Trust {
         seal: Option<&Seal>,
         now: Timestamp,
         tolerance: Duration,
+        verified: &Verified,
     ) -> Result<(), Denial> {
         let seal = seal.ok_or_else(unsigned)?;
         let hour = Hour { moment: Moment::Arrives, now, tolerance };
         let statement = || statement::of_http(&self.environment, &seal.head, way, message);
-        let certificate = self.judge_signature(seal, statement, hour)?;
+        let certificate = self.judge_signature(seal, statement, hour, verified)?;
         if certificate.is_some_and(|certificate| !certificate.types.is_empty()) {
             let by = seal.head.by;
             let reason =
@@ -403,12 +407,14 @@ impl Trust {
         seal: &'s Seal,
         statement: impl FnOnce() -> Vec<u8>,
         hour: Hour,
+        verified: &Verified,
     ) -> Result<Option<&'s Certificate>, Denial> {
-        let (key, certificate) = self.key_of(seal, hour)?;
-        if key.verifies(&statement(), &seal.signature) {
+        let (key, certificate) = self.key_of(seal, hour, verified)?;
+        let (by, environment) = (seal.head.by, &self.environment);
+        let signed = statement::signed(environment, by, statement(), seal.batch.as_ref());
+        if verified.verifies(&key, &signed, &seal.signature) {
             return Ok(certificate);
         }
-        let (by, environment) = (seal.head.by, &self.environment);
         let reason =
             format!("the signature of key {by} is not valid for it in the environment `{environment}`");
         Err(Denial::new(SealFault::Forged, reason))
@@ -419,6 +425,7 @@ impl Trust {
         &self,
         seal: &'s Seal,
         Hour { now, tolerance, moment }: Hour,
+        verified: &Verified,
     ) -> Result<(PublicKey, Option<&'s Certificate>), Denial> {
         let by = seal.head.by;
         let deny = |reason: String| Err(Denial::new(SealFault::UnknownKey, reason));
@@ -434,7 +441,7 @@ impl Trust {
         match key {
             // What the root key signs is for people to look at: it is no key of an API process.
             Ok(key) if key == *root => deny(format!("the key {by} is the root key, which signs no messages")),
-            Ok(key) if key.id() == by && root.verifies(&certified, signature) => {
+            Ok(key) if key.id() == by && verified.verifies(root, &certified, signature) => {
                 if moment == Moment::Waits {
                     return Ok((key, Some(certificate)));
                 }
@@ -549,12 +556,13 @@ impl Trust {
         name: &str,
         Ordered { order, payload }: &Ordered,
         revoked: &BTreeSet<KeyId>,
+        verified: &Verified,
     ) -> bool {
         let key = self.keys.get(name).filter(|key| !revoked.contains(&key.id()));
         key.is_some_and(|key| {
             let mut of_key = order.signatures.iter().filter(|one| one.by == key.id());
             let signed = |one: &OrderSignature| statement::of_order(order, one.by, payload);
-            of_key.any(|one| key.verifies(&signed(one), &one.signature))
+            of_key.any(|one| verified.verifies(key, &signed(one), &one.signature))
         })
     }
 
@@ -569,7 +577,8 @@ impl Trust {
         let deny = |cause, fault, reason: String| Err(Denial::new(fault, reason).of(cause));
         self.judge_place(order, task_type)?;
         // Different persons, however often each has signed.
-        let signed = |name: &&String| self.has_signed(name, ordered, situation.revoked);
+        let Situation { revoked, verified, .. } = situation;
+        let signed = |name: &&String| self.has_signed(name, ordered, revoked, verified);
         let holders = rule.signers.iter().filter(signed).count();
         if holders < threshold {
             return deny(
@@ -653,8 +662,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Recipients, TaskId, WireVersion, json};
-    use crate::signing::{Signer, SigningKey, certify, revoke, sign_order};
+    use crate::domain::{BatchPath, Recipients, TaskId, WireVersion, json};
+    use crate::signing::{Signer, SigningKey, Unsealed, certify, revoke, sign_order};
 
     fn key() -> SigningKey {
         SigningKey::create().expect("a key").0
@@ -704,6 +713,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_or_is_for_others_is_refused() {
+        let verified = Verified::new();
         let (ours, other) = (key(), key());
         let trust = trust(&ours);
         let refusing = Trust { default: OtherTypes::Refuse, ..trust.clone() };
@@ -720,6 +730,7 @@ mod tests {
             now: at(1000),
             tolerance: Duration::from_secs(60),
             revoked: &BTreeSet::new(),
+            verified: &verified,
         };
         let good = seal(&command);
         assert_eq!(trust.judge(&command, Some(&good), situation), Ok(()));
@@ -763,8 +774,103 @@ mod tests {
         assert_eq!(refusing.judge(&empty, Some(&seal(&empty)), situation), Ok(()));
     }
 
+    /// Each of them is judged by itself, as if it had been signed alone.
+    #[test]
+    fn copies_that_share_a_signature_are_judged_one_by_one() {
+        let ours = key();
+        let (trust, place) = (trust(&ours), environment("prod"));
+        let signer = Signer::new(place.clone(), ours);
+        let (ep1, verified) = (name("ep1"), Verified::new());
+        let situation = Situation {
+            endpoint: &ep1,
+            moment: Moment::Arrives,
+            now: at(1000),
+            tolerance: Duration::from_secs(60),
+            revoked: &BTreeSet::new(),
+            verified: &verified,
+        };
+        let commands: Vec<Command> = (0..600u128)
+            .map(|number| {
+                let work = WorkPart { id: TaskId(Uuid::from_u128(number)), ..task("worker").work };
+                Command::Task(TaskMessage { work, ..task("worker") })
+            })
+            .collect();
+        let to = |command: &Command| Recipients::of(command.subject(), &[name("ep1")]);
+        let sealed = |count: usize| {
+            let copy = |command| Unsealed { command, to: to(command), answers: None };
+            signer.seal_together(commands[..count].iter().map(copy).collect(), at(1000))
+        };
+        let of = |seal: &Seal| seal.batch.as_ref().map(BatchPath::of);
+        for (count, sizes) in [
+            (0, vec![]),
+            (1, vec![None]),
+            (3, vec![Some(3)]),
+            (256, vec![Some(256)]),
+            (257, vec![Some(256), None]),
+            (600, vec![Some(256), Some(256), Some(88)]),
+        ] {
+            let seals = sealed(count);
+            let mut found: Vec<_> = seals.iter().map(|seal| (of(seal), seal.signature)).collect();
+            found.dedup();
+            assert_eq!(found.into_iter().map(|(of, _)| of).collect::<Vec<_>>(), sizes);
+            for (seal, command) in seals.iter().zip(&commands) {
+                assert_eq!(trust.judge(command, Some(seal), situation), Ok(()));
+            }
+        }
+        let alone = signer.seal(&commands[0], to(&commands[0]), None, at(1000));
+        assert_eq!(sealed(1), std::slice::from_ref(&alone), "the same bytes as ever");
+
+        let seals = sealed(5);
+        let batch = |at, of, seal: &Seal| {
+            let hashes = seal.batch.as_ref().expect("a path").hashes().to_vec();
+            Seal { batch: BatchPath::new(at, of, hashes).ok(), ..seal.clone() }
+        };
+        let path_of = |own: &Seal, other: &Seal| Seal { batch: other.batch.clone(), ..own.clone() };
+        for (what, seal) in [
+            ("the seal of another", seals[1].clone()),
+            ("the path of another", path_of(&seals[0], &seals[1])),
+            ("no path", Seal { batch: None, ..seals[0].clone() }),
+            ("a path that needs none", path_of(&alone, &seals[0])),
+            ("another place", batch(1, 5, &seals[0])),
+            ("another size", batch(0, 6, &seals[0])),
+            ("the path of another batch", path_of(&seals[0], &sealed(6)[0])),
+            (
+                "the signature of another batch",
+                Seal { signature: sealed(6)[0].signature, ..seals[0].clone() },
+            ),
+            (
+                "another head",
+                Seal { head: SealHead { to: Recipients::All, ..seals[0].head.clone() }, ..seals[0].clone() },
+            ),
+        ] {
+            assert_eq!(
+                fault(trust.judge(&commands[0], Some(&seal), situation)),
+                Some(SealFault::Forged),
+                "{what}"
+            );
+        }
+        // A signature that is known to be good makes nothing else good.
+        let good = &seals[0];
+        let elsewhere = Trust { environment: environment("dev"), ..trust.clone() };
+        let ep2 = name("ep2");
+        let by = BTreeSet::from([good.head.by]);
+        for (trust, situation, wanted) in [
+            (&trust, situation, None),
+            (&elsewhere, situation, Some(SealFault::Forged)),
+            (&Trust { servers: BTreeMap::new(), ..trust.clone() }, situation, Some(SealFault::UnknownKey)),
+            (&trust, Situation { revoked: &by, ..situation }, Some(SealFault::Revoked)),
+            (&trust, Situation { now: at(1961), ..situation }, Some(SealFault::Expired)),
+            (&trust, Situation { now: at(939), ..situation }, Some(SealFault::Early)),
+            (&trust, Situation { endpoint: &ep2, ..situation }, Some(SealFault::Misdirected)),
+            (&trust, Situation { now: at(9999), moment: Moment::Waits, ..situation }, None),
+        ] {
+            assert_eq!(fault(trust.judge(&commands[0], Some(good), situation)), wanted, "{wanted:?}");
+        }
+    }
+
     #[test]
     fn a_key_counts_with_a_certificate_of_the_root() {
+        let verified = Verified::new();
         let (root, other, server) = (key(), key(), key());
         let (place, public) = (environment("prod"), *server.public());
         let trust = Trust { root: Some(*root.public()), ..Trust::of(place.clone()) };
@@ -820,6 +926,7 @@ mod tests {
                 now: at(now),
                 tolerance: Duration::from_secs(60),
                 revoked: &BTreeSet::new(),
+                verified: &verified,
             };
             assert_eq!(
                 fault(trust.judge(&command, Some(&seal), situation)),
@@ -841,6 +948,7 @@ mod tests {
 
     #[test]
     fn a_revoked_key_counts_no_more_and_the_root_key_signs_no_messages() {
+        let verified = Verified::new();
         let (root, server, alice) = (key(), key(), key());
         let (place, ep1, id) = (environment("prod"), name("ep1"), Uuid::from_u128(9));
         let update: TaskType = "update".parse().expect("a type");
@@ -909,7 +1017,14 @@ mod tests {
             let seal = Seal { certificate: Some((*certificate).clone()), ..seal };
             for moment in [Moment::Arrives, Moment::Waits] {
                 let tolerance = Duration::from_secs(60);
-                let situation = Situation { endpoint: &ep1, moment, now: at(1500), tolerance, revoked };
+                let situation = Situation {
+                    endpoint: &ep1,
+                    moment,
+                    now: at(1500),
+                    tolerance,
+                    revoked,
+                    verified: &verified,
+                };
                 assert_eq!(fault(trust.judge(command, Some(&seal), situation)), wanted, "{revoked:?}");
             }
         }
@@ -917,6 +1032,7 @@ mod tests {
 
     #[test]
     fn persons_are_counted_and_nobody_twice() {
+        let verified = Verified::new();
         let keys = ["alice", "bob", "carol", "mallory"].map(|name| (name, key()));
         let [alice, bob, carol, mallory] = &keys;
         let update: TaskType = "update".parse().expect("a type");
@@ -957,6 +1073,7 @@ mod tests {
                 now: at(now),
                 tolerance,
                 revoked: &BTreeSet::new(),
+                verified: &verified,
             };
             fault(trust.judge_unsealed(&command, situation))
         };
@@ -1015,12 +1132,14 @@ mod tests {
             now: at(1500),
             tolerance: Duration::ZERO,
             revoked: &BTreeSet::new(),
+            verified: &verified,
         };
         assert_eq!(fault(trust.judge_unsealed(&bare, situation)), unapproved);
     }
 
     #[test]
     fn a_message_about_http_tasks_counts_on_its_way_for_a_while() {
+        let verified = Verified::new();
         let (root, caller, place) = (key(), key(), environment("prod"));
         let trust = Trust {
             root: Some(*root.public()),
@@ -1057,13 +1176,15 @@ mod tests {
             (None, "work", b"1", 1000, Some(SealFault::Unsigned)),
         ] {
             let seal = signer.map(|signer| signer.seal_http("work", b"1", life, at(1000)));
-            let judged = trust.judge_http(way, message, seal.as_ref(), at(now), Duration::from_secs(60));
+            let judged =
+                trust.judge_http(way, message, seal.as_ref(), at(now), Duration::from_secs(60), &verified);
             assert_eq!(fault(judged), wanted, "{way} {message:?} {now}");
         }
     }
 
     #[test]
     fn copies_count_for_a_while() {
+        let verified = Verified::new();
         let ours = key();
         let trust = trust(&ours);
         let signer = Signer::new(environment("prod"), ours);
@@ -1104,6 +1225,7 @@ mod tests {
                 now: at(now),
                 tolerance: Duration::from_secs(60),
                 revoked: &BTreeSet::new(),
+                verified: &verified,
             };
             let age = || welcomed_at.map_or(Ok(()), |welcome| judge_age(&command, &seal.head, at(welcome)));
             let judged = trust.judge(&command, Some(&seal), situation).and_then(|()| age());

@@ -39,7 +39,7 @@ const ANSWER_BYTES: usize = 4 << 20;
 /// Bytes of a command beside its payload, as a rule.
 const COMMAND_BYTES: usize = 400;
 /// What workers are told, and report, in this interface: its lists are those of the requests. Welcomes alone
-/// have the newest version that the worker reads.
+/// have the newest version that the worker reads; seals go by that version too.
 const VERSION: WireVersion = WireVersion::One;
 /// How long a message may lie with the broker that says that a worker is there.
 const PRESENCE_LIVES: u32 = 3;
@@ -212,7 +212,7 @@ async fn commands(
             break;
         }
     }
-    let commands = state.sealer.encode(commands, worker).await;
+    let commands = state.sealer.encode(commands, worker, reads).await;
     let raw =
         |body: Bytes| String::from_utf8(body.into()).ok().and_then(|text| RawValue::from_string(text).ok());
     Ok(commands.into_iter().filter_map(raw).collect())

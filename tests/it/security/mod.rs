@@ -6,6 +6,7 @@ mod rig;
 mod admission;
 mod approvals;
 mod audit;
+mod batches;
 mod enrolment;
 pub mod orders;
 mod proof;

@@ -242,7 +242,9 @@ impl Thief {
             ("it.worker", ""),
             ("it.worker.to", "ep1"),
             ("it.worker.to", "ep2"),
+            ("it.steered", ""),
             ("it.steered.to", "ep1"),
+            ("it.steered.to", "old"),
             ("it.control", "worker.ep1"),
             ("it.control", "worker.ep2"),
             ("it.presence", ""),
@@ -253,18 +255,23 @@ impl Thief {
         Ok(Self { channel, _connection: connection })
     }
 
+    /// The items of the next message that went by; none while there is no other.
+    pub async fn next(&self) -> anyhow::Result<Vec<Bytes>> {
+        match self.channel.basic_get("loot".into(), BasicGetOptions { no_ack: true }).await? {
+            Some(message) => Ok(envelope::items(&Bytes::from(message.delivery.data))),
+            None => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok(Vec::new())
+            }
+        }
+    }
+
     /// The next message that has something, of those that went by.
     pub async fn wait_for<T>(&self, wanted: impl Fn(&Bytes) -> Option<T>) -> anyhow::Result<T> {
         let until = Instant::now() + Duration::from_secs(60);
         while Instant::now() < until {
-            match self.channel.basic_get("loot".into(), BasicGetOptions { no_ack: true }).await? {
-                Some(message) => {
-                    let body = Bytes::from(message.delivery.data);
-                    if let Some(found) = envelope::items(&body).iter().find_map(&wanted) {
-                        return Ok(found);
-                    }
-                }
-                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            if let Some(found) = self.next().await?.iter().find_map(&wanted) {
+                return Ok(found);
             }
         }
         anyhow::bail!("no such message went by")
@@ -427,7 +434,7 @@ impl Loot {
         let version = match command {
             Command::Task(_) => version,
             Command::Withdraw { .. } => WireVersion::Three,
-            Command::Welcome { .. } => WireVersion::Four,
+            Command::Welcome { .. } => WireVersion::NEWEST,
             Command::Cancel { .. } => WireVersion::One,
         };
         let now = || tasker::clock::Clock::system().now();
@@ -578,8 +585,8 @@ fn a_welcome_counts_only_from_the_api() -> anyhow::Result<()> {
     let to = Recipients::of(session, &[endpoint("ep1")]);
     let seal = own.seal(&welcome, to, None, tasker::clock::Clock::system().now());
     let bodies = [
-        wire::encode_command(&welcome, WireVersion::Four),
-        wire::encode_sealed(&welcome, WireVersion::Four, &seal),
+        wire::encode_command(&welcome, WireVersion::NEWEST),
+        wire::encode_sealed(&welcome, WireVersion::NEWEST, &seal),
     ];
     for body in &bodies {
         platform.block_on(thief.publish(("it.worker.to", "ep1"), body))?;
@@ -621,7 +628,7 @@ fn a_later_welcome_that_shows_a_wrong_clock_ends_the_session() -> anyhow::Result
     let now = tasker::clock::Clock::system().now();
     let at = now.before(Duration::from_secs(600));
     let seal = api.seal(&late, Recipients::of(before, &[endpoint("ep1")]), Some(now), at);
-    let body = wire::encode_sealed(&late, WireVersion::Four, &seal);
+    let body = wire::encode_sealed(&late, WireVersion::NEWEST, &seal);
     platform.block_on(thief.publish(TO_EP1, &body))?;
     let after = alive(Some(before))?;
     ensure!(

@@ -1,6 +1,6 @@
 //! Who is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -351,28 +351,34 @@ pub async fn knows_what_all_who_are_there_read(ledger: &Ledger) -> Result<()> {
     let process = |endpoint, reads, state| Presence { reads, ..presence(endpoint, &["worker"], state) };
     let read =
         async || anyhow::Ok(ledger.store.subscribers(&[worker()], Expect::Subscribed).await?[&worker()].read);
-    let readers = async |names: &[&str]| {
-        ledger.store.readers(names.iter().map(|text| name(text)).collect(), WireVersion::Two).await
-    };
+    let readers =
+        async |names: &[&str]| ledger.store.readers(names.iter().map(|text| name(text)).collect()).await;
     assert_eq!(read().await?, WireVersion::NEWEST, "nobody is there");
     ledger.store.see(&[process("a", Two, Alive), process("b", One, Alive)], at(0)).await?;
     assert_eq!(
         (read().await?, ledger.store.subscribed(&[worker()]).await?[&worker()].clone()),
         (One, names(&["a", "b"]))
     );
-    assert_eq!(readers(&["a", "b", "nobody"]).await?, [(worker(), name("a"))].into());
+    let (a, b) = ((worker(), name("a")), (worker(), name("b")));
+    let known =
+        |versions: [_; 2]| [a.clone(), b.clone()].into_iter().zip(versions).collect::<HashMap<_, _>>();
+    assert_eq!(readers(&["a", "b", "nobody"]).await?, known([Two, One]));
+    assert_eq!(readers(&["b"]).await?, [(b.clone(), One)].into());
     assert_eq!(readers(&[]).await?, [].into());
-    assert_eq!(ledger.store.readers([name("a")].into(), WireVersion::Three).await?, [].into());
     // It is upgraded; the other one goes back to an older version.
     ledger.store.see(&[process("a", One, Alive), process("b", Two, Alive)], at(1)).await?;
-    assert_eq!((read().await?, readers(&["a", "b"]).await?), (One, [(worker(), name("b"))].into()));
+    assert_eq!((read().await?, readers(&["a", "b"]).await?), (One, known([One, Two])));
     // Those who are gone do not count. What a process that stands by reads is not known before it says so.
     let second =
         Presence { instance: Uuid::from_u128(7), home: Uuid::from_u128(9), ..process("b", Two, Alive) };
     ledger.store.see(&[process("a", One, Leaving), second.clone()], at(2)).await?;
     assert_eq!(read().await?, Two);
     ledger.store.see(&[process("b", Two, Leaving)], at(3)).await?;
-    assert_eq!((read().await?, readers(&["b"]).await?), (One, [].into()), "handed over by a goodbye");
+    assert_eq!(
+        (read().await?, readers(&["b"]).await?),
+        (One, [(b.clone(), One)].into()),
+        "handed over by a goodbye"
+    );
     ledger.store.see(&[second], at(3)).await?;
     assert_eq!(read().await?, Two);
     let third = process("b", Two, Alive);
