@@ -107,8 +107,7 @@ Examples:
   tasker rollout skip kernel-6.9 --state ABSENT
   tasker rollout skip kernel-6.9 --gate
 
-Passing over an approval needs the right to approve. If more than one person must approve, it needs
-the scope `admin`.")]
+Passing over an approval needs the right to approve, if one approval is enough, or the scope `admin`.")]
     Skip(SkipTargets),
     /// Try endpoints again that have failed or were unreachable
     #[command(after_help = "\

@@ -671,5 +671,23 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
         ("rollout.submit", json!({"rollout": "r", "type": "worker", "lane": "worker", "endpoints": 3})),
     ];
     assert_eq!(told, expected, "{log}");
+    // One of one does decide alone, and so does an administrator who is not named.
+    for (secret, weakened, changed) in
+        [("tasker_erin", 403, 403), ("tasker_maker", 403, 403), ("tasker_bob", 200, 200), (ADMIN, 200, 200)]
+    {
+        let identifier = secret.replace('_', "-");
+        let mut wanted = document(&identifier);
+        wanted["approval"] = json!({"before": [1], "from": [bob]});
+        assert_eq!(send("tasker_maker", "POST", "/rollouts", &wanted).await.status, 201);
+        let path = format!("/rollouts/{identifier}");
+        for (approval, status) in
+            [(json!({"before": [1], "from": [bob], "within": "1h"}), changed), (json!("none"), weakened)]
+        {
+            let shown = send("tasker_bob", "GET", &path, &Value::Null).await.json();
+            let edit = json!({"revision": shown["revision"], "approval": approval});
+            let edited = send(secret, "PATCH", &path, &edit).await;
+            assert_eq!(edited.status, status, "{secret} {approval}: {edited:?}");
+        }
+    }
     rig.stop().await;
 }

@@ -273,7 +273,7 @@ fn at_gate(view: &View) -> Result<(usize, &super::Approval), Refusal> {
     approval.map(|approval| (place, approval)).ok_or_else(|| wrong(view, "no wave waits for an approval"))
 }
 
-/// Whether somebody may decide about an approval: agree, refuse, pass over it or change it.
+/// Whether somebody may decide about an approval: agree or refuse.
 fn may_approve(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Result<(), Refusal> {
     let Some(Asker { name: by, approves, .. }) = by else { return Ok(()) };
     if !approves {
@@ -296,19 +296,27 @@ fn may_approve(view: &View, approval: &super::Approval, by: Option<&Asker>) -> R
     Ok(())
 }
 
-/// Whether somebody may pass over an approval, or weaken it. Where more than one person must agree, none of them
-/// may do that alone.
-fn may_weaken(view: &View, approval: &super::Approval, by: Option<&Asker>) -> Result<(), Refusal> {
-    let Some(asker) = by.filter(|_| approval.count > 1) else { return may_approve(view, approval, by) };
-    if !asker.administers {
-        return Err(Refusal::NotYou(format!(
+/// Whether somebody may change an approval: everybody whose own approval would be enough for what is asked, and an
+/// administrator, whatever `from` says, since in an emergency all of those may be away. A change that makes the
+/// approval weaker, or passes over it, needs more: where more than one person must approve, none of them alone may
+/// make it.
+fn may_change(
+    view: &View,
+    approval: &super::Approval,
+    weakens: bool,
+    by: Option<&Asker>,
+) -> Result<(), Refusal> {
+    match by {
+        Some(asker) if asker.administers => {
+            may_approve(view, &super::Approval { from: Vec::new(), ..approval.clone() }, by)
+        }
+        Some(_) if weakens && approval.count > 1 => Err(Refusal::NotYou(format!(
             "{} people must approve, so one of them alone does not pass over the approval or lower it: let others \
              approve, or ask somebody who has a token with the scope `admin`",
             approval.count
-        )));
+        ))),
+        _ => may_approve(view, approval, by),
     }
-    // In an emergency those of `from` may all be away.
-    may_approve(view, &super::Approval { from: Vec::new(), ..approval.clone() }, by)
 }
 
 /// Whether a changed approval is weaker: it asks for fewer people, or admits people who could not approve before.
@@ -423,10 +431,9 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>
         };
         let after = edit.waves.get(place).and_then(|wave| wave.terms.approval.as_ref());
         // Other waves may put its endpoints before the approval.
-        if edit.anew.is_some() || after.is_none_or(|after| is_weaker(approval, after)) {
-            may_weaken(view, approval, by)?;
-        } else if after != Some(approval) {
-            may_approve(view, approval, by)?;
+        let weakens = edit.anew.is_some() || after.is_none_or(|after| is_weaker(approval, after));
+        if weakens || after != Some(approval) {
+            may_change(view, approval, weakens, by)?;
         }
     }
     change.events.push(NewEvent::new(EventKind::Edited, Some(edit.members.join(", "))));
@@ -442,7 +449,7 @@ fn skip_gate(view: &View, change: &mut Change, by: Option<&Asker>, now: Timestam
     let Some(place) = current(&view.waves) else { return Err(wrong(view, "it waits at no gate")) };
     if gate == Gate::Approval {
         let (_, approval) = at_gate(view)?;
-        may_weaken(view, approval, by)?;
+        may_change(view, approval, true, by)?;
     }
     let (phase, word) = match gate {
         Gate::Approval => (WavePhase::Admitting, "approval"),

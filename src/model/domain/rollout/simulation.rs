@@ -768,15 +768,24 @@ proptest! {
     }
 }
 
-#[test]
-fn an_approval_is_waited_for_and_counts_people() {
-    let ask = |count| Approval {
+/// An approval of so many of these, of anybody without names.
+fn approval(count: u32, from: &[&str]) -> Approval {
+    Approval {
         count,
-        from: Vec::new(),
+        from: from.iter().map(|name| name.parse().expect("a name")).collect(),
         not_creator: true,
         within: Duration::from_secs(100),
         otherwise: OnBreach::Halt,
-    };
+    }
+}
+
+/// Somebody who approves; `root` administers.
+fn asker(name: &str) -> Asker {
+    Asker { name: name.parse().expect("a name"), approves: true, administers: name == "root" }
+}
+
+/// A rollout of `creator` that has not started, whose one wave has an approval.
+fn before_approval(creator: &str, approval: Approval) -> View {
     let terms = WaveTerms {
         window: Amount::Count(1),
         receive_within: Duration::from_secs(10),
@@ -786,7 +795,7 @@ fn an_approval_is_waited_for_and_counts_people() {
         unreachable: None,
         soak: Duration::ZERO,
         probe: None,
-        approval: Some(ask(2)),
+        approval: Some(approval),
     };
     let wave = WaveState {
         name: None,
@@ -802,10 +811,10 @@ fn an_approval_is_waited_for_and_counts_people() {
         counts: WaveCounts::all_in(TargetState::Pending, 1),
     };
     let fact = Fact { wave: 0, position: 0, endpoint: "web1".parse().expect("a name") };
-    let mut view = View {
+    View {
         status: RolloutStatus::Created,
         resume_to: None,
-        created_by: Some("ann".parse().expect("a name")),
+        created_by: Some(creator.parse().expect("a name")),
         settings: RolloutSettings::default(),
         start_at: Some(START),
         expires_at: START.after(Duration::from_secs(1_000)),
@@ -826,12 +835,39 @@ fn an_approval_is_waited_for_and_counts_people() {
         rolls_back: false,
         changed: false,
         rollback: None,
-    };
-    let by = |name: &str| Asker {
-        name: name.parse().expect("a name"),
-        approves: true,
-        administers: name == "root",
-    };
+    }
+}
+
+/// Whoever approves enough alone, or administers, may pass over an approval; who made the rollout may not.
+#[test]
+fn passing_over_an_approval_needs_one_who_is_enough_alone() {
+    for (creator, approval, by, may) in [
+        ("ann", approval(1, &[]), "bob", true),
+        ("ann", approval(1, &["bob"]), "bob", true),
+        ("ann", approval(1, &["bob"]), "eve", false),
+        ("ann", approval(1, &["bob"]), "root", true),
+        ("ann", approval(1, &[]), "ann", false),
+        ("ann", approval(2, &[]), "bob", false),
+        ("ann", approval(2, &["bob", "eve"]), "bob", false),
+        ("ann", approval(2, &["bob", "eve"]), "root", true),
+        ("root", approval(1, &[]), "root", false),
+        ("root", approval(2, &["bob", "eve"]), "root", false),
+        ("root", Approval { not_creator: false, ..approval(2, &["bob", "eve"]) }, "root", true),
+    ] {
+        let case = format!("{by} in a rollout of {creator}: {approval:?}");
+        let mut view = before_approval(creator, approval);
+        (view.status, view.waves[0].since) = (RolloutStatus::Running, Some(START));
+        let asked = command(&view, &Command::SkipGate, &[], Some(&asker(by)), START);
+        match may {
+            true => assert!(matches!(asked, Ok(Some(_))), "{case}: {asked:?}"),
+            false => assert!(matches!(asked, Err(Refusal::NotYou(_))), "{case}: {asked:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_approval_is_waited_for_and_counts_people() {
+    let (mut view, by) = (before_approval("ann", approval(2, &[])), asker);
     let started = decide(&view, START);
     assert_eq!((started.status, started.admit.len()), (Some(RolloutStatus::Running), 0));
     (view.status, view.waves[0].since) = (RolloutStatus::Running, Some(START));
