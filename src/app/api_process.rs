@@ -16,7 +16,7 @@ use crate::broker::SharedBroker;
 use crate::clock::Clock;
 use crate::collector::Collector;
 use crate::config::{Config, Security};
-use crate::domain::Timestamp;
+use crate::domain::{Purpose, Timestamp};
 use crate::ledger::Ledger;
 use crate::observer::Observer;
 use crate::presence::PresenceWatch;
@@ -292,7 +292,7 @@ fn signer(security: &Security) -> anyhow::Result<Option<Signer>> {
         None => signer,
     };
     let Some(path) = &signing.certificate else { return Ok(Some(signer)) };
-    Ok(Some(signer.with_certificate(read_certificate(path)?)?))
+    Ok(Some(signer.with_certificate(read_certificate(path)?, Purpose::Tasks)?))
 }
 
 /// The persons who approve tasks; none without `security.trust`. A file that endpoints would not accept is an

@@ -23,7 +23,7 @@ use super::when::validity;
 use crate::clock::Clock;
 use crate::config::ConfigFile;
 use crate::domain::{
-    Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Presence, Recipients,
+    Certificate, EndpointName, EnvironmentName, Json, KeyId, Order, Ordered, Presence, Purpose, Recipients,
     Revocations, SIGNATURE, TaskType, Timestamp, json, likeness,
 };
 use crate::signing::{self, KeyError, NAME, PublicKey, ROOT, SigningKey, Trust, TrustError, is_name};
@@ -51,11 +51,12 @@ The private key stays where it signs. The public one goes to the servers, for `k
         after_help = "Examples:\n  tasker key trust server.pub --environment production\n  tasker key trust root.pub --root --environment production\n  tasker key trust alice.pub --type update --threshold 1"
     )]
     Trust(TrustKey),
-    /// Certify the key of an API process with the root key, which is kept offline
+    /// Certify a key with the root key, which is kept offline
     ///
-    /// Servers that trust the root key trust the certified key until the certificate ends.
+    /// Servers that trust the root key trust the certified key until the certificate ends: of an API process for
+    /// messages to endpoints, with `--for http` of a caller for HTTP tasks.
     #[command(
-        after_help = "Example:\n  tasker key certify api.pub --root-key root.key --environment prod --days 30"
+        after_help = "Examples:\n  tasker key certify api.pub --root-key root.key --environment prod --days 30\n  tasker key certify power.pub --for http --root-key root.key --environment prod"
     )]
     Certify(Certify),
     /// Revoke keys on all servers that trust the root key
@@ -208,15 +209,36 @@ pub struct Certify {
     /// Name of the installation, as in security.environment of its API processes
     #[arg(long, value_name = "NAME")]
     pub environment: EnvironmentName,
+    /// What the key may sign
+    #[arg(long = "for", value_name = "PURPOSE", value_enum, default_value_t = CertifyFor::Tasks)]
+    pub purpose: CertifyFor,
     /// For how many days from now on
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3660))]
     pub days: u32,
-    /// Task type that may be signed with the key (repeatable) [default: all types]
+    /// With --for tasks: task type that may be signed with the key (repeatable) [default: all types]
     #[arg(short, long = "type", value_name = "TYPE")]
     pub task_types: Vec<TaskType>,
     /// File for the certificate, in the place of an older one [default: that of the key, ending in .cert]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// What a key is certified for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CertifyFor {
+    /// Messages of an API process to endpoints and workers
+    Tasks,
+    /// HTTP tasks of a caller, for HTTP workers
+    Http,
+}
+
+impl From<CertifyFor> for Purpose {
+    fn from(purpose: CertifyFor) -> Self {
+        match purpose {
+            CertifyFor::Tasks => Self::Tasks,
+            CertifyFor::Http => Self::Http,
+        }
+    }
 }
 
 /// `tasker key revoke`.
@@ -460,14 +482,21 @@ fn certify(args: &Certify) -> Result<Code, Failure> {
     let root = SigningKey::read(&args.root_key).map_err(setup)?;
     if public == *root.public() {
         return Err(Failure::Usage(format!(
-            "{} is the root key itself: it certifies keys of API processes, and signs no messages",
+            "{} is the root key itself: it certifies other keys, and signs no messages",
             args.public.display()
         )));
+    }
+    let purpose = Purpose::from(args.purpose);
+    if purpose == Purpose::Http && !args.task_types.is_empty() {
+        return Err(Failure::Usage(
+            "--type is for keys that sign tasks: leave it out with --for http".to_owned(),
+        ));
     }
     let now = Clock::system().now();
     let not_after = now.after(Duration::from_secs(u64::from(args.days) * 24 * 3600));
     let blank = Certificate {
         public: *public.as_bytes(),
+        purpose,
         types: args.task_types.clone(),
         // It counts at once also where the clock is behind this one.
         not_before: now.before(Presence::CLOCK_TOLERANCE),
@@ -478,11 +507,11 @@ fn certify(args: &Certify) -> Result<Code, Failure> {
     let path = args.out.clone().unwrap_or_else(|| args.public.with_extension("cert"));
     let text = serde_json::to_vec_pretty(&certificate).map_err(setup)?;
     SecretFile::replacing(&path)?.readable()?.keep(&text)?;
-    note(&format!(
-        "the key {} is certified until {not_after} in {}: name that file as security.certificate, and restart the API",
-        public.id(),
-        path.display()
-    ));
+    let next = match purpose {
+        Purpose::Tasks => "name that file as security.certificate, and restart the API",
+        Purpose::Http => "give that file to the caller",
+    };
+    note(&format!("the key {} is certified until {not_after} in {}: {next}", public.id(), path.display()));
     Ok(Code::Ok)
 }
 

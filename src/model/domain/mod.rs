@@ -82,7 +82,7 @@ pub use request::{
 pub use rerun::Fared;
 pub use response::{LateAnswer, Response, ResponseEvent, ResponseStatus};
 pub use seal::{
-    Certificate, EnvironmentName, InvalidSealPart, KeyId, Recipients, Revocations, SIGNATURE, Seal,
+    Certificate, EnvironmentName, InvalidSealPart, KeyId, Purpose, Recipients, Revocations, SIGNATURE, Seal,
     SealFault, SealHead, Signature,
 };
 pub use selector::{Groups, InvalidSelector, Selector};

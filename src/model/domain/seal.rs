@@ -218,13 +218,52 @@ pub struct Seal {
     pub certificate: Option<Certificate>,
 }
 
-/// Says that a key may sign for an API process: signed with the root key of an installation, which no API
-/// process has.
+/// What a certified key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// What API processes send to endpoints and workers: tasks, cancels, withdrawals and welcomes.
+    #[default]
+    Tasks,
+    /// HTTP tasks of callers, for HTTP workers.
+    Http,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Tasks, Self::Http];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tasks => "tasks",
+            Self::Http => "http",
+        }
+    }
+
+    /// Whether it is that of certificates that name none.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Says that a key may sign for an API process, or for a caller of HTTP tasks: signed with the root key of an
+/// installation, which neither of them has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     /// The public half of the key that it is for.
     #[serde(with = "base64_bytes")]
     pub public: [u8; 32],
+    /// What it may sign.
+    #[serde(rename = "for", default, skip_serializing_if = "Purpose::is_usual")]
+    pub purpose: Purpose,
     /// The types whose tasks may be signed with it; none: all types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<TaskType>,

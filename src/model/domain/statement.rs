@@ -10,8 +10,8 @@
 use sha2::{Digest, Sha256};
 
 use super::{
-    AttemptError, Audience, BatchPath, Certificate, Command, EnvironmentName, Json, KeyId, Order, Recipients,
-    Revocations, SealHead, TaskMessage, Timestamp, TreeHash, WorkPart,
+    AttemptError, Audience, BatchPath, Certificate, Command, EnvironmentName, Json, KeyId, Order, Purpose,
+    Recipients, Revocations, SealHead, TaskMessage, Timestamp, TreeHash, WorkPart,
 };
 
 /// A statement that is being made.
@@ -68,14 +68,15 @@ pub fn of_work(environment: &EnvironmentName, by: KeyId, work: &WorkPart) -> Vec
         .0
 }
 
-/// That a key may sign for an API process, as the root key says.
+/// That a key may sign for a purpose, as the root key says. The first version knows one purpose and does not name
+/// it.
 pub fn of_certificate(environment: &EnvironmentName, root: KeyId, certificate: &Certificate) -> Vec<u8> {
-    let Certificate { public, types, not_before, not_after, signature: _ } = certificate;
-    let statement = Statement::new("tasker/certificate/1", environment)
-        .field(root.as_bytes())
-        .field(public)
-        .time(*not_before)
-        .time(*not_after);
+    let Certificate { public, purpose, types, not_before, not_after, signature: _ } = certificate;
+    let statement = match purpose {
+        Purpose::Tasks => Statement::new("tasker/certificate/1", environment),
+        Purpose::Http => Statement::new("tasker/certificate/2", environment).field(purpose.as_str()),
+    };
+    let statement = statement.field(root.as_bytes()).field(public).time(*not_before).time(*not_after);
     types.iter().fold(statement, |statement, task_type| statement.field(task_type.as_str())).0
 }
 
@@ -334,6 +335,43 @@ mod tests {
             }
         }
         assert_eq!(statements.len(), 9);
+    }
+
+    #[test]
+    fn a_certificate_counts_for_one_purpose() {
+        let first = Certificate {
+            public: [1; 32],
+            purpose: Purpose::Tasks,
+            types: vec![],
+            not_before: Timestamp::from_micros(1_000),
+            not_after: Timestamp::from_micros(2_000),
+            signature: [0; 64],
+        };
+        let later = Timestamp::from_micros(3_000);
+        let certificates = Purpose::ALL.into_iter().flat_map(|purpose| {
+            [
+                Certificate { purpose, ..first.clone() },
+                Certificate { purpose, public: [2; 32], ..first.clone() },
+                Certificate { purpose, types: vec!["worker".parse().expect("a type")], ..first.clone() },
+                Certificate { purpose, not_before: later, ..first.clone() },
+                Certificate { purpose, not_after: later, ..first.clone() },
+            ]
+        });
+        let mut statements = std::collections::BTreeSet::new();
+        for certificate in certificates {
+            for (place, root) in [("prod", b"a"), ("dev", b"a"), ("prod", b"b")] {
+                statements.insert(of_certificate(&environment(place), KeyId::of(root), &certificate));
+            }
+        }
+        assert_eq!(statements.len(), 30);
+        // Of tasks alone it is written, and signed, as before there were purposes.
+        let text = serde_json::to_string(&first).expect("JSON");
+        assert!(!text.contains("\"for\""), "{text}");
+        assert_eq!(serde_json::from_str::<Certificate>(&text).expect("reads what it writes"), first);
+        let http = Certificate { purpose: Purpose::Http, ..first };
+        let text = serde_json::to_string(&http).expect("JSON");
+        assert!(text.contains(r#""for":"http""#), "{text}");
+        assert_eq!(serde_json::from_str::<Certificate>(&text).expect("reads what it writes"), http);
     }
 
     #[test]

@@ -601,7 +601,7 @@ fn shortened(mut text: String) -> String {
 mod tests {
     use super::*;
     use crate::domain::{
-        Audience, BatchPath, Certificate, KeyId, Recipients, SIGNATURE, SealFault, SealHead, json,
+        Audience, BatchPath, Certificate, KeyId, Purpose, Recipients, SIGNATURE, SealFault, SealHead, json,
         json_check, statement, tree,
     };
     use proptest::prelude::*;
@@ -1010,9 +1010,11 @@ mod tests {
                 .prop_map(|bytes| <[u8; SIGNATURE]>::try_from(bytes).expect("64 bytes"))
         };
         let types = proptest::collection::vec(names().prop_map(|(task_type, ..)| task_type), 0..3);
-        let certificate = (any::<[u8; 32]>(), types, times(), times(), signature()).prop_map(
-            |(public, types, not_before, not_after, signature)| Certificate {
+        let purpose = prop_oneof![Just(Purpose::Tasks), Just(Purpose::Http)];
+        let certificate = (any::<[u8; 32]>(), purpose, types, times(), times(), signature()).prop_map(
+            |(public, purpose, types, not_before, not_after, signature)| Certificate {
                 public,
+                purpose,
                 types,
                 not_before,
                 not_after,

@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
 use crate::config::Secret;
-use crate::domain::{KeyId, Signature};
+use crate::domain::{KeyId, Purpose, Signature};
 
 /// Bytes of a public key.
 const PUBLIC: usize = 32;
@@ -151,6 +151,18 @@ pub enum KeyError {
     OtherCertificate {
         /// The key that it is for.
         of: KeyId,
+    },
+    /// The certificate is for something else.
+    #[error(
+        "the certificate of the key {of} is for {purpose}, and not for {wanted}: certify the key with `tasker key certify --for {wanted}`"
+    )]
+    OtherPurpose {
+        /// The key.
+        of: KeyId,
+        /// What it is for.
+        purpose: Purpose,
+        /// What it is to be for.
+        wanted: Purpose,
     },
     /// A key that signs is on the list of those that count no more.
     #[error(

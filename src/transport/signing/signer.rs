@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::key::{KeyError, PublicKey, SigningKey};
 use crate::domain::{
-    BatchPath, Certificate, Command, EnvironmentName, Json, KeyId, Order, OrderSignature, Recipients,
-    Revocations, Seal, SealHead, Timestamp, statement, tree,
+    BatchPath, Certificate, Command, EnvironmentName, Json, KeyId, Order, OrderSignature, Purpose,
+    Recipients, Revocations, Seal, SealHead, Timestamp, statement, tree,
 };
 
 /// How long a copy counts at most. Short, since a thief of the broker can keep copies: the ledger asks again
@@ -41,14 +41,18 @@ impl Signer {
         Self { environment, key, certificate: None, revocations: None }
     }
 
-    /// With a certificate, which goes with each seal.
+    /// With a certificate, which goes with each seal, for what this signer signs.
     ///
     /// # Errors
-    /// When it is for another key.
-    pub fn with_certificate(self, certificate: Certificate) -> Result<Self, KeyError> {
-        match certificate.public == *self.key.public().as_bytes() {
+    /// When it is for another key, or for something else.
+    pub fn with_certificate(self, certificate: Certificate, wanted: Purpose) -> Result<Self, KeyError> {
+        let (of, purpose) = (KeyId::of(&certificate.public), certificate.purpose);
+        if certificate.public != *self.key.public().as_bytes() {
+            return Err(KeyError::OtherCertificate { of });
+        }
+        match purpose == wanted {
             true => Ok(Self { certificate: Some(certificate), ..self }),
-            false => Err(KeyError::OtherCertificate { of: KeyId::of(&certificate.public) }),
+            false => Err(KeyError::OtherPurpose { of, purpose, wanted }),
         }
     }
 

@@ -18,7 +18,8 @@ use crate::config::size;
 use crate::custody;
 use crate::domain::{
     Certificate, Command, EndpointName, EnvironmentName, Json, KeyId, Order, OrderSignature, Ordered,
-    Revocations, Seal, SealFault, SealHead, TaskMessage, TaskType, Timestamp, WorkPart, likeness, statement,
+    Purpose, Revocations, Seal, SealFault, SealHead, TaskMessage, TaskType, Timestamp, WorkPart, likeness,
+    statement,
 };
 
 /// How much earlier than the welcome of its receiver a copy may have been signed. Both times are of the
@@ -347,7 +348,8 @@ impl Trust {
         let head = &seal.head;
         judge_key(head.by, situation.revoked)?;
         let statement = || statement::of_copy(&self.environment, head, command);
-        let certificate = self.judge_signature(seal, statement, situation.hour(), situation.verified)?;
+        let (hour, verified) = (situation.hour(), situation.verified);
+        let certificate = self.judge_signature(seal, statement, Purpose::Tasks, hour, verified)?;
         // The clock of the endpoint is judged by its welcome, and a session has one welcome that counts.
         if !matches!(command, Command::Welcome { .. }) && situation.moment == Moment::Arrives {
             judge_time(head, situation.hour())?;
@@ -374,8 +376,7 @@ impl Trust {
         }
     }
 
-    /// Judges a message about HTTP tasks that has just come this way, and its seal. A key that is certified for
-    /// some task types alone does not count.
+    /// Judges a message about HTTP tasks that has just come this way, and its seal.
     ///
     /// # Errors
     /// The first reason to refuse it.
@@ -391,33 +392,36 @@ impl Trust {
         let seal = seal.ok_or_else(unsigned)?;
         let hour = Hour { moment: Moment::Arrives, now, tolerance };
         let statement = || statement::of_http(&self.environment, &seal.head, way, message);
-        let certificate = self.judge_signature(seal, statement, hour, verified)?;
-        if certificate.is_some_and(|certificate| !certificate.types.is_empty()) {
-            let by = seal.head.by;
-            let reason =
-                format!("the certificate of key {by} is for some task types, and not for HTTP tasks");
-            return Err(Denial::new(SealFault::NotAllowed, reason));
-        }
+        self.judge_signature(seal, statement, Purpose::Http, hour, verified)?;
         judge_time(&seal.head, hour)
     }
 
-    /// Whether a key that counts has signed a statement. Returns the certificate that makes it count.
+    /// Whether a key that counts for this purpose has signed a statement. Returns the certificate that makes it
+    /// count.
     fn judge_signature<'s>(
         &self,
         seal: &'s Seal,
         statement: impl FnOnce() -> Vec<u8>,
+        wanted: Purpose,
         hour: Hour,
         verified: &Verified,
     ) -> Result<Option<&'s Certificate>, Denial> {
         let (key, certificate) = self.key_of(seal, hour, verified)?;
         let (by, environment) = (seal.head.by, &self.environment);
         let signed = statement::signed(environment, by, statement(), seal.batch.as_ref());
-        if verified.verifies(&key, &signed, &seal.signature) {
-            return Ok(certificate);
+        if !verified.verifies(&key, &signed, &seal.signature) {
+            let reason =
+                format!("the signature of key {by} is not valid for it in the environment `{environment}`");
+            return Err(Denial::new(SealFault::Forged, reason));
         }
-        let reason =
-            format!("the signature of key {by} is not valid for it in the environment `{environment}`");
-        Err(Denial::new(SealFault::Forged, reason))
+        match certificate.map(|certificate| certificate.purpose).filter(|purpose| *purpose != wanted) {
+            None => Ok(certificate),
+            Some(purpose) => {
+                let reason =
+                    format!("the certificate of key {by} is for `{purpose}`, and not for `{wanted}`");
+                Err(Denial::new(SealFault::NotAllowed, reason))
+            }
+        }
     }
 
     /// The key of a seal, and the certificate that makes it count.
@@ -878,6 +882,7 @@ mod tests {
         let ep1 = name("ep1");
         let blank = Certificate {
             public: *public.as_bytes(),
+            purpose: Purpose::Tasks,
             types: vec![],
             not_before: at(1000),
             not_after: at(2000),
@@ -887,6 +892,7 @@ mod tests {
             types: vec![task_type.parse().expect("a type")],
             ..blank.clone()
         };
+        let http = Certificate { purpose: Purpose::Http, ..blank.clone() };
         let of_root = |certificate| Some(certify(&root, &place, certificate));
         let command = Command::Task(task("worker"));
         for (certificate, now, wanted) in [
@@ -898,6 +904,13 @@ mod tests {
             (of_root(blank.clone()), 2061, Some(SealFault::UnknownKey)),
             (of_root(only("worker")), 1500, None),
             (of_root(only("backup")), 1500, Some(SealFault::NotAllowed)),
+            (of_root(http.clone()), 1500, Some(SealFault::NotAllowed)),
+            // It says itself what it is for.
+            (
+                of_root(http.clone()).map(|made| Certificate { purpose: Purpose::Tasks, ..made }),
+                1500,
+                Some(SealFault::UnknownKey),
+            ),
             (Some(certify(&other, &place, blank.clone())), 1500, Some(SealFault::UnknownKey)),
             (Some(certify(&root, &environment("dev"), blank.clone())), 1500, Some(SealFault::UnknownKey)),
             // Changed after it was certified.
@@ -938,6 +951,15 @@ mod tests {
             let genuine = certificate == of_root(blank.clone()) || certificate == of_root(only("worker"));
             let judged = fault(trust.judge(&command, Some(&seal), waits));
             assert_eq!(judged, wanted.filter(|_| !genuine), "{certificate:?} that waits");
+            // No other message counts with a certificate that is not for such messages.
+            let cancel = Command::Cancel { task_id: TaskId(Uuid::from_u128(1)) };
+            let sealed = Seal {
+                certificate: certificate.clone(),
+                ..signer.seal(&cancel, Recipients::All, None, at(now))
+            };
+            let of_types = wanted == Some(SealFault::NotAllowed) && certificate != of_root(http.clone());
+            let judged = fault(trust.judge(&cancel, Some(&sealed), situation));
+            assert_eq!(judged, wanted.filter(|_| !of_types), "{certificate:?}: a cancel");
             let without = Trust { root: None, ..trust.clone() };
             for situation in [situation, waits] {
                 let judged = fault(without.judge(&command, Some(&seal), situation));
@@ -978,6 +1000,7 @@ mod tests {
         let certificate = |public: &PublicKey| {
             let blank = Certificate {
                 public: *public.as_bytes(),
+                purpose: Purpose::Tasks,
                 types: vec![],
                 not_before: at(1000),
                 not_after: at(2000),
@@ -1146,32 +1169,33 @@ mod tests {
             servers: [("caller".to_owned(), *caller.public())].into(),
             ..Trust::of(place.clone())
         };
-        let certified = |types: &[&str]| {
+        let certified = |purpose: Purpose| {
             let key = key();
             let certificate = Certificate {
                 public: *key.public().as_bytes(),
-                types: types.iter().map(|name| name.parse().expect("a type")).collect(),
+                purpose,
+                types: vec![],
                 not_before: at(0),
                 not_after: at(9000),
                 signature: [0; 64],
             };
             let signer = Signer::new(place.clone(), key);
-            signer.with_certificate(certify(&root, &place, certificate)).expect("of this key")
+            signer.with_certificate(certify(&root, &place, certificate), purpose).expect("of this key")
         };
         let ours = Signer::new(place.clone(), caller);
-        let (any, some) = (certified(&[]), certified(&["worker"]));
+        let (http, tasks) = (certified(Purpose::Http), certified(Purpose::Tasks));
         let (stranger, life) = (Signer::new(place.clone(), key()), Duration::from_secs(100));
         // Sealed at 1000 for the way `work`.
         for (signer, way, message, now, wanted) in [
             (Some(&ours), "work", &b"1"[..], 1000, None),
-            (Some(&any), "work", b"1", 1000, None),
+            (Some(&http), "work", b"1", 1000, None),
             (Some(&ours), "work", b"1", 940, None),
             (Some(&ours), "work", b"1", 939, Some(SealFault::Early)),
             (Some(&ours), "work", b"1", 1160, None),
             (Some(&ours), "work", b"1", 1161, Some(SealFault::Expired)),
             (Some(&ours), "workers", b"1", 1000, Some(SealFault::Forged)),
             (Some(&ours), "work", b"2", 1000, Some(SealFault::Forged)),
-            (Some(&some), "work", b"1", 1000, Some(SealFault::NotAllowed)),
+            (Some(&tasks), "work", b"1", 1000, Some(SealFault::NotAllowed)),
             (Some(&stranger), "work", b"1", 1000, Some(SealFault::UnknownKey)),
             (None, "work", b"1", 1000, Some(SealFault::Unsigned)),
         ] {

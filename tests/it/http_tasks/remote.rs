@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tasker::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Role, To};
+use tasker::clock::Clock;
 use tasker::config::{MessageQueue, Signatures};
+use tasker::domain::{Certificate, Purpose, SIGNATURE};
 use tasker::http_remote::notice::Notice;
 use tasker::http_remote::sealed::{self, Guard};
 use tasker::http_remote::{POOL, Remote, RemoteConfig, Worker, WorkerConfig, answer, frame};
@@ -15,7 +17,7 @@ use tasker::http_tasks::{
     Allowed, AttemptFailure, BuildError, Completion, Last, Limit, Method, Reach, RemoteError, RetryPolicy,
     RunnerBuilder, Task, TaskError, TaskList, TaskRunner, Trust,
 };
-use tasker::signing::{Signer, SigningKey};
+use tasker::signing::{Signer, SigningKey, certify};
 use tasker_services::{Home, Process, RabbitMq};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -700,19 +702,36 @@ async fn a_task_that_ends_its_workers_is_given_up() {
 /// What workers and callers need that verify and sign.
 struct Keys {
     home: Home,
+    root: SigningKey,
     ours: Arc<Signer>,
 }
 
 impl Keys {
     fn new() -> anyhow::Result<Self> {
         let home = Home::new("http-keys")?;
-        let key = SigningKey::create()?.0;
+        let (root, key) = (SigningKey::create()?.0, SigningKey::create()?.0);
         let trust = tasker::signing::Trust {
+            root: Some(*root.public()),
             servers: [("caller".to_owned(), *key.public())].into(),
             ..tasker::signing::Trust::of("it".parse()?)
         };
         home.write("trust.yaml", &trust.to_yaml())?;
-        Ok(Self { home, ours: Arc::new(Signer::new("it".parse()?, key)) })
+        Ok(Self { home, root, ours: Arc::new(Signer::new("it".parse()?, key)) })
+    }
+
+    /// Somebody whose key the root key has certified for this.
+    fn certified(&self, purpose: Purpose) -> anyhow::Result<Arc<Signer>> {
+        let (key, now) = (SigningKey::create()?.0, Clock::system().now());
+        let blank = Certificate {
+            public: *key.public().as_bytes(),
+            purpose,
+            types: vec![],
+            not_before: now.before(Duration::from_secs(60)),
+            not_after: now.after(Duration::from_secs(3600)),
+            signature: [0; SIGNATURE],
+        };
+        let certificate = certify(&self.root, &"it".parse()?, blank);
+        Ok(Arc::new(Signer::new("it".parse()?, key).with_certificate(certificate, purpose)?))
     }
 
     /// A worker that takes so many tasks at the same time, and verifies.
@@ -738,10 +757,14 @@ async fn a_worker_performs_what_its_callers_have_signed() -> anyhow::Result<()> 
         Ok(Some(Arc::new(Signer::new(place.parse()?, SigningKey::create()?.0))))
     };
     let (ours, stranger) = (Some(keys.ours.clone()), signer("it")?);
+    let (caller, api) = (keys.certified(Purpose::Http)?, keys.certified(Purpose::Tasks)?);
+    let (caller, api) = (Some(caller), Some(api));
     for (signatures, signer, path, performed) in [
         (Signatures::Require, &ours, "/required", true),
         (Signatures::Require, &None, "/unsigned", false),
         (Signatures::Require, &stranger, "/stranger", false),
+        (Signatures::Require, &caller, "/certified", true),
+        (Signatures::Require, &api, "/for-tasks", false),
         (Signatures::Prefer, &ours, "/preferred", true),
         (Signatures::Prefer, &None, "/tolerated", true),
         (Signatures::Prefer, &stranger, "/forged", false),
@@ -759,7 +782,7 @@ async fn a_worker_performs_what_its_callers_have_signed() -> anyhow::Result<()> 
         worker.stop().await;
     }
     let paths: Vec<_> = server.known.seen().into_iter().map(|seen| seen.path).collect();
-    let both = ["/required", "/preferred", "/tolerated", "/unseen"].map(|path| [path; 2]);
+    let both = ["/required", "/certified", "/preferred", "/tolerated", "/unseen"].map(|path| [path; 2]);
     assert_eq!(paths, both.concat());
     Ok(())
 }

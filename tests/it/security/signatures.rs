@@ -17,10 +17,10 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 use tasker::broker::{envelope, wire};
 use tasker::domain::{
-    Command, Order, Ordered, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion, WorkPart,
-    json as raw,
+    Command, Order, Ordered, Purpose, Recipients, SealFault, TaskId, TaskMessage, Timestamp, WireVersion,
+    WorkPart, json as raw,
 };
-use tasker::signing::{Signer, SigningKey, sign_order};
+use tasker::signing::{Signer, SigningKey, read_certificate, sign_order};
 use tasker_services::Process;
 use uuid::Uuid;
 
@@ -898,22 +898,33 @@ fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
     };
     // The thief has the key with its certificate.
     let stolen = Signer::new("it".parse()?, signed.key("server")?)
-        .with_certificate(genuine.certificate.context("a certificate")?)?;
-    let forge = || -> anyhow::Result<TaskId> {
+        .with_certificate(genuine.certificate.context("a certificate")?, Purpose::Tasks)?;
+    let forge = |signer: &Signer| -> anyhow::Result<TaskId> {
         let work = WorkPart { id: TaskId::new(), ..task.work.clone() };
         let id = work.id;
         let command = Command::Task(TaskMessage { work, ..task.clone() });
         let to = Recipients::of(command.subject(), &[endpoint("ep1")]);
-        let seal = stolen.seal(&command, to, None, tasker::clock::Clock::system().now());
+        let seal = signer.seal(&command, to, None, tasker::clock::Clock::system().now());
         platform.block_on(thief.publish(TO_EP1, &wire::encode_sealed(&command, version, &seal)))?;
         Ok(id)
     };
     let ran = |id: TaskId| signed.effects().contains_key(&id.to_string());
-    let before = forge()?;
+    let before = forge(&stolen)?;
     platform.until("the stolen key counts", |_| {
         ensure!(ran(before), "{:?}", signed.effects());
         Ok(())
     })?;
+
+    // The same root key has certified a caller of HTTP tasks, whose key is good for nothing else.
+    platform.tasker(&["key", "create", "caller", "--dir", &dir])?;
+    let for_http = ["key", "certify", &signed.path("caller.pub"), "--for", "http"];
+    platform.tasker(&[&for_http[..], &of_root].concat())?;
+    let of_types = platform.tasker_any(&[&for_http[..], &of_root, &["-t", "worker"]].concat())?;
+    ensure!(!of_types.status.success(), "HTTP tasks have no type");
+    let certificate = read_certificate(signed.platform.home().join("caller.cert").as_path())?;
+    let caller =
+        Signer::new("it".parse()?, signed.key("caller")?).with_certificate(certificate, Purpose::Http)?;
+    signed.refused(forge(&caller)?, SealFault::NotAllowed)?;
 
     let list = signed.path("revoked.json");
     let revoke = |key: &str, more: &[&str]| {
@@ -932,6 +943,13 @@ fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
         Ok(())
     })?;
     drop(with_it);
+    let of_caller = [("CERTIFICATE", signed.path("caller.cert")), ("SIGNING_KEY", signed.path("caller.key"))];
+    let with_it = signed.launch_api(&of_caller)?;
+    platform.until("the API does not sign with the key of a caller", |_| {
+        ensure!(with_it.log().contains("is for http, and not for tasks"), "{}", with_it.log());
+        Ok(())
+    })?;
+    drop(with_it);
     let in_the_way = platform.home().join("journals/ep1/revocations.json.lock");
     fs::create_dir(&in_the_way)?;
     let settings = [
@@ -947,7 +965,7 @@ fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
         ensure!(page.to_string().contains(wanted), "{page}\n{}", one.log());
         Ok(())
     })?;
-    signed.refused(forge()?, SealFault::Revoked)?;
+    signed.refused(forge(&stolen)?, SealFault::Revoked)?;
     let kept = platform.home().join("journals/ep1/revocations.json");
     ensure!(!kept.exists());
     fs::remove_dir(&in_the_way)?;
@@ -960,7 +978,7 @@ fn a_revoked_key_counts_no_more() -> anyhow::Result<()> {
     // What comes before its welcome would be dropped.
     let identifier = platform.submit("worker", json!({"n": 2}), &["ep1"])?;
     platform.task("worker", &identifier, "DONE")?;
-    signed.refused(forge()?, SealFault::Revoked)?;
+    signed.refused(forge(&stolen)?, SealFault::Revoked)?;
     ensure!(!one.log().contains("keys were revoked"), "it knew them: {}", one.log());
     ensure!(signed.effects().len() == 3, "{:?}", signed.effects());
     Ok(())

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tasker::broker::wire;
 use tasker::clock::Clock;
 use tasker::domain::{
-    Command, EndpointName, Order, Ordered, Recipients, Seal, SealFault, TaskId, TaskMessage, Timestamp,
-    WireVersion, WorkPart, json as raw,
+    Command, EndpointName, Order, Ordered, Purpose, Recipients, Seal, SealFault, TaskId, TaskMessage,
+    Timestamp, WireVersion, WorkPart, json as raw,
 };
 use tasker::signing::{Signer, SigningKey, sign_order};
 use tasker_services::{Process, until};
@@ -513,7 +513,7 @@ fn a_worker_over_http_is_told_which_keys_are_revoked() -> anyhow::Result<()> {
     let (first, copy) = site.done()?;
     let (_, genuine) = another(&copy)?;
     let stolen = Signer::new("it".parse()?, site.signed.key("server")?)
-        .with_certificate(genuine.certificate.context("a certificate")?)?;
+        .with_certificate(genuine.certificate.context("a certificate")?, Purpose::Tasks)?;
     let forge = || -> anyhow::Result<TaskId> {
         let (task, _) = another(&copy)?;
         let (id, command) = (task.work.id, Command::Task(task));
