@@ -37,9 +37,11 @@ impl HttpWorkerProcess {
             allow_plaintext_broker,
             signatures,
             trust,
+            revocations,
             http,
         } = config.http_worker.clone();
-        let guard = Guard::new(signatures, &trust, config.endpoint.clock_tolerance)?.map(Arc::new);
+        let tolerance = config.endpoint.clock_tolerance;
+        let guard = Guard::new(signatures, &trust, revocations.as_deref(), tolerance)?.map(Arc::new);
         if http.allow.is_empty() {
             bail!("nothing is allowed: list the targets under {SECTION}.allow");
         }

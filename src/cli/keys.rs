@@ -62,7 +62,7 @@ The private key stays where it signs. The public one goes to the servers, for `k
     /// Revoke keys on all servers that trust the root key
     ///
     /// Adds the keys to a list, which the root key signs. API processes send the list to endpoints. Endpoints
-    /// keep the newest list, and refuse what a key of it has signed.
+    /// keep the newest list, and refuse what a key of it has signed. HTTP workers read the list from a file.
     #[command(
         after_help = "Example:\n  tasker key revoke api.pub --root-key root.key --environment prod --list r.json"
     )]
@@ -561,7 +561,7 @@ fn revoke(args: &Revoke) -> Result<Code, Failure> {
     let text = serde_json::to_vec_pretty(&revocations).map_err(setup)?;
     SecretFile::replacing(&args.list)?.readable()?.keep(&text)?;
     note(&format!(
-        "list {serial} in {list} revokes {} keys: name that file as security.revocations, and restart the API",
+        "list {serial} in {list} revokes {} keys: name that file as security.revocations, and restart the API; for keys of callers, as http_worker.revocations of HTTP workers",
         revocations.keys.len()
     ));
     Ok(Code::Ok)

@@ -48,7 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["domain", "farm", "backoff", "clock", "config"]),
     ("client", &["domain", "contract", "config", "https"]),
     ("broker", &["domain", "contract", "client", "backoff", "config", "https", "telemetry"]),
-    ("http_remote", &["domain", "http_tasks", "backoff", "clock", "config", "broker", "signing"]),
+    ("http_remote", &["domain", "http_tasks", "backoff", "clock", "config", "custody", "broker", "signing"]),
     ("enrolment", &["domain", "config"]),
     ("sealing", &["domain", "signing", "broker", "clock"]),
     // The loops of an API process.

@@ -18,7 +18,7 @@
 //! The `caller` sends each task as an `order` to the work queue of a pool and waits for its `answer`; a
 //! `worker` (`tasker http-worker`) takes as many as it has room for, performs them with a local runner, and
 //! answers to the caller that the broker took the task from. `notice` is what both say in between; `frame`
-//! the bytes of all of it; `sealed` the signatures of callers; `setup` what both are told. Exchanges and queues are declared by the `broker` (its
+//! the bytes of all of it; `sealed` the signatures of callers, `revoked` those that count no more; `setup` what both are told. Exchanges and queues are declared by the `broker` (its
 //! `Post`).
 //!
 //! Promises: a caller's task ends by its time-out and [`RemoteConfig::grace`], whatever the broker and the
@@ -35,6 +35,7 @@ mod caller;
 pub mod frame;
 pub mod notice;
 pub mod order;
+mod revoked;
 pub mod sealed;
 mod setup;
 mod worker;

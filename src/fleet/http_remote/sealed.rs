@@ -5,8 +5,9 @@
 //! verifies nothing opens such messages all the same.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,11 +16,13 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::frame::{self, Frame, FrameError};
+pub use super::revoked::GuardError;
+use super::revoked::RevokedKeys;
 use crate::broker::seal_form::SealForm;
 use crate::clock::Clock;
 use crate::config::Signatures;
-use crate::domain::Seal;
-use crate::signing::{Denial, Signer, Trust, TrustError, Verified};
+use crate::domain::{KeyId, Seal};
+use crate::signing::{Denial, HttpSituation, Signer, Trust, Verified};
 
 /// The kind of the message around.
 const KIND: &str = "sealed";
@@ -98,6 +101,7 @@ pub struct Guard {
     required: bool,
     tolerance: Duration,
     verified: Verified,
+    revoked: Option<RevokedKeys>,
     told: Mutex<Told>,
 }
 
@@ -110,22 +114,25 @@ struct Told {
 }
 
 impl Guard {
-    /// One that knows the keys of the trust file at this path, where signatures are verified at all.
+    /// One that knows the keys of the trust file at this path, where signatures are verified at all, and follows
+    /// the list of revoked keys in another file.
     ///
     /// # Errors
-    /// When the file cannot be used.
+    /// When one of the files cannot be used.
     pub fn new(
         signatures: Signatures,
         trust: &Path,
+        revocations: Option<&Path>,
         tolerance: Duration,
-    ) -> Result<Option<Self>, TrustError> {
+    ) -> Result<Option<Self>, GuardError> {
         let required = match signatures {
             Signatures::Off => return Ok(None),
             Signatures::Prefer => false,
             Signatures::Require => true,
         };
         let (trust, verified) = (Trust::read(trust)?, Verified::new());
-        Ok(Some(Self { trust, required, tolerance, verified, told: Mutex::default() }))
+        let revoked = revocations.map(|path| RevokedKeys::open(path, &trust)).transpose()?;
+        Ok(Some(Self { trust, required, tolerance, verified, revoked, told: Mutex::default() }))
     }
 
     /// How long a message with this much time left can be accepted, if both clocks are off by the tolerance.
@@ -133,9 +140,15 @@ impl Guard {
         remaining.saturating_add(self.tolerance.saturating_mul(2))
     }
 
+    /// The keys that are revoked. Tells the log when there is another list than before.
+    pub(super) fn revoked(&self) -> Arc<BTreeSet<KeyId>> {
+        self.revoked.as_ref().map(|revoked| revoked.keys(&self.trust)).unwrap_or_default()
+    }
+
     fn judge(&self, way: Way<'_>, message: &[u8], seal: Option<&Seal>) -> Result<(), Denial> {
-        let (way, now, verified) = (way.text(), Clock::system().now(), &self.verified);
-        let judged = self.trust.judge_http(&way, message, seal, now, self.tolerance, verified);
+        let (revoked, now, tolerance) = (self.revoked(), Clock::system().now(), self.tolerance);
+        let situation = HttpSituation { now, tolerance, revoked: &revoked, verified: &self.verified };
+        let judged = self.trust.judge_http(&way.text(), message, seal, situation);
         match (judged, seal) {
             (Err(_), None) if !self.required => {
                 self.tell("took a message without a signature, since signatures are preferred and not required here", "");

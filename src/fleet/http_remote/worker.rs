@@ -463,6 +463,10 @@ impl Shared {
                 self.say(To::Callers, Notice::Heartbeat { worker: self.name.clone(), leaving: false }).await;
             }
             self.desk().forget(Instant::now());
+            // Each message is judged by the list of its moment. This is for the log of a worker without work.
+            if let Some(guard) = &self.guard {
+                guard.revoked();
+            }
         }
     }
 }

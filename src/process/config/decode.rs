@@ -368,6 +368,7 @@ fn http_worker(findings: &RefCell<Findings>, mut table: Table<'_>) -> HttpWorker
         allow_plaintext_broker: table.value("allow_plaintext_broker", &Truth),
         signatures: table.value("signatures", &Choice(Signatures::WORDS)),
         trust: table.value("trust", &A_FILE).into(),
+        revocations: table.optional("revocations", &A_FILE).map(Into::into),
         http: http(findings, table.table("http")),
     };
     table.finish_needed();

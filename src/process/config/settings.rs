@@ -526,6 +526,8 @@ pub struct HttpWorker {
     pub signatures: Signatures,
     /// The trust file, which says whose signatures count.
     pub trust: PathBuf,
+    /// The file of the list of keys that count no more.
+    pub revocations: Option<PathBuf>,
     /// What it may do.
     pub http: Http,
 }

@@ -18,7 +18,7 @@ pub use signer::{
     Signer, Unsealed, certify, is_of_root, read_certificate, read_revocations, revoke, sign_order,
 };
 pub use trust::{
-    Cause, Denial, Moment, NAME, OtherTypes, ROOT, Situation, Trust, TrustError, TypeTrust, is_name,
-    judge_age, judge_end, judge_key,
+    Cause, Denial, HttpSituation, Moment, NAME, OtherTypes, ROOT, Situation, Trust, TrustError, TypeTrust,
+    is_name, judge_age, judge_end, judge_key,
 };
 pub use verified::Verified;

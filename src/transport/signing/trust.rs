@@ -186,6 +186,19 @@ pub struct Situation<'a> {
     pub verified: &'a Verified,
 }
 
+/// In what situation a message about HTTP tasks is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpSituation<'a> {
+    /// The time of the clock of its receiver.
+    pub now: Timestamp,
+    /// How far that clock may be off.
+    pub tolerance: Duration,
+    /// The keys that the root key has revoked.
+    pub revoked: &'a BTreeSet<KeyId>,
+    /// What was verified before.
+    pub verified: &'a Verified,
+}
+
 impl Situation<'_> {
     const fn hour(self) -> Hour {
         Hour { moment: self.moment, now: self.now, tolerance: self.tolerance }
@@ -385,11 +398,10 @@ impl Trust {
         way: &str,
         message: &[u8],
         seal: Option<&Seal>,
-        now: Timestamp,
-        tolerance: Duration,
-        verified: &Verified,
+        HttpSituation { now, tolerance, revoked, verified }: HttpSituation<'_>,
     ) -> Result<(), Denial> {
         let seal = seal.ok_or_else(unsigned)?;
+        judge_key(seal.head.by, revoked)?;
         let hour = Hour { moment: Moment::Arrives, now, tolerance };
         let statement = || statement::of_http(&self.environment, &seal.head, way, message);
         self.judge_signature(seal, statement, Purpose::Http, hour, verified)?;
@@ -1185,6 +1197,10 @@ mod tests {
         let ours = Signer::new(place.clone(), caller);
         let (http, tasks) = (certified(Purpose::Http), certified(Purpose::Tasks));
         let (stranger, life) = (Signer::new(place.clone(), key()), Duration::from_secs(100));
+        let gone = certified(Purpose::Http);
+        let revoked = BTreeSet::from([gone.key()]);
+        let (now, tolerance) = (at(1000), Duration::from_secs(60));
+        let situation = HttpSituation { now, tolerance, revoked: &revoked, verified: &verified };
         // Sealed at 1000 for the way `work`.
         for (signer, way, message, now, wanted) in [
             (Some(&ours), "work", &b"1"[..], 1000, None),
@@ -1197,11 +1213,12 @@ mod tests {
             (Some(&ours), "work", b"2", 1000, Some(SealFault::Forged)),
             (Some(&tasks), "work", b"1", 1000, Some(SealFault::NotAllowed)),
             (Some(&stranger), "work", b"1", 1000, Some(SealFault::UnknownKey)),
+            (Some(&gone), "work", b"1", 1000, Some(SealFault::Revoked)),
             (None, "work", b"1", 1000, Some(SealFault::Unsigned)),
         ] {
             let seal = signer.map(|signer| signer.seal_http("work", b"1", life, at(1000)));
             let judged =
-                trust.judge_http(way, message, seal.as_ref(), at(now), Duration::from_secs(60), &verified);
+                trust.judge_http(way, message, seal.as_ref(), HttpSituation { now: at(now), ..situation });
             assert_eq!(fault(judged), wanted, "{way} {message:?} {now}");
         }
     }

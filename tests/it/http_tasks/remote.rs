@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tasker::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Role, To};
 use tasker::clock::Clock;
 use tasker::config::{MessageQueue, Signatures};
-use tasker::domain::{Certificate, Purpose, SIGNATURE};
+use tasker::domain::{Certificate, KeyId, Purpose, Revocations, SIGNATURE};
 use tasker::http_remote::notice::Notice;
 use tasker::http_remote::sealed::{self, Guard};
 use tasker::http_remote::{POOL, Remote, RemoteConfig, Worker, WorkerConfig, answer, frame};
@@ -17,7 +17,7 @@ use tasker::http_tasks::{
     Allowed, AttemptFailure, BuildError, Completion, Last, Limit, Method, Reach, RemoteError, RetryPolicy,
     RunnerBuilder, Task, TaskError, TaskList, TaskRunner, Trust,
 };
-use tasker::signing::{Signer, SigningKey, certify};
+use tasker::signing::{Signer, SigningKey, certify, revoke};
 use tasker_services::{Home, Process, RabbitMq};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -428,9 +428,11 @@ async fn a_worker_process_verifies_as_its_configuration_says() -> anyhow::Result
     let server = Server::start(|_, _| ok()).await;
     let (site, keys) = (Site::empty(), Keys::new()?);
     let verifying = |trust: &str| {
-        let trust = keys.home.join(trust);
-        format!(", signatures: require, trust: {}", trust.display())
+        let (trust, list) = (keys.home.join(trust), keys.home.join("revoked.json"));
+        format!(", signatures: require, trust: {}, revocations: {}", trust.display(), list.display())
     };
+    let caller = keys.certified(Purpose::Http)?;
+    keys.revoke(1, &[])?;
     let mut refused = worker_process_with(&keys.home, &site, "none", &verifying("no-trust.yaml"))?;
     let ended = tasker_services::until("it ends", Duration::from_secs(60), || {
         refused.ended()?.ok_or_else(|| anyhow::anyhow!("it still runs"))
@@ -444,13 +446,22 @@ async fn a_worker_process_verifies_as_its_configuration_says() -> anyhow::Result
     );
     let done = one(&signing(&site, Some(keys.ours.clone())), get(&server.url("/signed"))).await;
     assert!(done.result.is_ok(), "{:?}", done.result);
+    let certified = async || one(&signing(&site, Some(caller.clone())), get(&server.url("/certified"))).await;
+    let done = certified().await;
+    assert!(done.result.is_ok(), "{:?}", done.result);
+    // The worker is not restarted.
+    keys.revoke(2, &[caller.key()])?;
+    assert_eq!(remote_error(&certified().await), RemoteError::Untrusted);
+    keys.revoke(1, &[])?;
+    assert_eq!(remote_error(&certified().await), RemoteError::Untrusted, "an older list changes nothing");
     process.stop(Duration::from_secs(20))?;
     let log = process.log();
+    assert!(log.contains("read a new list of revoked keys") && log.contains("is older than"), "{log}");
     assert!(
         log.contains("refused a message of a caller") && log.contains("unsigned: it is not signed"),
         "{log}"
     );
-    assert_eq!(server.known.seen().len(), 1);
+    assert_eq!(server.known.seen().len(), 2);
     Ok(())
 }
 
@@ -734,10 +745,17 @@ impl Keys {
         Ok(Arc::new(Signer::new("it".parse()?, key).with_certificate(certificate, purpose)?))
     }
 
+    /// Puts a list of revoked keys where the worker process looks for it.
+    fn revoke(&self, serial: u64, keys: &[KeyId]) -> anyhow::Result<()> {
+        let blank = Revocations { serial, keys: keys.iter().copied().collect(), signature: [0; SIGNATURE] };
+        let list = revoke(&self.root, &"it".parse()?, blank);
+        self.home.write("revoked.json", &serde_json::to_string(&list)?).map(drop)
+    }
+
     /// A worker that takes so many tasks at the same time, and verifies.
     fn worker(&self, site: &Site, signatures: Signatures, max_in_flight: u16) -> anyhow::Result<Working> {
         let trust = self.home.join("trust.yaml");
-        let guard = Guard::new(signatures, &trust, Duration::from_secs(60))?.map(Arc::new);
+        let guard = Guard::new(signatures, &trust, None, Duration::from_secs(60))?.map(Arc::new);
         let config = WorkerConfig { max_in_flight, guard, ..WorkerConfig::new(site.queue.clone(), "signed") };
         Ok(working(config, built(TaskRunner::local("worker"))))
     }
