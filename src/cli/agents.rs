@@ -30,7 +30,7 @@ pub(super) async fn endpoint(global: &Global, args: RunEndpoint) -> Result<Code,
     let flags = [data_dir, flag("endpoint.handlers_dir", "--handlers-dir", args.handlers_dir.map(shown))];
     let mut flags: Vec<Flag> = flags.into_iter().flatten().collect();
     if let Some(path) = &args.identity {
-        flags.extend(enrolment::flags(path, &args.endpoint)?);
+        flags.extend(enrolment::flags(path, Some(&args.endpoint))?);
     }
     let config = load(global.file(), flags)?;
     let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));
@@ -82,7 +82,7 @@ pub(super) async fn worker(global: &Global, args: Worker) -> Result<Code, Failur
         }
         None => {
             if let Some(path) = &args.identity {
-                flags.extend(enrolment::flags(path, &args.endpoint)?);
+                flags.extend(enrolment::flags(path, Some(&args.endpoint))?);
             }
             let config = load(global.file(), flags)?;
             let broker = AmqpBroker::start(AmqpOptions::new(config.for_endpoint()?.clone(), Role::Endpoint));

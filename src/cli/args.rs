@@ -1353,7 +1353,9 @@ pub struct Forget {
 pub enum Configuration {
     /// Say `ok`, or all that is wrong
     ///
-    /// Without --for, a part that is absent altogether is fine.
+    /// With --for, the parts that the command reads must be complete, files that it does not start without must be
+    /// there, and warnings are about these parts. Without --for, a part that is absent altogether is fine. Values
+    /// that are wrong are found in all parts, because no command starts with them.
     #[command(after_help = "\
 Examples:
   tasker config check -m production --for endpoint
@@ -1362,6 +1364,9 @@ Examples:
         /// Check that this command has all it needs; repeatable
         #[arg(long = "for", value_name = "COMMAND")]
         roles: Vec<Role>,
+        /// With --for endpoint or worker: the identity that the command is started with
+        #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY", hide_env_values = true)]
+        identity: Option<PathBuf>,
         /// Connect to database, broker and management interface too, and say what to do where that fails
         #[arg(long)]
         connect: bool,
@@ -1380,11 +1385,11 @@ Examples:
 pub enum Role {
     /// Database and broker.
     Api,
-    /// The broker.
+    /// The broker, and a type without a work queue.
     Endpoint,
-    /// The broker.
+    /// The broker, unless --api is given, and a type with a work queue.
     Worker,
-    /// The broker.
+    /// The broker, and http_worker.
     HttpWorker,
     /// Database, broker and its management interface.
     Initialize,

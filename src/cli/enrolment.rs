@@ -249,7 +249,7 @@ pub(super) async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failur
 }
 
 /// The settings in an identity, which override those of the configuration.
-pub(super) fn flags(path: &Path, endpoint: &EndpointName) -> Result<Vec<Flag>, Failure> {
+pub(super) fn flags(path: &Path, endpoint: Option<&EndpointName>) -> Result<Vec<Flag>, Failure> {
     let wrong = |reason: String| Failure::Usage(format!("--identity {}: {reason}", path.display()));
     let file = File::open(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let mode = file.metadata().map_err(|error| wrong(error.to_string()))?.permissions().mode();
@@ -261,7 +261,7 @@ pub(super) fn flags(path: &Path, endpoint: &EndpointName) -> Result<Vec<Flag>, F
     }
     let identity: Identity =
         serde_json::from_reader(file).map_err(|error| wrong(format!("is not an identity: {error}")))?;
-    if identity.endpoint != *endpoint {
+    if let Some(endpoint) = endpoint.filter(|endpoint| identity.endpoint != **endpoint) {
         return Err(wrong(format!("is that of {}, and {endpoint} is started", identity.endpoint)));
     }
     let Identity { virtual_host, exchange, username, password, .. } = identity;

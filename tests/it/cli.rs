@@ -202,7 +202,7 @@ fn submissions_take_endpoints_and_waits_in_several_ways() {
         panic!("another command")
     };
     assert_eq!(submit.run_at.map(|time| time.to_string()).as_deref(), Some("2024-07-12T10:00:00.000000Z"));
-    let Command::Config(Configuration::Check { roles, connect: false }) =
+    let Command::Config(Configuration::Check { roles, identity: None, connect: false }) =
         command("config check --for api --for endpoint")
     else {
         panic!("another command")
