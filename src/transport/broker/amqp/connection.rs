@@ -10,13 +10,12 @@ use std::fmt;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use lapin::tcp::{AsyncTcpStream, OwnedIdentity, OwnedTLSConfig};
+use lapin::tcp::AsyncTcpStream;
 use lapin::types::ShortString;
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
 use lapin::{Channel, Connection, ConnectionProperties, Event};
@@ -27,6 +26,7 @@ use tracing::{info, warn};
 
 use super::link_error::{LinkError, Scope, is_an_end_by_the_broker, within};
 use super::options::{AmqpOptions, Role};
+use super::stream;
 use super::topology::{self, Names, Unit};
 use super::trouble;
 use crate::backoff::Backoff;
@@ -415,24 +415,23 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
     // No `enable_auto_recover`: see the head of this file.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     // Read again for each connection, because certificates are renewed.
-    let tls = tls(&options.message_queue).map_err(|source| failed(source.into()))?;
+    let queue = &options.message_queue;
+    let tls = queue.tls.then(|| stream::tls(&queue.tls_files)).transpose();
+    let tls = tls.map_err(|source| failed(source.into()))?;
     let slot = Slot::default();
     let socket = Socket(slot.clone());
     let opened = Connection::connector(
         address(options),
-        lapin::runtime::default_runtime().map_err(failed)?,
-        async move |uri: AMQPUri, runtime| {
-            // Resolved at each attempt: the name may point elsewhere by now.
-            let host = uri.authority.host.as_str();
-            let addresses: Vec<_> = tokio::net::lookup_host((host, uri.authority.port)).await?.collect();
-            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-            if let AsyncTcpStream::Plain(plain) = &stream {
-                slot.keep(plain.get_ref().as_fd().try_clone_to_owned()?.into())?;
-            }
-            match uri.scheme {
-                AMQPScheme::AMQP => Ok(stream),
-                AMQPScheme::AMQPS => Ok(stream.into_tls(host, tls.as_ref()).await?),
-            }
+        stream::runtime(),
+        async move |uri: AMQPUri, _| {
+            let AMQPAuthority { host, port, .. } = &uri.authority;
+            let tcp = stream::dial(host, *port).await?;
+            slot.keep(tcp.as_fd().try_clone_to_owned()?.into())?;
+            let stream = match &tls {
+                None => stream::plain(tcp),
+                Some(tls) => stream::secure(tcp, host, tls.clone()).await?,
+            };
+            Ok(AsyncTcpStream::Plain(stream))
         },
         properties,
     );
@@ -441,23 +440,6 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => Err(LinkError::Silent { what: WHAT, limit: CONNECT_TIME }),
     }
-}
-
-/// Reads the TLS files of the configuration. They are short, so blocking reads are fine here.
-fn tls(queue: &MessageQueue) -> io::Result<OwnedTLSConfig> {
-    let named = |path: &Path, error: io::Error| {
-        io::Error::new(error.kind(), format!("manager.message_queue.tls: {}: {error}", path.display()))
-    };
-    let read = |path: &Path| std::fs::read(path).map_err(|error| named(path, error));
-    let identity = match &queue.tls_files.identity {
-        Some((certificate, key)) => Some(OwnedIdentity::PKCS8 { pem: read(certificate)?, key: read(key)? }),
-        None => None,
-    };
-    let cert_chain = match &queue.tls_files.ca {
-        Some(ca) => Some(std::fs::read_to_string(ca).map_err(|error| named(ca, error))?),
-        None => None,
-    };
-    Ok(OwnedTLSConfig { identity, cert_chain })
 }
 
 /// Never to be logged: its Debug output shows the password.

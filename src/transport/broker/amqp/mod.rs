@@ -18,6 +18,7 @@ mod options;
 mod parts;
 mod post;
 mod publisher;
+mod stream;
 mod topology;
 mod trouble;
 
