@@ -65,6 +65,7 @@ pub use tasker_transport::{broker, client, contract, enrolment, signing};
 pub use tasker_web::{api, dashboard, flamenco, request_body};
 
 pub mod app;
+#[cfg(feature = "bench")]
 pub(crate) mod bench;
 pub mod cli;
 pub mod simulated;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::args::{Bench, Global};
+use super::args::Global;
+use super::bench_args::Bench;
 use super::exit::Code;
 use super::output::{Failure, note, print};
 use super::process::load;

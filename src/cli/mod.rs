@@ -23,6 +23,9 @@ mod approve;
 pub mod args;
 mod audit;
 mod batch;
+#[cfg(feature = "bench")]
+pub mod bench_args;
+#[cfg(feature = "bench")]
 mod benches;
 mod bulk;
 mod choice;
@@ -205,6 +208,7 @@ async fn run(cli: Cli) -> Code {
         Command::HttpWorker(args) => agents::http_worker(&global, args).await,
         Command::FlamencoManager(args) => flamenco::manager(&global, args).await,
         Command::Flamenco(command) => flamenco::run(&global, command).await,
+        #[cfg(feature = "bench")]
         Command::Bench(args) => benches::bench(&global, args).await,
         Command::Initialize(args) => initialize::run(&global, args).await,
         Command::Submit(args) => tasks::submit(&global, args).await,

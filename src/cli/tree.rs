@@ -5,23 +5,25 @@ use clap::CommandFactory;
 use super::args::Cli;
 
 /// Global options with the commands that have no use for them, so that their help does not show them there.
-const NO_API: [&str; 14] = [
-    "up", "api", "endpoint", "http-worker", "bench", "initialize", "token", "config", "completions",
-    "version", "man", "__complete", "flamenco-manager", "flamenco",
+const NO_API: &[&str] = &[
+    "up", "api", "endpoint", "http-worker", "initialize", "token", "config", "completions", "version", "man",
+    "__complete", "flamenco-manager", "flamenco",
 ];
-const NO_JSON: [&str; 9] =
-    ["up", "api", "endpoint", "worker", "http-worker", "bench", "completions", "man", "__complete"];
-const NO_FILE: [&str; 4] = ["completions", "version", "man", "__complete"];
+const NO_JSON: &[&str] =
+    &["up", "api", "endpoint", "worker", "http-worker", "completions", "man", "__complete"];
+const NO_FILE: &[&str] = &["completions", "version", "man", "__complete"];
 
-const HIDDEN: [(&[&str], &[&str]); 3] = [
-    (&NO_API, &["api", "token_file", "ca_file", "insecure"]),
-    (&NO_JSON, &["json"]),
-    (&NO_FILE, &["mode", "config"]),
+const HIDDEN: &[(&[&str], &[&str])] = &[
+    (NO_API, &["api", "token_file", "ca_file", "insecure"]),
+    (NO_JSON, &["json"]),
+    (NO_FILE, &["mode", "config"]),
+    #[cfg(feature = "bench")]
+    (&["bench"], &["api", "token_file", "ca_file", "insecure", "json"]),
 ];
 
 /// The whole tree of commands.
 pub fn command() -> clap::Command {
-    without(Cli::command(), &HIDDEN)
+    without(Cli::command(), HIDDEN)
 }
 
 /// The same tree, with options hidden that commands have no use for.

@@ -5,7 +5,8 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::ensure;
-use tasker::cli::args::{Bench, Configuration, Role};
+use tasker::cli::args::{Configuration, Role};
+use tasker::cli::bench_args::Bench;
 use tasker::cli::{Cli, Code, Command, parse};
 use tasker::config::ConfigFile;
 use tasker::contract::Responses;
