@@ -1,9 +1,14 @@
 //! Long-running parts of a process: started together, watched, stopped in order.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// What a part of a process does until it is told to stop. In a box, so that it is compiled with the crate
+/// that defines it, and not again by each crate that starts it.
+pub type Running<T = ()> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A running part of the process.
 #[derive(Debug)]

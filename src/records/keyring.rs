@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::domain::{SecretHash, Token, TokenName};
+use crate::service::Running;
 use crate::store::SharedStore;
 
 /// How often the tokens are read again: what a revoked token may still do.
@@ -72,13 +73,15 @@ impl Keyring {
     }
 
     /// Reads them again and again until told to stop.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        loop {
-            self.refresh(Instant::now()).await;
-            if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
-                return;
+    pub fn run(self: Arc<Self>, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            loop {
+                self.refresh(Instant::now()).await;
+                if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+                    return;
+                }
             }
-        }
+        })
     }
 
     /// Looks for a secret. Takes the same time for all that are not known.

@@ -1,7 +1,7 @@
 //! What is recorded of tasks in MySQL or SQLite, and the one place where a task moves.
 
 use tasker_model::{domain, farm};
-use tasker_process::{backoff, bell, clock, config, telemetry, watch};
+use tasker_process::{backoff, bell, clock, config, service, telemetry, watch};
 
 pub mod keyring;
 pub mod ledger;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::domain::{Grain, TaskType, Throughput, Timestamp};
+use crate::service::Running;
 use crate::store::{OfMinute, SharedStore};
 
 /// How often the counts are added to the ledger.
@@ -73,23 +74,25 @@ impl Recorder {
     }
 
     /// Adds the counts until told to stop; then once more.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut forget_at = self.clock.now();
-        loop {
-            let stopped = stop.run_until_cancelled(tokio::time::sleep(WRITE_EVERY)).await.is_none();
-            self.write().await;
-            if stopped {
-                return;
-            }
-            let now = self.clock.now();
-            if now >= forget_at {
-                match self.store.forget_throughput(now).await {
-                    Ok(true) => {}
-                    Ok(false) => forget_at = now.after(FORGET_EVERY),
-                    Err(error) => tracing::debug!(%error, "could not remove old throughput"),
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let mut forget_at = self.clock.now();
+            loop {
+                let stopped = stop.run_until_cancelled(tokio::time::sleep(WRITE_EVERY)).await.is_none();
+                self.write().await;
+                if stopped {
+                    return;
+                }
+                let now = self.clock.now();
+                if now >= forget_at {
+                    match self.store.forget_throughput(now).await {
+                        Ok(true) => {}
+                        Ok(false) => forget_at = now.after(FORGET_EVERY),
+                        Err(error) => tracing::debug!(%error, "could not remove old throughput"),
+                    }
                 }
             }
-        }
+        })
     }
 
     async fn write(&self) {

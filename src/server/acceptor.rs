@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::domain::{EndpointName, NewTask, TaskId};
 use crate::ledger::Ledger;
 use crate::publisher::{self, Outgoing};
+use crate::service::Running;
 use crate::store::{Accepted, QueueRule, StoreError};
 use crate::telemetry::SharedMetrics;
 
@@ -66,12 +67,12 @@ impl Acceptor {
         metrics: SharedMetrics,
         publish: mpsc::Sender<publisher::Handover>,
         rules: Vec<QueueRule>,
-    ) -> (Self, impl Future<Output = ()> + Send) {
+    ) -> (Self, Running) {
         let (queue, submissions) = mpsc::channel(QUEUE);
         let acceptor = Self { queue, budget: Arc::new(Semaphore::new(BUDGET_KIB)), metrics: metrics.clone() };
         let room = Arc::new(Semaphore::new(BUDGET_KIB));
         let recorder = Recorder { ledger, clock, metrics, publish, room, rules };
-        (acceptor, recorder.run(submissions))
+        (acceptor, Box::pin(recorder.run(submissions)))
     }
 
     /// Records a submission, together with others that come at the same time.

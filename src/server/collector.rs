@@ -23,6 +23,7 @@ use crate::config::Proof;
 use crate::domain::{EndpointName, ReasonCode, Report, ReportEvent, TaskId, TaskType};
 use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
+use crate::service::Running;
 use crate::store::{Applied, LoggedLines, SharedStore, StoreError};
 use crate::telemetry::{Distrust, SharedMetrics};
 
@@ -70,11 +71,15 @@ impl Collector {
     ///
     /// # Errors
     /// When the broker is closed before it could start.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
-        let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
-        let dead = DeadLetters::new(broker.clone(), "responses");
-        let unproven = Unproven::new(self.unproven);
-        Batches { broker, store, metrics, from: Source::Responses, dead, unproven }.run(&self, &stop).await
+    pub fn run(self, stop: CancellationToken) -> Running<Result<(), BrokerError>> {
+        Box::pin(async move {
+            let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
+            let dead = DeadLetters::new(broker.clone(), "responses");
+            let unproven = Unproven::new(self.unproven);
+            Batches { broker, store, metrics, from: Source::Responses, dead, unproven }
+                .run(&self, &stop)
+                .await
+        })
     }
 
     async fn apply(&self, reports: &[Report]) -> Result<(), StoreError> {

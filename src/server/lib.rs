@@ -1,7 +1,7 @@
 //! The loops of an API process: who publishes, collects, dispatches and looks again.
 
 use tasker_model::domain;
-use tasker_process::{backoff, clock, config, failpoint, telemetry, watch};
+use tasker_process::{backoff, clock, config, failpoint, service, telemetry, watch};
 use tasker_records::{ledger, store, touched};
 use tasker_transport::{broker, contract, signing};
 

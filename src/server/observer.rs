@@ -13,6 +13,7 @@ use crate::broker::SharedBroker;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::domain::TaskType;
+use crate::service::Running;
 use crate::store::{ClockOffsets, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
@@ -45,34 +46,38 @@ impl Observer {
     }
 
     /// Observes until told to stop. Ends on its own when the schema turns out not to be this program's.
-    pub async fn run(self, stop: CancellationToken) {
-        let (mut checked, mut failures) = (false, 0);
-        loop {
-            let looked = self.look(&mut checked).await;
-            self.count_trouble();
-            let pause = match looked {
-                Ok(()) => {
-                    failures = 0;
-                    EVERY
-                }
-                Err(error) if error.needs_setup() => {
-                    tracing::error!(%error, "this program cannot use this database");
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let (mut checked, mut failures) = (false, 0);
+            loop {
+                let looked = self.look(&mut checked).await;
+                self.count_trouble();
+                let pause = match looked {
+                    Ok(()) => {
+                        failures = 0;
+                        EVERY
+                    }
+                    Err(error) if error.needs_setup() => {
+                        tracing::error!(%error, "this program cannot use this database");
+                        return;
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        self.metrics.database_up.set(0);
+                        match error.is_denied() {
+                            true => {
+                                tracing::error!(%error, "the database keeps this process out; trying again")
+                            }
+                            false => tracing::warn!(%error, "the database is away; waiting for it"),
+                        }
+                        Backoff::CONNECTION.jittered(failures).min(EVERY)
+                    }
+                };
+                if stop.run_until_cancelled(self.follow_link(pause)).await.is_none() {
                     return;
                 }
-                Err(error) => {
-                    failures += 1;
-                    self.metrics.database_up.set(0);
-                    match error.is_denied() {
-                        true => tracing::error!(%error, "the database keeps this process out; trying again"),
-                        false => tracing::warn!(%error, "the database is away; waiting for it"),
-                    }
-                    Backoff::CONNECTION.jittered(failures).min(EVERY)
-                }
-            };
-            if stop.run_until_cancelled(self.follow_link(pause)).await.is_none() {
-                return;
             }
-        }
+        })
     }
 
     /// Shows the state of the broker link for a while, as it changes.

@@ -32,6 +32,7 @@ use crate::domain::{
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Publisher, Stop};
 use crate::sealing::{Draft, Sealer};
+use crate::service::Running;
 use crate::store::{Missed, Owed, Seen, SharedStore, StoreError};
 use crate::telemetry::{Distrust, SharedMetrics};
 
@@ -95,11 +96,13 @@ impl PresenceWatch {
     ///
     /// # Errors
     /// When the broker is closed before it could start.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), BrokerError> {
-        let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
-        let dead = DeadLetters::new(broker.clone(), "presence");
-        let unproven = Unproven::new(self.config.security.reports);
-        Batches { broker, store, metrics, from: Source::Presence, dead, unproven }.run(&self, &stop).await
+    pub fn run(self, stop: CancellationToken) -> Running<Result<(), BrokerError>> {
+        Box::pin(async move {
+            let (broker, store, metrics) = (self.broker.clone(), self.store.clone(), self.metrics.clone());
+            let dead = DeadLetters::new(broker.clone(), "presence");
+            let unproven = Unproven::new(self.config.security.reports);
+            Batches { broker, store, metrics, from: Source::Presence, dead, unproven }.run(&self, &stop).await
+        })
     }
 
     /// Marks subscriptions as gone, when this process can know it:

@@ -19,6 +19,7 @@ use crate::domain::{
 };
 use crate::ledger::Ledger;
 use crate::sealing::{Draft, Sealer};
+use crate::service::Running;
 use crate::store::{Freeze, SharedStore, StoreError, Subscribers};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -156,27 +157,30 @@ impl Publisher {
     }
 
     /// Publishes what the acceptor hands over, until it closes the channel.
-    pub async fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Handover>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while accepted.recv_many(&mut batch, BATCH).await > 0 {
-            let (mut tasks, mut given, mut rooms) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
-            for Handover { task, worker, room } in batch.drain(..) {
-                match worker {
-                    Some(worker) => given.push((task, worker)),
-                    None => tasks.push(task),
+    pub fn run(self: Arc<Self>, mut accepted: mpsc::Receiver<Handover>) -> Running {
+        Box::pin(async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            while accepted.recv_many(&mut batch, BATCH).await > 0 {
+                let (mut tasks, mut given, mut rooms) =
+                    (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
+                for Handover { task, worker, room } in batch.drain(..) {
+                    match worker {
+                        Some(worker) => given.push((task, worker)),
+                        None => tasks.push(task),
+                    }
+                    rooms.push(room);
                 }
-                rooms.push(room);
+                if !given.is_empty() {
+                    self.give(given).await;
+                }
+                if !tasks.is_empty()
+                    && let Err(error) = self.publish_new(&tasks).await
+                {
+                    tracing::warn!(tasks = tasks.len(), %error, reason = %ReasonCode::NotPublished, "could not publish; the reconciler takes over");
+                }
+                drop(rooms);
             }
-            if !given.is_empty() {
-                self.give(given).await;
-            }
-            if !tasks.is_empty()
-                && let Err(error) = self.publish_new(&tasks).await
-            {
-                tracing::warn!(tasks = tasks.len(), %error, reason = %ReasonCode::NotPublished, "could not publish; the reconciler takes over");
-            }
-            drop(rooms);
-        }
+        })
     }
 
     /// Freezes the expected sets of tasks that have none, and publishes those.

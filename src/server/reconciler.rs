@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskStatus, TaskType, Timestamp};
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Outgoing, Publisher, Stop};
+use crate::service::Running;
 use crate::store::{DueTask, OpenRow, Settlement, SharedStore, StoreError};
 
 /// Tasks looked at in one pass.
@@ -139,24 +140,26 @@ impl Reconciler {
     }
 
     /// Looks at due tasks until told to stop; the pass in hand is finished.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut failures = 0;
-        loop {
-            let pause = match self.pass().await {
-                Ok(full) => {
-                    failures = 0;
-                    if full { Duration::ZERO } else { PAUSE.mul_f64(0.5 + fastrand::f64()) }
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let mut failures = 0;
+            loop {
+                let pause = match self.pass().await {
+                    Ok(full) => {
+                        failures = 0;
+                        if full { Duration::ZERO } else { PAUSE.mul_f64(0.5 + fastrand::f64()) }
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        tracing::debug!(%error, "could not look at due tasks");
+                        Backoff::CONNECTION.jittered(failures)
+                    }
+                };
+                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    return;
                 }
-                Err(error) => {
-                    failures += 1;
-                    tracing::debug!(%error, "could not look at due tasks");
-                    Backoff::CONNECTION.jittered(failures)
-                }
-            };
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
             }
-        }
+        })
     }
 
     /// One pass; answers whether there may be more at once.

@@ -17,6 +17,7 @@ use crate::admission::{Admission, Asked, Unsubmitted, of_schedule};
 use crate::clock::Clock;
 use crate::config::{Config, Missed, Schedule};
 use crate::domain::Timestamp;
+use crate::service::Running;
 use crate::store::{Accepted, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 
@@ -65,36 +66,39 @@ impl Scheduler {
     }
 
     /// Submits until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        if self.config.schedules.is_empty() {
-            return stop.cancelled().await;
-        }
-        let mut next: HashMap<&str, Option<Timestamp>> = HashMap::new();
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let now = self.clock.now();
-            for schedule in &self.config.schedules {
-                let waits =
-                    next.get(schedule.name.as_str()).is_some_and(|next| next.is_none_or(|next| next > now));
-                if waits {
-                    continue;
-                }
-                match self.submit(schedule, now).await {
-                    Ok(0) => _ = next.insert(&schedule.name, schedule.next(now)),
-                    Ok(left) => {
-                        let left =
-                            if left < COUNTED { left.to_string() } else { format!("at least {COUNTED}") };
-                        tracing::warn!(
-                            schedule = schedule.name,
-                            left,
-                            "more missed times than one pass submits: continuing with the rest"
-                        );
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            if self.config.schedules.is_empty() {
+                return stop.cancelled().await;
+            }
+            let mut next: HashMap<&str, Option<Timestamp>> = HashMap::new();
+            while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+                let now = self.clock.now();
+                for schedule in &self.config.schedules {
+                    let waits = next
+                        .get(schedule.name.as_str())
+                        .is_some_and(|next| next.is_none_or(|next| next > now));
+                    if waits {
+                        continue;
                     }
-                    Err(error) => {
-                        tracing::warn!(schedule = schedule.name, %error, "a scheduled task could not be submitted yet")
+                    match self.submit(schedule, now).await {
+                        Ok(0) => _ = next.insert(&schedule.name, schedule.next(now)),
+                        Ok(left) => {
+                            let left =
+                                if left < COUNTED { left.to_string() } else { format!("at least {COUNTED}") };
+                            tracing::warn!(
+                                schedule = schedule.name,
+                                left,
+                                "more missed times than one pass submits: continuing with the rest"
+                            );
+                        }
+                        Err(error) => {
+                            tracing::warn!(schedule = schedule.name, %error, "a scheduled task could not be submitted yet")
+                        }
                     }
                 }
             }
-        }
+        })
     }
 
     /// Submits what a schedule has up to now. Answers how many times are left for the next pass.

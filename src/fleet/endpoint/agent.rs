@@ -35,6 +35,7 @@ use crate::broker::{BrokerError, SharedBroker, Source};
 use crate::clock::Clock;
 use crate::config::{self, Signatures, TypePolicy};
 use crate::domain::EndpointName;
+use crate::service::Running;
 use crate::signing::{Trust, TrustError};
 
 /// Deliveries that may be on their way to the journal.
@@ -285,94 +286,98 @@ impl Agent {
     ///
     /// # Errors
     /// When the broker or the journal are closed under it.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), AgentError> {
-        let Self { core, broker, session, welcome_timeout, stop_timeout, look_every } = self;
-        // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped
-        // it.
-        let all = CancellationToken::new();
-        let _all = all.clone().drop_guard();
-        recovery::recover(&core).await?;
-        lookout::look(&core).await;
-        let subscriptions: Vec<_> =
-            core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
-        let mut consumer = broker.consume(Source::Tasks(subscriptions), PREFETCH).await?;
+    pub fn run(self, stop: CancellationToken) -> Running<Result<(), AgentError>> {
+        Box::pin(async move {
+            let Self { core, broker, session, welcome_timeout, stop_timeout, look_every } = self;
+            // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped
+            // it.
+            let all = CancellationToken::new();
+            let _all = all.clone().drop_guard();
+            recovery::recover(&core).await?;
+            lookout::look(&core).await;
+            let subscriptions: Vec<_> =
+                core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
+            let mut consumer = broker.consume(Source::Tasks(subscriptions), PREFETCH).await?;
 
-        let running = TaskTracker::new();
-        let taking = all.child_token();
-        let parts = TaskTracker::new();
-        for lane in core.lanes.values() {
-            parts.spawn(performer::start_in_turn(
-                core.clone(),
-                lane.clone(),
-                taking.clone(),
-                running.clone(),
-                all.clone(),
-            ));
-        }
-        tokio::spawn(taking.clone().run_until_cancelled_owned(lookout::look_again(core.clone(), look_every)));
-        let watched = core.clone();
-        let watch = async move { watched.stop_file.watch().await };
-        tokio::spawn(taking.clone().run_until_cancelled_owned(watch));
-        if let Some(guard) = core.guard.clone() {
-            tokio::spawn(all.clone().run_until_cancelled_owned(guard.tend()));
-        }
-        let say_so = presence::say_so(core.clone(), broker.clone(), session.clone(), welcome_timeout);
-        // A worker goes on saying so while it finishes what it has: nobody else must be given that.
-        let present = if core.leases() { all.child_token() } else { taking.clone() };
-        let quiet = present.clone();
-        let presence = tokio::spawn(async move { quiet.run_until_cancelled(say_so).await });
-        let flushed = CancellationToken::new();
-        let send_reports = reporter::send_reports(core.clone(), broker.clone(), flushed.clone());
-        let mut reporter = tokio::spawn(all.clone().run_until_cancelled_owned(send_reports));
-        let send_lines =
-            line_reporter::send_lines(core.clone(), broker.clone(), session.subscribe(), flushed.clone());
-        tokio::spawn(all.clone().run_until_cancelled_owned(send_lines));
-
-        let sessions = session.subscribe();
-        let dead = DeadLetters::new(broker.clone(), "tasks");
-        let intake = Intake { core: core.clone(), session, dead };
-        let ended = intake.run(&mut consumer, &stop).await;
-
-        let deadline = Instant::now() + stop_timeout;
-        core.draining.cancel();
-        taking.cancel();
-        parts.close();
-        parts.wait().await;
-        running.close();
-        if core.leases() {
-            // It may take long, so cancels are still heard. What else comes is let go: after the goodbye
-            // others are given it.
-            let finished = CancellationToken::new();
-            let until_finished = async {
-                finish(&core, &running, deadline).await;
-                finished.cancel();
-            };
-            let ((), heard) = tokio::join!(until_finished, intake.run(&mut consumer, &finished));
-            if let Err(error) = heard {
-                tracing::warn!(%error, "cancels were not received while running tasks finished");
+            let running = TaskTracker::new();
+            let taking = all.child_token();
+            let parts = TaskTracker::new();
+            for lane in core.lanes.values() {
+                parts.spawn(performer::start_in_turn(
+                    core.clone(),
+                    lane.clone(),
+                    taking.clone(),
+                    running.clone(),
+                    all.clone(),
+                ));
             }
-        }
-        present.cancel();
-        let _ = presence.await;
-        let last = sessions.borrow().clone();
-        if last.up {
-            // Not those that another process of this name consumes.
-            let own = last.types.iter().map(|task_type| (task_type.clone(), core.endpoint.clone()));
-            if let Err(error) = broker.dismiss(own.collect()).await {
-                tracing::warn!(%error, "cannot end the subscriptions: tasks to everybody may wait for this endpoint");
+            tokio::spawn(
+                taking.clone().run_until_cancelled_owned(lookout::look_again(core.clone(), look_every)),
+            );
+            let watched = core.clone();
+            let watch = async move { watched.stop_file.watch().await };
+            tokio::spawn(taking.clone().run_until_cancelled_owned(watch));
+            if let Some(guard) = core.guard.clone() {
+                tokio::spawn(all.clone().run_until_cancelled_owned(guard.tend()));
             }
-            presence::say_goodbye(&core, &broker, &last).await;
-        }
-        // Last: a process that stands by takes its place in the fanout as soon as it has the queues.
-        drop(consumer);
-        finish(&core, &running, deadline).await;
-        flushed.cancel();
-        if tokio::time::timeout(FLUSH, &mut reporter).await.is_err() {
-            tracing::warn!("not all reports went out; they will with the next start");
-            reporter.abort();
-        }
-        core.journal.close().await;
-        Ok(ended?)
+            let say_so = presence::say_so(core.clone(), broker.clone(), session.clone(), welcome_timeout);
+            // A worker goes on saying so while it finishes what it has: nobody else must be given that.
+            let present = if core.leases() { all.child_token() } else { taking.clone() };
+            let quiet = present.clone();
+            let presence = tokio::spawn(async move { quiet.run_until_cancelled(say_so).await });
+            let flushed = CancellationToken::new();
+            let send_reports = reporter::send_reports(core.clone(), broker.clone(), flushed.clone());
+            let mut reporter = tokio::spawn(all.clone().run_until_cancelled_owned(send_reports));
+            let send_lines =
+                line_reporter::send_lines(core.clone(), broker.clone(), session.subscribe(), flushed.clone());
+            tokio::spawn(all.clone().run_until_cancelled_owned(send_lines));
+
+            let sessions = session.subscribe();
+            let dead = DeadLetters::new(broker.clone(), "tasks");
+            let intake = Intake { core: core.clone(), session, dead };
+            let ended = intake.run(&mut consumer, &stop).await;
+
+            let deadline = Instant::now() + stop_timeout;
+            core.draining.cancel();
+            taking.cancel();
+            parts.close();
+            parts.wait().await;
+            running.close();
+            if core.leases() {
+                // It may take long, so cancels are still heard. What else comes is let go: after the goodbye
+                // others are given it.
+                let finished = CancellationToken::new();
+                let until_finished = async {
+                    finish(&core, &running, deadline).await;
+                    finished.cancel();
+                };
+                let ((), heard) = tokio::join!(until_finished, intake.run(&mut consumer, &finished));
+                if let Err(error) = heard {
+                    tracing::warn!(%error, "cancels were not received while running tasks finished");
+                }
+            }
+            present.cancel();
+            let _ = presence.await;
+            let last = sessions.borrow().clone();
+            if last.up {
+                // Not those that another process of this name consumes.
+                let own = last.types.iter().map(|task_type| (task_type.clone(), core.endpoint.clone()));
+                if let Err(error) = broker.dismiss(own.collect()).await {
+                    tracing::warn!(%error, "cannot end the subscriptions: tasks to everybody may wait for this endpoint");
+                }
+                presence::say_goodbye(&core, &broker, &last).await;
+            }
+            // Last: a process that stands by takes its place in the fanout as soon as it has the queues.
+            drop(consumer);
+            finish(&core, &running, deadline).await;
+            flushed.cancel();
+            if tokio::time::timeout(FLUSH, &mut reporter).await.is_err() {
+                tracing::warn!("not all reports went out; they will with the next start");
+                reporter.abort();
+            }
+            core.journal.close().await;
+            Ok(ended?)
+        })
     }
 }
 

@@ -24,6 +24,7 @@ use crate::broker::BrokerError;
 use crate::broker::amqp::{AmqpOptions, Arrival, Inbox, Incoming, Letter, Post, Receipt, Role, To};
 use crate::config::MessageQueue;
 use crate::http_tasks::{CancelToken, Completion, RemoteError, TaskError, TaskList, TaskRunner};
+use crate::service;
 
 /// Runs in each list of the desk: canceled ones that may still come, performed ones that may come again.
 const REMEMBERED: usize = 100_000;
@@ -135,58 +136,67 @@ impl Worker {
 
     /// Works until told to stop. Then it takes no more, lets tasks go on for the configured time, and gives
     /// back what has not ended.
-    pub async fn run(self, stop: CancellationToken) {
-        let Self { post, runner, config } = self;
-        let WorkerConfig { pool, name, max_in_flight, stop_timeout, guard, .. } = config;
-        let (begun, beginnings) = mpsc::unbounded_channel();
-        let shared =
-            Arc::new(Shared { post: post.clone(), runner, name, pool, guard, desk: Mutex::default(), begun });
-        let control = post.consume(Inbox::Control, max_in_flight);
-        let mut work = post.consume(Inbox::Work, max_in_flight.max(1));
-        let (tasks, ending, notices) = (TaskTracker::new(), CancellationToken::new(), TaskTracker::new());
-        notices.spawn(shared.clone().listen(control));
-        notices.spawn(shared.clone().say_what_began(beginnings, ending.clone()));
-        notices.spawn(shared.clone().show_life(ending.clone()));
-        info!(worker = %shared.name, pool = %shared.pool, broker = post.safe_url(), "performing HTTP tasks");
+    pub fn run(self, stop: CancellationToken) -> service::Running {
+        Box::pin(async move {
+            let Self { post, runner, config } = self;
+            let WorkerConfig { pool, name, max_in_flight, stop_timeout, guard, .. } = config;
+            let (begun, beginnings) = mpsc::unbounded_channel();
+            let shared = Arc::new(Shared {
+                post: post.clone(),
+                runner,
+                name,
+                pool,
+                guard,
+                desk: Mutex::default(),
+                begun,
+            });
+            let control = post.consume(Inbox::Control, max_in_flight);
+            let mut work = post.consume(Inbox::Work, max_in_flight.max(1));
+            let (tasks, ending, notices) = (TaskTracker::new(), CancellationToken::new(), TaskTracker::new());
+            notices.spawn(shared.clone().listen(control));
+            notices.spawn(shared.clone().say_what_began(beginnings, ending.clone()));
+            notices.spawn(shared.clone().show_life(ending.clone()));
+            info!(worker = %shared.name, pool = %shared.pool, broker = post.safe_url(), "performing HTTP tasks");
 
-        let (room, mut answering) =
-            (Arc::new(Semaphore::new(usize::from(max_in_flight.max(1)))), post.link());
-        loop {
-            let next = async {
-                // First: what is taken without room would wait here, past workers that have some.
-                let permit = room.clone().acquire_owned().await.ok()?;
-                // Whoever cannot answer had better not begin.
-                answering.wait_for(|link| link.up).await.ok()?;
-                Some((permit, work.arrivals.recv().await?))
+            let (room, mut answering) =
+                (Arc::new(Semaphore::new(usize::from(max_in_flight.max(1)))), post.link());
+            loop {
+                let next = async {
+                    // First: what is taken without room would wait here, past workers that have some.
+                    let permit = room.clone().acquire_owned().await.ok()?;
+                    // Whoever cannot answer had better not begin.
+                    answering.wait_for(|link| link.up).await.ok()?;
+                    Some((permit, work.arrivals.recv().await?))
+                };
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    next = next => match next {
+                        Some((permit, arrival)) => drop(tasks.spawn(shared.clone().take(arrival, permit))),
+                        // The post is closed.
+                        None => break,
+                    },
+                }
+            }
+            info!(worker = %shared.name, "taking no more HTTP tasks");
+            work.stop();
+            let give_back = async {
+                while let Some(arrival) = work.arrivals.recv().await {
+                    shared.give_back_unread(arrival).await;
+                }
             };
-            tokio::select! {
-                () = stop.cancelled() => break,
-                next = next => match next {
-                    Some((permit, arrival)) => drop(tasks.spawn(shared.clone().take(arrival, permit))),
-                    // The post is closed.
-                    None => break,
-                },
+            _ = timeout(CLOSE_TIME, give_back).await;
+            tasks.close();
+            if timeout(stop_timeout, tasks.wait()).await.is_err() {
+                shared.runner.shutdown(Duration::ZERO).await;
+                _ = timeout(CLOSE_TIME, tasks.wait()).await;
             }
-        }
-        info!(worker = %shared.name, "taking no more HTTP tasks");
-        work.stop();
-        let give_back = async {
-            while let Some(arrival) = work.arrivals.recv().await {
-                shared.give_back_unread(arrival).await;
-            }
-        };
-        _ = timeout(CLOSE_TIME, give_back).await;
-        tasks.close();
-        if timeout(stop_timeout, tasks.wait()).await.is_err() {
+            ending.cancel();
             shared.runner.shutdown(Duration::ZERO).await;
-            _ = timeout(CLOSE_TIME, tasks.wait()).await;
-        }
-        ending.cancel();
-        shared.runner.shutdown(Duration::ZERO).await;
-        shared.say(To::Callers, Notice::Heartbeat { worker: shared.name.clone(), leaving: true }).await;
-        post.close().await;
-        notices.close();
-        notices.wait().await;
+            shared.say(To::Callers, Notice::Heartbeat { worker: shared.name.clone(), leaving: true }).await;
+            post.close().await;
+            notices.close();
+            notices.wait().await;
+        })
     }
 }
 

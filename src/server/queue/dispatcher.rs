@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::domain::{ReasonCode, TaskEvent, TaskType};
 use crate::ledger::Ledger;
 use crate::publisher::{Outgoing, Publisher};
+use crate::service::Running;
 use crate::store::{Given, QueueRule, Settlement, SharedStore, StoreError, Turns};
 use crate::telemetry::SharedMetrics;
 
@@ -77,34 +78,37 @@ impl Dispatcher {
     }
 
     /// Gives and takes back until told to stop; the pass in hand is finished.
-    pub async fn run(self, stop: CancellationToken) {
-        if self.rules.is_empty() {
-            return stop.cancelled().await;
-        }
-        let (mut failures, mut looked, mut gave) = (0u32, None, false);
-        while !stop.is_cancelled() {
-            let wait = match self.pass(&mut looked).await {
-                Ok(pass) => {
-                    failures = 0;
-                    gave = pass.gave;
-                    if pass.more { Duration::ZERO } else { LOOK }
-                }
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    tracing::debug!(%error, "could not give tasks to workers");
-                    // Not rung out of it: a store that is away has nothing to give.
-                    let pause = tokio::time::sleep(Backoff::CONNECTION.jittered(failures));
-                    stop.run_until_cancelled(pause).await;
-                    Duration::ZERO
-                }
-            };
-            if !wait.is_zero() {
-                if gave {
-                    stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
-                }
-                let _ = tokio::time::timeout(wait, stop.run_until_cancelled(self.ledger.bell().rung())).await;
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            if self.rules.is_empty() {
+                return stop.cancelled().await;
             }
-        }
+            let (mut failures, mut looked, mut gave) = (0u32, None, false);
+            while !stop.is_cancelled() {
+                let wait = match self.pass(&mut looked).await {
+                    Ok(pass) => {
+                        failures = 0;
+                        gave = pass.gave;
+                        if pass.more { Duration::ZERO } else { LOOK }
+                    }
+                    Err(error) => {
+                        failures = failures.saturating_add(1);
+                        tracing::debug!(%error, "could not give tasks to workers");
+                        // Not rung out of it: a store that is away has nothing to give.
+                        let pause = tokio::time::sleep(Backoff::CONNECTION.jittered(failures));
+                        stop.run_until_cancelled(pause).await;
+                        Duration::ZERO
+                    }
+                };
+                if !wait.is_zero() {
+                    if gave {
+                        stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
+                    }
+                    let _ =
+                        tokio::time::timeout(wait, stop.run_until_cancelled(self.ledger.bell().rung())).await;
+                }
+            }
+        })
     }
 
     async fn pass(&self, looked: &mut Option<Instant>) -> Result<Pass, StoreError> {

@@ -23,6 +23,7 @@ use crate::domain::{RequestToken, Timestamp};
 use crate::ledger::Ledger;
 use crate::publisher::{Outgoing, Publisher, Stop};
 use crate::queue::rules;
+use crate::service::Running;
 use crate::store::{Advanced, DueRequest, Plan, QueueRule, SharedStore, StoreError, Terms};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -94,34 +95,38 @@ impl Advancer {
     }
 
     /// Moves requests on until told to stop; the pass in hand is finished.
-    pub async fn run(self, stop: CancellationToken) {
-        if !self.config.requests.enabled {
-            return stop.cancelled().await;
-        }
-        let (mut sweeps, mut forgotten, mut failures) = (Sweeps::new(&self.config), Instant::now(), 0u32);
-        while !stop.is_cancelled() {
-            let now = self.clock.now();
-            let pass = self.look(now, &mut sweeps).await;
-            if forgotten.elapsed() >= FORGET {
-                forgotten = Instant::now();
-                self.forget(now).await;
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            if !self.config.requests.enabled {
+                return stop.cancelled().await;
             }
-            match pass {
-                Ok(true) => failures = 0,
-                Ok(false) => {
-                    failures = 0;
-                    let _ =
-                        tokio::time::timeout(LOOK, stop.run_until_cancelled(self.ledger.requests().rung()))
-                            .await;
+            let (mut sweeps, mut forgotten, mut failures) = (Sweeps::new(&self.config), Instant::now(), 0u32);
+            while !stop.is_cancelled() {
+                let now = self.clock.now();
+                let pass = self.look(now, &mut sweeps).await;
+                if forgotten.elapsed() >= FORGET {
+                    forgotten = Instant::now();
+                    self.forget(now).await;
                 }
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    tracing::debug!(%error, "could not move requests on");
-                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
+                match pass {
+                    Ok(true) => failures = 0,
+                    Ok(false) => {
+                        failures = 0;
+                        let _ = tokio::time::timeout(
+                            LOOK,
+                            stop.run_until_cancelled(self.ledger.requests().rung()),
+                        )
                         .await;
+                    }
+                    Err(error) => {
+                        failures = failures.saturating_add(1);
+                        tracing::debug!(%error, "could not move requests on");
+                        stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
+                            .await;
+                    }
                 }
             }
-        }
+        })
     }
 
     async fn look(&self, now: Timestamp, sweeps: &mut Sweeps<'_>) -> Result<bool, StoreError> {

@@ -20,6 +20,7 @@ use crate::domain::Timestamp;
 use crate::domain::rollout::{View, decide};
 use crate::ledger::Ledger;
 use crate::publisher::{Outgoing, Publisher, Stop};
+use crate::service::Running;
 use crate::store::{AdvancedRollout, RolloutBatches, RolloutDecision, SharedStore, StoreError};
 use crate::telemetry::SharedMetrics;
 use crate::watch::Watch;
@@ -65,31 +66,33 @@ impl Controller {
     }
 
     /// Moves rollouts on until told to stop; the pass in hand is finished.
-    pub async fn run(self, stop: CancellationToken) {
-        let (mut failures, mut forget_at) = (0u32, Instant::now());
-        while !stop.is_cancelled() {
-            if forget_at <= Instant::now() {
-                self.forget(&stop).await;
-                forget_at = Instant::now() + FORGET_EVERY;
-            }
-            match self.pass().await {
-                Ok(true) => failures = 0,
-                Ok(false) => {
-                    failures = 0;
-                    let rung = async {
-                        self.ledger.rollouts().rung().await;
-                        tokio::time::sleep(GATHER).await;
-                    };
-                    let _ = tokio::time::timeout(LOOK, stop.run_until_cancelled(rung)).await;
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let (mut failures, mut forget_at) = (0u32, Instant::now());
+            while !stop.is_cancelled() {
+                if forget_at <= Instant::now() {
+                    self.forget(&stop).await;
+                    forget_at = Instant::now() + FORGET_EVERY;
                 }
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    tracing::debug!(%error, "could not move rollouts on");
-                    stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
-                        .await;
+                match self.pass().await {
+                    Ok(true) => failures = 0,
+                    Ok(false) => {
+                        failures = 0;
+                        let rung = async {
+                            self.ledger.rollouts().rung().await;
+                            tokio::time::sleep(GATHER).await;
+                        };
+                        let _ = tokio::time::timeout(LOOK, stop.run_until_cancelled(rung)).await;
+                    }
+                    Err(error) => {
+                        failures = failures.saturating_add(1);
+                        tracing::debug!(%error, "could not move rollouts on");
+                        stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
+                            .await;
+                    }
                 }
             }
-        }
+        })
     }
 
     /// Forgets rollouts that ended long ago, one after the other: each may have many endpoints.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::settings::Fetch;
 use super::site::{LAST_UPDATED, Site};
 use super::upstream::Download;
+use crate::service::Running;
 use crate::store::Result;
 
 /// Who fetches.
@@ -29,24 +30,26 @@ impl Downloader {
     }
 
     /// Runs until told to stop.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let site = self.site.clone();
-        let mut wanted = false;
-        while !stop.is_cancelled() {
-            self.hungry = if wanted { self.hungry.saturating_add(1) } else { 0 };
-            if let Some(Err(error)) = stop.run_until_cancelled(self.fetch()).await {
-                tracing::warn!(%error, "tasks could not be fetched or kept");
+    pub fn run(mut self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let site = self.site.clone();
+            let mut wanted = false;
+            while !stop.is_cancelled() {
+                self.hungry = if wanted { self.hungry.saturating_add(1) } else { 0 };
+                if let Some(Err(error)) = stop.run_until_cancelled(self.fetch()).await {
+                    tracing::warn!(%error, "tasks could not be fetched or kept");
+                }
+                // Also of a fetch that was cut off.
+                if let Err(error) = site.farm.return_lease(LEASE, &site.holder).await {
+                    tracing::warn!(%error, "another manager has to wait before it can fetch tasks");
+                }
+                wanted = tokio::select! {
+                    () = stop.cancelled() => false,
+                    () = tokio::time::sleep(site.settings.download_sleep) => false,
+                    () = site.download.notified() => true,
+                };
             }
-            // Also of a fetch that was cut off.
-            if let Err(error) = site.farm.return_lease(LEASE, &site.holder).await {
-                tracing::warn!(%error, "another manager has to wait before it can fetch tasks");
-            }
-            wanted = tokio::select! {
-                () = stop.cancelled() => false,
-                () = tokio::time::sleep(site.settings.download_sleep) => false,
-                () = site.download.notified() => true,
-            };
-        }
+        })
     }
 
     async fn fetch(&self) -> Result<()> {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::local_time;
 use super::site::Site;
 use crate::clock::READ_EVERY;
+use crate::service::Running;
 use crate::store::{Result, SharedStore};
 
 /// The loops.
@@ -27,22 +28,25 @@ impl Housekeeping {
     }
 
     /// Runs until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        let times = self.site.settings.times.clone();
-        let soon = Duration::ZERO;
-        let all = async {
-            tokio::join!(
-                every(soon, READ_EVERY, "the database's clock could not be read", || self.read_clock()),
-                every(times.grace, times.timeouts, "timeouts could not be looked for", || self.time_out()),
-                every(times.grace, times.removals, "old workers could not be removed", || self
-                    .remove_workers()),
-                every(times.cleanup.0, times.cleanup.1, "old tasks could not be deleted", || self
-                    .delete_tasks()),
-                every(times.sleep.0, times.sleep.1, "sleep schedules could not be followed", || self
-                    .follow_schedules()),
-            )
-        };
-        stop.run_until_cancelled(all).await;
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let times = self.site.settings.times.clone();
+            let soon = Duration::ZERO;
+            let all = async {
+                tokio::join!(
+                    every(soon, READ_EVERY, "the database's clock could not be read", || self.read_clock()),
+                    every(times.grace, times.timeouts, "timeouts could not be looked for", || self
+                        .time_out()),
+                    every(times.grace, times.removals, "old workers could not be removed", || self
+                        .remove_workers()),
+                    every(times.cleanup.0, times.cleanup.1, "old tasks could not be deleted", || self
+                        .delete_tasks()),
+                    every(times.sleep.0, times.sleep.1, "sleep schedules could not be followed", || self
+                        .follow_schedules()),
+                )
+            };
+            stop.run_until_cancelled(all).await;
+        })
     }
 
     /// Managers on one database have to agree on the time.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::site::Site;
 use crate::farm::ObjectId;
+use crate::service::Running;
 
 /// Logs that may wait. More are dropped: the Server asks for them again.
 const WAITING: usize = 64;
@@ -35,22 +36,24 @@ impl LogUploads {
     }
 
     /// Runs until told to stop.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut waiting = Vec::new();
-        while stop
-            .run_until_cancelled(self.wanted.recv_many(&mut waiting, WAITING))
-            .await
-            .is_some_and(|count| count > 0)
-        {
-            // The Server has asked again for those that still wait.
-            waiting.sort_unstable_by_key(|wanted| (wanted.job, wanted.task));
-            waiting.dedup();
-            for wanted in waiting.drain(..) {
-                if stop.run_until_cancelled(self.upload(wanted)).await.is_none() {
-                    return;
+    pub fn run(mut self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let mut waiting = Vec::new();
+            while stop
+                .run_until_cancelled(self.wanted.recv_many(&mut waiting, WAITING))
+                .await
+                .is_some_and(|count| count > 0)
+            {
+                // The Server has asked again for those that still wait.
+                waiting.sort_unstable_by_key(|wanted| (wanted.job, wanted.task));
+                waiting.dedup();
+                for wanted in waiting.drain(..) {
+                    if stop.run_until_cancelled(self.upload(wanted)).await.is_none() {
+                        return;
+                    }
                 }
             }
-        }
+        })
     }
 
     async fn upload(&self, WantedLog { job, task }: WantedLog) {

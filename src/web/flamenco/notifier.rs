@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::site::Site;
 use super::wire;
+use crate::service::Running;
 
 /// The notifier.
 #[derive(Debug)]
@@ -21,16 +22,18 @@ impl Notifier {
     }
 
     /// Runs until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        let (after_start, after_change) = self.site.settings.times.notify;
-        let run = async {
-            self.until_told("startup", after_start).await;
-            loop {
-                self.site.types_changed.notified().await;
-                self.until_told("update", after_change).await;
-            }
-        };
-        stop.run_until_cancelled(run).await;
+    pub fn run(self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let (after_start, after_change) = self.site.settings.times.notify;
+            let run = async {
+                self.until_told("startup", after_start).await;
+                loop {
+                    self.site.types_changed.notified().await;
+                    self.until_told("update", after_change).await;
+                }
+            };
+            stop.run_until_cancelled(run).await;
+        })
     }
 
     /// Tries until the Server knows; with what is true at each try.

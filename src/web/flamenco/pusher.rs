@@ -15,6 +15,7 @@ use super::log_uploads::WantedLog;
 use super::site::Site;
 use super::wire::{self, Pushed};
 use crate::backoff::Backoff;
+use crate::service::Running;
 use crate::store::Result;
 
 /// Who pushes.
@@ -56,24 +57,26 @@ impl Pusher {
     }
 
     /// Runs until told to stop.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut ticks = interval(self.site.settings.times.push);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let site = self.site.clone();
-        loop {
-            let forced = tokio::select! {
-                () = stop.cancelled() => break,
-                _ = ticks.tick() => false,
-                () = site.push.notified() => true,
-            };
-            // What has been sent is waited for: the Server may have taken it.
-            if let Err(error) = self.look(forced, &stop).await {
-                tracing::warn!(%error, "cannot look whether there are updates to push");
+    pub fn run(mut self, stop: CancellationToken) -> Running {
+        Box::pin(async move {
+            let mut ticks = interval(self.site.settings.times.push);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let site = self.site.clone();
+            loop {
+                let forced = tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = ticks.tick() => false,
+                    () = site.push.notified() => true,
+                };
+                // What has been sent is waited for: the Server may have taken it.
+                if let Err(error) = self.look(forced, &stop).await {
+                    tracing::warn!(%error, "cannot look whether there are updates to push");
+                }
             }
-        }
-        if let Err(error) = self.site.farm.return_lease(LEASE, &self.site.holder).await {
-            tracing::warn!(%error, "another manager has to wait before it can push");
-        }
+            if let Err(error) = self.site.farm.return_lease(LEASE, &self.site.holder).await {
+                tracing::warn!(%error, "another manager has to wait before it can push");
+            }
+        })
     }
 
     /// Pushes as long as that is due.
