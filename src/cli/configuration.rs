@@ -231,7 +231,7 @@ fn files(config: &Config, role: Role) -> Vec<(&'static str, Option<&Path>)> {
 
 /// What is wrong with a file that is not there. What is in it is for the user to read who runs the process.
 fn absent(key: &str, path: &Path) -> Option<Problem> {
-    let absent = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let absent = path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     absent.then(|| problem(key, format!("there is no file {}", path.display())))
 }
 

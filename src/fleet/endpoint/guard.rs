@@ -178,7 +178,11 @@ impl Guard {
         let serial = revocations.serial;
         if serial < self.revoked.serial() {
             tracing::warn!(endpoint = %self.endpoint, serial, known = self.revoked.serial(), "an API process has an older list of revoked keys, which is not taken");
-        } else if serial > self.revoked.serial() {
+        } else if serial == self.revoked.serial() {
+            if revocations.keys != *self.revoked.keys() {
+                tracing::warn!(endpoint = %self.endpoint, serial, "an API process has another list of revoked keys with the number of the known one, which still counts");
+            }
+        } else {
             if !self.trust.vouches_for(revocations) {
                 tracing::error!(endpoint = %self.endpoint, serial, "an API process has a list of revoked keys that is not one of the root key: it is not taken");
                 return;

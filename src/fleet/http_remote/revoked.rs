@@ -84,6 +84,7 @@ impl RevokedKeys {
         // Before it is read, so that no change is overlooked.
         let look = Look::at(&absolute);
         let Revocations { serial, keys, .. } = read(&absolute, trust)?;
+        tracing::info!(serial, keys = keys.len(), "read the list of revoked keys");
         let known = Known { look, serial, keys: Arc::new(keys) };
         Ok(Self { path: absolute, known: Mutex::new(known) })
     }
@@ -102,8 +103,8 @@ impl RevokedKeys {
                 tracing::info!(serial, keys = keys.len(), "read a new list of revoked keys");
                 (known.serial, known.keys) = (serial, Arc::new(keys));
             }
-            Ok(Revocations { serial, .. }) if serial < known.serial => {
-                tracing::warn!(%path, serial, known = known.serial, "the list of revoked keys is older than the one before, which still counts");
+            Ok(Revocations { serial, keys, .. }) if serial < known.serial || keys != *known.keys => {
+                tracing::warn!(%path, serial, known = known.serial, "the list of revoked keys has no higher number than the one before, which still counts");
             }
             Ok(_) => {}
             Err(error) => {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::problem::Problem;
 use super::reader::Findings;
-use super::settings::{Config, MARGIN, Part, TypePolicy};
+use super::settings::{Config, MARGIN, Part, Signatures, TypePolicy};
 use super::{layers, span};
 use crate::domain::likeness;
 
@@ -66,6 +66,11 @@ pub(super) fn check(config: &mut Config, findings: &mut Findings) {
             span::format(config.endpoint.remember)
         );
         problem(findings, "endpoint.remember".to_owned(), message);
+    }
+    let worker = &config.http_worker;
+    if worker.revocations.is_some() && worker.signatures == Signatures::Off {
+        let message = "nobody reads the list of revoked keys while http_worker.signatures is off".to_owned();
+        warning(findings, "http_worker.revocations".to_owned(), message);
     }
     successors(config, findings);
     schedules(config, findings);

@@ -438,6 +438,24 @@ fn certificate_and_key_come_together() {
 }
 
 #[test]
+fn a_list_of_revoked_keys_that_nobody_reads_is_told() {
+    for (signatures, told) in [
+        (
+            "off",
+            vec![
+                "http_worker.revocations: nobody reads the list of revoked keys while http_worker.signatures is off",
+            ],
+        ),
+        ("require", vec![]),
+    ] {
+        let text = format!(
+            "task_types: [worker]\nhttp_worker: {{revocations: /etc/tasker/revoked.json, signatures: {signatures}}}"
+        );
+        assert_eq!(warnings(&text), told);
+    }
+}
+
+#[test]
 fn what_is_shown_loads_again_and_hides_secrets() {
     let loaded = loaded(SAMPLE, &Environment::default()).expect("valid");
     let shown = show::yaml(&loaded.entries, true);

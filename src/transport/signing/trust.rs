@@ -404,7 +404,13 @@ impl Trust {
         judge_key(seal.head.by, revoked)?;
         let hour = Hour { moment: Moment::Arrives, now, tolerance };
         let statement = || statement::of_http(&self.environment, &seal.head, way, message);
-        self.judge_signature(seal, statement, Purpose::Http, hour, verified)?;
+        let certificate = self.judge_signature(seal, statement, Purpose::Http, hour, verified)?;
+        if certificate.is_some_and(|certificate| !certificate.types.is_empty()) {
+            let by = seal.head.by;
+            let reason =
+                format!("the certificate of key {by} is for some task types, which HTTP tasks have not");
+            return Err(Denial::new(SealFault::NotAllowed, reason));
+        }
         judge_time(&seal.head, hour)
     }
 
@@ -917,7 +923,7 @@ mod tests {
             (of_root(only("worker")), 1500, None),
             (of_root(only("backup")), 1500, Some(SealFault::NotAllowed)),
             (of_root(http.clone()), 1500, Some(SealFault::NotAllowed)),
-            // It says itself what it is for.
+            // Says that it is for tasks, while the root key has signed another purpose.
             (
                 of_root(http.clone()).map(|made| Certificate { purpose: Purpose::Tasks, ..made }),
                 1500,
@@ -1181,12 +1187,12 @@ mod tests {
             servers: [("caller".to_owned(), *caller.public())].into(),
             ..Trust::of(place.clone())
         };
-        let certified = |purpose: Purpose| {
+        let certified = |purpose: Purpose, types: &[&str]| {
             let key = key();
             let certificate = Certificate {
                 public: *key.public().as_bytes(),
                 purpose,
-                types: vec![],
+                types: types.iter().map(|name| name.parse().expect("a type")).collect(),
                 not_before: at(0),
                 not_after: at(9000),
                 signature: [0; 64],
@@ -1195,9 +1201,10 @@ mod tests {
             signer.with_certificate(certify(&root, &place, certificate), purpose).expect("of this key")
         };
         let ours = Signer::new(place.clone(), caller);
-        let (http, tasks) = (certified(Purpose::Http), certified(Purpose::Tasks));
+        let (http, tasks) = (certified(Purpose::Http, &[]), certified(Purpose::Tasks, &[]));
+        let typed = certified(Purpose::Http, &["worker"]);
         let (stranger, life) = (Signer::new(place.clone(), key()), Duration::from_secs(100));
-        let gone = certified(Purpose::Http);
+        let gone = certified(Purpose::Http, &[]);
         let revoked = BTreeSet::from([gone.key()]);
         let (now, tolerance) = (at(1000), Duration::from_secs(60));
         let situation = HttpSituation { now, tolerance, revoked: &revoked, verified: &verified };
@@ -1212,6 +1219,7 @@ mod tests {
             (Some(&ours), "workers", b"1", 1000, Some(SealFault::Forged)),
             (Some(&ours), "work", b"2", 1000, Some(SealFault::Forged)),
             (Some(&tasks), "work", b"1", 1000, Some(SealFault::NotAllowed)),
+            (Some(&typed), "work", b"1", 1000, Some(SealFault::NotAllowed)),
             (Some(&stranger), "work", b"1", 1000, Some(SealFault::UnknownKey)),
             (Some(&gone), "work", b"1", 1000, Some(SealFault::Revoked)),
             (None, "work", b"1", 1000, Some(SealFault::Unsigned)),

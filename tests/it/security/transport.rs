@@ -121,9 +121,9 @@ impl Authority {
 }
 
 /// What a broker that demands certificates is told first: the answer to its greeting. Nothing when the client
-/// hangs up before.
-fn greeted(listener: &TcpListener, authority: &Authority) -> anyhow::Result<Option<Vec<u8>>> {
-    let (certificate, key) = authority.sign("127.0.0.1")?;
+/// hangs up before. The broker proves to have this name.
+fn greeted(listener: &TcpListener, authority: &Authority, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let (certificate, key) = authority.sign(name)?;
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -164,15 +164,46 @@ fn greeted(listener: &TcpListener, authority: &Authority) -> anyhow::Result<Opti
     Ok(Some(answer))
 }
 
-/// The files that a client has, whether it gets to the greeting, and how it says who it is.
+/// The files that a client has, the name that the broker at 127.0.0.1 proves to have, whether the client gets to
+/// the greeting, and how it says who it is.
 #[rustfmt::skip]
-const CLIENTS: &[(&str, Option<&str>)] = &[
-    ("username: ep1, tls: {ca: ca.pem, certificate: client.pem, key: client.key}",              Some("EXTERNAL")),
-    ("username: ep1, password: p, tls: {ca: ca.pem, certificate: client.pem, key: client.key}", Some("PLAIN")),
-    ("username: ep1, password: p, tls: {ca: ca.pem}",                                           None),
-    ("username: ep1, password: p, tls: {ca: other.pem, certificate: client.pem, key: client.key}", None),
-    ("username: ep1, password: p, tls: true",                                                   None),
+const CLIENTS: &[(&str, &str, Option<&str>)] = &[
+    ("username: ep1, tls: {ca: ca.pem, certificate: client.pem, key: client.key}", "127.0.0.1", Some("EXTERNAL")),
+    ("username: ep1, password: p, tls: {ca: ca.pem, certificate: client.pem, key: client.key}", "127.0.0.1", Some("PLAIN")),
+    ("username: ep1, password: p, tls: {ca: ca.pem, certificate: client.pem, key: client.key}", "mq.example", None),
+    ("username: ep1, password: p, tls: {ca: ca.pem}", "127.0.0.1", None),
+    ("username: ep1, password: p, tls: {ca: other.pem, certificate: client.pem, key: client.key}", "127.0.0.1", None),
+    ("username: ep1, password: p, tls: true", "127.0.0.1", None),
 ];
+
+/// A key on one line, as a variable of the environment may make it, a key that is cut off, and another's key.
+#[test]
+fn a_key_that_cannot_be_used_is_named_and_not_shown() -> anyhow::Result<()> {
+    let (authority, place) = (Authority::new()?, Place::new()?);
+    let ((certificate, key), (_, foreign)) = (authority.sign("ep1")?, authority.sign("ep2")?);
+    place.write("ca.pem", &authority.pem)?;
+    place.write("client.pem", &certificate)?;
+    let secret = key.lines().nth(1).context("a key has lines")?;
+    let bytes = format!("{:?}", &secret.as_bytes()[..8]);
+    let (one_line, cut_off) = (key.replace('\n', ""), key.replace("-----END", ""));
+    for (text, word) in [
+        (one_line.as_str(), "there is no private key in PEM"),
+        (&cut_off, "there is no private key in PEM"),
+        (&foreign, "client.key: "),
+    ] {
+        place.write("client.key", text)?;
+        place.write(
+            "c.yaml",
+            "task_types: [worker]\nmanager: {message_queue: {host: 127.0.0.1, port: 1, username: ep1, tls: {ca: ca.pem, certificate: client.pem, key: client.key}}}\n",
+        )?;
+        let told = place.command("config check --connect --for endpoint --config c.yaml").output()?;
+        let told = String::from_utf8(told.stderr)?;
+        ensure!(told.contains("client.key: ") && told.contains(word), "{told}");
+        let shown = told.contains(secret) || told.contains(bytes.trim_matches(['[', ']']));
+        ensure!(!shown, "a part of the key is told: {told}");
+    }
+    Ok(())
+}
 
 #[test]
 fn a_broker_is_verified_and_knows_a_client_by_its_certificate() -> anyhow::Result<()> {
@@ -186,7 +217,7 @@ fn a_broker_is_verified_and_knows_a_client_by_its_certificate() -> anyhow::Resul
     ] {
         place.write(name, text)?;
     }
-    for (client, mechanism) in CLIENTS {
+    for (client, name, mechanism) in CLIENTS {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         place.write(
             "c.yaml",
@@ -198,7 +229,7 @@ fn a_broker_is_verified_and_knows_a_client_by_its_certificate() -> anyhow::Resul
         let mut check = place.command("config check --connect --for endpoint --config c.yaml");
         let mut check =
             check.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn()?;
-        let answer = greeted(&listener, &authority)?;
+        let answer = greeted(&listener, &authority, name)?;
         // Nobody goes on with the greeting.
         drop(listener);
         check.wait()?;

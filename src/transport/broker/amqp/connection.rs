@@ -414,10 +414,7 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
     let name = format!("{} ({purpose})", options.name);
     // No `enable_auto_recover`: see the head of this file.
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    // Read again for each connection, because certificates are renewed.
-    let queue = &options.message_queue;
-    let tls = queue.tls.then(|| stream::tls(&queue.tls_files)).transpose();
-    let tls = tls.map_err(|source| failed(source.into()))?;
+    let files = options.message_queue.tls.then(|| options.message_queue.tls_files.clone());
     let slot = Slot::default();
     let socket = Socket(slot.clone());
     let opened = Connection::connector(
@@ -425,11 +422,16 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
         stream::runtime(),
         async move |uri: AMQPUri, _| {
             let AMQPAuthority { host, port, .. } = &uri.authority;
+            // Read again for each connection, because certificates are renewed.
+            let tls = match &files {
+                None => None,
+                Some(files) => Some(stream::tls(files.clone()).await?),
+            };
             let tcp = stream::dial(host, *port).await?;
             slot.keep(tcp.as_fd().try_clone_to_owned()?.into())?;
-            let stream = match &tls {
+            let stream = match tls {
                 None => stream::plain(tcp),
-                Some(tls) => stream::secure(tcp, host, tls.clone()).await?,
+                Some(tls) => stream::secure(tcp, host, tls).await?,
             };
             Ok(AsyncTcpStream::Plain(stream))
         },

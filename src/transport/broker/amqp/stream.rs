@@ -16,7 +16,7 @@ use async_rs::traits::Reactor;
 use async_rs::util::RuntimeParts;
 use async_rs::{Runtime, Tokio};
 use futures::{AsyncRead, AsyncWrite, Stream as Items};
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -64,11 +64,16 @@ pub(super) async fn secure(tcp: TcpStream, host: &str, config: Arc<ClientConfig>
     Ok(Either::Right(tls).compat())
 }
 
-/// Reads the TLS files of the configuration. They are short, so blocking reads are fine here.
+/// Reads the certificates of the system and the TLS files of the configuration. Waits for the disk, on a thread
+/// for such work.
 ///
 /// # Errors
-/// When one cannot be used; the error names it.
-pub(super) fn tls(files: &BrokerTls) -> io::Result<Arc<ClientConfig>> {
+/// When a file cannot be used; the error names it, and quotes nothing of it.
+pub(super) async fn tls(files: BrokerTls) -> io::Result<Arc<ClientConfig>> {
+    tokio::task::spawn_blocking(move || tls_of(&files)).await?
+}
+
+fn tls_of(files: &BrokerTls) -> io::Result<Arc<ClientConfig>> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -77,7 +82,9 @@ pub(super) fn tls(files: &BrokerTls) -> io::Result<Arc<ClientConfig>> {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates(certificate)?;
-            let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| unusable(key, error))?;
+            // The error would quote what it cannot read, which may be the key.
+            let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
+                .map_err(|_| unusable(key, "there is no private key in PEM without a password"))?;
             builder.with_client_auth_cert(chain, secret).map_err(|error| unusable(key, error))?
         }
     };
@@ -103,10 +110,10 @@ fn roots(ca: Option<&Path>) -> io::Result<RootCertStore> {
 /// The certificates in a file; at least one.
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let text = read(path)?;
-    let read: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
-    match read.map_err(|error| unusable(path, error))? {
-        none if none.is_empty() => Err(unusable(path, "there is no certificate in PEM")),
-        certificates => Ok(certificates),
+    // As with a key, the error would quote the file, which may have a key too.
+    match CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>() {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(unusable(path, "there are no certificates in PEM")),
     }
 }
 
@@ -146,6 +153,6 @@ impl Reactor for Streams {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        async move { Ok(plain(dial(&address.ip().to_string(), address.port()).await?)) }
+        async move { Ok(plain(TcpStream::connect(address).await?)) }
     }
 }
