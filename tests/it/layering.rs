@@ -48,54 +48,63 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["domain", "farm", "backoff", "clock", "config"]),
     ("client", &["domain", "contract", "config", "https"]),
     ("broker", &["domain", "contract", "client", "backoff", "config", "https", "telemetry"]),
-    ("http_remote", &["domain", "http_tasks", "backoff", "clock", "config", "custody", "broker", "signing"]),
+    (
+        "http_remote",
+        &["domain", "http_tasks", "backoff", "clock", "config", "custody", "broker", "signing", "service"],
+    ),
     ("enrolment", &["domain", "config"]),
     ("sealing", &["domain", "signing", "broker", "clock"]),
     // The loops of an API process.
-    ("keyring", &["domain", "store"]),
-    ("throughput", &["domain", "store", "clock"]),
+    ("keyring", &["domain", "store", "service"]),
+    ("throughput", &["domain", "store", "clock", "service"]),
     ("ledger", &["domain", "store", "bell", "clock", "telemetry", "throughput", "touched", "watch"]),
     ("live", &["domain", "contract", "store", "clock", "telemetry", "touched"]),
     (
         "publisher",
         &[
             "domain", "failpoint", "store", "ledger", "broker", "backoff", "clock", "config", "sealing",
-            "telemetry", "watch",
+            "telemetry", "watch", "service",
         ],
     ),
     (
         "queue",
         &[
             "domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry",
-            "watch", "publisher",
+            "watch", "publisher", "service",
         ],
     ),
     (
         "collector",
-        &["domain", "failpoint", "store", "ledger", "broker", "backoff", "config", "telemetry", "publisher"],
+        &[
+            "domain", "failpoint", "store", "ledger", "broker", "backoff", "config", "telemetry",
+            "publisher", "service",
+        ],
     ),
-    ("acceptor", &["domain", "failpoint", "store", "ledger", "clock", "telemetry", "publisher"]),
-    ("scheduler", &["domain", "failpoint", "admission", "store", "clock", "config", "telemetry", "acceptor"]),
+    ("acceptor", &["domain", "failpoint", "store", "ledger", "clock", "telemetry", "publisher", "service"]),
+    (
+        "scheduler",
+        &["domain", "failpoint", "admission", "store", "clock", "config", "telemetry", "acceptor", "service"],
+    ),
     (
         "presence",
         &[
             "domain", "store", "ledger", "broker", "clock", "config", "sealing", "telemetry", "publisher",
-            "collector",
+            "collector", "service",
         ],
     ),
-    ("reconciler", &["domain", "store", "ledger", "backoff", "clock", "publisher"]),
+    ("reconciler", &["domain", "store", "ledger", "backoff", "clock", "publisher", "service"]),
     (
         "requests",
         &[
             "domain", "failpoint", "admission", "store", "ledger", "backoff", "clock", "config", "telemetry",
-            "watch", "publisher", "queue",
+            "watch", "publisher", "queue", "service",
         ],
     ),
     (
         "rollouts",
         &[
             "domain", "config", "failpoint", "store", "ledger", "backoff", "clock", "telemetry", "watch",
-            "publisher",
+            "publisher", "service",
         ],
     ),
     (
@@ -123,7 +132,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     // Render farms: the protocol of Flamenco 2.x in front of the farm.
-    ("flamenco", &["domain", "farm", "store", "backoff", "clock", "config", "https", "request_body"]),
+    (
+        "flamenco",
+        &["domain", "farm", "store", "backoff", "clock", "config", "https", "request_body", "service"],
+    ),
     // Puts the parts of a process together.
     (
         "app",
