@@ -149,7 +149,8 @@ fn reads(role: Role, key: &str) -> bool {
     key.is_empty() || ["insecure_transport", "log"].iter().chain(parts(role)).any(|part| within(part))
 }
 
-/// What keeps the roles from starting. Without roles, what is missing of parts that are there at least in part.
+/// What the processes of these roles miss to start. Without roles: what is missing in those parts of the
+/// configuration that somebody has begun to fill in.
 fn lacking(config: &Config, roles: &[Role], over_api: bool) -> Vec<Problem> {
     let mut problems: Vec<Problem> = match roles {
         [] => config.begun().cloned().collect(),
@@ -229,7 +230,8 @@ fn files(config: &Config, role: Role) -> Vec<(&'static str, Option<&Path>)> {
     }
 }
 
-/// What is wrong with a file that is not there. What is in it is for the user to read who runs the process.
+/// The problem of a file that does not exist. Its content is not looked at: perhaps only the user of the process
+/// may read it.
 fn absent(key: &str, path: &Path) -> Option<Problem> {
     let absent = path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     absent.then(|| problem(key, format!("there is no file {}", path.display())))

@@ -8,10 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::choice::{Choice, choice};
 use super::exit::Code;
 use super::global::Global;
 use super::input;
@@ -210,8 +212,8 @@ pub struct Certify {
     #[arg(long, value_name = "NAME")]
     pub environment: EnvironmentName,
     /// What the key may sign
-    #[arg(long = "for", value_name = "PURPOSE", value_enum, default_value_t = CertifyFor::Tasks)]
-    pub purpose: CertifyFor,
+    #[arg(long = "for", value_name = "PURPOSE", default_value = "tasks", value_parser = choice::<Purpose>())]
+    pub purpose: Purpose,
     /// For how many days from now on
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3660))]
     pub days: u32,
@@ -223,21 +225,15 @@ pub struct Certify {
     pub out: Option<PathBuf>,
 }
 
-/// What a key is certified for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum CertifyFor {
-    /// Messages of an API process to endpoints and workers
-    Tasks,
-    /// HTTP tasks of a caller, for HTTP workers
-    Http,
-}
+impl Choice for Purpose {
+    const ALL: &[Self] = &Self::ALL;
 
-impl From<CertifyFor> for Purpose {
-    fn from(purpose: CertifyFor) -> Self {
-        match purpose {
-            CertifyFor::Tasks => Self::Tasks,
-            CertifyFor::Http => Self::Http,
-        }
+    fn value(self) -> PossibleValue {
+        let help = match self {
+            Self::Tasks => "Messages of an API process to endpoints and workers",
+            Self::Http => "HTTP tasks of a caller, for HTTP workers",
+        };
+        PossibleValue::new(self.as_str()).help(help)
     }
 }
 
@@ -486,7 +482,7 @@ fn certify(args: &Certify) -> Result<Code, Failure> {
             args.public.display()
         )));
     }
-    let purpose = Purpose::from(args.purpose);
+    let purpose = args.purpose;
     if purpose == Purpose::Http && !args.task_types.is_empty() {
         return Err(Failure::Usage(
             "--type is for keys that sign tasks: leave it out with --for http".to_owned(),

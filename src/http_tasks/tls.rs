@@ -127,7 +127,8 @@ impl TlsConfig {
     ) -> Result<Self, TlsError> {
         let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_ref())
             .collect::<Result<_, _>>()
-            .map_err(|error| TlsError::Identity(format!("the certificate cannot be read: {error}")))?;
+            // The error would quote the text, which may have the key too.
+            .map_err(|_| TlsError::Identity("the certificate cannot be read".to_owned()))?;
         if chain.is_empty() {
             return Err(TlsError::Identity("there is no certificate".to_owned()));
         }

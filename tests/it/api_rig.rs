@@ -1,7 +1,6 @@
 //! The HTTP interface on a free port over a SQLite file and an in-process broker, all its own, with the real
 //! acceptor and nothing behind it: what endpoints would do is written into the ledger by the test.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -15,8 +14,7 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::clock::Clock;
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{
-    EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp,
-    WireVersion, json,
+    EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, TaskType, Timestamp, json,
 };
 use tasker::ledger::Ledger;
 use tasker::publisher::{self, Publisher};
@@ -34,6 +32,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::support::presence::presence;
 
 /// How long anything may take that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -301,27 +301,7 @@ impl Rig {
     }
 
     pub fn presence(&self, name: &str, types: &[&str], state: PresenceState) -> Presence {
-        Presence {
-            endpoint: endpoint(name),
-            instance: Uuid::nil(),
-            home: Uuid::nil(),
-            session: Uuid::nil(),
-            task_types: types.iter().map(|name| task_type(name)).collect(),
-            refused: Vec::new(),
-            state,
-            interval: Duration::from_secs(10),
-            sent_at: None,
-            version: "1.2.3".to_owned(),
-            trouble: None,
-            slots: None,
-            reads: WireVersion::NEWEST,
-            labels: Labels::default(),
-            restricted: false,
-            refusals: BTreeMap::new(),
-            unsigned: 0,
-            revocations: None,
-            proven: false,
-        }
+        Presence { version: "1.2.3".to_owned(), ..presence(name, types, state) }
     }
 
     pub async fn connect(&self) -> TcpStream {

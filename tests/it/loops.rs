@@ -13,7 +13,7 @@ use tasker::broker::memory::MemoryBroker;
 use tasker::broker::{Address, Consumer, Message, SharedBroker, Source, envelope, wire};
 use tasker::config::{Config, Database, Secret};
 use tasker::domain::{
-    Command, EndpointName, Identifier, Labels, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId,
+    Command, EndpointName, Identifier, NewTask, Presence, PresenceState, Report, ReportEvent, TaskId,
     TaskStatus, TaskType, Timestamp, WireVersion, errnr, json,
 };
 use tasker::https;
@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::api_side::soon;
+use crate::support::presence::presence_of_its_own;
 
 /// An API process, and an endpoint's end of its broker.
 struct Site {
@@ -207,25 +208,10 @@ impl Site {
 /// Of an endpoint that has just connected.
 fn presence(name: &str, home: Uuid) -> Presence {
     Presence {
-        endpoint: endpoint(name),
-        instance: Uuid::new_v4(),
         home,
-        session: Uuid::new_v4(),
-        task_types: vec![worker()],
-        refused: Vec::new(),
-        state: PresenceState::Joined,
         interval: Duration::from_millis(100),
-        sent_at: None,
-        version: String::new(),
-        trouble: None,
-        slots: None,
         reads: WireVersion::One,
-        labels: Labels::default(),
-        restricted: false,
-        refusals: BTreeMap::new(),
-        unsigned: 0,
-        revocations: None,
-        proven: false,
+        ..presence_of_its_own(name, &["worker"], PresenceState::Joined)
     }
 }
 

@@ -289,8 +289,7 @@ impl Agent {
     pub fn run(self, stop: CancellationToken) -> Running<Result<(), AgentError>> {
         Box::pin(async move {
             let Self { core, broker, session, welcome_timeout, stop_timeout, look_every } = self;
-            // Ends everything when this future is dropped: nothing must go on behind the back of whoever dropped
-            // it.
+            // Ends everything when this future is dropped: no part of the endpoint may outlive it.
             let all = CancellationToken::new();
             let _all = all.clone().drop_guard();
             recovery::recover(&core).await?;

@@ -5,6 +5,7 @@
 //! in the presence of the endpoint. The endpoint never asks for it again: the sender of a good message sends
 //! another copy.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
@@ -176,25 +177,22 @@ impl Guard {
     /// Takes a list of revoked keys that a good welcome has brought. Waits for the disk, which is rare.
     fn revoke(&self, revocations: &Revocations) {
         let serial = revocations.serial;
-        if serial < self.revoked.serial() {
-            tracing::warn!(endpoint = %self.endpoint, serial, known = self.revoked.serial(), "an API process has an older list of revoked keys, which is not taken");
-        } else if serial == self.revoked.serial() {
-            if revocations.keys != *self.revoked.keys() {
-                tracing::warn!(endpoint = %self.endpoint, serial, "an API process has another list of revoked keys with the number of the known one, which still counts");
+        match revocations.against(self.revoked.serial(), &self.revoked.keys()) {
+            Ordering::Equal => {}
+            Ordering::Less => {
+                tracing::warn!(endpoint = %self.endpoint, serial, known = self.revoked.serial(), "the list of revoked keys of an API process has no higher number than the known one, which still counts");
             }
-        } else {
-            if !self.trust.vouches_for(revocations) {
+            Ordering::Greater if !self.trust.vouches_for(revocations) => {
                 tracing::error!(endpoint = %self.endpoint, serial, "an API process has a list of revoked keys that is not one of the root key: it is not taken");
-                return;
             }
-            match self.revoked.take(revocations) {
+            Ordering::Greater => match self.revoked.take(revocations) {
                 Ok(()) => {
                     tracing::info!(endpoint = %self.endpoint, serial, keys = revocations.keys.len(), "keys were revoked");
                 }
                 Err(error) => {
                     tracing::error!(endpoint = %self.endpoint, serial, %error, "the list of revoked keys cannot be kept yet: it counts all the same");
                 }
-            }
+            },
         }
     }
 

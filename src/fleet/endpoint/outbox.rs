@@ -115,7 +115,7 @@ impl Outbox {
         line.push_back((Instant::now() + held.delay(), id));
         let first = line.len() == 1;
         drop(notes);
-        // Whoever takes notes sleeps until the first is due.
+        // The reporter sleeps until the first note is due.
         if first {
             self.wake.notify_one();
         }

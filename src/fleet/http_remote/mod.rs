@@ -18,8 +18,8 @@
 //! The `caller` sends each task as an `order` to the work queue of a pool and waits for its `answer`; a
 //! `worker` (`tasker http-worker`) takes as many as it has room for, performs them with a local runner, and
 //! answers to the caller that the broker took the task from. `notice` is what both say in between; `frame`
-//! the bytes of all of it; `sealed` the signatures of callers, `revoked` those that count no more; `setup` what both are told. Exchanges and queues are declared by the `broker` (its
-//! `Post`).
+//! the bytes of all of it; `sealed` the signatures of callers, `revoked` the keys that count no more; `setup` what
+//! both are told. Exchanges and queues are declared by the `broker` (its `Post`).
 //!
 //! Promises: a caller's task ends by its time-out and [`RemoteConfig::grace`], whatever the broker and the
 //! workers do. A task that may be performed twice is performed again when its worker is lost, at most three

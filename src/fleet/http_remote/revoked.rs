@@ -6,6 +6,7 @@
 //! a file that cannot be read any more, or is not such a list, changes nothing. A worker keeps no list elsewhere, so
 //! at its start others must not be able to change the file.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -99,14 +100,20 @@ impl RevokedKeys {
         known.look = look;
         let path = self.path.display();
         match read(&self.path, trust) {
-            Ok(Revocations { serial, keys, .. }) if serial > known.serial => {
-                tracing::info!(serial, keys = keys.len(), "read a new list of revoked keys");
-                (known.serial, known.keys) = (serial, Arc::new(keys));
-            }
-            Ok(Revocations { serial, keys, .. }) if serial < known.serial || keys != *known.keys => {
-                tracing::warn!(%path, serial, known = known.serial, "the list of revoked keys has no higher number than the one before, which still counts");
-            }
-            Ok(_) => {}
+            Ok(list) => match list.against(known.serial, &known.keys) {
+                Ordering::Equal => {}
+                Ordering::Less => {
+                    tracing::warn!(%path, serial = list.serial, known = known.serial, "the list of revoked keys has no higher number than the one before, which still counts");
+                }
+                Ordering::Greater => {
+                    tracing::info!(
+                        serial = list.serial,
+                        keys = list.keys.len(),
+                        "read a new list of revoked keys"
+                    );
+                    (known.serial, known.keys) = (list.serial, Arc::new(list.keys));
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "the list of revoked keys cannot be read again: the one before still counts")
             }

@@ -164,7 +164,7 @@ impl Worker {
                 let next = async {
                     // First: what is taken without room would wait here, past workers that have some.
                     let permit = room.clone().acquire_owned().await.ok()?;
-                    // Whoever cannot answer had better not begin.
+                    // A task must not begin while its answer could not be sent.
                     answering.wait_for(|link| link.up).await.ok()?;
                     Some((permit, work.arrivals.recv().await?))
                 };

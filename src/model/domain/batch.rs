@@ -1,8 +1,8 @@
 //! Statements that go out together and share one signature: the hash tree of RFC 6962, section 2.1.
 //!
-//! What is signed is the root of the tree. Each statement travels with its path to the root, so it is judged
-//! alone, and whoever reads one of them learns nothing of the others but hashes. Leaves and nodes are hashed
-//! differently, so none can be taken for the other.
+//! The signature is that of the root. Each statement travels with its path to the root, so a receiver judges it
+//! without the others, and sees only hashes of them. Leaves and nodes are hashed differently, so neither can be
+//! taken for the other.
 
 use sha2::{Digest, Sha256};
 

@@ -1,5 +1,6 @@
 //! The seal of a message: which key signs it, when, and for whom.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -296,6 +297,15 @@ pub struct Revocations {
 impl Revocations {
     /// Keys of a list at most: it goes with each welcome.
     pub const MOST: usize = 1000;
+
+    /// How it stands to the list that is known: greater if it is newer, equal if it is the same. One with the
+    /// number of the known list and other keys is less, as an older one: neither is to take its place.
+    pub fn against(&self, serial: u64, keys: &BTreeSet<KeyId>) -> Ordering {
+        match self.serial.cmp(&serial) {
+            Ordering::Equal if self.keys != *keys => Ordering::Less,
+            order => order,
+        }
+    }
 }
 
 fn a_list<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeSet<KeyId>, D::Error> {

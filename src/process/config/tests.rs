@@ -443,7 +443,8 @@ fn a_list_of_revoked_keys_that_nobody_reads_is_told() {
         (
             "off",
             vec![
-                "http_worker.revocations: nobody reads the list of revoked keys while http_worker.signatures is off",
+                "http_worker.revocations: nobody reads the list of revoked keys while http_worker.signatures \
+                 is off (my.yaml:2)",
             ],
         ),
         ("require", vec![]),

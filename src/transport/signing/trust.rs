@@ -703,6 +703,14 @@ mod tests {
         Timestamp::from_micros(secs * 1_000_000)
     }
 
+    const NONE: &BTreeSet<KeyId> = &BTreeSet::new();
+
+    /// What an endpoint receives at this second, by a clock that may be a minute off.
+    fn arriving<'a>(endpoint: &'a EndpointName, now: i64, verified: &'a Verified) -> Situation<'a> {
+        let (moment, now, tolerance) = (Moment::Arrives, at(now), Duration::from_secs(60));
+        Situation { endpoint, moment, now, tolerance, revoked: NONE, verified }
+    }
+
     fn task(task_type: &str) -> TaskMessage {
         let work = WorkPart {
             id: TaskId(Uuid::from_u128(1)),
@@ -746,14 +754,7 @@ mod tests {
         let to = || Recipients::of(id, &[name("ep1")]);
         let seal = |command: &Command| signer.seal(command, to(), None, at(1000));
         let ep1 = name("ep1");
-        let situation = Situation {
-            endpoint: &ep1,
-            moment: Moment::Arrives,
-            now: at(1000),
-            tolerance: Duration::from_secs(60),
-            revoked: &BTreeSet::new(),
-            verified: &verified,
-        };
+        let situation = arriving(&ep1, 1000, &verified);
         let good = seal(&command);
         assert_eq!(trust.judge(&command, Some(&good), situation), Ok(()));
         assert_eq!(fault(trust.judge(&command, None, situation)), Some(SealFault::Unsigned));
@@ -803,14 +804,7 @@ mod tests {
         let (trust, place) = (trust(&ours), environment("prod"));
         let signer = Signer::new(place.clone(), ours);
         let (ep1, verified) = (name("ep1"), Verified::new());
-        let situation = Situation {
-            endpoint: &ep1,
-            moment: Moment::Arrives,
-            now: at(1000),
-            tolerance: Duration::from_secs(60),
-            revoked: &BTreeSet::new(),
-            verified: &verified,
-        };
+        let situation = arriving(&ep1, 1000, &verified);
         let commands: Vec<Command> = (0..600u128)
             .map(|number| {
                 let work = WorkPart { id: TaskId(Uuid::from_u128(number)), ..task("worker").work };
@@ -951,14 +945,7 @@ mod tests {
         ] {
             let seal = signer.seal(&command, Recipients::All, None, at(now));
             let seal = Seal { certificate: certificate.clone(), ..seal };
-            let situation = Situation {
-                endpoint: &ep1,
-                moment: Moment::Arrives,
-                now: at(now),
-                tolerance: Duration::from_secs(60),
-                revoked: &BTreeSet::new(),
-                verified: &verified,
-            };
+            let situation = arriving(&ep1, now, &verified);
             assert_eq!(
                 fault(trust.judge(&command, Some(&seal), situation)),
                 wanted,
@@ -1057,15 +1044,7 @@ mod tests {
             let seal = signer.seal(command, Recipients::All, None, at(1500));
             let seal = Seal { certificate: Some((*certificate).clone()), ..seal };
             for moment in [Moment::Arrives, Moment::Waits] {
-                let tolerance = Duration::from_secs(60);
-                let situation = Situation {
-                    endpoint: &ep1,
-                    moment,
-                    now: at(1500),
-                    tolerance,
-                    revoked,
-                    verified: &verified,
-                };
+                let situation = Situation { moment, revoked, ..arriving(&ep1, 1500, &verified) };
                 assert_eq!(fault(trust.judge(command, Some(&seal), situation)), wanted, "{revoked:?}");
             }
         }
@@ -1107,15 +1086,7 @@ mod tests {
         let judge = |ordered: &Ordered, now, endpoint: &EndpointName| {
             let work = WorkPart { payload: json(ordered), ..task("update").work };
             let command = Command::Task(TaskMessage { work, ..task("update") });
-            let tolerance = Duration::from_secs(60);
-            let situation = Situation {
-                endpoint,
-                moment: Moment::Arrives,
-                now: at(now),
-                tolerance,
-                revoked: &BTreeSet::new(),
-                verified: &verified,
-            };
+            let situation = arriving(endpoint, now, &verified);
             fault(trust.judge_unsealed(&command, situation))
         };
         let unapproved = Some(SealFault::Unapproved);
@@ -1167,14 +1138,7 @@ mod tests {
         }
         assert_eq!(judge(&both(), 1500, &name("ep2")), Some(SealFault::Misdirected));
         let bare = Command::Task(task("update"));
-        let situation = Situation {
-            endpoint: &ep1,
-            moment: Moment::Arrives,
-            now: at(1500),
-            tolerance: Duration::ZERO,
-            revoked: &BTreeSet::new(),
-            verified: &verified,
-        };
+        let situation = Situation { tolerance: Duration::ZERO, ..arriving(&ep1, 1500, &verified) };
         assert_eq!(fault(trust.judge_unsealed(&bare, situation)), unapproved);
     }
 
@@ -1268,14 +1232,7 @@ mod tests {
             (welcome, None, 1961, None),
         ] {
             let seal = signer.seal(&command, Recipients::All, None, at(1000));
-            let situation = Situation {
-                endpoint: &ep1,
-                moment: Moment::Arrives,
-                now: at(now),
-                tolerance: Duration::from_secs(60),
-                revoked: &BTreeSet::new(),
-                verified: &verified,
-            };
+            let situation = arriving(&ep1, now, &verified);
             let age = || welcomed_at.map_or(Ok(()), |welcome| judge_age(&command, &seal.head, at(welcome)));
             let judged = trust.judge(&command, Some(&seal), situation).and_then(|()| age());
             assert_eq!(fault(judged), wanted, "{command:?} {welcomed_at:?} {now}");

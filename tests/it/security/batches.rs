@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tasker::broker::wire;
-use tasker::domain::{
-    BatchPath, Command, Labels, Presence, PresenceState, Seal, Signature, TaskId, WireVersion,
-};
+use tasker::domain::{BatchPath, Command, Presence, PresenceState, Seal, Signature, TaskId, WireVersion};
 use tasker::signing::{Moment, Situation, Trust, Verified};
 use uuid::Uuid;
 
 use super::rig::endpoint;
 use super::signatures::{Signed, Thief};
 use crate::support::platform::Platform;
+use crate::support::presence::presence_of_its_own;
 
 /// Submits tasks at the same time, one for each list of endpoints. Answers their ids in order.
 fn submit_together(platform: &Platform, lists: &[&[&str]]) -> anyhow::Result<Vec<TaskId>> {
@@ -128,25 +127,9 @@ fn those_who_do_not_read_paths_get_signatures_of_their_own() -> anyhow::Result<(
     let thief = platform.block_on(Thief::come(platform))?;
     let _one = signed.start("ep1")?;
     let old = Presence {
-        endpoint: endpoint("old"),
-        instance: Uuid::new_v4(),
-        home: Uuid::new_v4(),
-        session: Uuid::new_v4(),
-        task_types: vec!["steered".parse()?],
-        refused: Vec::new(),
-        state: PresenceState::Joined,
         interval: Duration::from_secs(60),
-        sent_at: None,
-        version: String::new(),
-        trouble: None,
-        slots: None,
         reads: WireVersion::Four,
-        labels: Labels::default(),
-        restricted: false,
-        refusals: BTreeMap::new(),
-        unsigned: 0,
-        revocations: None,
-        proven: false,
+        ..presence_of_its_own("old", &["steered"], PresenceState::Joined)
     };
     platform.block_on(thief.publish(("it.presence", ""), &wire::encode_presence(&old)))?;
     platform.subscribed("old", &["steered"])?;

@@ -1,6 +1,5 @@
 //! Proof of the sender: reports and presence count only for the endpoint whose user has sent them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -8,35 +7,18 @@ use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use serde_json::{Value, json};
 use tasker::broker::wire;
-use tasker::domain::{
-    EndpointName, Labels, Presence, PresenceState, Report, ReportEvent, TaskId, WireVersion, json as raw,
-};
+use tasker::domain::{EndpointName, Presence, PresenceState, Report, ReportEvent, TaskId, json as raw};
 use uuid::Uuid;
 
 use super::rig::{Server, TYPES, endpoint, start_api};
 use crate::support::platform::{Platform, response_of};
+use crate::support::presence::presence_of_its_own;
 
 fn presence(name: &str, state: PresenceState) -> Presence {
     Presence {
-        endpoint: endpoint(name),
-        instance: Uuid::new_v4(),
-        home: Uuid::new_v4(),
-        session: Uuid::new_v4(),
-        task_types: vec!["steered".parse().expect("a type")],
-        refused: Vec::new(),
-        state,
         interval: Duration::from_secs(60),
-        sent_at: None,
-        version: String::new(),
-        trouble: None,
-        slots: None,
-        reads: WireVersion::NEWEST,
-        labels: Labels::default(),
         restricted: true,
-        refusals: BTreeMap::new(),
-        unsigned: 0,
-        revocations: None,
-        proven: false,
+        ..presence_of_its_own(name, &["steered"], state)
     }
 }
 

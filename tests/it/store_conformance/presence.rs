@@ -1,6 +1,6 @@
 //! Who is there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,28 +15,15 @@ use tasker::store::{
 use uuid::Uuid;
 
 use super::ledger::{Ledger, RETENTION, at, fleet, name, names, task, together, worker};
+use crate::support;
 
 pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presence {
     Presence {
-        endpoint: name(endpoint),
         instance: Uuid::from_u128(1),
-        home: Uuid::nil(),
         session: Uuid::from_u128(2),
-        task_types: types.iter().map(|text| text.parse().expect("a type")).collect(),
-        refused: Vec::new(),
-        state,
-        interval: Duration::from_secs(10),
-        sent_at: None,
         version: "1.0".into(),
-        trouble: None,
-        slots: None,
         reads: WireVersion::One,
-        labels: Labels::default(),
-        restricted: false,
-        refusals: BTreeMap::new(),
-        unsigned: 0,
-        revocations: None,
-        proven: false,
+        ..support::presence::presence(endpoint, types, state)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod place;
 pub mod platform;
 pub mod power;
 mod preload;
+pub mod presence;
 pub mod proxy;
 pub mod queues;
 pub mod roller;

@@ -320,7 +320,7 @@ fn may_change(
 }
 
 /// Whether a changed approval is weaker: it asks for fewer people, or admits people who could not approve before.
-/// Whoever edits it could otherwise admit a second token of their own.
+/// Otherwise an editor could admit a second token of their own.
 fn is_weaker(before: &super::Approval, after: &super::Approval) -> bool {
     let others = match (before.from.is_empty(), after.from.is_empty()) {
         (true, _) => false,

@@ -429,11 +429,7 @@ async fn connect(options: &AmqpOptions, purpose: Purpose) -> Result<(Connection,
             };
             let tcp = stream::dial(host, *port).await?;
             slot.keep(tcp.as_fd().try_clone_to_owned()?.into())?;
-            let stream = match tls {
-                None => stream::plain(tcp),
-                Some(tls) => stream::secure(tcp, host, tls).await?,
-            };
-            Ok(AsyncTcpStream::Plain(stream))
+            Ok(AsyncTcpStream::Plain(stream::over(tcp, host, tls).await?))
         },
         properties,
     );

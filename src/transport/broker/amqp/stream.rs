@@ -1,8 +1,8 @@
 //! What an AMQP connection runs on: TCP, or TLS over it.
 //!
-//! The client library has TLS of its own, with thirty more libraries that read keys in forms that no setting here
-//! can name. So it is given streams of the TLS library that all other links use, and errors name the file that
-//! cannot be used.
+//! The TLS of the client library comes with 41 more libraries, which read keys in forms that no setting here can
+//! name. So the client library is given streams of the TLS library that all other links use. Errors name the file
+//! that cannot be used.
 
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -49,19 +49,16 @@ pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// The connection as it is.
-pub(super) fn plain(tcp: TcpStream) -> Stream {
-    Either::Left(tcp).compat()
-}
-
-/// TLS over the connection, with a host that proves to have this name.
+/// TLS over the connection, with a host that proves to have this name; without a configuration, the connection as
+/// it is.
 ///
 /// # Errors
 /// When the host does not prove it, or does not speak TLS.
-pub(super) async fn secure(tcp: TcpStream, host: &str, config: Arc<ClientConfig>) -> io::Result<Stream> {
+pub(super) async fn over(tcp: TcpStream, host: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<Stream> {
+    let Some(config) = tls else { return Ok(Either::Left(tcp).compat()) };
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let tls = TlsConnector::from(config).connect(name, tcp).await?;
-    Ok(Either::Right(tls).compat())
+    let secured = TlsConnector::from(config).connect(name, tcp).await?;
+    Ok(Either::Right(secured).compat())
 }
 
 /// Reads the certificates of the system and the TLS files of the configuration. Waits for the disk, on a thread
@@ -125,7 +122,7 @@ fn unusable(path: &Path, error: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("manager.message_queue.tls: {}: {error}", path.display()))
 }
 
-/// Tells the client library of what kind the streams are; for the rest, it is tokio.
+/// Tokio, which tells the client library of what kind the streams are.
 #[derive(Debug, Clone)]
 pub(super) struct Streams(Tokio);
 
@@ -153,6 +150,6 @@ impl Reactor for Streams {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        async move { Ok(plain(TcpStream::connect(address).await?)) }
+        async move { Ok(Either::Left(TcpStream::connect(address).await?).compat()) }
     }
 }
