@@ -5,7 +5,7 @@ use futures::FutureExt;
 use super::columns;
 use super::fault::Fault;
 use super::sql::{Conn, Row};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{AnswerDigest, EndpointName, Json, TaskId};
 
 /// Endpoints that gave the same answer.
@@ -41,8 +41,8 @@ pub struct AnswerGroups {
 impl Store {
     /// The largest groups of equal answers to a task, each with the answer of one endpoint, whose payload may
     /// have so many characters.
-    pub async fn answers(&self, id: TaskId, limit: u32, payload: u32) -> Result<AnswerGroups> {
-        self.run(move |conn| answers(conn, id, limit, payload).boxed()).await
+    pub fn answers(&self, id: TaskId, limit: u32, payload: u32) -> Operation<'_, AnswerGroups> {
+        self.run(move |conn| answers(conn, id, limit, payload).boxed())
     }
 }
 

@@ -13,7 +13,7 @@ use super::columns::{corrupt, json, sha256};
 use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::window::least_id;
-use super::{Result, Retry, Store};
+use super::{Operation, Result, Retry, Store, without_statements};
 use crate::domain::{AuditEntry, AuditHash, Chain, Deed, Timestamp};
 
 /// Submissions that are read at once.
@@ -79,65 +79,68 @@ impl EntryColumns<'_> {
 
 impl Store {
     /// Adds deeds to the audit log; answers with their entries.
-    pub async fn audit(&self, deeds: Vec<Deed>, now: Timestamp) -> Result<Vec<AuditEntry>> {
+    pub fn audit(&self, deeds: Vec<Deed>, now: Timestamp) -> Operation<'_, Vec<AuditEntry>> {
         if deeds.is_empty() {
-            return Ok(Vec::new());
+            return without_statements(Ok(Vec::new()));
         }
         let deeds: Arc<[Deed]> = deeds.into();
-        self.transact(move |conn| append(conn, deeds.clone(), now).boxed()).await
+        self.transact(move |conn| append(conn, deeds.clone(), now).boxed())
     }
 
     /// Entries of the audit log.
-    pub async fn audit_entries(&self, query: &AuditQuery) -> Result<Vec<AuditEntry>> {
+    pub fn audit_entries(&self, query: &AuditQuery) -> Operation<'_, Vec<AuditEntry>> {
         let query = Arc::new(query.clone());
-        self.run(move |conn| entries(conn, query.clone()).boxed()).await
+        self.run(move |conn| entries(conn, query.clone()).boxed())
     }
 
     /// The end of the audit log.
-    pub async fn audit_head(&self) -> Result<Chain> {
-        self.run(|conn| async move { Ok::<_, Fault>(head(conn, "").await?.0) }.boxed()).await
+    pub fn audit_head(&self) -> Operation<'_, Chain> {
+        self.run(|conn| async move { Ok::<_, Fault>(head(conn, "").await?.0) }.boxed())
     }
 
     /// Up to when submissions are accounted for in the audit log; none before the first time.
-    pub async fn audited_until(&self) -> Result<Option<Timestamp>> {
-        self.run(|conn| async move { Ok::<_, Fault>(head(conn, "").await?.1) }.boxed()).await
+    pub fn audited_until(&self) -> Operation<'_, Option<Timestamp>> {
+        self.run(|conn| async move { Ok::<_, Fault>(head(conn, "").await?.1) }.boxed())
     }
 
     /// Accounts for the submissions between two times, unless another process has since; answers with the
     /// entry. The first time begins the account.
-    pub async fn audit_submissions(
+    pub fn audit_submissions(
         &self,
         deed: Option<Deed>,
         since: Option<Timestamp>,
         until: Timestamp,
         now: Timestamp,
-    ) -> Result<Option<AuditEntry>> {
-        self.transact(move |conn| account(conn, deed.clone(), since, until, now).boxed()).await
+    ) -> Operation<'_, Option<AuditEntry>> {
+        self.transact(move |conn| account(conn, deed.clone(), since, until, now).boxed())
     }
 
     /// The submissions between two times that are kept, by the time in their ids. Reads all of them, some at
     /// a time.
-    pub async fn submissions_between(&self, since: Timestamp, until: Timestamp) -> Result<Submissions> {
-        let (mut from, end) = (least_id(since), least_id(until));
-        let (mut count, mut hash) = (0, Sha256::new());
-        loop {
-            let rows = self.run(move |conn| submissions(conn, from, end).boxed()).await?;
-            for Submitted { id, digest, by, source } in &rows {
-                hash.update(id.as_bytes());
-                hash.update(digest);
-                for text in [by, source] {
-                    AuditHash::add_text(&mut hash, text.as_deref());
+    pub fn submissions_between(&self, since: Timestamp, until: Timestamp) -> Operation<'_, Submissions> {
+        async move {
+            let (mut from, end) = (least_id(since), least_id(until));
+            let (mut count, mut hash) = (0, Sha256::new());
+            loop {
+                let rows = self.run(move |conn| submissions(conn, from, end).boxed()).await?;
+                for Submitted { id, digest, by, source } in &rows {
+                    hash.update(id.as_bytes());
+                    hash.update(digest);
+                    for text in [by, source] {
+                        AuditHash::add_text(&mut hash, text.as_deref());
+                    }
+                }
+                count += rows.len() as u64;
+                match rows.last() {
+                    Some(last) if rows.len() == STEP as usize => {
+                        from = Uuid::from_u128(last.id.as_u128().saturating_add(1));
+                    }
+                    _ => break,
                 }
             }
-            count += rows.len() as u64;
-            match rows.last() {
-                Some(last) if rows.len() == STEP as usize => {
-                    from = Uuid::from_u128(last.id.as_u128().saturating_add(1));
-                }
-                _ => break,
-            }
+            Ok(Submissions { count, sha256: AuditHash::from_bytes(hash.finalize().into()) })
         }
-        Ok(Submissions { count, sha256: AuditHash::from_bytes(hash.finalize().into()) })
+        .boxed()
     }
 }
 

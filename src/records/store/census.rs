@@ -12,7 +12,7 @@ use super::ledger::TaskState;
 use super::sql::{Cells, Conn, Row};
 use super::tasks::{STATE, identifier, task_state};
 use super::window::{ids_from, ids_until};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{Counts, Identifier, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp, errnr};
 
 /// Whether tasks add up.
@@ -70,9 +70,9 @@ pub struct CensusQuery {
 
 impl Store {
     /// Adds up tasks of a type, each with its responses as they are at one moment. Reads all of their rows.
-    pub async fn census(&self, task_type: &TaskType, query: &CensusQuery, now: Timestamp) -> Result<Census> {
+    pub fn census(&self, task_type: &TaskType, query: &CensusQuery, now: Timestamp) -> Operation<'_, Census> {
         let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
-        self.run(move |conn| census(conn, task_type.clone(), query.clone(), now).boxed()).await
+        self.run(move |conn| census(conn, task_type.clone(), query.clone(), now).boxed())
     }
 }
 

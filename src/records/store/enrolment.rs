@@ -8,7 +8,7 @@ use futures::FutureExt;
 use super::columns::{self, corrupt, name};
 use super::fault::Fault;
 use super::sql::{Conn, selected};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use super::{audit, batch};
 use crate::domain::{Deed, EndpointName, SecretHash, TaskType, Timestamp};
 
@@ -68,60 +68,59 @@ pub struct Enrolment {
 impl Store {
     /// Notes an invitation and the deed. Returns false, and notes nothing, unless the newest user of the
     /// endpoint is of the generation before: somebody else has invited the endpoint meanwhile.
-    pub async fn invite(&self, invited: Invited, deed: Deed) -> Result<bool> {
+    pub fn invite(&self, invited: Invited, deed: Deed) -> Operation<'_, bool> {
         let invited = Arc::new(invited);
-        self.transact(move |conn| invite(conn, invited.clone(), deed.clone()).boxed()).await
+        self.transact(move |conn| invite(conn, invited.clone(), deed.clone()).boxed())
     }
 
     /// Uses a ticket: returns the sealed user of the endpoint and deletes both from the ledger.
-    pub async fn redeem(
+    pub fn redeem(
         &self,
         endpoint: &EndpointName,
         ticket: SecretHash,
         now: Timestamp,
-    ) -> Result<Redeemed> {
+    ) -> Operation<'_, Redeemed> {
         let endpoint = endpoint.clone();
-        self.transact(move |conn| redeem(conn, endpoint.clone(), ticket, now).boxed()).await
+        self.transact(move |conn| redeem(conn, endpoint.clone(), ticket, now).boxed())
     }
 
     /// Notes that the users of an endpoint are deleted, up to this generation, and the deed: its presence is
     /// ignored from now on. Returns false, and notes nothing, when there is a newer user, or the endpoint was
     /// never invited. Once more changes nothing.
-    pub async fn revoke_enrolment(
+    pub fn revoke_enrolment(
         &self,
         endpoint: &EndpointName,
         generation: u32,
         deed: Deed,
         now: Timestamp,
-    ) -> Result<bool> {
+    ) -> Operation<'_, bool> {
         let endpoint = endpoint.clone();
-        self.transact(move |conn| revoke(conn, endpoint.clone(), generation, deed.clone(), now).boxed()).await
+        self.transact(move |conn| revoke(conn, endpoint.clone(), generation, deed.clone(), now).boxed())
     }
 
     /// Notes that the users of an endpoint before this generation are deleted, and the deed: only what its
     /// newest user may consume counts from now on. Returns false, and notes nothing, when there is a newer
     /// user.
-    pub async fn end_earlier_users(
+    pub fn end_earlier_users(
         &self,
         endpoint: &EndpointName,
         generation: u32,
         deed: Deed,
         now: Timestamp,
-    ) -> Result<bool> {
+    ) -> Operation<'_, bool> {
         let endpoint = endpoint.clone();
         self.transact(move |conn| end_earlier(conn, endpoint.clone(), generation, deed.clone(), now).boxed())
-            .await
     }
 
     /// All endpoints that were ever invited, by name.
-    pub async fn enrolments(&self) -> Result<Vec<Enrolment>> {
-        self.run(|conn| all(conn).boxed()).await
+    pub fn enrolments(&self) -> Operation<'_, Vec<Enrolment>> {
+        self.run(|conn| all(conn).boxed())
     }
 
     /// The enrolment of one endpoint.
-    pub async fn enrolment(&self, endpoint: &EndpointName) -> Result<Option<Enrolment>> {
+    pub fn enrolment(&self, endpoint: &EndpointName) -> Operation<'_, Option<Enrolment>> {
         let endpoint = endpoint.clone();
-        self.run(move |conn| one(conn, endpoint.clone()).boxed()).await
+        self.run(move |conn| one(conn, endpoint.clone()).boxed())
     }
 }
 

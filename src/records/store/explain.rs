@@ -12,7 +12,7 @@ use super::queue::{QueueState, taken};
 use super::sql::{Cells, Conn, selected};
 use super::subscription::SubscriptionState;
 use super::tasks::{TASK, task};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{
     EndpointName, Line, LinePlace, Owed, PresenceNow, Snapshot, Standing, Subscribed, Task, TaskId,
     TaskStatus, TaskType, Timestamp, TokenName, Workers,
@@ -27,21 +27,21 @@ const WORKERS: u32 = 1000;
 impl Store {
     /// What there is to say why a task does not run, and how it stands at this endpoint, or at the worker
     /// that has it. `None` when there is no such task.
-    pub async fn explain(&self, id: TaskId, endpoint: Option<&EndpointName>) -> Result<Option<Snapshot>> {
+    pub fn explain(&self, id: TaskId, endpoint: Option<&EndpointName>) -> Operation<'_, Option<Snapshot>> {
         let endpoint = endpoint.cloned();
-        self.run(move |conn| explain(conn, id, endpoint.clone()).boxed()).await
+        self.run(move |conn| explain(conn, id, endpoint.clone()).boxed())
     }
 
     /// How a task stands at the endpoints that have to answer it, by name, after a cursor.
-    pub async fn standings(
+    pub fn standings(
         &self,
         id: TaskId,
         task_type: &TaskType,
         after: Option<EndpointName>,
         limit: u32,
-    ) -> Result<Vec<Standing>> {
+    ) -> Operation<'_, Vec<Standing>> {
         let task_type = task_type.clone();
-        self.run(move |conn| standings(conn, id, task_type.clone(), after.clone(), limit).boxed()).await
+        self.run(move |conn| standings(conn, id, task_type.clone(), after.clone(), limit).boxed())
     }
 }
 

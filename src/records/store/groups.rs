@@ -7,7 +7,7 @@ use futures::FutureExt;
 use super::columns::{self, corrupt};
 use super::fault::Fault;
 use super::sql::Conn;
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{GroupName, Groups, Selector, Timestamp, TokenName};
 
 /// A group as it is stored.
@@ -39,8 +39,8 @@ pub enum GroupWritten {
 
 impl Store {
     /// All groups, by name.
-    pub async fn groups(&self) -> Result<Vec<GroupRecord>> {
-        self.run(|conn| all(conn).boxed()).await
+    pub fn groups(&self) -> Operation<'_, Vec<GroupRecord>> {
+        self.run(|conn| all(conn).boxed())
     }
 
     /// The selectors of all groups.
@@ -49,15 +49,15 @@ impl Store {
     }
 
     /// Writes a group, in the place of the one of its name.
-    pub async fn write_group(&self, group: &GroupRecord) -> Result<GroupWritten> {
+    pub fn write_group(&self, group: &GroupRecord) -> Operation<'_, GroupWritten> {
         let group = Arc::new(group.clone());
-        self.transact(move |conn| write(conn, group.clone()).boxed()).await
+        self.transact(move |conn| write(conn, group.clone()).boxed())
     }
 
     /// Deletes a group; whether there was one.
-    pub async fn delete_group(&self, name: &GroupName) -> Result<bool> {
+    pub fn delete_group(&self, name: &GroupName) -> Operation<'_, bool> {
         let name = name.clone();
-        self.transact(move |conn| delete(conn, name.clone()).boxed()).await
+        self.transact(move |conn| delete(conn, name.clone()).boxed())
     }
 }
 

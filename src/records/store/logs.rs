@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::responses::ENDED;
 use super::sql::{Conn, Row};
 use super::tasks::lock;
-use super::{Result, Store};
+use super::{Operation, Result, Store, without_statements};
 use crate::domain::{EndpointName, LiveLog, LogPiece, TaskId, Timestamp};
 
 /// Some lines of an endpoint's handler.
@@ -54,31 +54,34 @@ const BYTES: usize = 2 << 20;
 impl Store {
     /// Adds lines that handlers have logged, as far as their responses are there and are those of the memory
     /// that reports them; answers how many of the pieces had something new.
-    pub async fn append_logs(&self, lines: &[LoggedLines], now: Timestamp) -> Result<u64> {
+    pub fn append_logs(&self, lines: &[LoggedLines], now: Timestamp) -> Operation<'_, u64> {
         if lines.is_empty() {
-            return Ok(0);
+            return without_statements(Ok(0));
         }
         let lines: Arc<[LoggedLines]> = lines.into();
-        self.transact(move |conn| append(conn, lines.clone(), now).boxed()).await
+        self.transact(move |conn| append(conn, lines.clone(), now).boxed())
     }
 
     /// What the handler of an endpoint has logged for a task; none where it has not logged, or is not
     /// expected.
-    pub async fn log_of(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<ResponseLog>> {
+    pub fn log_of(&self, id: TaskId, endpoint: &EndpointName) -> Operation<'_, Option<ResponseLog>> {
         let endpoint = endpoint.clone();
-        Ok(self.run(move |conn| logs(conn, id, Some(endpoint.clone()), None, 1).boxed()).await?.pop())
+        async move {
+            Ok(self.run(move |conn| logs(conn, id, Some(endpoint.clone()), None, 1).boxed()).await?.pop())
+        }
+        .boxed()
     }
 
     /// What handlers have logged for a task, in the order of their last lines, after a place. At most
     /// `limit`, fewer where they are long.
-    pub async fn logs(&self, id: TaskId, after: Option<LogPlace>, limit: u32) -> Result<Vec<ResponseLog>> {
-        self.run(move |conn| logs(conn, id, None, after.clone(), limit).boxed()).await
+    pub fn logs(&self, id: TaskId, after: Option<LogPlace>, limit: u32) -> Operation<'_, Vec<ResponseLog>> {
+        self.run(move |conn| logs(conn, id, None, after.clone(), limit).boxed())
     }
 
     /// When an endpoint's part in a task has ended; none while it has not, or where it has none.
-    pub async fn ended_at(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<Timestamp>> {
+    pub fn ended_at(&self, id: TaskId, endpoint: &EndpointName) -> Operation<'_, Option<Timestamp>> {
         let endpoint = endpoint.clone();
-        self.run(move |conn| ended_at(conn, id, endpoint.clone()).boxed()).await
+        self.run(move |conn| ended_at(conn, id, endpoint.clone()).boxed())
     }
 }
 

@@ -94,6 +94,7 @@ pub use tokens::TokenCreated;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use migrations::Change;
 use sql::Work;
 
@@ -104,6 +105,15 @@ use crate::domain::Timestamp;
 #[derive(Debug)]
 pub struct Store {
     session: Session,
+}
+
+/// An operation of the store, begun when it is awaited. It is in a box, and the functions that make it are no
+/// async functions: what it does is then compiled here, once, and not again in each crate that awaits it.
+pub type Operation<'a, T> = BoxFuture<'a, Result<T>>;
+
+/// An operation that needs no statement.
+fn without_statements<'a, T: Send + 'static>(outcome: Result<T>) -> Operation<'a, T> {
+    std::future::ready(outcome).boxed()
 }
 
 /// A shared store.
@@ -242,22 +252,22 @@ impl Store {
     }
 
     /// Runs statements that only read.
-    async fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
+    fn run<T: Send + 'static>(&self, work: impl Work<T>) -> Operation<'_, T> {
         let (deed, outcome) = sql::deed(work);
-        match &self.session {
-            Session::MySql(session) => session.run(deed).await,
-            Session::Sqlite(session) => session.run(deed).await,
-        }?;
-        outcome.take()
+        let run = match &self.session {
+            Session::MySql(session) => session.run(deed),
+            Session::Sqlite(session) => session.run(deed),
+        };
+        outcome.of(run)
     }
 
     /// Runs statements in a transaction, from the top as often as others are in the way.
-    async fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T> {
+    fn transact<T: Send + 'static>(&self, work: impl Work<T>) -> Operation<'_, T> {
         let (deed, outcome) = sql::deed(work);
-        match &self.session {
-            Session::MySql(session) => session.transact(deed).await,
-            Session::Sqlite(session) => session.transact(deed).await,
-        }?;
-        outcome.take()
+        let run = match &self.session {
+            Session::MySql(session) => session.transact(deed),
+            Session::Sqlite(session) => session.transact(deed),
+        };
+        outcome.of(run)
     }
 }

@@ -11,7 +11,7 @@ use futures::FutureExt;
 
 use super::fault::Fault;
 use super::sql::{Conn, Row};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::Timestamp;
 
 /// A row of `requests`.
@@ -91,19 +91,19 @@ pub struct OriginalState {
 
 impl Store {
     /// How the tables stand as a whole.
-    pub async fn original_state(&self) -> Result<OriginalState> {
-        self.run(|conn| state(conn).boxed()).await
+    pub fn original_state(&self) -> Operation<'_, OriginalState> {
+        self.run(|conn| state(conn).boxed())
     }
 
     /// Requests by token, with their jobs, after a token.
-    pub async fn original_requests(&self, after: &str, limit: u32) -> Result<Vec<OriginalRequest>> {
+    pub fn original_requests(&self, after: &str, limit: u32) -> Operation<'_, Vec<OriginalRequest>> {
         let after: Arc<str> = after.into();
-        self.run(move |conn| page(conn, after.clone(), limit).boxed()).await
+        self.run(move |conn| page(conn, after.clone(), limit).boxed())
     }
 
     /// How many jobs have no request, and the token of one of them.
-    pub async fn original_orphans(&self) -> Result<(u64, Option<String>)> {
-        self.run(|conn| orphans(conn).boxed()).await
+    pub fn original_orphans(&self) -> Operation<'_, (u64, Option<String>)> {
+        self.run(|conn| orphans(conn).boxed())
     }
 }
 

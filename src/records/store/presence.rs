@@ -15,7 +15,7 @@ use super::enrolment::Standing;
 use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::subscription::{self, Heard, Noted, Seen, Standby, Subscription, SubscriptionState};
-use super::{ClockOffsets, Result, Store, columns, enrolment};
+use super::{ClockOffsets, Operation, Result, Store, columns, enrolment, without_statements};
 use crate::domain::{
     Attendance, EndpointName, Expect, Labels, Member, Presence, ReasonCode, TaskType, Timestamp, WireVersion,
 };
@@ -118,34 +118,34 @@ impl Store {
     /// by meanwhile, and so does a process that says that its queue is held; when the first leaves, tasks are
     /// expected of the one that stands by, without a gap. Presence of revoked endpoints is ignored, and
     /// a restricted endpoint is there only for the types that it was invited for.
-    pub async fn see(&self, presences: &[Presence], now: Timestamp) -> Result<Seen> {
+    pub fn see(&self, presences: &[Presence], now: Timestamp) -> Operation<'_, Seen> {
         if presences.is_empty() {
-            return Ok(Seen::default());
+            return without_statements(Ok(Seen::default()));
         }
         let presences: Arc<[Presence]> = presences.into();
-        self.transact(move |conn| see(conn, presences.clone(), now).boxed()).await
+        self.transact(move |conn| see(conn, presences.clone(), now).boxed())
     }
 
     /// Marks subscriptions as gone whose presence is overdue, and hands those over to a process that stands
     /// by. Called only by a process that has itself been collecting presence for longer than the longest
     /// interval: silence after our own outage proves nothing.
-    pub async fn miss(&self, now: Timestamp) -> Result<Missed> {
-        self.transact(move |conn| miss(conn, now).boxed()).await
+    pub fn miss(&self, now: Timestamp) -> Operation<'_, Missed> {
+        self.transact(move |conn| miss(conn, now).boxed())
     }
 
     /// Subscriptions with a process that stands by, see [`StandbyRecord`].
-    pub async fn standbys(&self, now: Timestamp) -> Result<u64> {
-        self.run(move |conn| standbys(conn, now).boxed()).await
+    pub fn standbys(&self, now: Timestamp) -> Operation<'_, u64> {
+        self.run(move |conn| standbys(conn, now).boxed())
     }
 
     /// How many endpoints that are there begin no tasks because of their stop file.
-    pub async fn stopped_by_file(&self) -> Result<u64> {
-        self.run(|conn| stopped_by_file(conn).boxed()).await
+    pub fn stopped_by_file(&self) -> Operation<'_, u64> {
+        self.run(|conn| stopped_by_file(conn).boxed())
     }
 
     /// How far the clocks of the endpoints that are there are off.
-    pub async fn clock_offsets(&self) -> Result<ClockOffsets> {
-        self.run(|conn| clock_offsets(conn).boxed()).await
+    pub fn clock_offsets(&self) -> Operation<'_, ClockOffsets> {
+        self.run(|conn| clock_offsets(conn).boxed())
     }
 
     /// The endpoints subscribed now, by type and name.
@@ -159,75 +159,75 @@ impl Store {
     }
 
     /// The same, or all that are known, with the version of messages that all of them read.
-    pub async fn subscribers(
+    pub fn subscribers(
         &self,
         task_types: &[TaskType],
         expect: Expect,
-    ) -> Result<HashMap<TaskType, Subscribers>> {
+    ) -> Operation<'_, HashMap<TaskType, Subscribers>> {
         let task_types: Arc<[TaskType]> = task_types.into();
-        self.run(move |conn| subscribers(conn, task_types.clone(), expect).boxed()).await
+        self.run(move |conn| subscribers(conn, task_types.clone(), expect).boxed())
     }
 
     /// How many endpoints are known for a task type that are not subscribed to it now.
-    pub async fn away(&self, task_type: &TaskType) -> Result<u64> {
+    pub fn away(&self, task_type: &TaskType) -> Operation<'_, u64> {
         let task_type = task_type.clone();
-        self.run(move |conn| away(conn, task_type.clone()).boxed()).await
+        self.run(move |conn| away(conn, task_type.clone()).boxed())
     }
 
     /// The subscriptions of these endpoints, present or not, each with what its process reads.
-    pub async fn readers(
+    pub fn readers(
         &self,
         endpoints: BTreeSet<EndpointName>,
-    ) -> Result<HashMap<(TaskType, EndpointName), WireVersion>> {
+    ) -> Operation<'_, HashMap<(TaskType, EndpointName), WireVersion>> {
         let endpoints: Arc<[EndpointName]> = endpoints.into_iter().collect();
-        self.run(move |conn| readers(conn, endpoints.clone()).boxed()).await
+        self.run(move |conn| readers(conn, endpoints.clone()).boxed())
     }
 
     /// The types that an endpoint is subscribed to at present, each with the session that has said so and what
     /// that reads.
-    pub async fn sessions(&self, endpoint: &EndpointName) -> Result<HashMap<TaskType, (Uuid, WireVersion)>> {
+    pub fn sessions(&self, endpoint: &EndpointName) -> Operation<'_, HashMap<TaskType, (Uuid, WireVersion)>> {
         let endpoint = endpoint.clone();
-        self.run(move |conn| sessions(conn, endpoint.clone()).boxed()).await
+        self.run(move |conn| sessions(conn, endpoint.clone()).boxed())
     }
 
     /// All endpoints ever seen and not forgotten, by name, after a cursor.
-    pub async fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Result<Vec<EndpointRecord>> {
+    pub fn endpoints(&self, after: Option<&EndpointName>, limit: u32) -> Operation<'_, Vec<EndpointRecord>> {
         let after = after.cloned();
-        self.run(move |conn| endpoints(conn, after.clone(), limit).boxed()).await
+        self.run(move |conn| endpoints(conn, after.clone(), limit).boxed())
     }
 
     /// The endpoint of a name.
-    pub async fn endpoint(&self, name: &EndpointName) -> Result<Option<EndpointRecord>> {
+    pub fn endpoint(&self, name: &EndpointName) -> Operation<'_, Option<EndpointRecord>> {
         let name = name.clone();
-        self.run(move |conn| endpoint(conn, name.clone()).boxed()).await
+        self.run(move |conn| endpoint(conn, name.clone()).boxed())
     }
 
     /// All endpoints known for a task type, present or not, by name.
-    pub async fn members(&self, task_type: &TaskType) -> Result<Vec<Member>> {
+    pub fn members(&self, task_type: &TaskType) -> Operation<'_, Vec<Member>> {
         let task_type = task_type.clone();
-        self.run(move |conn| members(conn, task_type.clone()).boxed()).await
+        self.run(move |conn| members(conn, task_type.clone()).boxed())
     }
 
     /// Endpoints that have been away since before a time, by name: as many as this.
-    pub async fn gone_since(&self, before: Timestamp, limit: u32) -> Result<Vec<EndpointName>> {
-        self.run(move |conn| gone_since(conn, before, limit).boxed()).await
+    pub fn gone_since(&self, before: Timestamp, limit: u32) -> Operation<'_, Vec<EndpointName>> {
+        self.run(move |conn| gone_since(conn, before, limit).boxed())
     }
 
     /// Their names alone, all of them.
-    pub async fn endpoint_names(&self) -> Result<Vec<EndpointName>> {
-        self.run(|conn| endpoint_names(conn).boxed()).await
+    pub fn endpoint_names(&self) -> Operation<'_, Vec<EndpointName>> {
+        self.run(|conn| endpoint_names(conn).boxed())
     }
 
     /// Forgets an endpoint and what it is subscribed to, unless it is there and `even_present` is false. It
     /// is expected no more by tasks to come. What it owes stays open: should it come back, it is asked for
     /// that.
-    pub async fn forget_endpoint(
+    pub fn forget_endpoint(
         &self,
         endpoint: &EndpointName,
         even_present: bool,
-    ) -> Result<EndpointForgotten> {
+    ) -> Operation<'_, EndpointForgotten> {
         let endpoint = endpoint.clone();
-        self.transact(move |conn| forget(conn, endpoint.clone(), even_present).boxed()).await
+        self.transact(move |conn| forget(conn, endpoint.clone(), even_present).boxed())
     }
 }
 

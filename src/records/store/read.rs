@@ -14,7 +14,7 @@ use super::sql::{Conn, Row, Statement, selected};
 use super::subscription::SubscriptionState;
 use super::tasks::{self, HELD, TASK, only_task, within_budget};
 use super::window::{ids_from, ids_until, newest, prefix_end};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{
     AnswerDigest, EndpointName, Fared, Identifier, Response, ResponseStatus, Task, TaskId, TaskStatus,
     TaskType, Timestamp, TokenName,
@@ -139,145 +139,143 @@ enum OwedRows {
 impl Store {
     /// Endpoints that must answer a task and have not received it, by name; of an ended task those that never
     /// did.
-    pub async fn missing(&self, id: TaskId) -> Result<Vec<EndpointName>> {
-        self.run(move |conn| missing(conn, id).boxed()).await
+    pub fn missing(&self, id: TaskId) -> Operation<'_, Vec<EndpointName>> {
+        self.run(move |conn| missing(conn, id).boxed())
     }
 
     /// Responses of these tasks that are not final, by name of the endpoint.
-    pub async fn open_rows(&self, ids: &[TaskId]) -> Result<HashMap<TaskId, Vec<OpenRow>>> {
+    pub fn open_rows(&self, ids: &[TaskId]) -> Operation<'_, HashMap<TaskId, Vec<OpenRow>>> {
         let ids = sorted(ids);
-        self.run(move |conn| open_rows(conn, ids.clone()).boxed()).await
+        self.run(move |conn| open_rows(conn, ids.clone()).boxed())
     }
 
     /// Tasks of these types that an endpoint must answer and has not finished, oldest first, after a cursor.
     /// Also those that were canceled after the endpoint had received them. At most `limit`, fewer where
     /// payloads are large, none at the end.
-    pub async fn owed_by(
+    pub fn owed_by(
         &self,
         endpoint: &EndpointName,
         task_types: &[TaskType],
         after: Option<TaskId>,
         limit: u32,
-    ) -> Result<Vec<Owed>> {
+    ) -> Operation<'_, Vec<Owed>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
         self.run(move |conn| {
             owed_by(conn, endpoint.clone(), task_types.clone(), OwedRows::All, after, limit).boxed()
         })
-        .await
     }
 
     /// The first of the tasks of [`Self::owed_by`], without their payloads: `limit`, unless there are fewer.
-    pub async fn owed_briefly(
+    pub fn owed_briefly(
         &self,
         endpoint: &EndpointName,
         task_types: &[TaskType],
         limit: u32,
-    ) -> Result<Vec<OwedBrief>> {
+    ) -> Operation<'_, Vec<OwedBrief>> {
         let (endpoint, task_types): (_, Arc<[TaskType]>) = (endpoint.clone(), task_types.into());
-        self.run(move |conn| owed_briefly(conn, endpoint.clone(), task_types.clone(), limit).boxed()).await
+        self.run(move |conn| owed_briefly(conn, endpoint.clone(), task_types.clone(), limit).boxed())
     }
 
     /// What a worker that fetches its tasks is to be told: of these types, tasks that are its own and that it
     /// has not received, and those that were canceled meanwhile; with `all`, also those it has received.
     /// Oldest first, after a cursor. At most `limit`, fewer where payloads are large, none at the end.
-    pub async fn owed_anew(
+    pub fn owed_anew(
         &self,
         worker: &EndpointName,
         task_types: &[TaskType],
         all: bool,
         after: Option<TaskId>,
         limit: u32,
-    ) -> Result<Vec<Owed>> {
+    ) -> Operation<'_, Vec<Owed>> {
         let (worker, task_types): (_, Arc<[TaskType]>) = (worker.clone(), task_types.into());
         let of = if all { OwedRows::All } else { OwedRows::Anew };
         self.run(move |conn| owed_by(conn, worker.clone(), task_types.clone(), of, after, limit).boxed())
-            .await
     }
 
     /// The task of this type with this identifier, by unique key.
-    pub async fn find_by_identifier(
+    pub fn find_by_identifier(
         &self,
         task_type: &TaskType,
         identifier: &Identifier,
-    ) -> Result<Option<Task>> {
+    ) -> Operation<'_, Option<Task>> {
         let (task_type, identifier) = (task_type.clone(), identifier.clone());
-        self.run(move |conn| find_by_identifier(conn, task_type.clone(), identifier.clone()).boxed()).await
+        self.run(move |conn| find_by_identifier(conn, task_type.clone(), identifier.clone()).boxed())
     }
 
     /// The name of the token that a task was submitted with, if it was one.
-    pub async fn submitter(&self, id: TaskId) -> Result<Option<String>> {
-        self.run(move |conn| submitter(conn, id).boxed()).await
+    pub fn submitter(&self, id: TaskId) -> Operation<'_, Option<String>> {
+        self.run(move |conn| submitter(conn, id).boxed())
     }
 
     /// The digest of the submission of a task.
-    pub async fn submission_digest(&self, id: TaskId) -> Result<Option<[u8; 32]>> {
-        self.run(move |conn| submission_digest(conn, id).boxed()).await
+    pub fn submission_digest(&self, id: TaskId) -> Operation<'_, Option<[u8; 32]>> {
+        self.run(move |conn| submission_digest(conn, id).boxed())
     }
 
     /// The task with this id, by primary key.
-    pub async fn find(&self, id: TaskId) -> Result<Option<Task>> {
-        self.run(move |conn| find(conn, id).boxed()).await
+    pub fn find(&self, id: TaskId) -> Operation<'_, Option<Task>> {
+        self.run(move |conn| find(conn, id).boxed())
     }
 
     /// Responses of a task by endpoint name, from the first one after `after` on, so many at most: they can
     /// be large, and thousands.
-    pub async fn responses(
+    pub fn responses(
         &self,
         id: TaskId,
         filter: ResponseFilter,
         after: Option<EndpointName>,
         limit: u32,
-    ) -> Result<Vec<Response>> {
-        self.run(move |conn| responses(conn, id, filter, after.clone(), limit).boxed()).await
+    ) -> Operation<'_, Vec<Response>> {
+        self.run(move |conn| responses(conn, id, filter, after.clone(), limit).boxed())
     }
 
     /// A page of responses. Fewer than asked for where their answers together are [`LIST_BYTES`] or more;
     /// whether there may be more.
-    pub async fn response_page(&self, id: TaskId, query: &ResponseQuery) -> Result<(Vec<Response>, bool)> {
+    pub fn response_page(&self, id: TaskId, query: &ResponseQuery) -> Operation<'_, (Vec<Response>, bool)> {
         let query = Arc::new(query.clone());
-        self.run(move |conn| response_page(conn, id, query.clone()).boxed()).await
+        self.run(move |conn| response_page(conn, id, query.clone()).boxed())
     }
 
     /// The endpoints of a task that fared in one of these ways, by name. With an answer only those that gave
     /// it; without ways, all that gave it.
-    pub async fn fared(
+    pub fn fared(
         &self,
         id: TaskId,
         ways: &[Fared],
         answer: Option<AnswerDigest>,
-    ) -> Result<Vec<EndpointName>> {
+    ) -> Operation<'_, Vec<EndpointName>> {
         let ways: Arc<[Fared]> = ways.into();
-        self.run(move |conn| fared(conn, id, ways.clone(), answer).boxed()).await
+        self.run(move |conn| fared(conn, id, ways.clone(), answer).boxed())
     }
 
     /// The response that an endpoint owes or has given to a task.
-    pub async fn response_of(&self, id: TaskId, endpoint: &EndpointName) -> Result<Option<Response>> {
+    pub fn response_of(&self, id: TaskId, endpoint: &EndpointName) -> Operation<'_, Option<Response>> {
         let endpoint = endpoint.clone();
-        self.run(move |conn| response_of(conn, id, endpoint.clone()).boxed()).await
+        self.run(move |conn| response_of(conn, id, endpoint.clone()).boxed())
     }
 
     /// Tasks of a type, newest first. Fewer than asked for where their payloads together are [`LIST_BYTES`]
     /// or more.
-    pub async fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Result<Vec<Task>> {
+    pub fn list(&self, task_type: &TaskType, query: &TaskQuery) -> Operation<'_, Vec<Task>> {
         let (task_type, query) = (task_type.clone(), Arc::new(query.clone()));
-        self.run(move |conn| list(conn, task_type.clone(), query.clone()).boxed()).await
+        self.run(move |conn| list(conn, task_type.clone(), query.clone()).boxed())
     }
 
     /// Open tasks that were submitted with the token of this name. Looks at each open task.
-    pub async fn open_tasks_of(&self, token: &TokenName) -> Result<u64> {
+    pub fn open_tasks_of(&self, token: &TokenName) -> Operation<'_, u64> {
         let token = token.clone();
-        self.run(move |conn| open_tasks_of(conn, token.clone()).boxed()).await
+        self.run(move |conn| open_tasks_of(conn, token.clone()).boxed())
     }
 
     /// How many tasks of a type wait for approval.
-    pub async fn held_tasks(&self, task_type: &TaskType) -> Result<u64> {
+    pub fn held_tasks(&self, task_type: &TaskType) -> Operation<'_, u64> {
         let task_type = task_type.clone();
-        self.run(move |conn| held_tasks(conn, task_type.clone()).boxed()).await
+        self.run(move |conn| held_tasks(conn, task_type.clone()).boxed())
     }
 
     /// Open tasks by type and status; bounded cost however much history there is.
-    pub async fn open_tasks(&self) -> Result<Vec<OpenTasks>> {
-        self.run(|conn| open_tasks(conn).boxed()).await
+    pub fn open_tasks(&self) -> Operation<'_, Vec<OpenTasks>> {
+        self.run(|conn| open_tasks(conn).boxed())
     }
 }
 

@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::ledger::{Applied, RowState, Subscriber, Subscribers, TaskState, fold, in_question};
 use super::sql::{Cells, Conn, Dialect, selected};
 use super::tasks::{self, lock};
-use super::{Result, Store, batch, columns, responses};
+use super::{Operation, Result, Store, batch, columns, responses, without_statements};
 use crate::domain::{
     EndpointName, IgnoredByType, LateAnswer, Report, ResponseStatus, TaskId, TaskType, Timestamp,
 };
@@ -29,19 +29,21 @@ impl Store {
     /// never is. A cancel that nobody asked for ends its response as failed
     /// ([`errnr::STOPPED`](crate::domain::errnr::STOPPED)). `ignored` says what does not count when equal
     /// answers are grouped.
-    pub async fn apply(
+    pub fn apply(
         &self,
         reports: &[Report],
         ignored: &Arc<IgnoredByType>,
         now: Timestamp,
         retention: Duration,
-    ) -> Result<Applied> {
+    ) -> Operation<'_, Applied> {
         if reports.is_empty() {
-            return Ok(Applied::default());
+            return without_statements(Ok(Applied::default()));
         }
-        self.fits(reports.iter().map(|report| 256 + batch::answer_bytes(&report.event)))?;
+        if let Err(error) = self.fits(reports.iter().map(|report| 256 + batch::answer_bytes(&report.event))) {
+            return without_statements(Err(error));
+        }
         let (reports, ignored): (Arc<[Report]>, _) = (reports.into(), Arc::clone(ignored));
-        self.transact(move |conn| apply(conn, reports.clone(), ignored.clone(), now, retention).boxed()).await
+        self.transact(move |conn| apply(conn, reports.clone(), ignored.clone(), now, retention).boxed())
     }
 }
 

@@ -6,7 +6,7 @@ use futures::FutureExt;
 
 use super::fault::Fault;
 use super::sql::Conn;
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::Timestamp;
 
 /// How far a schedule is.
@@ -22,28 +22,28 @@ pub struct ScheduleRecord {
 
 impl Store {
     /// How far a schedule is; none for one that has not begun yet.
-    pub async fn schedule(&self, name: &str) -> Result<Option<ScheduleRecord>> {
+    pub fn schedule(&self, name: &str) -> Operation<'_, Option<ScheduleRecord>> {
         let name: Arc<str> = name.into();
-        self.run(move |conn| read(conn, name.clone()).boxed()).await
+        self.run(move |conn| read(conn, name.clone()).boxed())
     }
 
     /// Notes up to when the times of a schedule have been submitted; never goes back.
-    pub async fn set_schedule_done(&self, name: &str, until: Timestamp) -> Result<()> {
+    pub fn set_schedule_done(&self, name: &str, until: Timestamp) -> Operation<'_, ()> {
         let name: Arc<str> = name.into();
-        self.transact(move |conn| set_done(conn, name.clone(), until).boxed()).await
+        self.transact(move |conn| set_done(conn, name.clone(), until).boxed())
     }
 
     /// Notes why a schedule that has begun could not submit a task.
-    pub async fn set_schedule_error(&self, name: &str, error: &str, at: Timestamp) -> Result<()> {
+    pub fn set_schedule_error(&self, name: &str, error: &str, at: Timestamp) -> Operation<'_, ()> {
         let (name, error): (Arc<str>, Arc<str>) = (name.into(), error.into());
-        self.transact(move |conn| set_error(conn, name.clone(), error.clone(), at).boxed()).await
+        self.transact(move |conn| set_error(conn, name.clone(), error.clone(), at).boxed())
     }
 
     /// Stops submitting the tasks of a schedule, or goes on with the times to come: what passed meanwhile is
     /// not submitted. Answers whether that changed anything.
-    pub async fn pause_schedule(&self, name: &str, paused: bool, now: Timestamp) -> Result<bool> {
+    pub fn pause_schedule(&self, name: &str, paused: bool, now: Timestamp) -> Operation<'_, bool> {
         let name: Arc<str> = name.into();
-        self.transact(move |conn| pause(conn, name.clone(), paused, now).boxed()).await
+        self.transact(move |conn| pause(conn, name.clone(), paused, now).boxed())
     }
 }
 

@@ -12,7 +12,7 @@ use super::responses::ENDED;
 use super::sql::{Cells, Conn};
 use super::subscription::SubscriptionState;
 use super::tasks::{self, TASK, lock, within_budget};
-use super::{Result, Store, read};
+use super::{Operation, Result, Store, read};
 use crate::domain::{
     EndpointName, FinalAnswer, Ignored, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Throughput,
     Timestamp, errnr,
@@ -55,61 +55,67 @@ pub struct CancelOutcome {
 impl Store {
     /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by
     /// others are skipped, so processes never wait for each other. Bounded and served by an index.
-    pub async fn claim_due(
+    pub fn claim_due(
         &self,
         now: Timestamp,
         lease_until: Timestamp,
         limit: u32,
-    ) -> Result<Vec<DueTask>> {
-        self.transact(move |conn| claim_due(conn, now, lease_until, limit).boxed()).await
+    ) -> Operation<'_, Vec<DueTask>> {
+        self.transact(move |conn| claim_due(conn, now, lease_until, limit).boxed())
     }
 
     /// Writes what the reconciler decided, guarded by the states found under the lock. `retention` says how
     /// long a final task is kept. Of the rows given up at the end of a task, those whose endpoint has
     /// received it and is not there with the same memory fail as lost ([`errnr::LOST`]), the others expire.
-    pub async fn settle(
+    pub fn settle(
         &self,
         settlements: &[Settlement],
         now: Timestamp,
         retention: Duration,
-    ) -> Result<Settled> {
+    ) -> Operation<'_, Settled> {
         let mut rest = settlements.to_vec();
         rest.sort_by_key(|settlement| settlement.id);
-        let mut settled = Settled::default();
-        while !rest.is_empty() {
-            let batch: Arc<[Settlement]> = rest.as_slice().into();
-            let (some, done) =
-                self.transact(move |conn| settle(conn, batch.clone(), now, retention).boxed()).await?;
-            settled.moved.extend(some.moved);
-            settled.ended.extend(some.ended);
-            rest.drain(..done);
+        async move {
+            let mut settled = Settled::default();
+            while !rest.is_empty() {
+                let batch: Arc<[Settlement]> = rest.as_slice().into();
+                let (some, done) =
+                    self.transact(move |conn| settle(conn, batch.clone(), now, retention).boxed()).await?;
+                settled.moved.extend(some.moved);
+                settled.ended.extend(some.ended);
+                rest.drain(..done);
+            }
+            Ok(settled)
         }
-        Ok(settled)
+        .boxed()
     }
 
     /// Removes final tasks with their responses.
-    pub async fn forget(&self, ids: &[TaskId]) -> Result<u64> {
-        let mut forgotten = 0;
+    pub fn forget(&self, ids: &[TaskId]) -> Operation<'_, u64> {
         let mut rest = sorted(ids).to_vec();
-        while !rest.is_empty() {
-            let batch: Arc<[TaskId]> = rest.as_slice().into();
-            let (some, done) = self.transact(move |conn| forget(conn, batch.clone()).boxed()).await?;
-            forgotten += some;
-            rest.drain(..done);
+        async move {
+            let mut forgotten = 0;
+            while !rest.is_empty() {
+                let batch: Arc<[TaskId]> = rest.as_slice().into();
+                let (some, done) = self.transact(move |conn| forget(conn, batch.clone()).boxed()).await?;
+                forgotten += some;
+                rest.drain(..done);
+            }
+            Ok(forgotten)
         }
-        Ok(forgotten)
+        .boxed()
     }
 
     /// Cancels a task: the row first; the caller tells the endpoints that run it. Responses nobody has
     /// received are withdrawn at once; those that were received stay open until their endpoints report.
     /// `None` when there is no such task.
-    pub async fn cancel(
+    pub fn cancel(
         &self,
         id: TaskId,
         now: Timestamp,
         retention: Duration,
-    ) -> Result<Option<CancelOutcome>> {
-        self.transact(move |conn| cancel(conn, id, now, retention).boxed()).await
+    ) -> Operation<'_, Option<CancelOutcome>> {
+        self.transact(move |conn| cancel(conn, id, now, retention).boxed())
     }
 }
 

@@ -8,7 +8,7 @@ use super::columns;
 use super::fault::Fault;
 use super::sql::{Conn, Row, selected};
 use super::subscription::SubscriptionState;
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{
     Counts, EndpointName, FleetState, PartState, ResponseStatus, TaskId, TaskStatus, TaskType, Timestamp,
 };
@@ -54,19 +54,19 @@ pub enum Parts {
 
 impl Store {
     /// How a task stands, by primary key; none where there is no such task.
-    pub async fn standing(&self, id: TaskId) -> Result<Option<TaskStanding>> {
-        self.run(move |conn| standing(conn, id).boxed()).await
+    pub fn standing(&self, id: TaskId) -> Operation<'_, Option<TaskStanding>> {
+        self.run(move |conn| standing(conn, id).boxed())
     }
 
     /// How the endpoints of a task stand, by name.
-    pub async fn parts(&self, task: &TaskStanding, which: Parts) -> Result<Vec<Part>> {
+    pub fn parts(&self, task: &TaskStanding, which: Parts) -> Operation<'_, Vec<Part>> {
         let task = task.clone();
-        self.run(move |conn| parts(conn, task.clone(), which.clone()).boxed()).await
+        self.run(move |conn| parts(conn, task.clone(), which.clone()).boxed())
     }
 
     /// How all known endpoints stand, by name.
-    pub async fn fleet(&self) -> Result<Vec<(EndpointName, FleetState)>> {
-        self.run(|conn| fleet(conn).boxed()).await
+    pub fn fleet(&self) -> Operation<'_, Vec<(EndpointName, FleetState)>> {
+        self.run(|conn| fleet(conn).boxed())
     }
 }
 

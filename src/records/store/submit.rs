@@ -13,7 +13,7 @@ use super::responses::expect;
 use super::sql::Conn;
 use super::submissions::{Accepted, Entry, Key, answers, distinct, key};
 use super::tasks::{self, HELD, identifier, lock};
-use super::{QueueRule, Result, Retry, Store, columns};
+use super::{Operation, QueueRule, Result, Retry, Store, columns, without_statements};
 use crate::domain::{EndpointName, Json, NewTask, TaskId, TaskStatus, Timestamp, TokenName};
 
 /// The set of endpoints that must answer a task.
@@ -42,71 +42,76 @@ impl Store {
     /// submissions in one call: the second is `Existing`. Tasks with a place go into the queue of their type,
     /// and take the place of a waiting one with the same unique key, which is canceled; one that was queued
     /// after another yields to such a one instead.
-    pub async fn accept(
+    pub fn accept(
         &self,
         tasks: &[NewTask],
         due_at: Timestamp,
         retention: Duration,
-    ) -> Result<Vec<Accepted>> {
-        self.accept_and_give(tasks, &[], due_at, retention).await
+    ) -> Operation<'_, Vec<Accepted>> {
+        self.accept_and_give(tasks, &[], due_at, retention)
     }
 
     /// The same; those that go into one of these queues, which nothing holds back and nobody waits before,
     /// are given to workers that have room: as by [`Self::give`], to be asked for again at `due_at`.
-    pub async fn accept_and_give(
+    pub fn accept_and_give(
         &self,
         tasks: &[NewTask],
         rules: &[QueueRule],
         due_at: Timestamp,
         retention: Duration,
-    ) -> Result<Vec<Accepted>> {
+    ) -> Operation<'_, Vec<Accepted>> {
         if tasks.is_empty() {
-            return Ok(Vec::new());
+            return without_statements(Ok(Vec::new()));
         }
-        self.fits(tasks.iter().map(|task| weight(&task)))?;
+        if let Err(error) = self.fits(tasks.iter().map(|task| weight(&task))) {
+            return without_statements(Err(error));
+        }
         let (tasks, rules): (Arc<[NewTask]>, Arc<[QueueRule]>) = (tasks.into(), rules.into());
-        self.transact(move |conn| accept(conn, tasks.clone(), rules.clone(), due_at, retention).boxed()).await
+        self.transact(move |conn| accept(conn, tasks.clone(), rules.clone(), due_at, retention).boxed())
     }
 
     /// Freezes the expected sets of tasks whose set is not frozen yet: writes the rows, `EXPECTED`, and the
     /// count. Answers the ids frozen by *this* call; a task that is final, gone or frozen already is left
     /// out. Large calls take several transactions; after an error some may be frozen, and are found as due
     /// when their lease runs out.
-    pub async fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Result<Vec<TaskId>> {
+    pub fn freeze(&self, sets: &[Freeze], now: Timestamp) -> Operation<'_, Vec<TaskId>> {
         let mut rest = sets.to_vec();
         rest.sort_by_key(|set| set.id);
-        let mut frozen = Vec::new();
-        while !rest.is_empty() {
-            let batch: Arc<[Freeze]> = rest.as_slice().into();
-            let (some, done) = self.transact(move |conn| freeze(conn, batch.clone(), now).boxed()).await?;
-            frozen.extend(some);
-            rest.drain(..done);
+        async move {
+            let mut frozen = Vec::new();
+            while !rest.is_empty() {
+                let batch: Arc<[Freeze]> = rest.as_slice().into();
+                let (some, done) =
+                    self.transact(move |conn| freeze(conn, batch.clone(), now).boxed()).await?;
+                frozen.extend(some);
+                rest.drain(..done);
+            }
+            Ok(frozen)
         }
-        Ok(frozen)
+        .boxed()
     }
 
     /// Puts a payload with more signatures in the place of the one that a task has which waits for approval.
     /// With `release` the task waits no longer. Answers `false` when it does not wait at `now`, or its payload
     /// is another one meanwhile.
-    pub async fn approve(
+    pub fn approve(
         &self,
         id: TaskId,
         before: &Json,
         after: &Json,
         release: Option<Release>,
         now: Timestamp,
-    ) -> Result<bool> {
+    ) -> Operation<'_, bool> {
         let (before, after) = (before.clone(), after.clone());
         self.transact(move |conn| approve(conn, id, before.clone(), after.clone(), release, now).boxed())
-            .await
     }
 
     /// Notes that the broker has confirmed these tasks: `CREATED` becomes `SENT`, due at its receive
     /// deadline; tasks that have moved on keep their status and learn when they were published. Tasks of a
     /// work queue stay as they are: they become `SENT` by being given. Returns how many became `SENT`.
-    pub async fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Result<u64> {
+    pub fn mark_published(&self, ids: &[TaskId], now: Timestamp) -> Operation<'_, u64> {
         let ids = sorted(ids);
-        self.transact(move |conn| mark_published(conn, ids.clone(), now).boxed()).await
+        self.transact(move |conn| mark_published(conn, ids.clone(), now).boxed())
     }
 }
 

@@ -12,7 +12,7 @@ use super::batch;
 use super::fault::Fault;
 use super::sql::Conn;
 use super::window::{ids_from, ids_until};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{Identifier, TaskId, TaskStatus, TaskType, Timestamp};
 
 /// Rows that are looked at in one question.
@@ -49,19 +49,19 @@ pub struct Swept {
 impl Store {
     /// The next tasks, after this one, that were meant at a time: open ones that had been accepted by then,
     /// others that had ended.
-    pub async fn sweep(&self, sweep: &Sweep, as_of: Timestamp, after: Option<TaskId>) -> Result<Swept> {
+    pub fn sweep(&self, sweep: &Sweep, as_of: Timestamp, after: Option<TaskId>) -> Operation<'_, Swept> {
         let sweep = Arc::new(sweep.clone());
-        self.run(move |conn| step(conn, sweep.clone(), as_of, after).boxed()).await
+        self.run(move |conn| step(conn, sweep.clone(), as_of, after).boxed())
     }
 
     /// Which of these identifiers tasks of a type have.
-    pub async fn taken_identifiers(
+    pub fn taken_identifiers(
         &self,
         task_type: &TaskType,
         identifiers: &[Identifier],
-    ) -> Result<HashSet<Identifier>> {
+    ) -> Operation<'_, HashSet<Identifier>> {
         let (task_type, identifiers): (_, Arc<[Identifier]>) = (task_type.clone(), identifiers.into());
-        self.run(move |conn| taken_identifiers(conn, task_type.clone(), identifiers.clone()).boxed()).await
+        self.run(move |conn| taken_identifiers(conn, task_type.clone(), identifiers.clone()).boxed())
     }
 }
 

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use super::batch;
 use super::fault::Fault;
 use super::sql::{Conn, Row};
-use super::{Result, Store};
+use super::{Operation, Result, Store, without_statements};
 use crate::domain::{Grain, TaskType, Throughput, Timestamp};
 
 /// Rows removed in one statement.
@@ -19,30 +19,30 @@ pub type OfMinute = (Timestamp, TaskType, Throughput);
 
 impl Store {
     /// Adds what became of tasks in these minutes; the same to the hours that they are in.
-    pub async fn add_throughput(&self, minutes: &[OfMinute]) -> Result<()> {
+    pub fn add_throughput(&self, minutes: &[OfMinute]) -> Operation<'_, ()> {
         if minutes.is_empty() {
-            return Ok(());
+            return without_statements(Ok(()));
         }
         let minutes: Arc<[OfMinute]> = minutes.into();
-        self.transact(move |conn| add(conn, minutes.clone()).boxed()).await
+        self.transact(move |conn| add(conn, minutes.clone()).boxed())
     }
 
     /// What became of tasks between two times, of these types or of all: in order, without spans in which
     /// nothing was.
-    pub async fn throughput(
+    pub fn throughput(
         &self,
         grain: Grain,
         types: Option<&[TaskType]>,
         since: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<(Timestamp, Throughput)>> {
+    ) -> Operation<'_, Vec<(Timestamp, Throughput)>> {
         let types: Option<Arc<[TaskType]>> = types.map(Into::into);
-        self.run(move |conn| read(conn, grain, types.clone(), since, until).boxed()).await
+        self.run(move |conn| read(conn, grain, types.clone(), since, until).boxed())
     }
 
     /// Removes what is kept no longer; answers whether there may be more.
-    pub async fn forget_throughput(&self, now: Timestamp) -> Result<bool> {
-        self.transact(move |conn| forget(conn, now).boxed()).await
+    pub fn forget_throughput(&self, now: Timestamp) -> Operation<'_, bool> {
+        self.transact(move |conn| forget(conn, now).boxed())
     }
 }
 

@@ -10,7 +10,7 @@ use super::audit;
 use super::columns::{self, corrupt, name, optional_name, sha256};
 use super::fault::Fault;
 use super::sql::{Conn, selected};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{Deed, EndpointName, Quota, Scope, SecretHash, Timestamp, Token, TokenName};
 
 /// Sessions of one token at most: one that is used by a script in a loop must not fill the table.
@@ -29,32 +29,32 @@ pub enum TokenCreated {
 
 impl Store {
     /// Keeps a token, unless there is one of its name or its secret. If it is kept, so is the deed.
-    pub async fn create_token(&self, token: &Token, deed: Option<Deed>) -> Result<TokenCreated> {
+    pub fn create_token(&self, token: &Token, deed: Option<Deed>) -> Operation<'_, TokenCreated> {
         let token = Arc::new(token.clone());
-        self.transact(move |conn| create_audited(conn, token.clone(), deed.clone()).boxed()).await
+        self.transact(move |conn| create_audited(conn, token.clone(), deed.clone()).boxed())
     }
 
     /// Keeps the token of a session. Sessions that are over go, and the oldest of those that are too many for
     /// one token.
-    pub async fn begin_session(&self, token: &Token) -> Result<TokenCreated> {
+    pub fn begin_session(&self, token: &Token) -> Operation<'_, TokenCreated> {
         let token = Arc::new(token.clone());
-        self.transact(move |conn| begin_session(conn, token.clone()).boxed()).await
+        self.transact(move |conn| begin_session(conn, token.clone()).boxed())
     }
 
     /// Removes the token of a session; whether there was one.
-    pub async fn end_session(&self, id: Uuid) -> Result<bool> {
-        self.transact(move |conn| end_session(conn, id).boxed()).await
+    pub fn end_session(&self, id: Uuid) -> Operation<'_, bool> {
+        self.transact(move |conn| end_session(conn, id).boxed())
     }
 
     /// All tokens by name, those whose time is over included.
-    pub async fn tokens(&self) -> Result<Vec<Token>> {
-        self.run(|conn| all(conn).boxed()).await
+    pub fn tokens(&self) -> Operation<'_, Vec<Token>> {
+        self.run(|conn| all(conn).boxed())
     }
 
     /// Removes a token and its sessions; whether there was one. If there was, the deed is kept.
-    pub async fn delete_token(&self, name: &TokenName, deed: Option<(Deed, Timestamp)>) -> Result<bool> {
+    pub fn delete_token(&self, name: &TokenName, deed: Option<(Deed, Timestamp)>) -> Operation<'_, bool> {
         let name = name.clone();
-        self.transact(move |conn| delete(conn, name.clone(), deed.clone()).boxed()).await
+        self.transact(move |conn| delete(conn, name.clone(), deed.clone()).boxed())
     }
 }
 

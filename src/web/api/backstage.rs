@@ -7,7 +7,10 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::problem::Problem;
@@ -35,10 +38,15 @@ impl Backstage {
         T: Send + 'static,
         E: Into<Problem> + Send + 'static,
     {
-        let work = self.runtime.spawn(work.in_current_span());
-        match tokio::time::timeout(self.timeout, work).await {
+        let (done, answer) = oneshot::channel();
+        // In a box, and without an outcome: the runtime's part is then compiled once, and not for each kind of
+        // work and both sorts of runtime.
+        let work: BoxFuture<'static, ()> =
+            async move { drop(done.send(work.await)) }.in_current_span().boxed();
+        self.runtime.spawn(work);
+        match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(answer)) => answer.map_err(Into::into),
-            Ok(Err(died)) => Err(Problem::internal(died)),
+            Ok(Err(_)) => Err(Problem::internal("the work ended without an answer; the log has the reason")),
             Err(_) => Err(Problem::database_unavailable("the store did not answer in time")),
         }
     }

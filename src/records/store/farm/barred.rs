@@ -8,9 +8,9 @@ use futures::FutureExt;
 use super::Farm;
 use crate::domain::Timestamp;
 use crate::farm::ObjectId;
-use crate::store::Result;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::{Operation, Result};
 
 /// How long a worker is barred.
 const BARRED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -30,22 +30,21 @@ pub struct Barred {
 
 impl Farm {
     /// Workers that are barred from something.
-    pub async fn barred(&self, now: Timestamp) -> Result<Vec<Barred>> {
-        self.store.run(move |conn| all(conn, now).boxed()).await
+    pub fn barred(&self, now: Timestamp) -> Operation<'_, Vec<Barred>> {
+        self.store.run(move |conn| all(conn, now).boxed())
     }
 
     /// Lets a worker have tasks of a type of a job again; whether it had been barred.
-    pub async fn admit_again(&self, worker: ObjectId, job: ObjectId, task_type: &str) -> Result<bool> {
+    pub fn admit_again(&self, worker: ObjectId, job: ObjectId, task_type: &str) -> Operation<'_, bool> {
         let task_type: Arc<str> = task_type.into();
-        self.store.transact(move |conn| admit_again(conn, worker, job, task_type.clone()).boxed()).await
+        self.store.transact(move |conn| admit_again(conn, worker, job, task_type.clone()).boxed())
     }
 
     /// Forgets those whose time is over.
-    pub async fn forget_barred(&self, now: Timestamp) -> Result<u64> {
+    pub fn forget_barred(&self, now: Timestamp) -> Operation<'_, u64> {
         let delete = "DELETE FROM farm_barred WHERE since <= ?";
         self.store
             .transact(move |conn| async move { conn.sql(delete).bind(still(now)).execute().await }.boxed())
-            .await
     }
 }
 

@@ -10,7 +10,7 @@ use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Task, TaskStatus};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
-use crate::store::{Result, batch};
+use crate::store::{Operation, Result, batch};
 
 impl Farm {
     /// Keeps tasks as the Server has them, over those of the same ids. A task that a worker runs, and of
@@ -27,14 +27,14 @@ impl Farm {
 
     /// The Server has another version of a task that is about to be handed out. What only the farm knows of
     /// it stays.
-    pub async fn replace(&self, task: &Task) -> Result<()> {
+    pub fn replace(&self, task: &Task) -> Operation<'_, ()> {
         let task = Arc::new(task.clone());
-        self.store.transact(move |conn| replace(conn, task.clone()).boxed()).await
+        self.store.transact(move |conn| replace(conn, task.clone()).boxed())
     }
 
     /// The Server does not have a task any more, or nothing that can be read.
-    pub async fn drop_task(&self, task: ObjectId, now: Timestamp) -> Result<()> {
-        self.store.transact(move |conn| drop_task(conn, task, now).boxed()).await
+    pub fn drop_task(&self, task: ObjectId, now: Timestamp) -> Operation<'_, ()> {
+        self.store.transact(move |conn| drop_task(conn, task, now).boxed())
     }
 }
 

@@ -10,9 +10,9 @@ use super::worker_rows::change_row;
 use super::{Farm, Lock, LogLine, barred, outgoing, task_rows, worker_rows};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Request, Seen, Task, TaskStatus, Update, Worker};
-use crate::store::Result;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::{Operation, Result};
 
 /// How long a task is kept for a worker while the Server is asked whether it has changed. Longer than that
 /// question takes.
@@ -45,15 +45,20 @@ pub struct Assigned {
 impl Farm {
     /// Notes that a worker asks for a task, and finds the best one that it may have: the one that it has
     /// already, or one that is ready, by the priority of its job, its own, and its age.
-    pub async fn ask(&self, worker: ObjectId, seen: &Seen) -> Result<Asked> {
+    pub fn ask(&self, worker: ObjectId, seen: &Seen) -> Operation<'_, Asked> {
         let seen = Arc::new(seen.clone());
-        self.store.transact(move |conn| ask(conn, worker, seen.clone()).boxed()).await
+        self.store.transact(move |conn| ask(conn, worker, seen.clone()).boxed())
     }
 
     /// Makes a task that was offered to a worker the worker's, and tells the Server; nothing if that has
     /// become impossible meanwhile.
-    pub async fn assign(&self, worker: ObjectId, task: ObjectId, now: Timestamp) -> Result<Option<Assigned>> {
-        self.store.transact(move |conn| assign(conn, worker, task, now).boxed()).await
+    pub fn assign(
+        &self,
+        worker: ObjectId,
+        task: ObjectId,
+        now: Timestamp,
+    ) -> Operation<'_, Option<Assigned>> {
+        self.store.transact(move |conn| assign(conn, worker, task, now).boxed())
     }
 }
 

@@ -9,9 +9,9 @@ use super::Farm;
 use super::task_rows::{self, SummaryColumns, status};
 use crate::domain::Timestamp;
 use crate::farm::{JobTally, ObjectId, Task, TaskStatus, TaskSummary};
-use crate::store::Result;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::{Operation, Result};
 
 /// Above every id.
 const LAST: [u8; 13] = [0xff; 13];
@@ -65,29 +65,35 @@ pub struct FarmTaskQuery {
 
 impl Farm {
     /// Jobs, the newest first, from before one. Tasks without a job are of none.
-    pub async fn jobs(&self, before: Option<ObjectId>, most: u32) -> Result<FarmPage<JobTally, ObjectId>> {
-        let tallies = self.store.run(move |conn| jobs(conn, before, most).boxed()).await?;
-        Ok(FarmPage::new(tallies, most, |last| Some(last.job)))
+    pub fn jobs(&self, before: Option<ObjectId>, most: u32) -> Operation<'_, FarmPage<JobTally, ObjectId>> {
+        async move {
+            let tallies = self.store.run(move |conn| jobs(conn, before, most).boxed()).await?;
+            Ok(FarmPage::new(tallies, most, |last| Some(last.job)))
+        }
+        .boxed()
     }
 
     /// The first tasks that fit.
-    pub async fn tasks(&self, mut query: FarmTaskQuery) -> Result<FarmPage<TaskSummary, FarmTaskOrder>> {
+    pub fn tasks(&self, mut query: FarmTaskQuery) -> Operation<'_, FarmPage<TaskSummary, FarmTaskOrder>> {
         query.statuses.sort_unstable();
         query.statuses.dedup();
         let (query, order) = (Arc::new(query.clone()), query.order);
-        let most = query.most;
-        let tasks = self.store.run(move |conn| tasks(conn, query.clone()).boxed()).await?;
-        Ok(FarmPage::new(tasks, most, |last| match order {
-            FarmTaskOrder::Oldest(_) => Some(FarmTaskOrder::Oldest(Some(last.id))),
-            FarmTaskOrder::Latest(_) => {
-                last.last_updated.map(|changed| FarmTaskOrder::Latest(Some((changed, last.id))))
-            }
-        }))
+        async move {
+            let most = query.most;
+            let tasks = self.store.run(move |conn| tasks(conn, query.clone()).boxed()).await?;
+            Ok(FarmPage::new(tasks, most, |last| match order {
+                FarmTaskOrder::Oldest(_) => Some(FarmTaskOrder::Oldest(Some(last.id))),
+                FarmTaskOrder::Latest(_) => {
+                    last.last_updated.map(|changed| FarmTaskOrder::Latest(Some((changed, last.id))))
+                }
+            }))
+        }
+        .boxed()
     }
 
     /// A task, with the end of what it has logged.
-    pub async fn task_with_log(&self, id: ObjectId) -> Result<Option<(Task, Option<String>)>> {
-        self.store.run(move |conn| with_log(conn, id).boxed()).await
+    pub fn task_with_log(&self, id: ObjectId) -> Operation<'_, Option<(Task, Option<String>)>> {
+        self.store.run(move |conn| with_log(conn, id).boxed())
     }
 }
 

@@ -7,55 +7,51 @@ use futures::FutureExt;
 
 use super::Farm;
 use crate::domain::Timestamp;
-use crate::store::Result;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::{Operation, Result};
 
 impl Farm {
     /// A value.
-    pub async fn note(&self, name: &'static str) -> Result<Option<String>> {
-        self.store.run(move |conn| read(conn, name).boxed()).await
+    pub fn note(&self, name: &'static str) -> Operation<'_, Option<String>> {
+        self.store.run(move |conn| read(conn, name).boxed())
     }
 
     /// Keeps a value.
-    pub async fn set_note(&self, name: &'static str, value: &str) -> Result<()> {
+    pub fn set_note(&self, name: &'static str, value: &str) -> Operation<'_, ()> {
         let value: Arc<str> = value.into();
-        self.store.transact(move |conn| write(conn, name, value.clone()).boxed()).await
+        self.store.transact(move |conn| write(conn, name, value.clone()).boxed())
     }
 
     /// Forgets a value.
-    pub async fn forget_note(&self, name: &'static str) -> Result<()> {
+    pub fn forget_note(&self, name: &'static str) -> Operation<'_, ()> {
         let delete = "DELETE FROM farm_note WHERE name = ?";
-        self.store
-            .transact(move |conn| {
-                async move { conn.sql(delete).bind(name).execute().await.map(drop) }.boxed()
-            })
-            .await
+        self.store.transact(move |conn| {
+            async move { conn.sql(delete).bind(name).execute().await.map(drop) }.boxed()
+        })
     }
 
     /// Takes a lease, or keeps it for longer; whether this holder has it now. Until it runs out or is given
     /// back nobody else gets it.
-    pub async fn take_lease(
+    pub fn take_lease(
         &self,
         name: &'static str,
         holder: &str,
         now: Timestamp,
         hold: Duration,
-    ) -> Result<bool> {
+    ) -> Operation<'_, bool> {
         let holder: Arc<str> = holder.into();
-        self.store.transact(move |conn| take(conn, name, holder.clone(), now, now.after(hold)).boxed()).await
+        self.store.transact(move |conn| take(conn, name, holder.clone(), now, now.after(hold)).boxed())
     }
 
     /// Gives a lease back.
-    pub async fn return_lease(&self, name: &'static str, holder: &str) -> Result<()> {
+    pub fn return_lease(&self, name: &'static str, holder: &str) -> Operation<'_, ()> {
         let holder: Arc<str> = holder.into();
         let delete = "DELETE FROM farm_note WHERE name = ? AND value = ?";
-        self.store
-            .transact(move |conn| {
-                let holder = holder.clone();
-                async move { conn.sql(delete).bind(name).bind(&*holder).execute().await.map(drop) }.boxed()
-            })
-            .await
+        self.store.transact(move |conn| {
+            let holder = holder.clone();
+            async move { conn.sql(delete).bind(name).bind(&*holder).execute().await.map(drop) }.boxed()
+        })
     }
 }
 

@@ -9,39 +9,35 @@ use crate::farm::{ObjectId, Update};
 use crate::store::columns::{corrupt, json_text};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
-use crate::store::{Result, batch};
+use crate::store::{Operation, Result, batch};
 
 impl Farm {
     /// The updates that wait, the oldest first.
-    pub async fn updates(&self, most: u32) -> Result<Vec<Update>> {
-        self.store.run(move |conn| oldest(conn, most).boxed()).await
+    pub fn updates(&self, most: u32) -> Operation<'_, Vec<Update>> {
+        self.store.run(move |conn| oldest(conn, most).boxed())
     }
 
     /// How many updates wait.
-    pub async fn count_updates(&self) -> Result<u64> {
-        self.store
-            .run(|conn| {
-                async { conn.sql("SELECT COUNT(*) FROM farm_update").fetch_one().await?.count(0) }.boxed()
-            })
-            .await
+    pub fn count_updates(&self) -> Operation<'_, u64> {
+        self.store.run(|conn| {
+            async { conn.sql("SELECT COUNT(*) FROM farm_update").fetch_one().await?.count(0) }.boxed()
+        })
     }
 
     /// Whether so many updates wait at least.
-    pub async fn has_updates(&self, least: u32) -> Result<bool> {
-        self.store.run(move |conn| has(conn, least).boxed()).await
+    pub fn has_updates(&self, least: u32) -> Operation<'_, bool> {
+        self.store.run(move |conn| has(conn, least).boxed())
     }
 
     /// Forgets updates that the Server has.
-    pub async fn delete_updates(&self, ids: &[ObjectId]) -> Result<u64> {
+    pub fn delete_updates(&self, ids: &[ObjectId]) -> Operation<'_, u64> {
         let ids: Arc<[ObjectId]> = ids.into();
-        self.store.transact(move |conn| delete(conn, ids.clone()).boxed()).await
+        self.store.transact(move |conn| delete(conn, ids.clone()).boxed())
     }
 
     /// Forgets all updates; how many there were.
-    pub async fn delete_all_updates(&self) -> Result<u64> {
-        self.store
-            .transact(|conn| async { conn.sql("DELETE FROM farm_update").execute().await }.boxed())
-            .await
+    pub fn delete_all_updates(&self) -> Operation<'_, u64> {
+        self.store.transact(|conn| async { conn.sql("DELETE FROM farm_update").execute().await }.boxed())
     }
 }
 

@@ -11,10 +11,10 @@ use crate::farm::{
     FailedBy, Failing, FailureLimits, ObjectId, Request, Seen, TaskStatus, Update, Worker, WorkerReport,
     log_tail,
 };
-use crate::store::Result;
 use crate::store::columns::json_text;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::{Operation, Result};
 
 /// What became of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,25 +40,24 @@ pub struct MayRun {
 
 impl Farm {
     /// Takes in what a worker says about a task.
-    pub async fn report(
+    pub fn report(
         &self,
         worker: ObjectId,
         task: ObjectId,
         report: WorkerReport,
         limits: FailureLimits,
         seen: &Seen,
-    ) -> Result<Reported> {
+    ) -> Operation<'_, Reported> {
         let (report, seen) = (Arc::new(report), Arc::new(seen.clone()));
         self.store
             .transact(move |conn| take_in(conn, worker, task, report.clone(), limits, seen.clone()).boxed())
-            .await
     }
 
     /// Says whether a worker may go on with a task, and notes that it does; nothing for a worker that is not
     /// there.
-    pub async fn may_run(&self, worker: ObjectId, task: ObjectId, seen: &Seen) -> Result<Option<MayRun>> {
+    pub fn may_run(&self, worker: ObjectId, task: ObjectId, seen: &Seen) -> Operation<'_, Option<MayRun>> {
         let seen = Arc::new(seen.clone());
-        self.store.transact(move |conn| may_run(conn, worker, task, seen.clone()).boxed()).await
+        self.store.transact(move |conn| may_run(conn, worker, task, seen.clone()).boxed())
     }
 }
 

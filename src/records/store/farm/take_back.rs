@@ -7,37 +7,37 @@ use futures::FutureExt;
 use super::{Farm, Lock, LogLine, outgoing, task_rows, worker_rows};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Seen, TaskStatus, Update, Worker};
-use crate::store::Result;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::{Operation, Result};
 
 impl Farm {
     /// A worker gives a task back. Answers whether there is such a task, with lines for logs; nothing for a
     /// worker that is not there.
-    pub async fn give_back(
+    pub fn give_back(
         &self,
         worker: ObjectId,
         task: ObjectId,
         seen: &Seen,
-    ) -> Result<Option<(bool, Vec<LogLine>)>> {
+    ) -> Operation<'_, Option<(bool, Vec<LogLine>)>> {
         let seen = Arc::new(seen.clone());
-        self.store.transact(move |conn| give_back(conn, worker, task, seen.clone()).boxed()).await
+        self.store.transact(move |conn| give_back(conn, worker, task, seen.clone()).boxed())
     }
 
     /// A worker signs off, and gives back what it has. Nothing for a worker that is not there.
-    pub async fn sign_off(&self, worker: ObjectId, now: Timestamp) -> Result<Option<Vec<LogLine>>> {
-        self.store.transact(move |conn| sign_off(conn, worker, now).boxed()).await
+    pub fn sign_off(&self, worker: ObjectId, now: Timestamp) -> Operation<'_, Option<Vec<LogLine>>> {
+        self.store.transact(move |conn| sign_off(conn, worker, now).boxed())
     }
 
     /// Removes a worker, and takes back what it has; only if it was last heard of before, when that is the
     /// reason. Nothing for a worker that is not removed.
-    pub async fn remove_worker(
+    pub fn remove_worker(
         &self,
         worker: ObjectId,
         silent_since: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<Option<Vec<LogLine>>> {
-        self.store.transact(move |conn| remove(conn, worker, silent_since, now).boxed()).await
+    ) -> Operation<'_, Option<Vec<LogLine>>> {
+        self.store.transact(move |conn| remove(conn, worker, silent_since, now).boxed())
     }
 
     /// The Server wants tasks canceled.

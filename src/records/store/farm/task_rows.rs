@@ -9,43 +9,39 @@ use crate::farm::{Command, FailedBy, MANAGER_LOCAL, ObjectId, Task, TaskStatus, 
 use crate::store::columns::{corrupt, json_text, list};
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, selected};
-use crate::store::{Result, batch};
+use crate::store::{Operation, Result, batch};
 
 /// Tasks that are deleted in one transaction at most.
 const DELETED: i64 = 1000;
 
 impl Farm {
     /// A task.
-    pub async fn task(&self, id: ObjectId) -> Result<Option<Task>> {
-        self.store.run(move |conn| find(conn, id).boxed()).await
+    pub fn task(&self, id: ObjectId) -> Operation<'_, Option<Task>> {
+        self.store.run(move |conn| find(conn, id).boxed())
     }
 
     /// How many tasks there are.
-    pub async fn count_tasks(&self) -> Result<u64> {
-        self.store
-            .run(|conn| {
-                async { conn.sql("SELECT COUNT(*) FROM farm_task").fetch_one().await?.count(0) }.boxed()
-            })
-            .await
+    pub fn count_tasks(&self) -> Operation<'_, u64> {
+        self.store.run(|conn| {
+            async { conn.sql("SELECT COUNT(*) FROM farm_task").fetch_one().await?.count(0) }.boxed()
+        })
     }
 
     /// Deletes all tasks; how many there were.
-    pub async fn delete_all_tasks(&self) -> Result<u64> {
-        self.store
-            .transact(|conn| {
-                async {
-                    conn.sql("DELETE FROM farm_parent").execute().await?;
-                    conn.sql("DELETE FROM farm_task").execute().await
-                }
-                .boxed()
-            })
-            .await
+    pub fn delete_all_tasks(&self) -> Operation<'_, u64> {
+        self.store.transact(|conn| {
+            async {
+                conn.sql("DELETE FROM farm_parent").execute().await?;
+                conn.sql("DELETE FROM farm_task").execute().await
+            }
+            .boxed()
+        })
     }
 
     /// Deletes tasks that no worker has had since then, and of those that no worker ever had those that have
     /// not changed since. Answers how many; fewer than there are at a time.
-    pub async fn delete_old_tasks(&self, before: Timestamp) -> Result<u64> {
-        self.store.transact(move |conn| delete_old(conn, before).boxed()).await
+    pub fn delete_old_tasks(&self, before: Timestamp) -> Operation<'_, u64> {
+        self.store.transact(move |conn| delete_old(conn, before).boxed())
     }
 }
 

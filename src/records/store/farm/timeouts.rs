@@ -5,34 +5,42 @@ use futures::FutureExt;
 use super::{Farm, Lock, LogLine, outgoing, take_back, task_rows, worker_rows};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, TaskStatus, Update, WorkerStatus};
-use crate::store::Result;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::{Operation, Result};
 
 impl Farm {
     /// Gives up tasks of which no worker has shown since then that it runs them; their workers have timed
     /// out.
-    pub async fn time_out_tasks(&self, before: Timestamp, now: Timestamp) -> Result<Vec<LogLine>> {
-        let mut lines = Vec::new();
-        for task in self.store.run(move |conn| silent_tasks(conn, before).boxed()).await? {
-            lines.extend(
-                self.store.transact(move |conn| time_out_task(conn, task, before, now).boxed()).await?,
-            );
+    pub fn time_out_tasks(&self, before: Timestamp, now: Timestamp) -> Operation<'_, Vec<LogLine>> {
+        async move {
+            let mut lines = Vec::new();
+            for task in self.store.run(move |conn| silent_tasks(conn, before).boxed()).await? {
+                lines.extend(
+                    self.store.transact(move |conn| time_out_task(conn, task, before, now).boxed()).await?,
+                );
+            }
+            Ok(lines)
         }
-        Ok(lines)
+        .boxed()
     }
 
     /// Takes their tasks from workers that are awake and were not heard of since then.
-    pub async fn time_out_workers(&self, before: Timestamp, now: Timestamp) -> Result<Vec<LogLine>> {
-        let mut lines = Vec::new();
-        for worker in self.workers_silent_since(&[WorkerStatus::Awake.as_str().to_owned()], before).await? {
-            lines.extend(
-                self.store
-                    .transact(move |conn| time_out_worker(conn, worker, Some(before), now).boxed())
-                    .await?,
-            );
+    pub fn time_out_workers(&self, before: Timestamp, now: Timestamp) -> Operation<'_, Vec<LogLine>> {
+        async move {
+            let mut lines = Vec::new();
+            for worker in
+                self.workers_silent_since(&[WorkerStatus::Awake.as_str().to_owned()], before).await?
+            {
+                lines.extend(
+                    self.store
+                        .transact(move |conn| time_out_worker(conn, worker, Some(before), now).boxed())
+                        .await?,
+                );
+            }
+            Ok(lines)
         }
-        Ok(lines)
+        .boxed()
     }
 }
 

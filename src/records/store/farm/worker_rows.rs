@@ -7,52 +7,52 @@ use futures::FutureExt;
 use super::{Farm, Lock};
 use crate::domain::Timestamp;
 use crate::farm::{ObjectId, Worker};
-use crate::store::Result;
 use crate::store::columns::{corrupt, json_text, name, optional_name};
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, selected};
+use crate::store::{Operation, Result};
 
 impl Farm {
     /// Keeps a new worker with the hash of its secret.
-    pub async fn register(&self, worker: &Worker, secret: &[u8]) -> Result<()> {
+    pub fn register(&self, worker: &Worker, secret: &[u8]) -> Operation<'_, ()> {
         let (worker, secret): (Arc<Worker>, Arc<[u8]>) = (Arc::new(worker.clone()), secret.into());
-        self.store.transact(move |conn| insert(conn, worker.clone(), secret.clone()).boxed()).await
+        self.store.transact(move |conn| insert(conn, worker.clone(), secret.clone()).boxed())
     }
 
     /// The hash of a worker's secret.
-    pub async fn secret(&self, id: ObjectId) -> Result<Option<Vec<u8>>> {
-        self.store.run(move |conn| secret(conn, id).boxed()).await
+    pub fn secret(&self, id: ObjectId) -> Operation<'_, Option<Vec<u8>>> {
+        self.store.run(move |conn| secret(conn, id).boxed())
     }
 
     /// A worker.
-    pub async fn worker(&self, id: ObjectId) -> Result<Option<Worker>> {
-        self.store.run(move |conn| find(conn, id, Lock::None).boxed()).await
+    pub fn worker(&self, id: ObjectId) -> Operation<'_, Option<Worker>> {
+        self.store.run(move |conn| find(conn, id, Lock::None).boxed())
     }
 
     /// All workers, by nickname and status.
-    pub async fn workers(&self) -> Result<Vec<Worker>> {
-        self.store.run(|conn| all(conn).boxed()).await
+    pub fn workers(&self) -> Operation<'_, Vec<Worker>> {
+        self.store.run(|conn| all(conn).boxed())
     }
 
     /// Changes a worker, and answers what it is then and what the change says; nothing for a worker that is
     /// not there.
-    pub async fn change_worker<T: Send + 'static>(
+    pub fn change_worker<T: Send + 'static>(
         &self,
         id: ObjectId,
         change: impl Fn(&mut Worker) -> T + Send + Sync + 'static,
-    ) -> Result<Option<(Worker, T)>> {
+    ) -> Operation<'_, Option<(Worker, T)>> {
         let change = Arc::new(change);
-        self.store.transact(move |conn| change_row(conn, id, change.clone()).boxed()).await
+        self.store.transact(move |conn| change_row(conn, id, change.clone()).boxed())
     }
 
     /// Workers of these statuses that were last heard of before.
-    pub async fn workers_silent_since(
+    pub fn workers_silent_since(
         &self,
         statuses: &[String],
         before: Timestamp,
-    ) -> Result<Vec<ObjectId>> {
+    ) -> Operation<'_, Vec<ObjectId>> {
         let statuses: Arc<[String]> = statuses.into();
-        self.store.run(move |conn| silent(conn, statuses.clone(), before).boxed()).await
+        self.store.run(move |conn| silent(conn, statuses.clone(), before).boxed())
     }
 }
 

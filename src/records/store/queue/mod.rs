@@ -21,7 +21,7 @@ use super::columns;
 use super::fault::Fault;
 use super::sql::Conn;
 use super::tasks::{TASK, lock, within_budget};
-use super::{Result, Store};
+use super::{Operation, Result, Store};
 use crate::domain::{Task, TaskId, TaskStatus, TaskType, Timestamp, TokenName};
 use state::QueueEvent;
 use turns::TURNS;
@@ -34,70 +34,73 @@ impl Store {
     /// Gives the tasks whose turn it is to workers that have room: a response row for each, and the task is
     /// `SENT`, due at `ask_at`. The best of all types goes first. Bounded; never waits for another process
     /// that does the same.
-    pub async fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Result<Turns> {
+    pub fn give(&self, rules: &[QueueRule], now: Timestamp, ask_at: Timestamp) -> Operation<'_, Turns> {
         let rules: Arc<[QueueRule]> = rules.into();
         let queues = rules.clone();
-        if !self.run(move |conn| give::anybody_waits(conn, queues.clone()).boxed()).await? {
-            return Ok(Turns::default());
+        async move {
+            if !self.run(move |conn| give::anybody_waits(conn, queues.clone()).boxed()).await? {
+                return Ok(Turns::default());
+            }
+            self.transact(move |conn| give::give(conn, rules.clone(), now, ask_at).boxed()).await
         }
-        self.transact(move |conn| give::give(conn, rules.clone(), now, ask_at).boxed()).await
+        .boxed()
     }
 
     /// Takes tasks back from workers that are gone, or are there without the memory of what they had
     /// received: they wait again in their old place, unless that was the last attempt. Bounded.
-    pub async fn take_back(
+    pub fn take_back(
         &self,
         rules: &[QueueRule],
         now: Timestamp,
         retention: Duration,
-    ) -> Result<TakenBack> {
+    ) -> Operation<'_, TakenBack> {
         let rules: Arc<[QueueRule]> = rules.into();
-        self.transact(move |conn| take_back::take_back(conn, rules.clone(), now, retention).boxed()).await
+        self.transact(move |conn| take_back::take_back(conn, rules.clone(), now, retention).boxed())
     }
 
     /// Puts delayed tasks whose time has come into line.
-    pub async fn make_ready(&self, ids: &[TaskId]) -> Result<()> {
+    pub fn make_ready(&self, ids: &[TaskId]) -> Operation<'_, ()> {
         let ids = sorted(ids);
-        self.transact(move |conn| make_ready(conn, ids.clone()).boxed()).await
+        self.transact(move |conn| make_ready(conn, ids.clone()).boxed())
     }
 
     /// Looks anew at tasks that wait until fewer of their key run: the limits may be others than when they
     /// were held.
-    pub async fn release_held(&self, task_types: &[TaskType]) -> Result<()> {
+    pub fn release_held(&self, task_types: &[TaskType]) -> Operation<'_, ()> {
         let task_types: Arc<[TaskType]> = task_types.into();
-        self.transact(move |conn| release_held(conn, task_types.clone()).boxed()).await
+        self.transact(move |conn| release_held(conn, task_types.clone()).boxed())
     }
 
     /// Tasks of these types that have succeeded and whose successor is to be queued, bounded.
-    pub async fn to_succeed(&self, task_types: &[TaskType]) -> Result<Vec<Task>> {
+    pub fn to_succeed(&self, task_types: &[TaskType]) -> Operation<'_, Vec<Task>> {
         let task_types: Arc<[TaskType]> = task_types.into();
-        self.run(move |conn| to_succeed(conn, task_types.clone()).boxed()).await
+        self.run(move |conn| to_succeed(conn, task_types.clone()).boxed())
     }
 
     /// Notes that the successors of these tasks have been seen to. Those of `failed`, which are among them,
     /// could not be queued for the reason that stands beside each.
-    pub async fn succeeded(&self, ids: &[TaskId], failed: &[(TaskId, String)]) -> Result<()> {
+    pub fn succeeded(&self, ids: &[TaskId], failed: &[(TaskId, String)]) -> Operation<'_, ()> {
         let (ids, failed): (_, Arc<[(TaskId, String)]>) = (sorted(ids), failed.into());
-        self.transact(move |conn| succeeded(conn, ids.clone(), failed.clone()).boxed()).await
+        self.transact(move |conn| succeeded(conn, ids.clone(), failed.clone()).boxed())
     }
 
     /// How the queues of these types stand, in their order. Counts every task that has not ended.
-    pub async fn queues(&self, task_types: &[TaskType]) -> Result<Vec<QueueRecord>> {
+    pub fn queues(&self, task_types: &[TaskType]) -> Operation<'_, Vec<QueueRecord>> {
         let task_types: Arc<[TaskType]> = task_types.into();
-        self.run(move |conn| queues(conn, task_types.clone()).boxed()).await
+        self.run(move |conn| queues(conn, task_types.clone()).boxed())
     }
 
     /// Stops giving tasks of a type to workers, or goes on. Running ones go on. Notes the token with which
     /// somebody stops it. Answers whether that changed anything.
-    pub async fn pause(
+    pub fn pause(
         &self,
         task_type: &TaskType,
         paused: bool,
         by: Option<&TokenName>,
         now: Timestamp,
-    ) -> Result<bool> {
+    ) -> Operation<'_, bool> {
         let (task_type, by) = (task_type.clone(), by.cloned());
-        self.transact(move |conn| pause(conn, task_type.clone(), paused, by.clone(), now).boxed()).await
+        self.transact(move |conn| pause(conn, task_type.clone(), paused, by.clone(), now).boxed())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::store::settle::{self, CancelOutcome};
 use crate::store::sql::{Conn, Row};
 use crate::store::submit;
 use crate::store::tasks::lock;
-use crate::store::{Accepted, QueueRule, Result, Retry, Store};
+use crate::store::{Accepted, Operation, QueueRule, Result, Retry, Store};
 
 /// Decides the changes of a request; none when nothing changes.
 pub type Plan = dyn Fn(&RequestView) -> Option<RequestChange> + Send + Sync;
@@ -43,40 +43,40 @@ pub struct Terms {
 impl Store {
     /// Requests that are to be looked at: with a task that has ended, due, or new, at most `limit` of each
     /// kind; fewer new ones while there are others.
-    pub async fn due_requests(&self, now: Timestamp, limit: u32) -> Result<Vec<DueRequest>> {
-        self.run(move |conn| due(conn, now, limit).boxed()).await
+    pub fn due_requests(&self, now: Timestamp, limit: u32) -> Operation<'_, Vec<DueRequest>> {
+        self.run(move |conn| due(conn, now, limit).boxed())
     }
 
     /// Makes the requests in progress due that nothing would lead to, since somebody has inserted or changed
     /// rows with SQL: those without a time, those with a new job that is due, and those of which no job is in
     /// progress. Answers how many.
-    pub async fn sweep_requests(&self, now: Timestamp) -> Result<u64> {
-        self.transact(move |conn| sweep(conn, now).boxed()).await
+    pub fn sweep_requests(&self, now: Timestamp) -> Operation<'_, u64> {
+        self.transact(move |conn| sweep(conn, now).boxed())
     }
 
     /// Moves requests on, each as the plan says of what is read while its row is locked: its row, its jobs
     /// and the tasks of those, all in one transaction. Requests that another process has locked are left to
     /// it.
-    pub async fn advance(
+    pub fn advance(
         &self,
         due: &[DueRequest],
         plan: Arc<Plan>,
         terms: &Terms,
         now: Timestamp,
-    ) -> Result<Advanced> {
+    ) -> Operation<'_, Advanced> {
         let (due, terms): (Arc<[DueRequest]>, _) = (due.into(), terms.clone());
-        self.transact(move |conn| advance(conn, due.clone(), plan.clone(), terms.clone(), now).boxed()).await
+        self.transact(move |conn| advance(conn, due.clone(), plan.clone(), terms.clone(), now).boxed())
     }
 
     /// Ends a request whose row cannot be read.
-    pub async fn fail_request(&self, due: &DueRequest, error: &str, now: Timestamp) -> Result<()> {
+    pub fn fail_request(&self, due: &DueRequest, error: &str, now: Timestamp) -> Operation<'_, ()> {
         let (due, error): (_, Arc<str>) = (Arc::new(due.clone()), error.into());
-        self.transact(move |conn| fail(conn, due.clone(), error.clone(), now).boxed()).await
+        self.transact(move |conn| fail(conn, due.clone(), error.clone(), now).boxed())
     }
 
     /// Removes requests that ended before this, with their jobs, so many at most; answers how many.
-    pub async fn forget_requests(&self, before: Timestamp, limit: u32) -> Result<u64> {
-        self.transact(move |conn| forget(conn, before, limit).boxed()).await
+    pub fn forget_requests(&self, before: Timestamp, limit: u32) -> Operation<'_, u64> {
+        self.transact(move |conn| forget(conn, before, limit).boxed())
     }
 }
 

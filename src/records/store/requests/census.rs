@@ -14,7 +14,7 @@ use crate::domain::{JobStatus, RequestStatus, Step, TaskStatus, Timestamp, read_
 use crate::store::batch;
 use crate::store::fault::Fault;
 use crate::store::sql::{Cells, Conn, Row};
-use crate::store::{Result, Store};
+use crate::store::{Operation, Result, Store};
 
 /// Whether requests add up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,9 +62,9 @@ pub struct RequestCensusQuery {
 impl Store {
     /// Adds up requests, each with its jobs and their tasks as they are at one moment. Reads all of their
     /// rows.
-    pub async fn request_census(&self, query: &RequestCensusQuery, now: Timestamp) -> Result<RequestCensus> {
+    pub fn request_census(&self, query: &RequestCensusQuery, now: Timestamp) -> Operation<'_, RequestCensus> {
         let query = Arc::new(query.clone());
-        self.run(move |conn| census(conn, query.clone(), now).boxed()).await
+        self.run(move |conn| census(conn, query.clone(), now).boxed())
     }
 }
 

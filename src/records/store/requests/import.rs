@@ -9,20 +9,20 @@ use crate::domain::{Job, Request, RequestStatus, RequestToken, Timestamp, json};
 use crate::store::batch::{self, NARROW_ROWS};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
-use crate::store::{Result, Store};
+use crate::store::{Operation, Result, Store};
 
 impl Store {
     /// Records requests with their jobs as they stand; those whose token is there are left as they are. One
     /// that is in progress is looked at from `now` on. Answers how many were recorded.
-    pub async fn import_requests(&self, requests: Vec<(Request, Vec<Job>)>, now: Timestamp) -> Result<u64> {
+    pub fn import_requests(&self, requests: Vec<(Request, Vec<Job>)>, now: Timestamp) -> Operation<'_, u64> {
         let requests: Arc<[(Request, Vec<Job>)]> = requests.into();
-        self.transact(move |conn| import(conn, requests.clone(), now).boxed()).await
+        self.transact(move |conn| import(conn, requests.clone(), now).boxed())
     }
 
     /// How many of these requests there are, and how many jobs they have.
-    pub async fn count_requests(&self, tokens: &[RequestToken]) -> Result<(u64, u64)> {
+    pub fn count_requests(&self, tokens: &[RequestToken]) -> Operation<'_, (u64, u64)> {
         let tokens: Arc<[RequestToken]> = tokens.into();
-        self.run(move |conn| count(conn, tokens.clone()).boxed()).await
+        self.run(move |conn| count(conn, tokens.clone()).boxed())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::domain::{Job, Request, RequestStatus, RequestToken, Timestamp};
 use crate::store::fault::Fault;
 use crate::store::read::LIST_BYTES;
 use crate::store::sql::{Conn, Row};
-use crate::store::{Result, Store, StoreError};
+use crate::store::{Operation, Result, Store, StoreError};
 
 /// Which requests.
 #[derive(Debug, Clone, Default)]
@@ -32,34 +32,34 @@ pub struct RequestQuery {
 
 impl Store {
     /// The request of this name.
-    pub async fn request(&self, token: &RequestToken) -> Result<Option<Request>> {
+    pub fn request(&self, token: &RequestToken) -> Operation<'_, Option<Request>> {
         let token = token.clone();
-        self.run(move |conn| find(conn, token.clone()).boxed()).await
+        self.run(move |conn| find(conn, token.clone()).boxed())
     }
 
     /// The token a request was submitted with; none for one without a token, of a row that was inserted, or
     /// when there is none.
-    pub async fn request_submitter(&self, token: &RequestToken) -> Result<Option<String>> {
+    pub fn request_submitter(&self, token: &RequestToken) -> Operation<'_, Option<String>> {
         let token = token.clone();
-        self.run(move |conn| submitter(conn, token.clone()).boxed()).await
+        self.run(move |conn| submitter(conn, token.clone()).boxed())
     }
 
     /// All attempts of the jobs of a request, in the order of recording.
-    pub async fn jobs(&self, token: &RequestToken) -> Result<Vec<Job>> {
+    pub fn jobs(&self, token: &RequestToken) -> Operation<'_, Vec<Job>> {
         let token = token.clone();
-        self.run(move |conn| jobs(conn, token.clone()).boxed()).await
+        self.run(move |conn| jobs(conn, token.clone()).boxed())
     }
 
     /// Requests, newest first, and whether more may follow. Rows with an unknown status are left out. At most
     /// `limit`, fewer where params are large.
-    pub async fn requests(&self, query: &RequestQuery) -> Result<(Vec<Request>, bool)> {
+    pub fn requests(&self, query: &RequestQuery) -> Operation<'_, (Vec<Request>, bool)> {
         let query = Arc::new(query.clone());
-        self.run(move |conn| list(conn, query.clone()).boxed()).await
+        self.run(move |conn| list(conn, query.clone()).boxed())
     }
 
     /// How many requests are in each state that is not final.
-    pub async fn open_requests(&self) -> Result<Vec<(RequestStatus, u64)>> {
-        self.run(|conn| open(conn).boxed()).await
+    pub fn open_requests(&self) -> Operation<'_, Vec<(RequestStatus, u64)>> {
+        self.run(|conn| open(conn).boxed())
     }
 }
 

@@ -8,7 +8,7 @@ use super::read;
 use crate::domain::{Json, NewRequest, Request, RequestStatus, TokenName, digest, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
-use crate::store::{Result, Retry, Store};
+use crate::store::{Operation, Result, Retry, Store, without_statements};
 
 /// What became of a request that was to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +24,12 @@ pub enum Recorded {
 impl Store {
     /// Records a request. One with a client's name is recorded once: a repeat finds it, also after it has
     /// ended.
-    pub async fn record_request(&self, new: &NewRequest) -> Result<Recorded> {
-        self.fits(std::iter::once(new.params.get().len() + new.steps.len() * 256))?;
+    pub fn record_request(&self, new: &NewRequest) -> Operation<'_, Recorded> {
+        if let Err(error) = self.fits(std::iter::once(new.params.get().len() + new.steps.len() * 256)) {
+            return without_statements(Err(error));
+        }
         let new = Arc::new(new.clone());
-        self.transact(move |conn| record(conn, new.clone()).boxed()).await
+        self.transact(move |conn| record(conn, new.clone()).boxed())
     }
 }
 

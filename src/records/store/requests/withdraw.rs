@@ -11,7 +11,7 @@ use crate::domain::{Job, JobStatus, Request, RequestStatus, RequestToken, TaskId
 use crate::store::fault::Fault;
 use crate::store::settle::{self, CancelOutcome};
 use crate::store::sql::Conn;
-use crate::store::{Result, Store, batch};
+use crate::store::{Operation, Result, Store, batch};
 
 /// What canceling a request did.
 #[derive(Debug)]
@@ -40,28 +40,27 @@ pub enum Begun {
 impl Store {
     /// Cancels a request: jobs that have not begun never will, the tasks of the others are canceled. `None`
     /// when there is none.
-    pub async fn cancel_request(
+    pub fn cancel_request(
         &self,
         token: &RequestToken,
         now: Timestamp,
         retention: Duration,
-    ) -> Result<Option<CanceledRequest>> {
+    ) -> Operation<'_, Option<CanceledRequest>> {
         let token = token.clone();
-        self.transact(move |conn| cancel(conn, token.clone(), now, retention).boxed()).await
+        self.transact(move |conn| cancel(conn, token.clone(), now, retention).boxed())
     }
 
     /// Begins the failed and canceled jobs of the first step that has some anew, each with `tries` attempts,
     /// and what follows them. The request gets until `expires_at`. `None` when there is none.
-    pub async fn begin_anew(
+    pub fn begin_anew(
         &self,
         token: &RequestToken,
         tries: &[(String, u32)],
         now: Timestamp,
         expires_at: Timestamp,
-    ) -> Result<Option<Begun>> {
+    ) -> Operation<'_, Option<Begun>> {
         let (token, tries): (_, Arc<[(String, u32)]>) = (token.clone(), tries.into());
         self.transact(move |conn| begin_anew(conn, token.clone(), tries.clone(), now, expires_at).boxed())
-            .await
     }
 }
 

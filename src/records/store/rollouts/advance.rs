@@ -14,32 +14,32 @@ use crate::domain::Timestamp;
 use crate::domain::rollout::{Asker, Change, Command, Refusal, View, command};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
-use crate::store::{Result, Store};
+use crate::store::{Operation, Result, Store};
 
 /// Decides the changes of a rollout from what is read of it.
 pub type RolloutDecision = dyn Fn(View) -> Change + Send + Sync;
 
 impl Store {
     /// Rollouts that are to be looked at, the longest overdue first.
-    pub async fn due_rollouts(&self, now: Timestamp, limit: u32) -> Result<Vec<Uuid>> {
-        self.run(move |conn| due(conn, now, limit).boxed()).await
+    pub fn due_rollouts(&self, now: Timestamp, limit: u32) -> Operation<'_, Vec<Uuid>> {
+        self.run(move |conn| due(conn, now, limit).boxed())
     }
 
     /// Moves a rollout on as the decision says of what is read while its row is locked, in one transaction:
     /// outcomes, waves, and the next batch with its frozen endpoints. None when another process has locked
     /// it, or it has ended.
-    pub async fn advance_rollout(
+    pub fn advance_rollout(
         &self,
         id: Uuid,
         decide: Arc<RolloutDecision>,
         batches: RolloutBatches,
         now: Timestamp,
-    ) -> Result<Option<AdvancedRollout>> {
-        self.transact(move |conn| advance(conn, id, decide.clone(), batches, now).boxed()).await
+    ) -> Operation<'_, Option<AdvancedRollout>> {
+        self.transact(move |conn| advance(conn, id, decide.clone(), batches, now).boxed())
     }
 
     /// Does what somebody asks of a rollout. None when there is none.
-    pub async fn command_rollout(
+    pub fn command_rollout(
         &self,
         id: Uuid,
         asked: Command,
@@ -47,9 +47,9 @@ impl Store {
         revision: Option<u32>,
         by: Option<Asker>,
         now: Timestamp,
-    ) -> Result<Option<Commanded>> {
+    ) -> Operation<'_, Option<Commanded>> {
         let asked = Arc::new((asked, pick, by));
-        self.transact(move |conn| apply(conn, id, asked.clone(), revision, now).boxed()).await
+        self.transact(move |conn| apply(conn, id, asked.clone(), revision, now).boxed())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::{RolloutName, Timestamp};
 use crate::store::columns::name;
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, Row};
-use crate::store::{Result, Store};
+use crate::store::{Operation, Result, Store};
 
 /// Flaws told in full of one page; the others are counted.
 const FLAWS: usize = 20;
@@ -58,9 +58,9 @@ pub struct RolloutCensusQuery {
 
 impl Store {
     /// Adds up rollouts, the oldest first.
-    pub async fn rollout_census(&self, query: &RolloutCensusQuery) -> Result<RolloutCensus> {
+    pub fn rollout_census(&self, query: &RolloutCensusQuery) -> Operation<'_, RolloutCensus> {
         let query = Arc::new(query.clone());
-        self.transact(move |conn| census(conn, query.clone()).boxed()).await
+        self.transact(move |conn| census(conn, query.clone()).boxed())
     }
 }
 

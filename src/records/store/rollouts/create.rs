@@ -13,7 +13,7 @@ use crate::domain::rollout::{
 use crate::domain::{EndpointName, Json, RolloutName, TaskType, Timestamp, TokenName, json};
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
-use crate::store::{Result, Retry, Store, batch};
+use crate::store::{Operation, Result, Retry, Store, batch, without_statements};
 
 /// A rollout to be recorded, with the waves that are frozen with it.
 #[derive(Debug, Clone)]
@@ -66,10 +66,12 @@ pub enum RolloutRecorded {
 impl Store {
     /// Records a rollout with its waves and targets, all in one transaction. A repeat finds it, also after it
     /// has ended.
-    pub async fn record_rollout(&self, new: NewRollout) -> Result<RolloutRecorded> {
-        self.fits(std::iter::once(new.payload.get().len() + new.document.get().len()))?;
+    pub fn record_rollout(&self, new: NewRollout) -> Operation<'_, RolloutRecorded> {
+        if let Err(error) = self.fits(std::iter::once(new.payload.get().len() + new.document.get().len())) {
+            return without_statements(Err(error));
+        }
         let new = Arc::new(new);
-        self.transact(move |conn| record(conn, new.clone()).boxed()).await
+        self.transact(move |conn| record(conn, new.clone()).boxed())
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::domain::Timestamp;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
-use crate::store::{Result, Store};
+use crate::store::{Operation, Result, Store};
 
 /// The tables with the rows of a rollout, beside its own.
 const TABLES: [&str; 4] = ["rollout_wave", "rollout_target", "rollout_event", "rollout_hold"];
@@ -14,8 +14,8 @@ const TABLES: [&str; 4] = ["rollout_wave", "rollout_target", "rollout_event", "r
 impl Store {
     /// Forgets a rollout that ended before a time, with its waves, targets and events, all in one
     /// transaction. Answers whether there was one.
-    pub async fn forget_rollout(&self, before: Timestamp) -> Result<bool> {
-        self.transact(move |conn| forget(conn, before).boxed()).await
+    pub fn forget_rollout(&self, before: Timestamp) -> Operation<'_, bool> {
+        self.transact(move |conn| forget(conn, before).boxed())
     }
 }
 

@@ -15,16 +15,16 @@ use crate::domain::{EndpointName, RolloutName, Timestamp};
 use crate::store::columns::name;
 use crate::store::fault::Fault;
 use crate::store::sql::{Conn, Row, Statement};
-use crate::store::{Result, Store, batch};
+use crate::store::{Operation, Result, Store, batch};
 
 /// Open rollouts of a lane that are read at most.
 const OPEN: u32 = 100;
 
 impl Store {
     /// Rollouts of a lane that have not ended, oldest first, at most 100.
-    pub async fn rollouts_of_lane(&self, lane: &str) -> Result<Vec<RolloutOfLane>> {
+    pub fn rollouts_of_lane(&self, lane: &str) -> Operation<'_, Vec<RolloutOfLane>> {
         let lane: Arc<str> = lane.into();
-        self.run(move |conn| of_lane(conn, lane.clone()).boxed()).await
+        self.run(move |conn| of_lane(conn, lane.clone()).boxed())
     }
 }
 

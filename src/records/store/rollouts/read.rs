@@ -14,7 +14,7 @@ use crate::store::columns::{self, sha256};
 use crate::store::fault::Fault;
 use crate::store::read::LIST_BYTES;
 use crate::store::sql::{Conn, Row};
-use crate::store::{Result, Store, batch};
+use crate::store::{Operation, Result, Store, batch};
 
 /// Which rollouts.
 #[derive(Debug, Clone, Default)]
@@ -42,72 +42,72 @@ pub struct RolloutTargetQuery {
 
 impl Store {
     /// The rollout of this identifier, with its waves.
-    pub async fn rollout(&self, identifier: &RolloutName) -> Result<Option<RolloutRecord>> {
+    pub fn rollout(&self, identifier: &RolloutName) -> Operation<'_, Option<RolloutRecord>> {
         let identifier = identifier.clone();
-        self.run(move |conn| find(conn, identifier.clone()).boxed()).await
+        self.run(move |conn| find(conn, identifier.clone()).boxed())
     }
 
     /// The id of the rollout of this identifier, and the digest of what it was made of.
-    pub async fn rollout_digest(&self, identifier: &RolloutName) -> Result<Option<(Uuid, [u8; 32])>> {
+    pub fn rollout_digest(&self, identifier: &RolloutName) -> Operation<'_, Option<(Uuid, [u8; 32])>> {
         let identifier = identifier.clone();
-        self.run(move |conn| digest_of(conn, identifier.clone()).boxed()).await
+        self.run(move |conn| digest_of(conn, identifier.clone()).boxed())
     }
 
     /// What the rollout of this id was made of.
-    pub async fn rollout_document(&self, id: Uuid) -> Result<Option<Json>> {
-        self.run(move |conn| document(conn, id).boxed()).await
+    pub fn rollout_document(&self, id: Uuid) -> Operation<'_, Option<Json>> {
+        self.run(move |conn| document(conn, id).boxed())
     }
 
     /// Rollouts, newest first, with their waves, and whether more may follow. At most `limit`, fewer where
     /// their payloads are long.
-    pub async fn rollouts(&self, query: &RolloutQuery) -> Result<(Vec<RolloutRecord>, bool)> {
+    pub fn rollouts(&self, query: &RolloutQuery) -> Operation<'_, (Vec<RolloutRecord>, bool)> {
         let query = Arc::new(query.clone());
-        self.run(move |conn| list(conn, query.clone()).boxed()).await
+        self.run(move |conn| list(conn, query.clone()).boxed())
     }
 
     /// Targets of a rollout, in the order of their turns.
-    pub async fn rollout_targets(
+    pub fn rollout_targets(
         &self,
         id: Uuid,
         query: &RolloutTargetQuery,
-    ) -> Result<Vec<RolloutTargetRecord>> {
+    ) -> Operation<'_, Vec<RolloutTargetRecord>> {
         let query = Arc::new(query.clone());
-        self.run(move |conn| targets(conn, id, query.clone()).boxed()).await
+        self.run(move |conn| targets(conn, id, query.clone()).boxed())
     }
 
     /// Events of a rollout after this number, oldest first.
-    pub async fn rollout_events(&self, id: Uuid, after: u32, limit: u32) -> Result<Vec<RolloutEventRecord>> {
-        self.run(move |conn| events(conn, id, after, limit).boxed()).await
+    pub fn rollout_events(&self, id: Uuid, after: u32, limit: u32) -> Operation<'_, Vec<RolloutEventRecord>> {
+        self.run(move |conn| events(conn, id, after, limit).boxed())
     }
 
     /// Endpoints that rollouts have in flight, by lane and name, after a cursor.
-    pub async fn rollout_holds(
+    pub fn rollout_holds(
         &self,
         after: Option<(String, EndpointName)>,
         limit: u32,
-    ) -> Result<Vec<RolloutHold>> {
-        self.run(move |conn| holds(conn, after.clone(), limit).boxed()).await
+    ) -> Operation<'_, Vec<RolloutHold>> {
+        self.run(move |conn| holds(conn, after.clone(), limit).boxed())
     }
 
     /// Lets other rollouts of the lane have an endpoint. Answers whether it was held.
-    pub async fn free_rollout_hold(&self, lane: &str, endpoint: &EndpointName) -> Result<bool> {
+    pub fn free_rollout_hold(&self, lane: &str, endpoint: &EndpointName) -> Operation<'_, bool> {
         let (lane, endpoint): (Arc<str>, _) = (lane.into(), endpoint.clone());
-        self.transact(move |conn| free(conn, lane.clone(), endpoint.clone()).boxed()).await
+        self.transact(move |conn| free(conn, lane.clone(), endpoint.clone()).boxed())
     }
 
     /// How many endpoints rollouts have in flight.
-    pub async fn count_rollout_holds(&self) -> Result<u64> {
-        self.run(|conn| count_holds(conn).boxed()).await
+    pub fn count_rollout_holds(&self) -> Operation<'_, u64> {
+        self.run(|conn| count_holds(conn).boxed())
     }
 
     /// What rollouts wait for, each with the time since when the first of them does.
-    pub async fn rollout_waits(&self) -> Result<[(&'static str, Option<Timestamp>); 3]> {
-        self.run(|conn| waits(conn).boxed()).await
+    pub fn rollout_waits(&self) -> Operation<'_, [(&'static str, Option<Timestamp>); 3]> {
+        self.run(|conn| waits(conn).boxed())
     }
 
     /// How many rollouts are in each state that is not final.
-    pub async fn open_rollouts(&self) -> Result<Vec<(RolloutStatus, u64)>> {
-        self.run(|conn| open(conn).boxed()).await
+    pub fn open_rollouts(&self) -> Operation<'_, Vec<(RolloutStatus, u64)>> {
+        self.run(|conn| open(conn).boxed())
     }
 }
 

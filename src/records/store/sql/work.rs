@@ -43,13 +43,14 @@ pub(in crate::store) fn deed<T: Send + 'static>(work: impl Work<T>) -> (Deed, Ou
     (deed, outcome)
 }
 
-impl<T> Outcome<T> {
-    /// What came of a deed that has been done.
-    ///
-    /// # Errors
-    /// [`StoreError::Statement`] when it has not been done.
-    pub fn take(self) -> Result<T> {
-        let value = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        value.ok_or_else(|| StoreError::Statement { reason: "the operation was not done".to_owned() })
+impl<T: Send + 'static> Outcome<T> {
+    /// What comes of the deed when it is done.
+    pub fn of<'a>(self, done: BoxFuture<'a, Result<()>>) -> BoxFuture<'a, Result<T>> {
+        async move {
+            done.await?;
+            let value = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            value.ok_or_else(|| StoreError::Statement { reason: "the operation was not done".to_owned() })
+        }
+        .boxed()
     }
 }
