@@ -639,6 +639,10 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
         let approved = send("tasker_bob", "POST", "/rollouts/r/approve", &json!({})).await;
         assert_eq!((approved.status, &approved.json()["warnings"]), (200, &warnings), "{approved:?}");
     }
+    // He has not agreed to another document.
+    let other = json!({"revision": revision().await.0, "window": 3});
+    let edited = send("tasker_carl", "PATCH", "/rollouts/r", &other).await;
+    assert_eq!((edited.status, &edited.json()["waves"][0]["approvals"]), (200, &json!([])), "{edited:?}");
     assert_eq!(send(ADMIN, "POST", "/rollouts/r/skip", &gate).await.status, 200);
     let edit = json!({"revision": revision().await.0, "approval": "none", "probe": {"type": "worker", "payload": {"key": "s3cr3t"}}});
     assert_eq!(send("tasker_maker", "PATCH", "/rollouts/r", &edit).await.status, 403, "wave 2 has not begun");
@@ -663,6 +667,7 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
     let expected = [
         ("rollout.edit", set(&edit)),
         ("rollout.skip", json!({"event": "gate_skipped", "wave": 1, "text": "approval"})),
+        ("rollout.edit", set(&other)),
         ("rollout.approve", json!({"event": "approved", "wave": 1, "text": "1 of 2"})),
         ("rollout.resume", json!({"event": "resumed", "wave": null, "text": null})),
         ("rollout.pause", json!({"event": "paused", "wave": null, "text": null})),

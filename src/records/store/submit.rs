@@ -102,6 +102,9 @@ impl Store {
         release: Option<Release>,
         now: Timestamp,
     ) -> Operation<'_, bool> {
+        if let Err(error) = self.fits(std::iter::once(256 + after.get().len())) {
+            return without_statements(Err(error));
+        }
         let (before, after) = (before.clone(), after.clone());
         self.transact(move |conn| approve(conn, id, before.clone(), after.clone(), release, now).boxed())
     }
@@ -249,15 +252,21 @@ async fn approve(
     release: Option<Release>,
     now: Timestamp,
 ) -> Result<bool, Fault> {
-    let by_key = conn.dialect().by_primary_key();
+    let (by_key, locked) = (conn.dialect().by_primary_key(), conn.dialect().locked());
+    let held = format!("+status = ? AND {HELD} AND expires_at > ? AND id = ?");
+    // Compared here: one statement with both payloads can be more than the database takes.
+    let mut select = conn.sql(format!("SELECT payload FROM task {by_key} WHERE {held} {locked}"));
+    let found = select.bind(TaskStatus::Created).bind(now).bind(id).fetch_optional().await?;
+    if found.map(|row| row.get::<&str>(0).map(|payload| payload == before.get())).transpose()? != Some(true) {
+        return Ok(false);
+    }
     let mut update = conn.sql(format!("UPDATE task {by_key} SET payload = ?"));
     update.bind(after.get());
     if let Some(Release { due_at, receive_by, expires_at }) = release {
         update.push(", due_at = ?, receive_by = ?, expires_at = ?");
         update.bind(due_at).bind(receive_by).bind(expires_at);
     }
-    update.push(&format!(" WHERE +status = ? AND {HELD} AND expires_at > ? AND payload = ? AND id = ?"));
-    update.bind(TaskStatus::Created).bind(now).bind(before.get()).bind(id);
+    update.push(&format!(" WHERE {held}")).bind(TaskStatus::Created).bind(now).bind(id);
     Ok(update.execute().await? > 0)
 }
 

@@ -36,8 +36,8 @@ const PAGE: u32 = 100;
 const MOST_TOLD: usize = 20_000;
 /// An answer that is longer ends with the page.
 const ANSWER_BYTES: usize = 4 << 20;
-/// Bytes of a command beside its payload, as a rule.
-const COMMAND_BYTES: usize = 400;
+/// Bytes of a command beside its payload, as a rule: a signed one with the certificate of its key.
+const COMMAND_BYTES: usize = 1_300;
 /// What workers are told, and report, in this interface: its lists are those of the requests. Welcomes alone
 /// have the newest version that the worker reads; seals go by that version too.
 const VERSION: WireVersion = WireVersion::One;

@@ -435,6 +435,13 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>
         if weakens || after != Some(approval) {
             may_change(view, approval, weakens, by)?;
         }
+        // Whoever has agreed has agreed to another document. Waves that are made anew have no approvals yet.
+        if !wave.approvals.is_empty() && edit.anew.is_none() {
+            change.waves.push(WaveChange {
+                approvals: Some(Vec::new()),
+                ..WaveChange::of(number(place), wave.phase, wave.since)
+            });
+        }
     }
     change.events.push(NewEvent::new(EventKind::Edited, Some(edit.members.join(", "))));
     change.edit = Some(edit.clone());
