@@ -28,8 +28,8 @@ cargo xtask test [ARGS]   all tests on a private RabbitMQ and MariaDB; what is m
 cargo xtask soak [--minutes N] [--seed S] [--faults NAME,NAME...]
                           breaks a platform at random for N minutes (10) and judges the ledger after each fault;
                           --faults chooses among them, a wrong name lists them
-cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults]
-                          the suites of store and broker, the journeys and the faults on each pair of server versions; needs root,
+cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults|security]
+                          the suites of store and broker, the journeys, the faults and security on each pair of server versions; needs root,
                           since the servers are installed into folders of their own (target/matrix) with debootstrap
 cargo xtask package [--binary FILE] [--out DIR] [--try]
                           a Debian package, an archive and their checksums in target/package (or DIR), of a fresh build with the profile

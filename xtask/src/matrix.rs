@@ -28,10 +28,11 @@ const PAIRS: [Pair; 3] = [
 ];
 
 /// Names of suites, and which tests they are.
-const SUITES: [(&str, &[&str]); 3] = [
+const SUITES: [(&str, &[&str]); 4] = [
     ("conformance", &["store_conformance::", "broker_conformance::"]),
     ("journeys", &["journeys::"]),
     ("faults", &["faults::"]),
+    ("security", &["security::"]),
 ];
 
 pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
@@ -41,7 +42,9 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
             [flag, value] if flag == "--pair" => pair = Some(value.as_str()),
             [flag, value] if flag == "--only" => only = Some(value.as_str()),
             _ => {
-                bail!("cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults]")
+                bail!(
+                    "cargo xtask matrix [--pair oldest|middle|newest] [--only conformance|journeys|faults|security]"
+                )
             }
         }
     }
@@ -52,7 +55,11 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
         .flat_map(|(_, tests)| *tests)
         .collect();
     ensure!(!pairs.is_empty(), "`{}` is no pair: oldest, middle or newest", pair.unwrap_or_default());
-    ensure!(!tests.is_empty(), "`{}` is no suite: conformance, journeys or faults", only.unwrap_or_default());
+    ensure!(
+        !tests.is_empty(),
+        "`{}` is no suite: conformance, journeys, faults or security",
+        only.unwrap_or_default()
+    );
     ensure!(
         is_root(),
         "the servers of other releases are installed and run by root: `sudo -E cargo xtask matrix`"
