@@ -1168,9 +1168,10 @@ pub struct Forget {
 pub enum Configuration {
     /// Say `ok`, or all that is wrong
     ///
-    /// With --for, the parts that the command reads must be complete, files that it does not start without must be
-    /// there, and warnings are about these parts. Without --for, a part that is absent altogether is fine. Values
-    /// that are wrong are found in all parts, because no command starts with them.
+    /// With --for, the parts that the command reads must be complete, and the files that it does not start or
+    /// connect without must be there; warnings are about these parts, and about files that it misses later.
+    /// Without --for, a part that is absent altogether is fine. Values that are wrong are found in all parts,
+    /// because no command starts with them.
     #[command(after_help = "\
 Examples:
   tasker config check -m production --for endpoint
@@ -1179,8 +1180,8 @@ Examples:
         /// Check that this command has all it needs; repeatable
         #[arg(long = "for", value_name = "COMMAND")]
         roles: Vec<Role>,
-        /// With --for endpoint or worker: the identity that the command is started with
-        #[arg(long, value_name = "FILE", env = "TASKER_IDENTITY", hide_env_values = true)]
+        /// With --for endpoint or worker: the identity that the command is started with [env: TASKER_IDENTITY]
+        #[arg(long, value_name = "FILE")]
         identity: Option<PathBuf>,
         /// Connect to database, broker and management interface too, and say what to do where that fails
         #[arg(long)]

@@ -1,23 +1,21 @@
 //! `tasker config`: check it, show it.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::admission::Admission;
 use crate::broker::amqp::try_connection;
 use crate::broker::provision::look;
-use crate::config::{
-    self, Config, ConfigError, Endpoint, Entry, Environment, HttpWorker, Problem, Security, Signatures,
-    Sources, show,
-};
+use crate::config::{self, Config, ConfigError, ConfigFile, Entry, Environment, Problem, Sources, show};
 use crate::endpoint::HandlersDir;
 use crate::store;
 
 use super::args::{Configuration, Global, Role};
 use super::enrolment;
 use super::exit::Code;
+use super::named_files::{self, NamedFile};
 use super::output::{self, Failure, note, print, print_json};
 
 pub(super) async fn run(global: &Global, command: Configuration) -> Result<Code, Failure> {
@@ -25,14 +23,63 @@ pub(super) async fn run(global: &Global, command: Configuration) -> Result<Code,
         Sources { file: global.file(), environment: Environment::of_process(), flags: Vec::new() };
     match command {
         Configuration::Check { roles, identity, connect } => {
-            let performs = |role: &Role| matches!(role, Role::Endpoint | Role::Worker);
-            // The environment may name one for all commands of a machine.
-            if let Some(path) = identity.filter(|_| !roles.is_empty() && roles.iter().all(performs)) {
+            let link = Link::of(global);
+            if let Some(path) = identity_for(&roles, link, identity)? {
                 sources.flags = enrolment::flags(&path, None)?;
+            }
+            if link == Link::ApiAlone && !roles.is_empty() && roles.iter().all(|role| *role == Role::Worker) {
+                sources.file = ConfigFile::Embedded;
             }
             check(global, &sources, &roles, connect).await
         }
         Configuration::Show { origin } => show(global, &sources, origin),
+    }
+}
+
+/// How a worker gets its tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// From the broker of the configuration.
+    Broker,
+    /// From the API, with a configuration that has its task types.
+    Api,
+    /// From the API, without a configuration: it names its task types with `-t`.
+    ApiAlone,
+}
+
+impl Link {
+    fn of(global: &Global) -> Self {
+        match (&global.api, global.named_file()) {
+            (None, _) => Self::Broker,
+            (Some(_), Some(_)) => Self::Api,
+            (Some(_), None) => Self::ApiAlone,
+        }
+    }
+
+    /// Whether a command connects to the broker; `initialize` asks the management interface instead.
+    fn leads_to_broker(self, role: Role) -> bool {
+        match role {
+            Role::Api | Role::Endpoint | Role::HttpWorker => true,
+            Role::Worker => self == Self::Broker,
+            Role::Initialize => false,
+        }
+    }
+}
+
+/// The identity that the commands are started with. The environment may name one for all commands of a machine,
+/// so it is passed over where a command reads none.
+fn identity_for(roles: &[Role], link: Link, given: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
+    let reads_it =
+        |role: &Role| matches!(role, Role::Endpoint | Role::Worker) && link.leads_to_broker(*role);
+    match (given, !roles.is_empty() && roles.iter().all(reads_it)) {
+        (given @ Some(_), true) => Ok(given),
+        (None, true) => {
+            Ok(std::env::var_os("TASKER_IDENTITY").filter(|path| !path.is_empty()).map(Into::into))
+        }
+        (None, false) => Ok(None),
+        (Some(_), false) => Err(Failure::Usage(
+            "--identity has the broker user of an endpoint or a worker: pass it with --for endpoint or --for worker, with no other --for, and for a worker without --api".to_owned(),
+        )),
     }
 }
 
@@ -44,12 +91,13 @@ struct Checked {
 }
 
 async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool) -> Result<Code, Failure> {
+    let link = Link::of(global);
     let loaded = match config::load(sources) {
         Ok(loaded) => loaded,
         Err(error) if !global.json => return Err(error.into()),
         Err(error) => return tell(&Checked { ok: false, problems: error.problems(), warnings: Vec::new() }),
     };
-    let mut problems = lacking(&loaded.config, roles, global.api.is_some());
+    let mut problems = lacking(&loaded.config, roles, link);
     // Only the API needs the schemas: elsewhere their files may be absent.
     if is_for(roles, &[Role::Api]) {
         problems
@@ -61,8 +109,12 @@ async fn check(global: &Global, sources: &Sources, roles: &[Role], connect: bool
     if is_for(roles, &[Role::Endpoint, Role::Worker]) {
         warnings.extend(handlers_dir(&loaded.config));
     }
-    let shut_out =
-        if connect && problems.is_empty() { connections(&loaded.config, roles).await } else { Vec::new() };
+    let missed = roles.iter().flat_map(|role| named_files::used(&loaded.config, *role));
+    warnings.extend(distinct(missed.filter_map(|file| file.trouble()).collect()));
+    let shut_out = match connect && problems.is_empty() {
+        true => connections(&loaded.config, roles, link).await,
+        false => Vec::new(),
+    };
     if global.json {
         problems.extend(shut_out);
         return tell(&Checked { ok: problems.is_empty(), problems, warnings });
@@ -95,7 +147,7 @@ fn is_for(roles: &[Role], users: &[Role]) -> bool {
 }
 
 /// What keeps the roles, or all of them, out of the servers that are configured.
-async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
+async fn connections(config: &Config, roles: &[Role], link: Link) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(db) = config.manager.db.get().filter(|_| is_for(roles, &[Role::Api, Role::Initialize])) {
         let looked = match store::open_existing(db) {
@@ -112,8 +164,8 @@ async fn connections(config: &Config, roles: &[Role]) -> Vec<Problem> {
         };
         problems.extend(looked.err().map(|error| problem("manager.db", error.to_string())));
     }
-    let of_broker = [Role::Api, Role::Endpoint, Role::Worker, Role::HttpWorker];
-    if let Some(queue) = config.manager.message_queue.get().filter(|_| is_for(roles, &of_broker)) {
+    let of_broker = roles.is_empty() || roles.iter().any(|role| link.leads_to_broker(*role));
+    if let Some(queue) = config.manager.message_queue.get().filter(|_| of_broker) {
         problems
             .extend(try_connection(queue).await.err().map(|reason| problem("manager.message_queue", reason)));
     }
@@ -151,21 +203,25 @@ fn reads(role: Role, key: &str) -> bool {
 
 /// What the processes of these roles miss to start. Without roles: what is missing in those parts of the
 /// configuration that somebody has begun to fill in.
-fn lacking(config: &Config, roles: &[Role], over_api: bool) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = match roles {
+fn lacking(config: &Config, roles: &[Role], link: Link) -> Vec<Problem> {
+    distinct(match roles {
         [] => config.begun().cloned().collect(),
-        _ => roles.iter().flat_map(|role| lacking_for(config, *role, over_api)).collect(),
-    };
+        _ => roles.iter().flat_map(|role| lacking_for(config, *role, link)).collect(),
+    })
+}
+
+/// Problems by key, without those that several commands have.
+fn distinct(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by(|a, b| a.key.cmp(&b.key));
     problems.dedup();
     problems
 }
 
-fn lacking_for(config: &Config, role: Role, over_api: bool) -> Vec<Problem> {
+fn lacking_for(config: &Config, role: Role, link: Link) -> Vec<Problem> {
+    let leads_to_broker = link.leads_to_broker(role);
     let parts: Vec<Result<(), ConfigError>> = match role {
         Role::Api => vec![config.for_api().map(drop), config.farm().map(drop)],
-        // Such a worker reaches no broker.
-        Role::Worker if over_api => vec![],
+        Role::Worker if !leads_to_broker => vec![],
         Role::Endpoint | Role::Worker => vec![config.for_endpoint().map(drop)],
         Role::HttpWorker => vec![config.for_http_worker().map(drop)],
         Role::Initialize => vec![config.database().map(drop), config.for_provisioning().map(drop)],
@@ -176,7 +232,7 @@ fn lacking_for(config: &Config, role: Role, over_api: bool) -> Vec<Problem> {
         Role::Endpoint if config.of_delivery(false).next().is_none() => {
             problems.push(problem("task_types", "has no type without a work queue, which endpoints perform"));
         }
-        Role::Worker if config.of_delivery(true).next().is_none() => {
+        Role::Worker if link != Link::ApiAlone && config.of_delivery(true).next().is_none() => {
             problems.push(problem("task_types", "has no type with `delivery: queue`, which workers perform"));
         }
         Role::HttpWorker if config.http_worker.http.allow.is_empty() => {
@@ -184,57 +240,8 @@ fn lacking_for(config: &Config, role: Role, over_api: bool) -> Vec<Problem> {
         }
         _ => {}
     }
-    problems.extend(files(config, role).into_iter().filter_map(|(key, path)| absent(key, path?)));
+    problems.extend(named_files::needed(config, role, leads_to_broker).iter().filter_map(NamedFile::trouble));
     problems
-}
-
-/// A file that is read where signatures are verified.
-fn verified(signatures: Signatures, path: &Path) -> Option<&Path> {
-    Some(path).filter(|_| signatures != Signatures::Off)
-}
-
-/// The files without which a command does not start, with their keys.
-fn files(config: &Config, role: Role) -> Vec<(&'static str, Option<&Path>)> {
-    match role {
-        Role::Api => {
-            let Security { signing, trust, revocations, reports: _ } = &config.security;
-            let (signing, tls) = (signing.as_ref(), config.api.tls.as_ref());
-            vec![
-                ("api.tls.certificate", tls.map(|tls| tls.certificate.as_path())),
-                ("api.tls.key", tls.map(|tls| tls.key.as_path())),
-                ("security.signing_key", signing.map(|signing| signing.key.as_path())),
-                ("security.certificate", signing.and_then(|signing| signing.certificate.as_deref())),
-                ("security.trust", trust.as_deref()),
-                // Without either of them nobody reads it.
-                (
-                    "security.revocations",
-                    revocations.as_deref().filter(|_| signing.is_some() || trust.is_some()),
-                ),
-            ]
-        }
-        Role::Endpoint | Role::Worker => {
-            let Endpoint { signatures, trust, .. } = &config.endpoint;
-            vec![("endpoint.trust", verified(*signatures, trust))]
-        }
-        Role::HttpWorker => {
-            let HttpWorker { signatures, trust, revocations, .. } = &config.http_worker;
-            vec![
-                ("http_worker.trust", verified(*signatures, trust)),
-                (
-                    "http_worker.revocations",
-                    revocations.as_deref().and_then(|path| verified(*signatures, path)),
-                ),
-            ]
-        }
-        Role::Initialize => vec![],
-    }
-}
-
-/// The problem of a file that does not exist. Its content is not looked at: perhaps only the user of the process
-/// may read it.
-fn absent(key: &str, path: &Path) -> Option<Problem> {
-    let absent = path.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    absent.then(|| problem(key, format!("there is no file {}", path.display())))
 }
 
 fn problem(key: &str, message: impl Into<String>) -> Problem {
@@ -280,6 +287,8 @@ mod tests {
         let allowed = "http_worker: {http: {allow: [bmc1]}}";
         let all = [Role::Api, Role::Endpoint, Role::Worker, Role::HttpWorker, Role::Initialize];
         let (queue, no_db) = ("manager.message_queue.", "manager.db.uri");
+        let tls = ["ca", "certificate", "key"].map(|file| format!("manager.message_queue.tls.{file}"));
+        let tls: [&str; 3] = [&tls[0], &tls[1], &tls[2]];
         for (what, text, wanted) in [
             (
                 "everything",
@@ -371,20 +380,43 @@ mod tests {
                 ),
                 [&[], &[], &[], &[], &["rabbitmq."]],
             ),
+            (
+                "files of connections and of HTTP calls that are not there",
+                with(
+                    &format!(
+                        "db: {{uri: \"mysql://u@localhost/t?ssl-mode=VERIFY_CA&ssl-ca=/none/d\"}}, {}",
+                        broker.replace("exchange: e", "exchange: e, tls: {ca: /none/b, certificate: /none/c, key: /none/k}")
+                    ),
+                    "rabbitmq: {apiurl: \"https://localhost:15671/api\", ca: /none/m, username: a, password: b}\nhttp_worker: {http: {allow: [bmc1], ca_bundle: /none/h, client_certificate: /none/i, client_key: /none/j}}\nendpoint: {labels_file: /none/l, http: {ca_bundle: /none/x}}",
+                ),
+                [
+                    &[no_db, tls[0], tls[1], tls[2]],
+                    &tls,
+                    &tls,
+                    &[
+                        "http_worker.http.ca_bundle", "http_worker.http.client_certificate",
+                        "http_worker.http.client_key", tls[0], tls[1], tls[2],
+                    ],
+                    &[no_db, "rabbitmq.ca"],
+                ],
+            ),
         ] {
             let config = Config::from_yaml(&text).expect(what);
             for (role, wanted) in all.into_iter().zip(wanted) {
                 let found: Vec<String> =
-                    lacking(&config, &[role], false).into_iter().map(|problem| problem.key).collect();
+                    lacking(&config, &[role], Link::Broker).into_iter().map(|problem| problem.key).collect();
                 let named = |key: &String| wanted.iter().any(|part| key.starts_with(part));
                 let met = |part: &&str| found.iter().any(|key| key.starts_with(part));
                 assert!(found.iter().all(named) && wanted.iter().all(met), "{what}, {role:?}: {found:?}");
             }
         }
+        let config = Config::from_yaml("task_types: [backup]").expect("a configuration");
+        assert_eq!(lacking(&config, &[Role::Worker], Link::ApiAlone), [], "it names its types itself");
+        assert_ne!(lacking(&config, &[Role::Worker], Link::Api), []);
         let config = Config::from_yaml(&with("", "")).expect("a configuration");
-        assert_eq!(lacking(&config, &[Role::Worker], true), []);
-        assert_ne!(lacking(&config, &[Role::Worker], false), []);
-        assert_eq!(lacking(&config, &[], false), [], "a part that is absent altogether is fine");
+        assert_eq!(lacking(&config, &[Role::Worker], Link::Api), []);
+        assert_ne!(lacking(&config, &[Role::Worker], Link::Broker), []);
+        assert_eq!(lacking(&config, &[], Link::Broker), [], "a part that is absent altogether is fine");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! `laggards` names those it waits for, `watch` and `logs` follow what goes on, `render` turns answers into
 //! text, `picture` draws a request, `table` makes tables, `refusal` into the words of flags, `exit` into exit codes. `access` says where, with which token
 //! and whose certificates to trust, `listen` where to listen, `complete` completes names in shells.
-//! `configuration` and `initialize` work on the configuration, which `settings` reads, `tokens`, `enrolment` and `import` on the
+//! `configuration` and `initialize` work on the configuration, which `settings` reads, `named_files` looks for the files in it, `tokens`, `enrolment` and `import` on the
 //! `database`; `deed` says who does it, and `secret_file` keeps what they print once. `keys` works on the files of signatures.
 //! `flamenco` starts a manager of render farms and looks at one. `servers` and `agents` start what `app` puts
 //! together, `benches` the bench, and `process` has what all of them begin and end with; `agent` is the command
@@ -51,6 +51,7 @@ mod laggards;
 mod listen;
 mod logs;
 mod manual;
+mod named_files;
 mod output;
 mod page;
 mod picture;

@@ -35,6 +35,7 @@ mod broker_provision;
 mod broker_standby;
 mod cli;
 mod cli_client;
+mod cli_config;
 mod cli_errors;
 mod cli_requests;
 mod cli_rollouts;

@@ -4,12 +4,13 @@
 //! `placeholder` puts variables into the file, `decode` turns the result into these structs, with `queue`,
 //! `requests` and `schedules` for parts of them, and `rules` holds them against each other; `reader` and
 //! `kinds` are its tools. `span` and `size` know the units, `secret` keeps passwords out of every text,
-//! `show` prints what is in effect, `exposed` looks who can read files with secrets.
+//! `show` prints what is in effect, `exposed` looks who can read files with secrets, `database` reads addresses.
 //!
 //! Whatever is wrong is reported all at once, with key, expectation, what came, and its source. Database,
 //! broker and management interface may be absent: a process asks for the parts it needs ([`Config::for_api`]
 //! and its siblings).
 
+mod database;
 mod decode;
 mod exposed;
 mod kinds;

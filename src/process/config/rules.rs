@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::database::{MODE, parameter};
 use super::problem::Problem;
 use super::reader::Findings;
 use super::settings::{Config, MARGIN, Part, Signatures, TypePolicy};
@@ -205,20 +206,12 @@ impl Exposures<'_> {
     }
 }
 
-/// What the connection to a database on another host does not protect, and what to do about it. The
-/// parameters are those of the driver, which passes over others without a word; of several the last one
-/// counts.
+/// What the connection to a database on another host does not protect, and what to do about it.
 ///
 /// # Errors
 /// A value that is no mode.
 fn exposed(url: &reqwest::Url) -> Result<Option<&'static str>, String> {
-    let value = |names: [&str; 2]| {
-        url.query_pairs()
-            .filter(|(name, _)| names.contains(&&**name))
-            .last()
-            .map(|(_, value)| value.into_owned())
-    };
-    let mode = value(["ssl-mode", "sslmode"]);
+    let mode = parameter(url, MODE);
     let message = match mode.as_deref().unwrap_or("PREFERRED").to_ascii_uppercase().as_str() {
         "DISABLED" => "password and tasks cross the network in the clear: use `?ssl-mode=VERIFY_IDENTITY`",
         // Who sits between can make the server seem to offer none.
@@ -231,7 +224,7 @@ fn exposed(url: &reqwest::Url) -> Result<Option<&'static str>, String> {
         "VERIFY_CA" | "VERIFY_IDENTITY" => return Ok(None),
         _ => return Err(mode.unwrap_or_default()),
     };
-    let local = value(["socket", "socket"]).is_some() || url.host_str().is_some_and(is_loopback);
+    let local = parameter(url, ["socket"; 2]).is_some() || url.host_str().is_some_and(is_loopback);
     Ok((url.scheme() == "mysql" && !local).then_some(message))
 }
 
