@@ -1,7 +1,8 @@
 //! `cargo xtask fuzz`: every target under `tests/fuzz/targets`, one after the other.
 
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
@@ -45,6 +46,18 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
         run(command.env("RUSTC_BOOTSTRAP", "1"))?;
     }
     Ok(())
+}
+
+/// Checks the types of all targets, with the compiler that everything else is built with.
+///
+/// Their doors in the crates are there with `cfg(fuzzing)` alone, which `cargo fuzz` sets. Flags of the compiler
+/// are for all libraries, so these are checked once more, and stay in a directory of their own.
+pub(super) fn check() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let mut command = cargo(&["check", "--locked", "--no-default-features", "--manifest-path"]);
+    command.arg(root.join("tests/fuzz/Cargo.toml")).arg("--target-dir").arg(target.join("fuzz"));
+    run(command.env("RUSTFLAGS", "--cfg fuzzing -D warnings"))
 }
 
 fn targets(fuzz: &Path) -> anyhow::Result<Vec<String>> {

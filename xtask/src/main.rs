@@ -43,7 +43,8 @@ cargo xtask dashboard [--check|--measure]
 cargo xtask services      starts the two servers and prints their URLs; they run until Ctrl-C
 cargo xtask fuzz [--seconds N]
                           every fuzz target for N seconds (30); installs cargo-fuzz with cargo if it is missing
-cargo xtask check         formatting, clippy and documentation, with warnings as errors
+cargo xtask check         formatting, clippy (also without the feature `bench`), the types of the fuzz targets, and documentation, with
+                          warnings as errors
 cargo xtask ci            check, then test";
 
 fn main() -> ExitCode {
@@ -162,6 +163,8 @@ fn services() -> anyhow::Result<()> {
 fn check() -> anyhow::Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    run(&mut cargo(&["clippy", "-p", "tasker", "--no-default-features", "--locked", "--", "-D", "warnings"]))?;
+    fuzz::check()?;
     run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
