@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::access;
 use super::exit::Code;
@@ -24,7 +25,7 @@ pub struct Approve {
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
     /// Identifier or task id
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// File with the private key
     #[arg(long, value_name = "FILE")]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{ArgPredicate, PossibleValue};
+use clap::builder::{ArgPredicate, NonEmptyStringValueParser, PossibleValue};
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use crate::config::{Delivery, size, span};
@@ -773,10 +773,10 @@ pub struct FlamencoTasks {
 #[derive(Debug, Clone, Args)]
 pub struct SetStatus {
     /// Nickname or id of the worker
-    #[arg(value_name = "WORKER")]
+    #[arg(value_name = "WORKER", value_parser = NonEmptyStringValueParser::new())]
     pub worker: String,
     /// awake, asleep or shutdown
-    #[arg(value_name = "STATUS")]
+    #[arg(value_name = "STATUS", value_parser = NonEmptyStringValueParser::new())]
     pub status: String,
     /// Let it finish its task first
     #[arg(long)]
@@ -966,7 +966,7 @@ pub struct Status {
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
     /// Identifier or task id
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Show all that is known of this endpoint's response, with its whole message, answer and log
     #[arg(short = 'e', long = "endpoint", value_name = "NAME", conflicts_with_all = ["all", "responses"])]
@@ -984,10 +984,10 @@ pub struct Answers {
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
     /// Identifier or task id
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Show the endpoints that gave this answer, named by at least six of its first digits
-    #[arg(long, value_name = "ANSWER")]
+    #[arg(long, value_name = "ANSWER", value_parser = NonEmptyStringValueParser::new())]
     pub answer: Option<String>,
     /// Groups of answers to show at most
     #[arg(long, value_name = "N", default_value_t = GROUPS, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -1002,7 +1002,7 @@ pub struct Answers {
 pub struct Watch {
     /// Identifier or task id, before an identifier its task type, if need be [default: all tasks that have
     /// not ended]
-    #[arg(value_name = "ID", num_args = 0..=2)]
+    #[arg(value_name = "ID", num_args = 0..=2, value_parser = NonEmptyStringValueParser::new())]
     pub names: Vec<String>,
 }
 
@@ -1014,7 +1014,7 @@ pub struct Logs {
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
     /// Identifier or task id
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Only what the handler of this endpoint logs
     #[arg(short = 'e', long = "endpoint", value_name = "NAME")]
@@ -1032,7 +1032,7 @@ pub struct Rerun {
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
     /// Identifier or task id
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Only endpoints that fared so, separated by commas: failed, missing (never received it), expired,
     /// canceled [default: all of these]
@@ -1040,7 +1040,7 @@ pub struct Rerun {
     pub only: Vec<Fared>,
     /// Only endpoints that gave this answer, named by at least six of its first digits; without --only also
     /// those that succeeded
-    #[arg(long, value_name = "ANSWER")]
+    #[arg(long, value_name = "ANSWER", value_parser = NonEmptyStringValueParser::new())]
     pub answer: Option<String>,
     /// Your name for the new task [default: a new UUID]
     #[arg(long, value_name = "ID")]
@@ -1063,7 +1063,7 @@ pub struct List {
     #[arg(long)]
     pub failed: bool,
     /// Only tasks whose identifier begins so
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     pub identifier: Option<String>,
     /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
     #[arg(long, value_name = "TIME", value_parser = ago)]
@@ -1083,7 +1083,7 @@ pub struct List {
 #[derive(Debug, Clone, Args)]
 pub struct Cancel {
     /// Identifiers or task ids; before identifiers their task type, if need be
-    #[arg(value_name = "ID", required_unless_present_any = FILTER, conflicts_with_all = FILTER)]
+    #[arg(value_name = "ID", required_unless_present_any = FILTER, conflicts_with_all = FILTER, value_parser = NonEmptyStringValueParser::new())]
     pub names: Vec<String>,
     /// Instead of ids: all open tasks of this type (repeatable)
     #[arg(long = "type", value_name = "TYPE")]
@@ -1092,7 +1092,7 @@ pub struct Cancel {
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = one_of(&TaskStatus::ALL, TaskStatus::as_str), hide_possible_values = true)]
     pub status: Vec<TaskStatus>,
     /// All open tasks whose identifier begins so
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     pub identifier: Option<String>,
     /// All open tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before
     /// now

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use crate::client::Client;
@@ -50,10 +51,10 @@ The exit code is 0 if the log is whole, else 2.")]
 #[derive(Debug, Clone, Args)]
 pub struct ListAudit {
     /// Only what was done with this token
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new())]
     pub actor: Option<String>,
     /// Only actions that begin so, such as `token.`
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     pub action: Option<String>,
     /// Entries at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -69,8 +69,7 @@ impl Link {
 /// The identity that the commands are started with. The environment may name one for all commands of a machine,
 /// so it is passed over where a command reads none.
 fn identity_for(roles: &[Role], link: Link, given: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
-    let reads_it =
-        |role: &Role| matches!(role, Role::Endpoint | Role::Worker) && link.leads_to_broker(*role);
+    let reads_it = |role: &Role| matches!(role, Role::Endpoint | Role::Worker) && link.leads_to_broker(*role);
     match (given, !roles.is_empty() && roles.iter().all(reads_it)) {
         (given @ Some(_), true) => Ok(given),
         (None, true) => {
@@ -385,7 +384,10 @@ mod tests {
                 with(
                     &format!(
                         "db: {{uri: \"mysql://u@localhost/t?ssl-mode=VERIFY_CA&ssl-ca=/none/d\"}}, {}",
-                        broker.replace("exchange: e", "exchange: e, tls: {ca: /none/b, certificate: /none/c, key: /none/k}")
+                        broker.replace(
+                            "exchange: e",
+                            "exchange: e, tls: {ca: /none/b, certificate: /none/c, key: /none/k}"
+                        )
                     ),
                     "rabbitmq: {apiurl: \"https://localhost:15671/api\", ca: /none/m, username: a, password: b}\nhttp_worker: {http: {allow: [bmc1], ca_bundle: /none/h, client_certificate: /none/i, client_key: /none/j}}\nendpoint: {labels_file: /none/l, http: {ca_bundle: /none/x}}",
                 ),
@@ -394,8 +396,12 @@ mod tests {
                     &tls,
                     &tls,
                     &[
-                        "http_worker.http.ca_bundle", "http_worker.http.client_certificate",
-                        "http_worker.http.client_key", tls[0], tls[1], tls[2],
+                        "http_worker.http.ca_bundle",
+                        "http_worker.http.client_certificate",
+                        "http_worker.http.client_key",
+                        tls[0],
+                        tls[1],
+                        tls[2],
                     ],
                     &[no_db, "rabbitmq.ca"],
                 ],

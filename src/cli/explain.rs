@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::client::TaskName;
 use crate::clock::Clock;
@@ -24,7 +25,7 @@ pub struct Explain {
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
     /// Identifier or task id
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
     /// Why it does not run at this endpoint
     #[arg(short = 'e', long = "endpoint", value_name = "NAME")]

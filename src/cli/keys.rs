@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
+use clap::builder::{NonEmptyStringValueParser, PossibleValue};
 use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
@@ -241,7 +241,7 @@ impl Choice for Purpose {
 #[derive(Debug, Clone, Args)]
 pub struct Revoke {
     /// Files with public keys, or the ids of keys as `tasker key list` shows them
-    #[arg(value_name = "KEY", required = true)]
+    #[arg(value_name = "KEY", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub keys: Vec<String>,
     /// File with the private root key
     #[arg(long, value_name = "FILE")]
@@ -261,7 +261,7 @@ pub struct Revoke {
 #[derive(Debug, Clone, Args)]
 pub struct Distrust {
     /// Name of the key in the trust file; `root` for the root key
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
     /// The trust file of the server [default: endpoint.trust of the configuration]
     #[arg(long, value_name = "FILE")]

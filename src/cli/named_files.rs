@@ -68,7 +68,8 @@ pub(super) fn needed(config: &Config, role: Role, leads_to_broker: bool) -> Vec<
                 files.extend(revocations.iter().map(|list| NamedFile::new("http_worker.revocations", list)));
             }
             let keys = [
-                "http_worker.http.ca_bundle", "http_worker.http.client_certificate",
+                "http_worker.http.ca_bundle",
+                "http_worker.http.client_certificate",
                 "http_worker.http.client_key",
             ];
             files.extend(of_http(keys, http));

@@ -1,5 +1,6 @@
 //! `tasker queue`: how work queues stand.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use crate::clock::Clock;
@@ -47,7 +48,7 @@ pub struct Requeue {
     #[arg(long, value_name = "HOW", value_delimiter = ',', default_value = "failed")]
     pub only: Vec<Fared>,
     /// Only tasks whose identifier begins so
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     pub identifier: Option<String>,
     /// Only tasks accepted since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before now
     #[arg(long, value_name = "TIME", value_parser = ago)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use super::choice::one_of;
@@ -61,7 +62,7 @@ Examples:
 #[derive(Debug, Clone, Args)]
 pub struct SubmitRequest {
     /// What the request is for: a configured action, or any name with --step [default: ad-hoc]
-    #[arg(value_name = "ACTION", required_unless_present = "steps")]
+    #[arg(value_name = "ACTION", required_unless_present = "steps", value_parser = NonEmptyStringValueParser::new())]
     pub action: Option<String>,
     /// A step with its jobs (repeatable, in their order) [default: the steps of the configured action]
     #[arg(long = "step", value_name = "JOBS", value_parser = step)]
@@ -76,7 +77,7 @@ pub struct SubmitRequest {
     #[arg(long, value_name = "FILE", conflicts_with = "params")]
     pub params_file: Option<PathBuf>,
     /// Your name for the request: submitting the same again under it answers the request that is there
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub request_token: Option<String>,
     /// How to wait for the end.
     #[command(flatten)]
@@ -109,7 +110,7 @@ pub struct WaitForRequest {
 #[derive(Debug, Clone, Args)]
 pub struct ShowRequest {
     /// Token of the request
-    #[arg(value_name = "TOKEN")]
+    #[arg(value_name = "TOKEN", value_parser = NonEmptyStringValueParser::new())]
     pub token: String,
     /// How to wait for the end.
     #[command(flatten)]
@@ -123,10 +124,10 @@ pub struct ListRequests {
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = one_of(&RequestStatus::ALL, RequestStatus::as_str), hide_possible_values = true)]
     pub status: Vec<RequestStatus>,
     /// Only the request that was submitted with this name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub request_token: Option<String>,
     /// Only requests for this action
-    #[arg(long, value_name = "ACTION")]
+    #[arg(long, value_name = "ACTION", value_parser = NonEmptyStringValueParser::new())]
     pub action: Option<String>,
     /// Only requests recorded since then: a time such as 2024-07-12T10:00:00Z, or a span such as 2h before
     /// now
@@ -144,7 +145,7 @@ pub struct ListRequests {
 #[derive(Debug, Clone, Args)]
 pub struct NamedRequests {
     /// Tokens of requests
-    #[arg(value_name = "TOKEN", required = true)]
+    #[arg(value_name = "TOKEN", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub tokens: Vec<String>,
 }
 

@@ -358,6 +358,9 @@ fn member(text: &str) -> Result<(String, String), String> {
 }
 
 fn held(text: &str) -> Result<(String, EndpointName), String> {
-    let (lane, endpoint) = text.split_once('/').ok_or("expected LANE/ENDPOINT such as `update/web17`")?;
+    let (lane, endpoint) = text
+        .split_once('/')
+        .filter(|(lane, _)| !lane.is_empty())
+        .ok_or("expected LANE/ENDPOINT such as `update/web17`")?;
     Ok((lane.to_owned(), endpoint.parse().map_err(|error: crate::domain::InvalidName| error.to_string())?))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use crate::client::Submitted;
@@ -29,21 +30,21 @@ pub enum SchedulesAction {
     #[command(after_help = "Example:\n  tasker schedules run nightly")]
     Run {
         /// Schedule
-        #[arg(value_name = "SCHEDULE")]
+        #[arg(value_name = "SCHEDULE", value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// Submit no more tasks of a schedule, on all API processes, until it is resumed
     #[command(after_help = "Example:\n  tasker schedules pause nightly")]
     Pause {
         /// Schedule
-        #[arg(value_name = "SCHEDULE")]
+        #[arg(value_name = "SCHEDULE", value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
     /// Go on with the times to come; those that passed meanwhile have no tasks
     #[command(after_help = "Example:\n  tasker schedules resume nightly")]
     Resume {
         /// Schedule
-        #[arg(value_name = "SCHEDULE")]
+        #[arg(value_name = "SCHEDULE", value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
 }

@@ -47,6 +47,36 @@ fn every_command_is_explained_with_an_example() {
     check(&tasker::cli::agent_command(), "");
 }
 
+/// A variable of a script that is not set must not name everything, or something else.
+#[test]
+fn what_is_named_has_a_name() {
+    const NAMES: [&str; 9] =
+        ["ACTION", "ANSWER", "ID", "KEY", "PREFIX", "SCHEDULE", "STATUS", "TOKEN", "WORKER"];
+    fn check(command: &clap::Command, path: &str, taken: &mut Vec<String>, seen: &mut usize) {
+        for argument in command.get_arguments() {
+            let names = argument.get_value_names().unwrap_or_default();
+            let named = argument.is_positional() || names.iter().any(|name| NAMES.contains(&name.as_str()));
+            if !named || argument.get_num_args().is_none_or(|number| number.max_values() == 0) {
+                continue;
+            }
+            *seen += 1;
+            // Alone, so that nothing else is missing.
+            let alone = clap::Arg::new("alone").value_parser(argument.get_value_parser().clone());
+            if clap::Command::new("tasker").arg(alone).try_get_matches_from(["tasker", ""]).is_ok() {
+                taken.push(format!("{path} {}", argument.get_id()));
+            }
+        }
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            check(inner, &format!("{path} {}", inner.get_name()), taken, seen);
+        }
+    }
+    let (mut taken, mut seen) = (Vec::new(), 0);
+    check(&tasker::cli::command(), "tasker", &mut taken, &mut seen);
+    // What has been typed up to a TAB may be nothing.
+    taken.retain(|path| !path.starts_with("tasker __complete "));
+    assert!(taken.is_empty() && seen > 60, "{seen} arguments; these may be empty: {taken:?}");
+}
+
 #[test]
 fn help_fits_a_narrow_terminal() {
     fn check(command: &clap::Command, path: &str, wide: &mut Vec<String>) {

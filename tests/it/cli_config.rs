@@ -83,12 +83,8 @@ http_worker: {http: {allow: [bmc1]}}
     ensure!(lacking.contains("manager.message_queue.username"), "{lacking}");
     ensure!(place.good(&check("--for endpoint --identity web1.json"))?.out == "ok\n");
     ensure!(place.good(&check("--for endpoint --for worker --identity web1.json"))?.out == "ok\n");
-    for more in [
-        "",
-        "--for http-worker",
-        "--for endpoint --for api",
-        "--for worker --api http://127.0.0.1:1",
-    ] {
+    for more in ["", "--for http-worker", "--for endpoint --for api", "--for worker --api http://127.0.0.1:1"]
+    {
         let said = place.refused(&check(&format!("{more} --identity web1.json")))?;
         ensure!(said.contains("pass it with --for endpoint or --for worker"), "{more}: {said}");
     }

@@ -103,6 +103,27 @@ fn tips_are_of_what_may_have_been_meant() -> anyhow::Result<()> {
 }
 
 #[test]
+fn an_empty_identifier_is_wrong_usage() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    for (line, argument) in [
+        ("request show", "<TOKEN>"),
+        ("request cancel x", "<TOKEN>..."),
+        ("status worker", "<ID>"),
+        ("cancel worker x", "[ID]..."),
+        ("cancel --identifier", "--identifier <PREFIX>"),
+    ] {
+        let said = place.command(line).arg("").output()?;
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        let wanted = format!("error: a value is required for '{argument}' but none was supplied");
+        ensure!(said.status.code() == Some(1) && text.starts_with(&wanted), "{line}: {text}");
+    }
+    let said = place.command("rollout show").arg("").output()?;
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    ensure!(text.starts_with("error: invalid value '' for '<ROLLOUT>'"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn a_client_of_the_other_scheme_is_told_so_and_fills_no_log() -> anyhow::Result<()> {
     let place = Place::new()?;
     let mut command = place.command("up --listen 127.0.0.1:0 --endpoints console1");

@@ -163,7 +163,9 @@ fn services() -> anyhow::Result<()> {
 fn check() -> anyhow::Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
-    run(&mut cargo(&["clippy", "-p", "tasker", "--no-default-features", "--locked", "--", "-D", "warnings"]))?;
+    run(&mut cargo(&[
+        "clippy", "-p", "tasker", "--no-default-features", "--locked", "--", "-D", "warnings",
+    ]))?;
     fuzz::check()?;
     run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
 }

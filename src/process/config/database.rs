@@ -23,19 +23,16 @@ impl Database {
         let mode = parameter(&url, MODE).unwrap_or_default().to_ascii_uppercase();
         let speaks = mode != "DISABLED";
         let verifies = VERIFIES.contains(&mode.as_str());
-        [
-            ("ssl-ca", "sslca", verifies),
-            ("ssl-cert", "sslcert", speaks),
-            ("ssl-key", "sslkey", speaks),
-        ]
-        .into_iter()
-        .filter(|(.., read)| *read)
-        .filter_map(|(name, other, _)| {
-            // The text itself may stand there instead of the path of a file.
-            let path = parameter(&url, [name, other]).filter(|value| !value.trim().starts_with("-----BEGIN"))?;
-            Some((name, path.into()))
-        })
-        .collect()
+        [("ssl-ca", "sslca", verifies), ("ssl-cert", "sslcert", speaks), ("ssl-key", "sslkey", speaks)]
+            .into_iter()
+            .filter(|(.., read)| *read)
+            .filter_map(|(name, other, _)| {
+                // The text itself may stand there instead of the path of a file.
+                let path =
+                    parameter(&url, [name, other]).filter(|value| !value.trim().starts_with("-----BEGIN"))?;
+                Some((name, path.into()))
+            })
+            .collect()
     }
 }
 
