@@ -41,7 +41,7 @@ pub(super) async fn run(global: &Global, args: Logs) -> Result<Code, Failure> {
         }
         return Ok(Code::Ok);
     }
-    let interrupts = Interrupts::install()?;
+    let mut interrupts = Interrupts::install()?;
     let followed = interrupts.unless_one(while_read(follow(&client, &task, endpoint, &mut reader))).await?;
     let code = followed.err().unwrap_or(Code::Ok);
     let (name, api) = (render::typed(&task), access::flags(global));

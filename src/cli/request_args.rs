@@ -44,8 +44,14 @@ Examples:
     #[command(after_help = "Example:\n  tasker request cancel 5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77")]
     Cancel(NamedRequests),
     /// Run the failed jobs of requests again, and what follows them
-    #[command(after_help = "Example:\n  tasker request retry 5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77")]
-    Retry(NamedRequests),
+    #[command(after_help = "\
+Examples:
+  tasker request retry 5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77
+  tasker request retry 5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77 --wait 5m
+
+Of several requests the first that does not end as Completed has the exit code.
+Ctrl-C ends a wait, never a request.")]
+    Retry(RetryRequests),
     /// Import the requests and jobs of a database of the original Tasker Worker
     ///
     /// Works on the database of -m or --config, else on that of `tasker up`. Stop the original and its
@@ -96,7 +102,7 @@ pub struct StepFlag {
 }
 
 /// How to wait for the end of a request.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct WaitForRequest {
     /// Wait until the request ends; at most for DURATION
     #[arg(long, value_name = "DURATION", value_parser = span::parse, num_args = 0..=1)]
@@ -147,6 +153,17 @@ pub struct NamedRequests {
     /// Tokens of requests
     #[arg(value_name = "TOKEN", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub tokens: Vec<String>,
+}
+
+/// `tasker request retry`.
+#[derive(Debug, Clone, Args)]
+pub struct RetryRequests {
+    /// Which requests.
+    #[command(flatten)]
+    pub named: NamedRequests,
+    /// How to wait for their end.
+    #[command(flatten)]
+    pub waiting: WaitForRequest,
 }
 
 /// `tasker request import`.

@@ -1,7 +1,7 @@
 //! `tasker request`: steps of jobs.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -9,7 +9,8 @@ use super::exit::{Code, verdict_on_request};
 use super::global::Global;
 use super::output::{self, Failure, note, note_json, show};
 use super::request_args::{
-    ListRequests, NamedRequests, RequestCommand, ShowRequest, StepFlag, SubmitRequest, WaitForRequest,
+    ListRequests, NamedRequests, RequestCommand, RetryRequests, ShowRequest, StepFlag, SubmitRequest,
+    WaitForRequest,
 };
 use super::tasks::more;
 use super::wait::{self, Audience, Interrupts};
@@ -28,12 +29,12 @@ pub(super) async fn run(global: &Global, command: RequestCommand) -> Result<Code
         RequestCommand::Submit(args) => submit(global, args).await,
         RequestCommand::Show(args) => status(global, args).await,
         RequestCommand::List(args) => list(global, args).await,
-        RequestCommand::Cancel(args) => {
-            each(global, args, async |client, token| client.cancel_request(token).await).await
+        RequestCommand::Cancel(NamedRequests { tokens }) => {
+            let client = access::client(global)?;
+            let cancel = async |token: &str| client.cancel_request(token).await;
+            each(global, &tokens, cancel, |request| draw(global, request, false).map(drop)).await
         }
-        RequestCommand::Retry(args) => {
-            each(global, args, async |client, token| client.retry_request(token).await).await
-        }
+        RequestCommand::Retry(args) => retry(global, args).await,
         RequestCommand::Import(args) => super::import::run(global, args).await,
     }
 }
@@ -49,7 +50,7 @@ async fn submit(global: &Global, args: SubmitRequest) -> Result<Code, Failure> {
     let (RequestToken { token }, repeated) = submitted?;
     let what = if repeated { "was there already:" } else { "submitted" };
     let begun = format!("{what} {} (request {token})", submission.action);
-    let Some(interrupts) = interrupts else {
+    let Some(mut interrupts) = interrupts else {
         show(global.json, &RequestToken { token }, |_| format!("{begun}\n"))?;
         return Ok(Code::Ok);
     };
@@ -58,7 +59,7 @@ async fn submit(global: &Global, args: SubmitRequest) -> Result<Code, Failure> {
         true => note_json(&Begun { submitted: RequestToken { token: token.clone() } }),
         false => note(&begun),
     }
-    settle(global, &client, &token, &args.waiting, interrupts).await
+    settle(global, &client, &token, &args.waiting, &mut interrupts).await
 }
 
 /// A request that is waited for, as programs are told of it.
@@ -95,7 +96,7 @@ async fn status(global: &Global, args: ShowRequest) -> Result<Code, Failure> {
     let request = client.request_of(&args.token, None).await?;
     if args.waiting.wait.is_some() && !request.status.is_final() {
         // Only now: an interruption of the question ends the command at once.
-        return settle(global, &client, &args.token, &args.waiting, Interrupts::install()?).await;
+        return settle(global, &client, &args.token, &args.waiting, &mut Interrupts::install()?).await;
     }
     draw(global, &request, args.waiting.all)
 }
@@ -106,7 +107,7 @@ async fn settle(
     client: &Client,
     token: &str,
     waiting: &WaitForRequest,
-    interrupts: Interrupts,
+    interrupts: &mut Interrupts,
 ) -> Result<Code, Failure> {
     let outcome = async {
         let ask = async |wait: Duration| client.request_of(token, Some(wait)).await;
@@ -151,20 +152,63 @@ async fn list(global: &Global, args: ListRequests) -> Result<Code, Failure> {
     Ok(Code::Ok)
 }
 
-/// Does something to each of these requests, whatever comes of the others.
+/// A request that runs again and is waited for, as programs are told of it.
+#[derive(Serialize)]
+struct Resumed<'a> {
+    retried: Name<'a>,
+}
+
+#[derive(Serialize)]
+struct Name<'a> {
+    token: &'a str,
+}
+
+async fn retry(global: &Global, args: RetryRequests) -> Result<Code, Failure> {
+    let RetryRequests { named: NamedRequests { tokens }, waiting } = args;
+    let client = access::client(global)?;
+    let again = async |token: &str| client.retry_request(token).await;
+    let Some(limit) = waiting.wait else {
+        return each(global, &tokens, again, |request| draw(global, request, waiting.all).map(drop)).await;
+    };
+    let mut interrupts = Interrupts::install()?;
+    let mut resumed = Vec::new();
+    let begun = |request: &Request| {
+        match global.json {
+            true => note_json(&Resumed { retried: Name { token: &request.token } }),
+            false => note(&format!("retried {} (request {})", request.action, request.token)),
+        }
+        resumed.push(request.token.clone());
+        Ok(())
+    };
+    let mut code = each(global, &tokens, again, begun).await?;
+    // All of them run by now, so the time counts for all.
+    let started = Instant::now();
+    for token in &resumed {
+        let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        let waiting = WaitForRequest { wait: Some(left), ..waiting };
+        let ended = settle(global, &client, token, &waiting, &mut interrupts).await?;
+        if matches!(ended, Code::Interrupted | Code::Terminated) {
+            return Ok(ended);
+        }
+        if code == Code::Ok {
+            code = ended;
+        }
+    }
+    Ok(code)
+}
+
+/// Does something to each of these requests, whatever comes of the others, and tells how it stands then.
 async fn each(
     global: &Global,
-    args: NamedRequests,
-    act: impl AsyncFn(&Client, &str) -> Result<Request, ClientError>,
+    tokens: &[String],
+    act: impl AsyncFn(&str) -> Result<Request, ClientError>,
+    mut told: impl FnMut(&Request) -> Result<(), Failure>,
 ) -> Result<Code, Failure> {
-    let client = access::client(global)?;
     let mut code = Code::Ok;
-    for token in &args.tokens {
-        match act(&client, token).await {
-            Ok(request) => show(global.json, &request, |screen| {
-                picture::picture(&request, Clock::system().now(), false, screen)
-            })?,
-            Err(error) if args.tokens.len() > 1 && !global.json => {
+    for token in tokens {
+        match act(token).await {
+            Ok(request) => told(&request)?,
+            Err(error) if tokens.len() > 1 && !global.json => {
                 note(&format!("tasker: {token}: {error}"));
                 code = Code::Failure;
             }

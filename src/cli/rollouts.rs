@@ -136,7 +136,7 @@ async fn settle(
     client: &Client,
     name: &RolloutName,
     limit: Option<Duration>,
-    interrupts: Interrupts,
+    mut interrupts: Interrupts,
 ) -> Result<Code, Failure> {
     let outcome = async {
         let ask = async |wait: Duration| client.rollout(name, Some(wait), true).await;

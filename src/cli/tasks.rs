@@ -209,7 +209,7 @@ async fn settle(
     task: &Task,
     waiting: &Waiting,
     of_endpoint: Option<&EndpointName>,
-    interrupts: Interrupts,
+    mut interrupts: Interrupts,
 ) -> Result<Code, Failure> {
     let (name, shown) = (TaskName::of(task), waiting.shown(global.json));
     let outcome = async {

@@ -137,7 +137,7 @@ impl Interrupts {
 
     /// What a wait answers, or the code of the signal that ended it.
     pub(super) async fn unless_one<T>(
-        mut self,
+        &mut self,
         wait: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Result<T, Code>, Failure> {
         tokio::select! {

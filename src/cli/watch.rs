@@ -54,7 +54,7 @@ pub(super) async fn run(global: &Global, args: Watch) -> Result<Code, Failure> {
 /// Watches a task until it is settled; shows what became of it then.
 async fn one(global: &Global, client: &Client, name: &TaskName) -> Result<Code, Failure> {
     let task = client.status(name, None, Responses::None).await?.task;
-    let interrupts = Interrupts::install()?;
+    let mut interrupts = Interrupts::install()?;
     let mut view = View::of(task);
     let outcome = interrupts.unless_one(while_read(follow(global, client, &mut view))).await?;
     let code = match outcome {
@@ -218,7 +218,7 @@ const fn colour(state: PartState) -> Colour {
 
 /// Watches the tasks that have not ended, until interrupted.
 async fn open(global: &Global, client: &Client) -> Result<Code, Failure> {
-    let interrupts = Interrupts::install()?;
+    let mut interrupts = Interrupts::install()?;
     let outcome = interrupts.unless_one(while_read(follow_open(global, client))).await?;
     match outcome {
         Ok(never) => match never {},

@@ -178,8 +178,66 @@ fn failed_jobs_are_run_again_and_a_request_can_be_canceled() -> anyhow::Result<(
     let ended = site.typed(&format!("request cancel {token} nothing"))?;
     ensure!(ended.code == Some(1) && ended.err.contains("is Completed and cannot be canceled"), "{ended:?}");
     ensure!(ended.err.contains(r#"request "nothing" not found"#), "{ended:?}");
-    let refused = site.typed(&format!("request retry {token}"))?;
-    ensure!(refused.code == Some(1) && refused.err.contains("only the jobs of a Failed one"), "{refused:?}");
+    for line in [format!("request retry {token}"), format!("request retry {token} --wait 60s")] {
+        let refused = site.typed(&line)?;
+        ensure!(
+            refused.code == Some(1)
+                && refused.out.is_empty()
+                && refused.err.contains("only the jobs of a Failed one"),
+            "{line}: {refused:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_retry_can_be_waited_for() -> anyhow::Result<()> {
+    let site = Site::new()?;
+    std::fs::write(site.file("broken"), "")?;
+    let failed = |name: &str| -> anyhow::Result<String> {
+        let submitted =
+            site.typed(&format!("request submit --step del1 --request-token {name} --wait 60s"))?;
+        ensure!(submitted.code == Some(2), "{submitted:?}");
+        let listed = site.json(&format!("request list --request-token {name}"))?;
+        Ok(listed["requests"][0]["token"].as_str().context("a token")?.to_owned())
+    };
+    let (one, two) = (failed("one")?, failed("two")?);
+    // It fails again, as a submission that is waited for does.
+    let again = site.typed(&format!("request retry {one} --wait 60s"))?;
+    ensure!(
+        again.code == Some(2)
+            && again.err.starts_with(&format!("retried ad-hoc (request {one})"))
+            && again.out.starts_with("Failed ad-hoc "),
+        "{again:?}"
+    );
+    std::fs::remove_file(site.file("broken"))?;
+    std::fs::write(site.file("hold"), "")?;
+    let timed_out = site.typed(&format!("request retry {one} {two} --wait 1s"))?;
+    ensure!(timed_out.code == Some(124), "{timed_out:?}");
+    for token in [&one, &two] {
+        let watch = format!("watch it:   tasker request show {token}");
+        ensure!(timed_out.err.contains(&watch), "{timed_out:?}");
+    }
+    let canceled = site.typed(&format!("request cancel {one}"))?;
+    ensure!(canceled.code == Some(0), "{canceled:?}");
+    std::fs::remove_file(site.file("hold"))?;
+    site.until_status(&two, "Completed")?;
+    // The refusal of one does not keep the other from being waited for.
+    std::fs::write(site.file("broken"), "")?;
+    let three = failed("three")?;
+    std::fs::remove_file(site.file("broken"))?;
+    let some = site.typed(&format!("request retry {two} {three} --wait 60s"))?;
+    ensure!(
+        some.code == Some(1) && some.err.contains(&two) && some.out.starts_with("Completed ad-hoc "),
+        "{some:?}"
+    );
+    std::fs::write(site.file("broken"), "")?;
+    let four = failed("four")?;
+    std::fs::remove_file(site.file("broken"))?;
+    let told = site.typed(&format!("request retry {four} --wait 60s --json"))?;
+    let request: Value = serde_json::from_str(&told.out).with_context(|| format!("{told:?}"))?;
+    ensure!(told.code == Some(0) && request["status"] == "Completed", "{told:?}");
+    ensure!(told.err.contains(&format!(r#"{{"retried":{{"token":"{four}"}}}}"#)), "{told:?}");
     Ok(())
 }
 
