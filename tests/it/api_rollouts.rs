@@ -333,7 +333,12 @@ async fn a_document_changes_while_its_rollout_goes_on() {
     let events = rig.get("/rollouts/r/events?after=1").await.json();
     assert_eq!(
         (&events["events"][0]["kind"], &events["events"][0]["text"]),
-        (&json!("edited"), &json!("budget, probe, soak, window"))
+        (
+            &json!("edited"),
+            &json!(
+                r#"budget: {"wave":{"failed":"20%"}} -> {"total":{"failed":3},"wave":{"failed":"40%"}}; probe: default -> {"type":"worker"}; soak: default -> 5m; window: default -> 2"#
+            )
+        )
     );
     // Before it begins all its waves can be others.
     let waves = json!(["20%", {"name": "named", "endpoints": ["web9", "web2"], "window": 1}, "rest"]);
@@ -368,7 +373,7 @@ async fn a_document_of_an_earlier_version_changes_too() {
     let mut old = document("r");
     old["targets"] = json!({"exclude": {"match": ["site='x'"]}});
     let edit = Edit {
-        members: Vec::new(),
+        told: String::new(),
         document: tasker::domain::json(&old),
         settings: record.settings,
         expires_at: record.expires_at,

@@ -980,14 +980,61 @@ pub fn edited(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Resu
         .iter()
         .filter(|(name, _)| !changes.contains_key(&**name))
         .map(|(name, value)| (&**name, value.get()));
-    let taken_away = |value: &RawValue| matches!(value.get().trim(), "null" | "\"none\"");
     let changed = changes
         .iter()
-        .filter(|(_, value)| !taken_away(value))
+        .filter(|(_, value)| !is_taken_away(value))
         .map(|(name, value)| (name.as_str(), value.get()));
     let members: Vec<String> =
         kept.chain(changed).map(|(name, value)| format!("{}:{value}", Value::from(name))).collect();
     Ok(format!("{{{}}}", members.join(",")))
+}
+
+/// What such changes are, for people: each member with its value before and after. A member that is absent has
+/// its default.
+pub fn told(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> String {
+    let before = serde_json::from_str(document).map_or_else(|_| Vec::new(), |Members(members)| members);
+    let told = changes.iter().map(|(name, after)| {
+        let before = before.iter().find(|(member, _)| *member == name.as_str()).map(|(_, value)| *value);
+        let before = in_words(before.filter(|value| !is_taken_away(value)));
+        match (before, in_words(Some(&**after).filter(|value| !is_taken_away(value)))) {
+            (before, after) if before == after => format!("{name}: {} as before", cut(&after)),
+            (before, after) => format!("{name}: {} -> {}", cut(&before), cut(&after)),
+        }
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+fn is_taken_away(value: &RawValue) -> bool {
+    matches!(value.get().trim(), "null" | "\"none\"")
+}
+
+/// A text as it is, anything else as JSON without white space, to the digit.
+fn in_words(value: Option<&RawValue>) -> String {
+    let Some(value) = value else { return "default".to_owned() };
+    serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| compact(value.get()))
+}
+
+/// JSON without the white space between its tokens. A value that was read and written again would lose digits.
+fn compact(json: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let keeps = |character: &char| {
+        let is_quote = *character == '"' && !escaped;
+        escaped = in_text && *character == '\\' && !escaped;
+        in_text ^= is_quote;
+        in_text || !character.is_ascii_whitespace()
+    };
+    json.chars().filter(keeps).collect()
+}
+
+/// Characters of a value that an event tells at most: a list of waves can be long, and the audit log has all
+/// of it.
+const TOLD: usize = 200;
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(TOLD) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// A value as it may stand in an error.
@@ -1157,6 +1204,29 @@ mod tests {
         for slip in [r#"[{"match": ["site='y'"]}]"#, r#"[1, {"match": ["site='x'"]}]"#] {
             assert_eq!(again(slip).expect_err("not as recorded").len(), 1, "{slip}");
         }
+    }
+
+    #[test]
+    fn a_change_is_told_with_what_was_there() {
+        let document = r#"{"type":"update","window":100,"soak":"10m","probe":{"type": "check"},"budget":{"wave":{"failed":6.10}},"catch_up":"none"}"#;
+        let long = format!("[{}\"rest\"]", "1, ".repeat(100));
+        let wanted = [
+            ("window", "20", "window: 100 -> 20"),
+            ("soak", "\"1h\"", "soak: 10m -> 1h"),
+            ("probe", "\"none\"", r#"probe: {"type":"check"} -> default"#),
+            ("approval", r#"{"before": [2]}"#, r#"approval: default -> {"before":[2]}"#),
+            ("budget", r#"{"wave": {"failed": 6.10}}"#, r#"budget: {"wave":{"failed":6.10}} as before"#),
+            ("catch_up", "null", "catch_up: default as before"),
+            ("rollback", r#"{ "type": "a \\\" b" }"#, r#"rollback: default -> {"type":"a \\\" b"}"#),
+        ];
+        for (name, value, text) in wanted {
+            assert_eq!(told(document, &BTreeMap::from([(name.to_owned(), json_of(value))])), text);
+        }
+        let both = BTreeMap::from(["window", "soak"].map(|name| (name.to_owned(), json_of("5"))));
+        assert_eq!(told(document, &both), "soak: 10m -> 5; window: 100 -> 5");
+        let waves = told(document, &BTreeMap::from([("waves".to_owned(), json_of(&long))]));
+        assert!(waves.starts_with("waves: default -> [1,1,1,") && waves.ends_with('…'), "{waves}");
+        assert_eq!(waves.chars().count(), "waves: default -> ".len() + TOLD + 1);
     }
 
     fn json_of(text: &str) -> Box<RawValue> {

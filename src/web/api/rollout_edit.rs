@@ -10,7 +10,7 @@ use crate::domain::rollout::{
 use crate::domain::{EndpointName, Json, Member};
 use crate::store::{RolloutRecord, RolloutTargetRecord};
 
-/// What changes of a rollout with its document.
+/// What changes of a rollout with its document: `members` of it, which `told` tells people.
 ///
 /// # Errors
 /// All that is wrong.
@@ -18,7 +18,8 @@ pub fn edit_of(
     found: &RolloutRecord,
     terms: RolloutTerms,
     document: Json,
-    members: Vec<String>,
+    members: &[String],
+    told: String,
     anew: Option<WavesAnew>,
 ) -> Result<Edit, Vec<PlanFault>> {
     let changes = |name: &str| members.iter().any(|member| member == name);
@@ -46,7 +47,7 @@ pub fn edit_of(
         },
         settings: terms.settings,
         document,
-        members,
+        told,
         anew,
     })
 }

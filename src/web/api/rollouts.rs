@@ -1015,8 +1015,9 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
         }
         None => None,
     };
-    let members = changes.keys().cloned().collect();
-    let edit = edit_of(&found, terms, document, members, anew).map_err(faults)?;
+    let members: Vec<String> = changes.keys().cloned().collect();
+    let told = rollout_document::told(before.get(), &changes);
+    let edit = edit_of(&found, terms, document, &members, told, anew).map_err(faults)?;
     let asked = Command::Edit(Arc::new(edit));
     let answered = order_of(&api, &request, found, asked, RolloutPick::Nobody, Some(revision)).await?;
     deeds::tell(&request, json!({ "set": changes }));

@@ -443,7 +443,7 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>
             });
         }
     }
-    change.events.push(NewEvent::new(EventKind::Edited, Some(edit.members.join(", "))));
+    change.events.push(NewEvent::new(EventKind::Edited, Some(edit.told.clone())));
     change.edit = Some(edit.clone());
     Ok(())
 }

@@ -356,8 +356,8 @@ impl Change {
 /// What holds of a rollout once its document was changed, all numbers resolved.
 #[derive(Debug, Clone)]
 pub struct Edit {
-    /// The members that were changed, for people.
-    pub members: Vec<String>,
+    /// Which members change from what to what, for people.
+    pub told: String,
     /// The document.
     pub document: Json,
     /// What holds for the whole of it.
