@@ -49,6 +49,13 @@ fn limit(number: Option<u32>) -> String {
     number.map_or_else(|| "any".to_owned(), grouped)
 }
 
+/// Endpoints of a wave in a state that a budget limits, and how many the budget allows.
+fn budgeted(number: u32, allowed: Option<u32>) -> Cell {
+    let max = allowed.map_or_else(String::new, |allowed| format!(" (max {})", grouped(allowed)));
+    let over = allowed.is_some_and(|allowed| number > allowed);
+    Cell::new(format!("{}{max}", grouped(number)), if over { Colour::Bad } else { Colour::Plain })
+}
+
 fn count(number: u32, bad: bool) -> Cell {
     Cell::new(grouped(number), if bad && number > 0 { Colour::Bad } else { Colour::Plain })
 }
@@ -275,7 +282,6 @@ fn waves(rollout: &Rollout, screen: Screen) -> String {
     };
     for wave in waves.iter().filter(near) {
         let counts = &wave.counts;
-        let over = |count: u32, allowed: Option<u32>| allowed.is_some_and(|allowed| count > allowed);
         let good = if counts.ok == wave.size { Colour::Good } else { Colour::Plain };
         let name = wave.name.as_deref().map_or_else(String::new, |name| format!(" {}", visible(name)));
         table.push([
@@ -286,8 +292,8 @@ fn waves(rollout: &Rollout, screen: Screen) -> String {
             ),
             Cell::new(grouped(counts.ok), good),
             grouped(counts.in_flight()).into(),
-            count(counts.failed, over(counts.failed, wave.allowed_failed)),
-            count(counts.unreachable, over(counts.unreachable, wave.allowed_unreachable)),
+            budgeted(counts.failed, wave.allowed_failed),
+            budgeted(counts.unreachable, wave.allowed_unreachable),
             grouped(counts.absent).into(),
             grouped(counts.pending).into(),
             wave.gates.join(", ").into(),
@@ -475,9 +481,9 @@ mod tests {
         let expected = "\
 HALTED kernel-6.9 (update): wave 2 of 2: 1 failed, allowed 0
 119 of 1,362 ok, 1 failed, 8 absent
-WAVE  PHASE      OK  FLIGHT  FAILED  UNREACHABLE  ABSENT  LEFT   GATES
-1     PASSED     61  0       0       0            0       0
-2     ADMITTING  58  0       1       0            8       1,234
+WAVE  PHASE      OK  FLIGHT  FAILED     UNREACHABLE  ABSENT  LEFT   GATES
+1     PASSED     61  0       0 (max 0)  0 (max 30)   0       0
+2     ADMITTING  58  0       1 (max 0)  0 (max 30)   8       1,234
 web17  failed  errnr 32  disk full
 next: tasker rollout retry kernel-6.9
       tasker rollout skip kernel-6.9 --state FAILED

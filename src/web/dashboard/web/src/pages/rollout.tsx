@@ -136,8 +136,9 @@ function phase(rollout: Rollout, of: keyof typeof PHASES): string {
   return of === "WAITING" ? "not begun" : "stopped";
 }
 
+/** Endpoints in a state that a budget limits, and how many the budget allows. */
 function Budget({ number, allowed }: { number: number; allowed: number | null }): JSX.Element {
-  const text = `${count(number)}${allowed === null ? "" : ` of ${count(allowed)}`}`;
+  const text = `${count(number)}${allowed === null ? "" : ` (max ${count(allowed)})`}`;
   return allowed !== null && number > allowed ? <span class="bad">✕ {text}</span> : number > 0 ? <span class="warn">{text}</span> : <span class="dim">{text}</span>;
 }
 
