@@ -533,6 +533,17 @@ async fn the_environment_is_not_handed_down() {
         "TASKER_TIME_LEFT_SECS", "TASKER_TYPE",
     ];
     assert_eq!((errnr, names), (0, expected.to_vec()));
+    // The first handler is written with the table of the README.
+    let readme = include_str!("../../README.md");
+    let rows = readme.lines().skip_while(|line| *line != "| variable | value |").skip(2);
+    let mut told: Vec<_> = rows
+        .map_while(|row| row.strip_prefix("| `")?.split(" | ").next())
+        .flat_map(|names| names.split(", ").map(|name| name.trim_matches('`')))
+        .collect();
+    told.sort_unstable();
+    // With a user of its own.
+    told.retain(|name| !["LOGNAME", "USER"].contains(name));
+    assert_eq!(told, expected);
 }
 
 #[tokio::test]
