@@ -1,5 +1,8 @@
 //! What the command line says when something is wrong: which value, what was expected, what to do.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
 use anyhow::ensure;
 
 use crate::support::place::Place;
@@ -120,6 +123,48 @@ fn an_empty_identifier_is_wrong_usage() -> anyhow::Result<()> {
     let said = place.command("rollout show").arg("").output()?;
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     ensure!(text.starts_with("error: invalid value '' for '<ROLLOUT>'"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn an_api_of_an_older_version_is_told_as_such() -> anyhow::Result<()> {
+    let place = Place::new()?;
+    for (line, path, problem) in [
+        // As 0.1.0 answers: to it, `audit` is a task type like any other.
+        (
+            "audit list",
+            "/audit",
+            r#"{"status":404,"code":"unknown_task_type","detail":"there is no task type `audit`"}"#,
+        ),
+        (
+            "audit verify",
+            "/audit",
+            r#"{"status":404,"code":"unknown_task_type","detail":"unknown task type \"audit\" (configured: worker)","value":"audit"}"#,
+        ),
+        (
+            "rollout show x",
+            "/rollouts",
+            r#"{"status":404,"code":"not_found","detail":"there is nothing at \"/rollouts/x\""}"#,
+        ),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let served = std::thread::spawn(move || -> std::io::Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            let head = BufReader::new(stream.try_clone()?).lines();
+            head.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            write!(
+                stream,
+                "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{problem}",
+                problem.len()
+            )
+        });
+        let said = place.refused(&format!("{line} --api {url}"))?;
+        let wanted =
+            format!("tasker: the API at {url} has no {path}: it is of an older version than this program; ");
+        ensure!(said.starts_with(&wanted) && said.contains("docs/upgrade.md"), "{line}: {said}");
+        ensure!(served.join().is_ok_and(|served| served.is_ok()), "{line}: it was not asked");
+    }
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 
 use reqwest::StatusCode;
 
-use crate::contract::Problem;
+use crate::contract::{Problem, ProblemCode};
+use crate::domain::RESERVED_TASK_TYPES;
 
 /// Why there is no answer, or not the one that was wanted.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,16 @@ pub enum ClientError {
         /// What was seen.
         reason: String,
     },
+    /// The API does not have what a newer one has.
+    #[error(
+        "the API at {url} has no {path}: it is of an older version than this program; update its API processes as docs/upgrade.md says, or use the `tasker` of its version"
+    )]
+    Older {
+        /// Where.
+        url: String,
+        /// The first part of the path that was asked for.
+        path: String,
+    },
     /// The name means something else in an address.
     #[error("a task with the identifier `{name}` can only be named {how}")]
     Unnameable {
@@ -100,6 +111,7 @@ impl ClientError {
             | Self::Trust(_)
             | Self::Scheme { .. }
             | Self::Foreign { .. }
+            | Self::Older { .. }
             | Self::Unnameable { .. } => false,
         }
     }
@@ -115,8 +127,30 @@ impl ClientError {
             Self::Trust(_) => "trust",
             Self::Scheme { .. } => "scheme",
             Self::Foreign { .. } => "foreign",
+            Self::Older { .. } => "older",
             Self::Unnameable { .. } => "unnameable",
         }
+    }
+}
+
+/// Whether a refusal says that the API does not know the path: `first` is what the path begins with. An API that
+/// does not have `/audit` takes it for the list of a task type; of names of other things in a path it says the
+/// same.
+pub(super) fn knows_no_path(status: StatusCode, problem: &Problem, first: &str) -> bool {
+    let is = |code: ProblemCode| problem.code == code.as_str();
+    let names_it = match &problem.value {
+        Some(value) => value == first,
+        // 0.1.0 has its words alone.
+        None => problem.detail.contains(first),
+    };
+    match status {
+        StatusCode::NOT_FOUND => {
+            let taken_for_a_type =
+                is(ProblemCode::UnknownTaskType) && RESERVED_TASK_TYPES.contains(&first) && names_it;
+            is(ProblemCode::NotFound) || taken_for_a_type
+        }
+        StatusCode::METHOD_NOT_ALLOWED => is(ProblemCode::MethodNotAllowed),
+        _ => false,
     }
 }
 
@@ -161,6 +195,37 @@ pub(super) fn problem(status: StatusCode, body: &[u8]) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_api_is_known_by_its_refusal() {
+        let refusal = |status, json: &str| (status, problem(status, json.as_bytes()));
+        let (no_path, no_type) = (StatusCode::NOT_FOUND, "unknown_task_type");
+        let of_type = |detail: &str, value: &str| {
+            let value = if value.is_empty() { String::new() } else { format!(r#","value":"{value}""#) };
+            refusal(
+                no_path,
+                &format!(
+                    r#"{{"type":"about:blank","code":"{no_type}","detail":"{detail}","errors":[]{value}}}"#
+                ),
+            )
+        };
+        let plain = |status, code: &str| {
+            refusal(status, &format!(r#"{{"type":"about:blank","code":"{code}","detail":"","errors":[]}}"#))
+        };
+        for ((status, problem), first, wanted) in [
+            (plain(no_path, "not_found"), "worker", true),
+            (plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"), "rollouts", true),
+            (of_type("unknown task type", "audit"), "audit", true),
+            (of_type("there is no task type `audit`", ""), "audit", true),
+            (of_type("unknown work queue", "biulds"), "queues", false),
+            (of_type("there is no task type `biulds`", ""), "queues", false),
+            (of_type("unknown task type", "wroker"), "wroker", false),
+            (plain(no_path, "unknown_request"), "requests", false),
+            (plain(no_path, "http_404"), "audit", false),
+        ] {
+            assert_eq!(knows_no_path(status, &problem, first), wanted, "{problem:?} {first}");
+        }
+    }
 
     #[test]
     fn reads_problems_of_others() {

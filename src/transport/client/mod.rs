@@ -32,7 +32,7 @@ use crate::domain::{
 };
 use crate::https;
 pub use error::ClientError;
-use error::{hint, problem, shown};
+use error::{hint, knows_no_path, problem, shown};
 pub use events::{Event, Events};
 pub use rollouts::{RolloutAction, RolloutTargets};
 
@@ -895,11 +895,16 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
+        let path = first_of(&self.base, answer.url());
         let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
-        if let Some(hint) = hint(status, self.token.is_some()) {
-            return Err(ClientError::Locked { problem: Box::new(problem(status, &body)), hint });
+        let refusal = problem(status, &body);
+        if knows_no_path(status, &refusal, &path) {
+            return Err(ClientError::Older { url: self.url(), path: format!("/{path}") });
         }
-        Err(ClientError::Refused { status: status.as_u16(), problem: Box::new(problem(status, &body)) })
+        if let Some(hint) = hint(status, self.token.is_some()) {
+            return Err(ClientError::Locked { problem: Box::new(refusal), hint });
+        }
+        Err(ClientError::Refused { status: status.as_u16(), problem: Box::new(refusal) })
     }
 
     fn foreign(&self, error: &dyn std::error::Error) -> ClientError {
@@ -954,6 +959,12 @@ fn address(base: &Url, path: &[&str]) -> Result<Url, ClientError> {
         segments.pop_if_empty().extend(path);
     }
     Ok(url)
+}
+
+/// What the path of an address of the API begins with.
+fn first_of(base: &Url, url: &Url) -> String {
+    let path = url.path().strip_prefix(base.path().trim_end_matches('/')).unwrap_or_default();
+    path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned()
 }
 
 /// A time as a query has it.
