@@ -1168,8 +1168,8 @@ pub struct Forget {
 pub enum Configuration {
     /// Say `ok`, or all that is wrong
     ///
-    /// With --for, the parts that the command reads must be complete, and the files that it does not start or
-    /// connect without must be there; warnings are about these parts, and about files that it misses later.
+    /// With --for, the parts that the command reads must be complete, and the files that it needs to start or to
+    /// connect must exist; warnings are about these parts, and about missing files that it needs later.
     /// Without --for, a part that is absent altogether is fine. Values that are wrong are found in all parts,
     /// because no command starts with them.
     #[command(after_help = "\

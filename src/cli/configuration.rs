@@ -69,15 +69,18 @@ impl Link {
 /// The identity that the commands are started with. The environment may name one for all commands of a machine,
 /// so it is passed over where a command reads none.
 fn identity_for(roles: &[Role], link: Link, given: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
-    let reads_it = |role: &Role| matches!(role, Role::Endpoint | Role::Worker) && link.leads_to_broker(*role);
-    match (given, !roles.is_empty() && roles.iter().all(reads_it)) {
+    let mut of_broker = roles.iter().filter(|role| link.leads_to_broker(**role)).peekable();
+    let is_read = of_broker.peek().is_some()
+        && of_broker.all(|role| matches!(role, Role::Endpoint | Role::Worker))
+        && !roles.contains(&Role::Initialize);
+    match (given, is_read) {
         (given @ Some(_), true) => Ok(given),
         (None, true) => {
             Ok(std::env::var_os("TASKER_IDENTITY").filter(|path| !path.is_empty()).map(Into::into))
         }
         (None, false) => Ok(None),
         (Some(_), false) => Err(Failure::Usage(
-            "--identity has the broker user of an endpoint or a worker: pass it with --for endpoint or --for worker, with no other --for, and for a worker without --api".to_owned(),
+            "--identity is the broker user of an endpoint or a worker: use it with --for endpoint, or with --for worker without --api, and with no --for of another command".to_owned(),
         )),
     }
 }

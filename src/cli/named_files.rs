@@ -32,7 +32,9 @@ impl NamedFile {
     pub(super) fn trouble(&self) -> Option<Problem> {
         let what = match self.path.metadata() {
             Ok(meta) if meta.is_dir() => "is a directory; expected a file",
-            Err(error) if error.kind() == ErrorKind::NotFound => "does not exist",
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                "does not exist"
+            }
             _ => return None,
         };
         let parameter = self.parameter.map(|name| format!("{name}: ")).unwrap_or_default();

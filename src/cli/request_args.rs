@@ -49,7 +49,8 @@ Examples:
   tasker request retry 5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77
   tasker request retry 5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77 --wait 5m
 
-Of several requests the first that does not end as Completed has the exit code.
+The exit code is 1 if a request could not be retried, else that of the first request
+that did not end as Completed.
 Ctrl-C ends a wait, never a request.")]
     Retry(RetryRequests),
     /// Import the requests and jobs of a database of the original Tasker Worker

@@ -121,11 +121,16 @@ async fn settle(
         }
         Err(code) => code,
     };
+    goes_on(global, token, code);
+    Ok(code)
+}
+
+/// Says that a request goes on, if its wait ended before it.
+fn goes_on(global: &Global, token: &str, code: Code) {
     let (token, api) = (shell::word(token), access::flags(global));
     let commands =
         [format!("tasker request show {token}{api} --wait"), format!("tasker request cancel {token}{api}")];
     wait::say_it_goes_on(global.json, "request", code, &commands);
-    Ok(code)
 }
 
 fn draw(global: &Global, request: &Request, whole: bool) -> Result<Code, Failure> {
@@ -180,14 +185,25 @@ async fn retry(global: &Global, args: RetryRequests) -> Result<Code, Failure> {
         resumed.push(request.token.clone());
         Ok(())
     };
-    let mut code = each(global, &tokens, again, begun).await?;
+    let mut code = match interrupts.unless_one(each(global, &tokens, again, begun)).await? {
+        Ok(code) => code,
+        Err(stopped) => {
+            resumed.iter().for_each(|token| goes_on(global, token, stopped));
+            return Ok(stopped);
+        }
+    };
     // All of them run by now, so the time counts for all.
     let started = Instant::now();
-    for token in &resumed {
+    for (number, token) in resumed.iter().enumerate() {
         let left = limit.map(|limit| limit.saturating_sub(started.elapsed()));
         let waiting = WaitForRequest { wait: Some(left), ..waiting };
-        let ended = settle(global, &client, token, &waiting, &mut interrupts).await?;
+        let ended = match settle(global, &client, token, &waiting, &mut interrupts).await {
+            Ok(ended) => ended,
+            // The others are waited for all the same.
+            Err(error) => error.report(global.json),
+        };
         if matches!(ended, Code::Interrupted | Code::Terminated) {
+            resumed[number + 1..].iter().for_each(|token| goes_on(global, token, ended));
             return Ok(ended);
         }
         if code == Code::Ok {

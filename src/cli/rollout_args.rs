@@ -95,8 +95,9 @@ Exit codes with --wait:
 If the document asks for the approval of more than one person, the wave begins after the last approval.
 
 Example:
-  tasker rollout approve kernel-6.9")]
-    Approve(OneRollout),
+  tasker rollout approve kernel-6.9
+  tasker rollout approve kernel-6.9 --revision 4    # only if nobody has changed the document since")]
+    Approve(ApproveRollout),
     /// Do not agree to the wave that waits for it
     #[command(after_help = "Example:\n  tasker rollout refuse kernel-6.9")]
     Refuse(OneRollout),
@@ -206,6 +207,18 @@ pub struct OneRollout {
     /// Identifier of the rollout
     #[arg(value_name = "ROLLOUT")]
     pub name: RolloutName,
+}
+
+/// `tasker rollout approve`.
+#[derive(Debug, Clone, Args)]
+pub struct ApproveRollout {
+    /// Which.
+    #[command(flatten)]
+    pub rollout: OneRollout,
+    /// The revision that was read, as `show --json` has it: with another one nothing is approved [default:
+    /// that of now]
+    #[arg(long, value_name = "N")]
+    pub revision: Option<u32>,
 }
 
 /// `tasker rollout abort`.

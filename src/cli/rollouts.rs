@@ -9,8 +9,8 @@ use super::exit::{Code, verdict_on_rollout};
 use super::global::Global;
 use super::output::{self, Failure, note, note_json, print, print_json, show};
 use super::rollout_args::{
-    EditRollout, ListRollouts, Picked, PlanRollout, RerunRollout, RolloutCommand, RolloutEvents,
-    RolloutHolds, RolloutTargets, RunRollout,
+    ApproveRollout, EditRollout, ListRollouts, Picked, PlanRollout, RerunRollout, RolloutCommand,
+    RolloutEvents, RolloutHolds, RolloutTargets, RunRollout,
 };
 use super::rollout_look::{bad, document, parsed};
 use super::tasks::more;
@@ -58,7 +58,9 @@ pub(super) async fn run(global: &Global, command: RolloutCommand) -> Result<Code
             )
             .await
         }
-        RolloutCommand::Approve(args) => ask(global, &args.name, RolloutAction::Approve(plain())).await,
+        RolloutCommand::Approve(ApproveRollout { rollout, revision }) => {
+            ask(global, &rollout.name, RolloutAction::Approve(contract::RolloutCommand { revision })).await
+        }
         RolloutCommand::Refuse(args) => ask(global, &args.name, RolloutAction::Refuse(plain())).await,
         RolloutCommand::Skip(args) => {
             let name = args.picked.name.clone();

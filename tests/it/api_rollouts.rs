@@ -374,6 +374,7 @@ async fn a_document_of_an_earlier_version_changes_too() {
     old["targets"] = json!({"exclude": {"match": ["site='x'"]}});
     let edit = Edit {
         told: String::new(),
+        changes: true,
         document: tasker::domain::json(&old),
         settings: record.settings,
         expires_at: record.expires_at,
@@ -644,10 +645,16 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
         let approved = send("tasker_bob", "POST", "/rollouts/r/approve", &json!({})).await;
         assert_eq!((approved.status, &approved.json()["warnings"]), (200, &warnings), "{approved:?}");
     }
-    // He has not agreed to another document.
-    let other = json!({"revision": revision().await.0, "window": 3});
-    let edited = send("tasker_carl", "PATCH", "/rollouts/r", &other).await;
-    assert_eq!((edited.status, &edited.json()["waves"][0]["approvals"]), (200, &json!([])), "{edited:?}");
+    // He has not agreed to another document; the same one again is none.
+    let read = revision().await.0;
+    for (edit, approvals) in [(json!({"window": 2}), json!([bob])), (json!({"window": 3}), json!([]))] {
+        let mut edit = edit.clone();
+        edit["revision"] = revision().await.0;
+        let edited = send("tasker_carl", "PATCH", "/rollouts/r", &edit).await;
+        assert_eq!((edited.status, &edited.json()["waves"][0]["approvals"]), (200, &approvals), "{edited:?}");
+    }
+    let late = send("tasker_bob", "POST", "/rollouts/r/approve", &json!({"revision": read})).await;
+    assert_eq!((late.status, late.code()), (409, "stale_revision".to_owned()), "{late:?}");
     assert_eq!(send(ADMIN, "POST", "/rollouts/r/skip", &gate).await.status, 200);
     let edit = json!({"revision": revision().await.0, "approval": "none", "probe": {"type": "worker", "payload": {"key": "s3cr3t"}}});
     assert_eq!(send("tasker_maker", "PATCH", "/rollouts/r", &edit).await.status, 403, "wave 2 has not begun");
@@ -672,7 +679,8 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
     let expected = [
         ("rollout.edit", set(&edit)),
         ("rollout.skip", json!({"event": "gate_skipped", "wave": 1, "text": "approval"})),
-        ("rollout.edit", set(&other)),
+        ("rollout.edit", json!({"set": {"window": 3}})),
+        ("rollout.edit", json!({"set": {"window": 2}})),
         ("rollout.approve", json!({"event": "approved", "wave": 1, "text": "1 of 2"})),
         ("rollout.resume", json!({"event": "resumed", "wave": null, "text": null})),
         ("rollout.pause", json!({"event": "paused", "wave": null, "text": null})),
@@ -681,6 +689,20 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
         ("rollout.submit", json!({"rollout": "r", "type": "worker", "lane": "worker", "endpoints": 3})),
     ];
     assert_eq!(told, expected, "{log}");
+    let events = send(ADMIN, "GET", "/rollouts/r/events", &Value::Null).await.json();
+    let edits: Vec<_> = events["events"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .filter(|event| event["kind"] == "edited")
+        .filter_map(|event| event["text"].as_str())
+        .collect();
+    let retold = format!("window: 2 -> 3; approvals taken back: {bob}");
+    assert_eq!(edits[1..3], ["window: 2 as before", &retold], "{events}");
+    assert!(
+        edits[3].contains(r#""payload":"not recorded""#) && !events.to_string().contains("s3cr3t"),
+        "{events}"
+    );
     // One of one does decide alone, and so does an administrator who is not named.
     for (secret, weakened, changed) in
         [("tasker_erin", 403, 403), ("tasker_maker", 403, 403), ("tasker_bob", 200, 200), (ADMIN, 200, 200)]

@@ -86,8 +86,14 @@ http_worker: {http: {allow: [bmc1]}}
     for more in ["", "--for http-worker", "--for endpoint --for api", "--for worker --api http://127.0.0.1:1"]
     {
         let said = place.refused(&check(&format!("{more} --identity web1.json")))?;
-        ensure!(said.contains("pass it with --for endpoint or --for worker"), "{more}: {said}");
+        ensure!(
+            said.contains("use it with --for endpoint, or with --for worker without --api"),
+            "{more}: {said}"
+        );
     }
+    // Beside a worker over HTTP, which reads none, it is still the endpoint's.
+    let beside = "--for endpoint --for worker --api http://127.0.0.1:1 --identity web1.json";
+    ensure!(place.any(&check(beside))?.code == Some(0));
     // The environment names one for all commands of a machine.
     place.write("whole.yaml", "task_types: [backup]\nmanager: {message_queue: {host: 127.0.0.1, username: u, password: p, exchange: e}}")?;
     let with_variable = |more: &str| {

@@ -143,7 +143,7 @@ fn an_api_of_an_older_version_is_told_as_such() -> anyhow::Result<()> {
         ),
         (
             "rollout show x",
-            "/rollouts",
+            "/rollouts/x",
             r#"{"status":404,"code":"not_found","detail":"there is nothing at \"/rollouts/x\""}"#,
         ),
     ] {
@@ -160,8 +160,9 @@ fn an_api_of_an_older_version_is_told_as_such() -> anyhow::Result<()> {
             )
         });
         let said = place.refused(&format!("{line} --api {url}"))?;
-        let wanted =
-            format!("tasker: the API at {url} has no {path}: it is of an older version than this program; ");
+        let wanted = format!(
+            "tasker: the API at {url} does not offer {path} as this program asks for it: it is of an older version, "
+        );
         ensure!(said.starts_with(&wanted) && said.contains("docs/upgrade.md"), "{line}: {said}");
         ensure!(served.join().is_ok_and(|served| served.is_ok()), "{line}: it was not asked");
     }

@@ -107,8 +107,8 @@ pub struct Store {
     session: Session,
 }
 
-/// An operation of the store, begun when it is awaited. It is in a box, and the functions that make it are no
-/// async functions: what it does is then compiled here, once, and not again in each crate that awaits it.
+/// An operation of the store. It begins when it is awaited. Functions return it in a box, in place of being
+/// async functions: so it is compiled once, in this crate, and not again in each crate that awaits it.
 pub type Operation<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// An operation that needs no statement.

@@ -81,13 +81,15 @@ pub enum ClientError {
     },
     /// The API does not have what a newer one has.
     #[error(
-        "the API at {url} has no {path}: it is of an older version than this program; update its API processes as docs/upgrade.md says, or use the `tasker` of its version"
+        "the API at {url} does not offer {path} as this program asks for it: it is of an older version, or --api names a wrong path. Update its API processes as docs/upgrade.md says, or use the `tasker` of its version (it says: {problem})"
     )]
     Older {
         /// Where.
         url: String,
-        /// The first part of the path that was asked for.
+        /// The path that was asked for.
         path: String,
+        /// What the API says.
+        problem: Box<Problem>,
     },
     /// The name means something else in an address.
     #[error("a task with the identifier `{name}` can only be named {how}")]

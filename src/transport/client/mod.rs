@@ -895,11 +895,12 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
-        let path = first_of(&self.base, answer.url());
+        let path = below(&self.base, answer.url());
         let body = answer.bytes().await.map_err(|error| self.failure(&error))?;
         let refusal = problem(status, &body);
-        if knows_no_path(status, &refusal, &path) {
-            return Err(ClientError::Older { url: self.url(), path: format!("/{path}") });
+        if knows_no_path(status, &refusal, path.split('/').next().unwrap_or_default()) {
+            let (path, problem) = (format!("/{path}"), Box::new(refusal));
+            return Err(ClientError::Older { url: self.url(), path, problem });
         }
         if let Some(hint) = hint(status, self.token.is_some()) {
             return Err(ClientError::Locked { problem: Box::new(refusal), hint });
@@ -961,10 +962,10 @@ fn address(base: &Url, path: &[&str]) -> Result<Url, ClientError> {
     Ok(url)
 }
 
-/// What the path of an address of the API begins with.
-fn first_of(base: &Url, url: &Url) -> String {
+/// The path of an address below that of the API, without the first slash.
+fn below(base: &Url, url: &Url) -> String {
     let path = url.path().strip_prefix(base.path().trim_end_matches('/')).unwrap_or_default();
-    path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned()
+    path.trim_start_matches('/').to_owned()
 }
 
 /// A time as a query has it.

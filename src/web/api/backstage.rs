@@ -43,10 +43,14 @@ impl Backstage {
         // work and both sorts of runtime.
         let work: BoxFuture<'static, ()> =
             async move { drop(done.send(work.await)) }.in_current_span().boxed();
-        self.runtime.spawn(work);
+        let working = self.runtime.spawn(work);
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(answer)) => answer.map_err(Into::into),
-            Ok(Err(_)) => Err(Problem::internal("the work ended without an answer; the log has the reason")),
+            // It has panicked, or the process stops.
+            Ok(Err(unanswered)) => Err(match working.await {
+                Err(died) => Problem::internal(died),
+                Ok(()) => Problem::internal(unanswered),
+            }),
             Err(_) => Err(Problem::database_unavailable("the store did not answer in time")),
         }
     }

@@ -112,16 +112,25 @@ fn kept(mut detail: Value) -> Json {
     domain::json(&detail)
 }
 
-/// Payloads may have secrets.
-fn leave_payloads_out(value: &mut Value) {
+/// Leaves out payloads, which may have secrets. Answers whether there were any.
+pub fn leave_payloads_out(value: &mut Value) -> bool {
+    let mut were = false;
     match value {
-        Value::Object(members) => members.iter_mut().for_each(|(name, value)| match name.as_str() {
-            "payload" => *value = "not recorded".into(),
-            _ => leave_payloads_out(value),
-        }),
-        Value::Array(items) => items.iter_mut().for_each(leave_payloads_out),
+        Value::Object(members) => {
+            for (name, value) in members {
+                were |= match name.as_str() {
+                    "payload" => {
+                        *value = "not recorded".into();
+                        true
+                    }
+                    _ => leave_payloads_out(value),
+                };
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| were |= leave_payloads_out(item)),
         _ => {}
     }
+    were
 }
 
 /// What the log calls a request; nothing for one that is not recorded.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::deeds::leave_payloads_out;
 use super::members::pointer;
 use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
@@ -989,29 +990,51 @@ pub fn edited(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Resu
     Ok(format!("{{{}}}", members.join(",")))
 }
 
-/// What such changes are, for people: each member with its value before and after. A member that is absent has
-/// its default.
-pub fn told(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> String {
+/// What an edit changes, for people.
+#[derive(Debug)]
+pub struct Told {
+    /// Each member with its value before and after.
+    pub text: String,
+    /// Whether any value is another one than before.
+    pub changes: bool,
+}
+
+/// What such changes are. A member that is absent has its default. Payloads, which may have secrets, are left
+/// out: whoever reads the events sees values that an edit has removed.
+pub fn told(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Told {
     let before = serde_json::from_str(document).map_or_else(|_| Vec::new(), |Members(members)| members);
-    let told = changes.iter().map(|(name, after)| {
+    let mut told = Told { text: String::new(), changes: false };
+    for (name, after) in changes {
         let before = before.iter().find(|(member, _)| *member == name.as_str()).map(|(_, value)| *value);
-        let before = in_words(before.filter(|value| !is_taken_away(value)));
-        match (before, in_words(Some(&**after).filter(|value| !is_taken_away(value)))) {
-            (before, after) if before == after => format!("{name}: {} as before", cut(&after)),
-            (before, after) => format!("{name}: {} -> {}", cut(&before), cut(&after)),
-        }
-    });
-    told.collect::<Vec<_>>().join("; ")
+        let before = before.filter(|value| !is_taken_away(value));
+        let after = Some(&**after).filter(|value| !is_taken_away(value));
+        let text = match before.map(|value| compact(value.get())) == after.map(|value| compact(value.get())) {
+            true => format!("{name}: {} as before", in_words(after)),
+            false => {
+                told.changes = true;
+                format!("{name}: {} -> {}", in_words(before), in_words(after))
+            }
+        };
+        told.text.push_str(if told.text.is_empty() { "" } else { "; " });
+        told.text.push_str(&text);
+    }
+    told
 }
 
 fn is_taken_away(value: &RawValue) -> bool {
     matches!(value.get().trim(), "null" | "\"none\"")
 }
 
-/// A text as it is, anything else as JSON without white space, to the digit.
+/// A text as it is, anything else as JSON without white space and payloads, to the digit; cut where it is long.
 fn in_words(value: Option<&RawValue>) -> String {
     let Some(value) = value else { return "default".to_owned() };
-    serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| compact(value.get()))
+    let mut read: Value = serde_json::from_str(value.get()).unwrap_or_default();
+    let had_payloads = leave_payloads_out(&mut read);
+    match read {
+        Value::String(text) => cut(&text),
+        read if had_payloads => cut(&read.to_string()),
+        _ => cut(&compact(value.get())),
+    }
 }
 
 /// JSON without the white space between its tokens. A value that was read and written again would lose digits.
@@ -1026,8 +1049,7 @@ fn compact(json: &str) -> String {
     json.chars().filter(keeps).collect()
 }
 
-/// Characters of a value that an event tells at most: a list of waves can be long, and the audit log has all
-/// of it.
+/// Characters of a value that an event tells at most: a list of waves can be long.
 const TOLD: usize = 200;
 
 fn cut(text: &str) -> String {
@@ -1218,13 +1240,20 @@ mod tests {
             ("budget", r#"{"wave": {"failed": 6.10}}"#, r#"budget: {"wave":{"failed":6.10}} as before"#),
             ("catch_up", "null", "catch_up: default as before"),
             ("rollback", r#"{ "type": "a \\\" b" }"#, r#"rollback: default -> {"type":"a \\\" b"}"#),
+            (
+                "probe",
+                r#"{"type": "check", "payload": {"key": "s3cr3t"}}"#,
+                r#"probe: {"type":"check"} -> {"payload":"not recorded","type":"check"}"#,
+            ),
         ];
+        let told = |changes| told(document, &changes);
         for (name, value, text) in wanted {
-            assert_eq!(told(document, &BTreeMap::from([(name.to_owned(), json_of(value))])), text);
+            let told = told(BTreeMap::from([(name.to_owned(), json_of(value))]));
+            assert_eq!((told.text.as_str(), told.changes), (text, !text.ends_with(" as before")));
         }
         let both = BTreeMap::from(["window", "soak"].map(|name| (name.to_owned(), json_of("5"))));
-        assert_eq!(told(document, &both), "soak: 10m -> 5; window: 100 -> 5");
-        let waves = told(document, &BTreeMap::from([("waves".to_owned(), json_of(&long))]));
+        assert_eq!(told(both).text, "soak: 10m -> 5; window: 100 -> 5");
+        let waves = told(BTreeMap::from([("waves".to_owned(), json_of(&long))])).text;
         assert!(waves.starts_with("waves: default -> [1,1,1,") && waves.ends_with('…'), "{waves}");
         assert_eq!(waves.chars().count(), "waves: default -> ".len() + TOLD + 1);
     }

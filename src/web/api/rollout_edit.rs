@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::rollout_document;
+use super::rollout_document::{self, Told};
 use crate::domain::rollout::{
     Amount, Begun, Edit, EditedWave, Part, PlanFault, RolloutTerms, TargetState, WaveAnew, WaveOf, WavePhase,
     WaveState, WaveTerms, WavesAnew, replan,
@@ -10,7 +10,7 @@ use crate::domain::rollout::{
 use crate::domain::{EndpointName, Json, Member};
 use crate::store::{RolloutRecord, RolloutTargetRecord};
 
-/// What changes of a rollout with its document: `members` of it, which `told` tells people.
+/// What changes of a rollout with its document: `members` of it, as `told` says.
 ///
 /// # Errors
 /// All that is wrong.
@@ -19,7 +19,7 @@ pub fn edit_of(
     terms: RolloutTerms,
     document: Json,
     members: &[String],
-    told: String,
+    told: Told,
     anew: Option<WavesAnew>,
 ) -> Result<Edit, Vec<PlanFault>> {
     let changes = |name: &str| members.iter().any(|member| member == name);
@@ -47,7 +47,8 @@ pub fn edit_of(
         },
         settings: terms.settings,
         document,
-        told,
+        told: told.text,
+        changes: told.changes,
         anew,
     })
 }

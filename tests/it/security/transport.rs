@@ -299,11 +299,16 @@ fn a_file_that_cannot_be_read_is_named() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     place.write("c.yaml", &format!("task_types: [worker]\nmanager: {{message_queue: {{host: 127.0.0.1, port: {port}, username: u, password: p, tls: {{ca: nowhere.pem}}}}}}\n"))?;
-    let said = place.any("config check --connect --for endpoint --config c.yaml")?;
-    ensure!(
-        said.code == Some(1) && said.err.contains("manager.message_queue.tls: nowhere.pem: "),
-        "{said:?}"
-    );
+    for (line, wanted) in [
+        ("config check --connect --config c.yaml", "manager.message_queue.tls: nowhere.pem: "),
+        (
+            "config check --for endpoint --config c.yaml",
+            "manager.message_queue.tls.ca: nowhere.pem does not exist",
+        ),
+    ] {
+        let said = place.any(line)?;
+        ensure!(said.code == Some(1) && said.err.contains(wanted), "{line}: {said:?}");
+    }
     place.write("c.yaml", "task_types: [worker]\nmanager: {message_queue: {host: h, username: u, password: p, tls: {certificate: c.pem}}}\n")?;
     let said = place.any("config check --for endpoint --config c.yaml")?;
     said.err

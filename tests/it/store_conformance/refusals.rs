@@ -194,6 +194,14 @@ async fn a_row_that_is_longer_than_a_packet_is_at_fault_alone() -> Result<()> {
     let error =
         site.store.accept(&[large], at(10), RETENTION).await.err().context("it is longer than a packet")?;
     ensure!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+    // One of these fits into a packet, and two of them do not.
+    let payload = |bytes| json(&"x".repeat(bytes));
+    let held = NewTask { payload: payload(700_000), ..task("held").held_until(at(3600)) };
+    site.store.accept(std::slice::from_ref(&held), at(10), RETENTION).await?;
+    let signed = payload(700_001);
+    ensure!(site.store.approve(held.id, &held.payload, &signed, None, at(2)).await?);
+    let refused = site.store.approve(held.id, &signed, &payload(2 << 20), None, at(2)).await;
+    ensure!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
     Ok(())
 }
 

@@ -625,6 +625,7 @@ pub async fn puts_what_has_not_begun_into_other_waves(ledger: &Ledger) -> Result
         let record = found(ledger, "r").await?;
         let edit = Edit {
             told: "waves: [1] -> [2]".to_owned(),
+            changes: true,
             document: json(&"edited"),
             settings: record.settings,
             expires_at: record.expires_at,

@@ -117,7 +117,7 @@ pub fn command(
         Command::Skip => pick(view, &mut change, picked, TargetEvent::Skip, EventKind::TargetsSkipped)?,
         Command::Retry => pick(view, &mut change, picked, TargetEvent::Retry, EventKind::TargetsRetried)?,
         Command::SkipGate => skip_gate(view, &mut change, by, now)?,
-        Command::Edit(edit) => edited(view, &mut change, edit, by)?,
+        Command::Edit(edit) => edited(view, &mut change, edit, by, now)?,
     }
     Ok((!change.events.is_empty()).then_some(change))
 }
@@ -414,7 +414,14 @@ fn pick(
     Ok(())
 }
 
-fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>) -> Result<(), Refusal> {
+fn edited(
+    view: &View,
+    change: &mut Change,
+    edit: &Arc<Edit>,
+    by: Option<&Asker>,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let mut told = edit.told.clone();
     if !view.status.can_be_given_up() {
         return Err(wrong(view, "its document does not change any more"));
     }
@@ -435,15 +442,20 @@ fn edited(view: &View, change: &mut Change, edit: &Arc<Edit>, by: Option<&Asker>
         if weakens || after != Some(approval) {
             may_change(view, approval, weakens, by)?;
         }
-        // Whoever has agreed has agreed to another document. Waves that are made anew have no approvals yet.
-        if !wave.approvals.is_empty() && edit.anew.is_none() {
-            change.waves.push(WaveChange {
-                approvals: Some(Vec::new()),
-                ..WaveChange::of(number(place), wave.phase, wave.since)
-            });
+        // The approvals were for the document before. The time for them begins anew. Waves that are made anew
+        // have no approvals yet.
+        if edit.changes && !wave.approvals.is_empty() {
+            let names: Vec<&str> = wave.approvals.iter().map(TokenName::as_str).collect();
+            told.push_str(&format!("; approvals taken back: {}", names.join(", ")));
+            if edit.anew.is_none() {
+                change.waves.push(WaveChange {
+                    approvals: Some(Vec::new()),
+                    ..WaveChange::of(number(place), wave.phase, wave.since.map(|_| now))
+                });
+            }
         }
     }
-    change.events.push(NewEvent::new(EventKind::Edited, Some(edit.told.clone())));
+    change.events.push(NewEvent::new(EventKind::Edited, Some(told)));
     change.edit = Some(edit.clone());
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Random fleets, outcomes, clocks and people against what every rollout promises.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{EndpointName, Timestamp, errnr};
+use crate::domain::{EndpointName, Timestamp, errnr, json};
 
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 
@@ -863,6 +864,44 @@ fn passing_over_an_approval_needs_one_who_is_enough_alone() {
             false => assert!(matches!(asked, Err(Refusal::NotYou(_))), "{case}: {asked:?}"),
         }
     }
+}
+
+/// Persons have agreed to the document as it was, and the others get their whole time.
+#[test]
+fn a_changed_document_takes_approvals_back() {
+    let (mut view, later) = (before_approval("ann", approval(2, &[])), START.after(Duration::from_secs(99)));
+    (view.status, view.waves[0].since) = (RolloutStatus::Paused, Some(START));
+    view.waves[0].approvals = vec!["bob".parse().expect("a name"), "eve".parse().expect("a name")];
+    let wave = &view.waves[0];
+    let stays = EditedWave {
+        window: 2,
+        allowed_failed: wave.allowed_failed,
+        allowed_unreachable: wave.allowed_unreachable,
+        terms: wave.terms.clone(),
+    };
+    let edit = |changes| {
+        Command::Edit(Arc::new(Edit {
+            told: "window: 1 -> 2".to_owned(),
+            changes,
+            document: json(&"edited"),
+            settings: view.settings.clone(),
+            expires_at: view.expires_at,
+            allowed_failed: view.allowed_failed,
+            allowed_unreachable: view.allowed_unreachable,
+            waves: vec![stays.clone()],
+            anew: None,
+        }))
+    };
+    let asked = |changes| {
+        let change = command(&view, &edit(changes), &[], Some(&asker("kim")), later).expect("allowed");
+        change.expect("a change")
+    };
+    let same = asked(false);
+    assert!(same.waves.is_empty(), "{same:?}");
+    let other = asked(true);
+    let taken: Vec<_> = other.waves.iter().map(|wave| (wave.since, wave.approvals.clone())).collect();
+    assert_eq!(taken, [(Some(later), Some(Vec::new()))]);
+    assert_eq!(other.events[0].text.as_deref(), Some("window: 1 -> 2; approvals taken back: bob, eve"));
 }
 
 #[test]

@@ -358,6 +358,8 @@ impl Change {
 pub struct Edit {
     /// Which members change from what to what, for people.
     pub told: String,
+    /// Whether any of them has another value than before.
+    pub changes: bool,
     /// The document.
     pub document: Json,
     /// What holds for the whole of it.

@@ -122,8 +122,7 @@ impl Session {
     where
         F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,
     {
-        let (pool, renewed, work, since) =
-            (pool.clone(), self.renewed.clone(), Arc::new(work), Instant::now());
+        let (pool, renewed, work) = (pool.clone(), self.renewed.clone(), Arc::new(work));
         let again = move || {
             let (pool, renewed, work) = (pool.clone(), renewed.clone(), work.clone());
             async move {
@@ -131,12 +130,12 @@ impl Session {
                 attempt(pool.acquire().await?, patience, verdict, move |conn| work(conn)).await
             }
         };
-        self.renewed_after(since, retried(self.site.clone(), again)).boxed()
+        self.renewed_after(retried(self.site.clone(), again)).boxed()
     }
 
     /// Runs statements in a transaction, one operation after the other.
     pub fn transact(&self, deed: Deed) -> BoxFuture<'_, Result<()>> {
-        let (writer, renewed, since) = (self.writer.clone(), self.renewed.clone(), Instant::now());
+        let (writer, renewed) = (self.writer.clone(), self.renewed.clone());
         let again = move || {
             let (writer, renewed, deed) = (writer.clone(), renewed.clone(), deed.clone());
             async move {
@@ -144,11 +143,12 @@ impl Session {
                 writer.write(deed).await
             }
         };
-        self.renewed_after(since, retried(self.site.clone(), again)).boxed()
+        self.renewed_after(retried(self.site.clone(), again)).boxed()
     }
 
     /// What came of an operation, once the connections are renewed if it was refused for theirs.
-    async fn renewed_after(&self, since: Instant, operation: impl Future<Output = Result<()>>) -> Result<()> {
+    async fn renewed_after(&self, operation: impl Future<Output = Result<()>>) -> Result<()> {
+        let since = Instant::now();
         let done = operation.await;
         self.renew_after(&done, since).await;
         done
