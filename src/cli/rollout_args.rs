@@ -96,7 +96,7 @@ If the document asks for the approval of more than one person, the wave begins a
 
 Example:
   tasker rollout approve kernel-6.9
-  tasker rollout approve kernel-6.9 --revision 4    # only if nobody has changed the document since")]
+  tasker rollout approve kernel-6.9 --revision 4")]
     Approve(ApproveRollout),
     /// Do not agree to the wave that waits for it
     #[command(after_help = "Example:\n  tasker rollout refuse kernel-6.9")]
