@@ -442,9 +442,9 @@ fn edited(
         if weakens || after != Some(approval) {
             may_change(view, approval, weakens, by)?;
         }
-        // The approvals were for the document before. The time for them begins anew. Waves that are made anew
-        // have no approvals yet.
-        if edit.changes && !wave.approvals.is_empty() {
+        // An approval counts for the document that was approved, and the others get their whole time. A wave that
+        // is made anew loses its approvals with its row.
+        if (edit.changes || edit.anew.is_some()) && !wave.approvals.is_empty() {
             let names: Vec<&str> = wave.approvals.iter().map(TokenName::as_str).collect();
             told.push_str(&format!("; approvals taken back: {}", names.join(", ")));
             if edit.anew.is_none() {

@@ -866,7 +866,7 @@ fn passing_over_an_approval_needs_one_who_is_enough_alone() {
     }
 }
 
-/// Persons have agreed to the document as it was, and the others get their whole time.
+/// An approval counts for the document that was approved, and the time for new ones begins anew.
 #[test]
 fn a_changed_document_takes_approvals_back() {
     let (mut view, later) = (before_approval("ann", approval(2, &[])), START.after(Duration::from_secs(99)));
@@ -879,7 +879,7 @@ fn a_changed_document_takes_approvals_back() {
         allowed_unreachable: wave.allowed_unreachable,
         terms: wave.terms.clone(),
     };
-    let edit = |changes| {
+    let edit = |changes, anew| {
         Command::Edit(Arc::new(Edit {
             told: "window: 1 -> 2".to_owned(),
             changes,
@@ -889,19 +889,25 @@ fn a_changed_document_takes_approvals_back() {
             allowed_failed: view.allowed_failed,
             allowed_unreachable: view.allowed_unreachable,
             waves: vec![stays.clone()],
-            anew: None,
+            anew,
         }))
     };
-    let asked = |changes| {
-        let change = command(&view, &edit(changes), &[], Some(&asker("kim")), later).expect("allowed");
+    let asked = |by, changes, anew| {
+        let change = command(&view, &edit(changes, anew), &[], Some(&asker(by)), later).expect("allowed");
         change.expect("a change")
     };
-    let same = asked(false);
+    let same = asked("kim", false, None);
     assert!(same.waves.is_empty(), "{same:?}");
-    let other = asked(true);
+    assert_eq!(same.events[0].text.as_deref(), Some("window: 1 -> 2"));
+    let other = asked("kim", true, None);
     let taken: Vec<_> = other.waves.iter().map(|wave| (wave.since, wave.approvals.clone())).collect();
     assert_eq!(taken, [(Some(later), Some(Vec::new()))]);
-    assert_eq!(other.events[0].text.as_deref(), Some("window: 1 -> 2; approvals taken back: bob, eve"));
+    let told = Some("window: 1 -> 2; approvals taken back: bob, eve");
+    assert_eq!(other.events[0].text.as_deref(), told);
+    // The rows of such waves are new ones.
+    let anew = asked("root", false, Some(WavesAnew { first: 0, is_open: false, waves: Vec::new() }));
+    assert!(anew.waves.is_empty(), "{anew:?}");
+    assert_eq!(anew.events[0].text.as_deref(), told);
 }
 
 #[test]
