@@ -69,10 +69,8 @@ impl Link {
 /// The identity that the commands are started with. The environment may name one for all commands of a machine,
 /// so it is passed over where a command reads none.
 fn identity_for(roles: &[Role], link: Link, given: Option<PathBuf>) -> Result<Option<PathBuf>, Failure> {
-    let mut of_broker = roles.iter().filter(|role| link.leads_to_broker(**role)).peekable();
-    let is_read = of_broker.peek().is_some()
-        && of_broker.all(|role| matches!(role, Role::Endpoint | Role::Worker))
-        && !roles.contains(&Role::Initialize);
+    let may_read = |role: &Role| matches!(role, Role::Endpoint | Role::Worker);
+    let is_read = roles.iter().all(may_read) && roles.iter().any(|role| link.leads_to_broker(*role));
     match (given, is_read) {
         (given @ Some(_), true) => Ok(given),
         (None, true) => {

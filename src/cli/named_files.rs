@@ -7,9 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::args::Role;
-use crate::config::{
-    Config, Database, Endpoint, Http, HttpWorker, MessageQueue, Problem, Security, Signatures,
-};
+use crate::config::{Config, Database, Endpoint, HttpWorker, MessageQueue, Problem, Security, Signatures};
 
 /// The task type whose handler is compiled in and makes HTTP calls.
 const HTTP: &str = "http";
@@ -74,7 +72,7 @@ pub(super) fn needed(config: &Config, role: Role, leads_to_broker: bool) -> Vec<
                 "http_worker.http.client_certificate",
                 "http_worker.http.client_key",
             ];
-            files.extend(of_http(keys, http));
+            files.extend(of_tls(keys, http.ca_bundle.as_ref(), http.identity.as_ref()));
         }
         Role::Initialize => {
             files.extend(of_database("manager.db.uri", config.manager.db.get()));
@@ -96,7 +94,7 @@ pub(super) fn used(config: &Config, role: Role) -> Vec<NamedFile> {
     if config.of_delivery(role == Role::Worker).any(|policy| policy.name.as_str() == HTTP) {
         let keys =
             ["endpoint.http.ca_bundle", "endpoint.http.client_certificate", "endpoint.http.client_key"];
-        files.extend(of_http(keys, http));
+        files.extend(of_tls(keys, http.ca_bundle.as_ref(), http.identity.as_ref()));
     }
     files
 }
@@ -127,19 +125,21 @@ fn of_broker(queue: Option<&MessageQueue>) -> Vec<NamedFile> {
     let Some(files) = queue.filter(|queue| queue.tls).map(|queue| &queue.tls_files) else {
         return Vec::new();
     };
-    let (certificate, key) = files.identity.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
-    [
-        ("manager.message_queue.tls.ca", files.ca.as_ref()),
-        ("manager.message_queue.tls.certificate", certificate),
-        ("manager.message_queue.tls.key", key),
-    ]
-    .into_iter()
-    .filter_map(|(key, path)| Some(NamedFile::new(key, path?)))
-    .collect()
+    let keys = [
+        "manager.message_queue.tls.ca",
+        "manager.message_queue.tls.certificate",
+        "manager.message_queue.tls.key",
+    ];
+    of_tls(keys, files.ca.as_ref(), files.identity.as_ref())
 }
 
-fn of_http(keys: [&'static str; 3], http: &Http) -> Vec<NamedFile> {
-    let (certificate, key) = http.identity.as_ref().map(|(certificate, key)| (certificate, key)).unzip();
-    let files = keys.into_iter().zip([http.ca_bundle.as_ref(), certificate, key]);
+/// The CA certificates, and the certificate and the private key of the client.
+fn of_tls(
+    keys: [&'static str; 3],
+    ca: Option<&PathBuf>,
+    identity: Option<&(PathBuf, PathBuf)>,
+) -> Vec<NamedFile> {
+    let (certificate, key) = identity.map(|(certificate, key)| (certificate, key)).unzip();
+    let files = keys.into_iter().zip([ca, certificate, key]);
     files.filter_map(|(key, path)| Some(NamedFile::new(key, path?))).collect()
 }

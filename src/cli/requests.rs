@@ -159,13 +159,8 @@ async fn list(global: &Global, args: ListRequests) -> Result<Code, Failure> {
 
 /// A request that runs again and is waited for, as programs are told of it.
 #[derive(Serialize)]
-struct Resumed<'a> {
-    retried: Name<'a>,
-}
-
-#[derive(Serialize)]
-struct Name<'a> {
-    token: &'a str,
+struct Resumed {
+    retried: RequestToken,
 }
 
 async fn retry(global: &Global, args: RetryRequests) -> Result<Code, Failure> {
@@ -179,7 +174,7 @@ async fn retry(global: &Global, args: RetryRequests) -> Result<Code, Failure> {
     let mut resumed = Vec::new();
     let begun = |request: &Request| {
         match global.json {
-            true => note_json(&Resumed { retried: Name { token: &request.token } }),
+            true => note_json(&Resumed { retried: RequestToken { token: request.token.clone() } }),
             false => note(&format!("retried {} (request {})", request.action, request.token)),
         }
         resumed.push(request.token.clone());

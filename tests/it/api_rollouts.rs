@@ -645,7 +645,7 @@ async fn whoever_may_not_approve_passes_over_no_approval() {
         let approved = send("tasker_bob", "POST", "/rollouts/r/approve", &json!({})).await;
         assert_eq!((approved.status, &approved.json()["warnings"]), (200, &warnings), "{approved:?}");
     }
-    // He has not agreed to another document; the same one again is none.
+    // An edit that changes a value takes his approval back. An edit that changes none keeps it.
     let read = revision().await.0;
     for (edit, approvals) in [(json!({"window": 2}), json!([bob])), (json!({"window": 3}), json!([]))] {
         let mut edit = edit.clone();

@@ -541,7 +541,7 @@ async fn the_environment_is_not_handed_down() {
         .flat_map(|names| names.split(", ").map(|name| name.trim_matches('`')))
         .collect();
     told.sort_unstable();
-    // With a user of its own.
+    // Only a handler with `run_as` has these.
     told.retain(|name| !["LOGNAME", "USER"].contains(name));
     assert_eq!(told, expected);
 }

@@ -2,7 +2,6 @@
 //! compares both, and runs its tests; with `--measure` also those in a browser.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, find};
 
-use super::{cargo, install, run, run_as, timed_out};
+use super::{cargo, checkout, install, run, run_as, target_dir, timed_out};
 
 const USAGE: &str = "cargo xtask dashboard [--check|--measure]";
 
@@ -49,8 +48,7 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
 /// Uses the page of the real program in a real browser, and measures it.
 fn in_browser(web: &Path) -> anyhow::Result<()> {
     run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
-    let target =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| web.join("../../../../target"), PathBuf::from);
+    let target = target_dir(&checkout()?);
     let suite = ["--test", "--test-reporter=spec", "--test-concurrency=2"];
     // Figures come last and alone.
     for (name, script) in
@@ -112,8 +110,4 @@ fn npm(web: &Path) -> Command {
     let mut npm = Command::new("npm");
     npm.current_dir(web);
     npm
-}
-
-fn checkout() -> anyhow::Result<PathBuf> {
-    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?)
 }

@@ -1,13 +1,12 @@
 //! `cargo xtask fuzz`: every target under `tests/fuzz/targets`, one after the other.
 
-use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use super::{cargo, run};
+use super::{cargo, checkout, run, target_dir};
 
 /// Seconds for each target without `--seconds`.
 const SECONDS: u64 = 30;
@@ -23,7 +22,7 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
         }
         _ => bail!("cargo xtask fuzz [--seconds N]"),
     };
-    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz");
+    let fuzz = checkout()?.join("tests/fuzz");
     if !Command::new("cargo-fuzz").arg("--version").output().is_ok_and(|output| output.status.success()) {
         run(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
     }
@@ -53,10 +52,10 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
 /// Their doors in the crates are there with `cfg(fuzzing)` alone, which `cargo fuzz` sets. Flags of the compiler
 /// are for all libraries, so these are checked once more, and stay in a directory of their own.
 pub(super) fn check() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let checkout = checkout()?;
     let mut command = cargo(&["check", "--locked", "--no-default-features", "--manifest-path"]);
-    command.arg(root.join("tests/fuzz/Cargo.toml")).arg("--target-dir").arg(target.join("fuzz"));
+    command.arg(checkout.join("tests/fuzz/Cargo.toml"));
+    command.arg("--target-dir").arg(target_dir(&checkout).join("fuzz"));
     run(command.env("RUSTFLAGS", "--cfg fuzzing -D warnings"))
 }
 

@@ -12,7 +12,7 @@ mod package;
 mod tree;
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
 use std::time::Instant;
@@ -82,6 +82,16 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// The repository.
+fn checkout() -> anyhow::Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?)
+}
+
+/// Where cargo builds what is in the repository.
+fn target_dir(checkout: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout.join("target"), PathBuf::from)
 }
 
 /// How long all tests may take, their compilation included: a test that waits for ever would keep CI until it

@@ -4,7 +4,6 @@
 //! against it. `tests/openapi` has what it is told: the configuration of the platform and its own. The
 //! platform is one process of its own; nothing else is touched.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, Process};
 
-use super::{Failed, cargo, install, run};
+use super::{Failed, cargo, checkout, install, run, target_dir};
 
 const USAGE: &str = "cargo xtask openapi [--max-examples N]";
 
@@ -42,8 +41,8 @@ pub(super) fn check(arguments: &[String]) -> anyhow::Result<()> {
         }
         _ => bail!(USAGE),
     };
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout.join("target"), PathBuf::from);
+    let checkout = checkout()?;
+    let target = target_dir(&checkout);
     run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
     let tools = Tools {
         schemathesis: schemathesis(&target.join("schemathesis"))?,

@@ -7,9 +7,9 @@
 //! `live_log` what handlers log while they run · `outcome` what a handler asks for · `message` what travels
 //! through the broker · `digest` what makes two submissions the same · `answer` what makes two answers the
 //! same, with `own_name` and `difference` what sets them apart · `token` who may use the API, `quota` how
-//! much of it and `audit` what was done with it · `authority` how hosts are named · `seal` who
-//! signs a message and for whom, `order` what persons sign, `statement` the bytes that are signed, `batch` how
-//! messages share a signature · `labels` what endpoints say of themselves and `selector` with `target` whom such
+//! much, and `audit` the log of what was done · `authority` names of hosts · `seal` the signer and the
+//! receivers of a message, `order` what persons sign, `statement` the bytes that are signed, `batch` messages
+//! that share a signature · `labels` what endpoints say of themselves and `selector` with `target` whom such
 //! facts select · `likeness` what to say of a misspelt name · `json_check` which bytes are JSON that every
 //! reader agrees on: what comes from outside passes it before it becomes a [`Json`].
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 
 use super::columns::{self, corrupt};
 use super::fault::Fault;
@@ -44,8 +44,11 @@ impl Store {
     }
 
     /// The selectors of all groups.
-    pub async fn group_selectors(&self) -> Result<Groups> {
-        Ok(self.groups().await?.into_iter().map(|record| (record.name, record.selector)).collect())
+    pub fn group_selectors(&self) -> Operation<'_, Groups> {
+        let selectors = |groups: Vec<GroupRecord>| {
+            groups.into_iter().map(|record| (record.name, record.selector)).collect()
+        };
+        self.groups().map_ok(selectors).boxed()
     }
 
     /// Writes a group, in the place of the one of its name.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use uuid::Uuid;
 
 use super::batch::{self, padded_rows, sorted};
@@ -66,10 +66,9 @@ impl Store {
     /// expected.
     pub fn log_of(&self, id: TaskId, endpoint: &EndpointName) -> Operation<'_, Option<ResponseLog>> {
         let endpoint = endpoint.clone();
-        async move {
-            Ok(self.run(move |conn| logs(conn, id, Some(endpoint.clone()), None, 1).boxed()).await?.pop())
-        }
-        .boxed()
+        self.run(move |conn| logs(conn, id, Some(endpoint.clone()), None, 1).boxed())
+            .map_ok(|mut logs| logs.pop())
+            .boxed()
     }
 
     /// What handlers have logged for a task, in the order of their last lines, after a place. At most

@@ -93,8 +93,8 @@ pub use tokens::TokenCreated;
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use migrations::Change;
 use sql::Work;
 
@@ -158,64 +158,60 @@ fn open_as(database: &crate::config::Database, make: bool) -> Result<SharedStore
 
 impl Store {
     /// Brings the schema up to date. Safe when several processes start at once: one works, the others wait.
-    pub async fn migrate(&self) -> Result<()> {
-        self.change_schema(Change::Migrate).await
+    pub fn migrate(&self) -> Operation<'_, ()> {
+        self.change_schema(Change::Migrate)
     }
 
     /// Drops everything this program made and migrates anew.
-    pub async fn reset(&self) -> Result<()> {
-        self.change_schema(Change::Reset).await
+    pub fn reset(&self) -> Operation<'_, ()> {
+        self.change_schema(Change::Reset)
     }
 
     /// Goes back to an older schema. For tests of the way back.
-    pub async fn revert(&self, to: i64) -> Result<()> {
-        self.change_schema(Change::Revert(to)).await
+    pub fn revert(&self, to: i64) -> Operation<'_, ()> {
+        self.change_schema(Change::Revert(to))
     }
 
-    async fn change_schema(&self, change: Change) -> Result<()> {
+    fn change_schema(&self, change: Change) -> Operation<'_, ()> {
         match &self.session {
-            Session::MySql(session) => session.change_schema(change).await,
-            Session::Sqlite(session) => session.change_schema(change).await,
+            Session::MySql(session) => session.change_schema(change).boxed(),
+            Session::Sqlite(session) => session.change_schema(change).boxed(),
         }
     }
 
     /// Fails with [`StoreError::Schema`] unless the schema is exactly this program's.
-    pub async fn check_schema(&self) -> Result<()> {
+    pub fn check_schema(&self) -> Operation<'_, ()> {
         match &self.session {
-            Session::MySql(session) => session.check_schema().await,
-            Session::Sqlite(session) => session.check_schema().await,
+            Session::MySql(session) => session.check_schema().boxed(),
+            Session::Sqlite(session) => session.check_schema().boxed(),
         }
     }
 
     /// Claims the database for this process; `None` while another one has it.
-    pub async fn claim(&self) -> Result<Option<Claim>> {
+    pub fn claim(&self) -> Operation<'_, Option<Claim>> {
         match &self.session {
-            Session::MySql(session) => session.claim().await,
-            Session::Sqlite(session) => session.claim(),
+            Session::MySql(session) => session.claim().boxed(),
+            Session::Sqlite(session) => without_statements(session.claim()),
         }
     }
 
     /// The database's time of day; also proves that it answers.
-    pub async fn now(&self) -> Result<Timestamp> {
+    pub fn now(&self) -> Operation<'_, Timestamp> {
         match &self.session {
-            Session::MySql(_) => {
-                self.run(|conn| {
-                    async { conn.sql("SELECT UTC_TIMESTAMP(6)").fetch_one().await?.get(0) }.boxed()
-                })
-                .await
-            }
+            Session::MySql(_) => self
+                .run(|conn| async { conn.sql("SELECT UTC_TIMESTAMP(6)").fetch_one().await?.get(0) }.boxed()),
             // The file is on this machine, and so is its clock.
-            Session::Sqlite(_) => {
-                self.run(|conn| async { conn.sql("SELECT 1").fetch_one().await }.boxed()).await?;
-                Ok(Clock::system().now())
-            }
+            Session::Sqlite(_) => self
+                .run(|conn| async { conn.sql("SELECT 1").fetch_one().await.map(drop) }.boxed())
+                .map_ok(|()| Clock::system().now())
+                .boxed(),
         }
     }
 
     /// Proves that the database can be written, by doing so: one small row, always the same.
-    pub async fn prove_writable(&self, now: Timestamp) -> Result<()> {
+    pub fn prove_writable(&self, now: Timestamp) -> Operation<'_, ()> {
         // No schedule has this name: names of schedules have no slash.
-        self.set_schedule_done("/ready", now).await
+        self.set_schedule_done("/ready", now)
     }
 
     /// Bytes that one report or submission may have at most; what is larger is [`StoreError::TooLarge`].
@@ -244,10 +240,10 @@ impl Store {
     }
 
     /// Ends the connections.
-    pub async fn close(&self) {
+    pub fn close(&self) -> BoxFuture<'_, ()> {
         match &self.session {
-            Session::MySql(session) => session.close().await,
-            Session::Sqlite(session) => session.close().await,
+            Session::MySql(session) => session.close().boxed(),
+            Session::Sqlite(session) => session.close().boxed(),
         }
     }
 

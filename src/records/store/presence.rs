@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -149,13 +149,11 @@ impl Store {
     }
 
     /// The endpoints subscribed now, by type and name.
-    pub async fn subscribed(&self, task_types: &[TaskType]) -> Result<HashMap<TaskType, Vec<EndpointName>>> {
-        Ok(self
-            .subscribers(task_types, Expect::Subscribed)
-            .await?
-            .into_iter()
-            .map(|(task_type, Subscribers { names, .. })| (task_type, names))
-            .collect())
+    pub fn subscribed(&self, task_types: &[TaskType]) -> Operation<'_, HashMap<TaskType, Vec<EndpointName>>> {
+        let names = |found: HashMap<_, Subscribers>| {
+            found.into_iter().map(|(task_type, Subscribers { names, .. })| (task_type, names)).collect()
+        };
+        self.subscribers(task_types, Expect::Subscribed).map_ok(names).boxed()
     }
 
     /// The same, or all that are known, with the version of messages that all of them read.

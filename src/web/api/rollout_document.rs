@@ -999,8 +999,8 @@ pub struct Told {
     pub changes: bool,
 }
 
-/// What such changes are. A member that is absent has its default. Payloads, which may have secrets, are left
-/// out: whoever reads the events sees values that an edit has removed.
+/// What such changes are. A member that is absent has its default. Payloads are left out: they may have secrets,
+/// and an event keeps the values that the edit has removed.
 pub fn told(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Told {
     let before = serde_json::from_str(document).map_or_else(|_| Vec::new(), |Members(members)| members);
     let mut told = Told { text: String::new(), changes: false };

@@ -31,7 +31,7 @@ pub fn presence(endpoint: &str, types: &[&str], state: PresenceState) -> Presenc
     }
 }
 
-/// The same from a process that nobody else is, with a home of its own.
+/// The same, with ids that no other process has.
 pub fn presence_of_its_own(endpoint: &str, types: &[&str], state: PresenceState) -> Presence {
     let [instance, home, session] = [(); 3].map(|()| Uuid::new_v4());
     Presence { instance, home, session, ..presence(endpoint, types, state) }

@@ -17,7 +17,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
-use super::{cargo, install, run};
+use super::{cargo, checkout, install, run, target_dir};
 
 const USAGE: &str = "cargo xtask package [--binary FILE] [--out DIR] [--try]";
 
@@ -56,8 +56,8 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
         }
     }
     install::what_is_missing(install::FOR_PACKAGES)?;
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout.join("target"), PathBuf::from);
+    let checkout = checkout()?;
+    let target = target_dir(&checkout);
     let binary = match binary {
         Some(binary) => binary,
         None => {

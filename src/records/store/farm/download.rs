@@ -16,13 +16,17 @@ impl Farm {
     /// Keeps tasks as the Server has them, over those of the same ids. A task that a worker runs, and of
     /// which the Server is still to be told something, stays: the Server's word is older. Answers how many
     /// were kept.
-    pub async fn download(&self, tasks: &[Task]) -> Result<usize> {
-        let mut kept = 0;
-        for tasks in batch::runs(tasks, batch::WIDE_ROWS, bytes) {
-            let tasks: Arc<[Task]> = tasks.into();
-            kept += self.store.transact(move |conn| keep(conn, tasks.clone()).boxed()).await?;
+    pub fn download(&self, tasks: &[Task]) -> Operation<'_, usize> {
+        let batches: Vec<Arc<[Task]>> =
+            batch::runs(tasks, batch::WIDE_ROWS, bytes).into_iter().map(Into::into).collect();
+        async move {
+            let mut kept = 0;
+            for tasks in batches {
+                kept += self.store.transact(move |conn| keep(conn, tasks.clone()).boxed()).await?;
+            }
+            Ok(kept)
         }
-        Ok(kept)
+        .boxed()
     }
 
     /// The Server has another version of a task that is about to be handed out. What only the farm knows of

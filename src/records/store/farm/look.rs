@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt};
 
 use super::Farm;
 use super::task_rows::{self, SummaryColumns, status};
@@ -66,29 +66,26 @@ pub struct FarmTaskQuery {
 impl Farm {
     /// Jobs, the newest first, from before one. Tasks without a job are of none.
     pub fn jobs(&self, before: Option<ObjectId>, most: u32) -> Operation<'_, FarmPage<JobTally, ObjectId>> {
-        async move {
-            let tallies = self.store.run(move |conn| jobs(conn, before, most).boxed()).await?;
-            Ok(FarmPage::new(tallies, most, |last| Some(last.job)))
-        }
-        .boxed()
+        self.store
+            .run(move |conn| jobs(conn, before, most).boxed())
+            .map_ok(move |tallies| FarmPage::new(tallies, most, |last| Some(last.job)))
+            .boxed()
     }
 
     /// The first tasks that fit.
     pub fn tasks(&self, mut query: FarmTaskQuery) -> Operation<'_, FarmPage<TaskSummary, FarmTaskOrder>> {
         query.statuses.sort_unstable();
         query.statuses.dedup();
-        let (query, order) = (Arc::new(query.clone()), query.order);
-        async move {
-            let most = query.most;
-            let tasks = self.store.run(move |conn| tasks(conn, query.clone()).boxed()).await?;
-            Ok(FarmPage::new(tasks, most, |last| match order {
+        let (order, most, query) = (query.order, query.most, Arc::new(query));
+        let page = move |tasks| {
+            FarmPage::new(tasks, most, |last: &TaskSummary| match order {
                 FarmTaskOrder::Oldest(_) => Some(FarmTaskOrder::Oldest(Some(last.id))),
                 FarmTaskOrder::Latest(_) => {
                     last.last_updated.map(|changed| FarmTaskOrder::Latest(Some((changed, last.id))))
                 }
-            }))
-        }
-        .boxed()
+            })
+        };
+        self.store.run(move |conn| tasks(conn, query.clone()).boxed()).map_ok(page).boxed()
     }
 
     /// A task, with the end of what it has logged.

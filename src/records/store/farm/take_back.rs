@@ -41,12 +41,16 @@ impl Farm {
     }
 
     /// The Server wants tasks canceled.
-    pub async fn cancel(&self, tasks: &[ObjectId], now: Timestamp) -> Result<Vec<LogLine>> {
-        let mut lines = Vec::new();
-        for task in tasks.iter().copied() {
-            lines.extend(self.store.transact(move |conn| cancel(conn, task, now).boxed()).await?);
+    pub fn cancel(&self, tasks: &[ObjectId], now: Timestamp) -> Operation<'_, Vec<LogLine>> {
+        let tasks = tasks.to_vec();
+        async move {
+            let mut lines = Vec::new();
+            for task in tasks {
+                lines.extend(self.store.transact(move |conn| cancel(conn, task, now).boxed()).await?);
+            }
+            Ok(lines)
         }
-        Ok(lines)
+        .boxed()
     }
 }
 

@@ -138,8 +138,7 @@ impl Session {
         self.run_within(PATIENCE, move |conn| enclosed(conn, deed.clone()).boxed())
     }
 
-    /// Runs statements, which may take longer than any of ours, as migrations do. In a box, so that it is
-    /// compiled here and not again by each crate that asks the store.
+    /// Runs statements, which may take longer than any of ours, as migrations do.
     fn run_within<F>(&self, patience: Duration, work: F) -> BoxFuture<'_, Result<()>>
     where
         F: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,

@@ -116,8 +116,6 @@ impl Session {
         self.run_on(&self.readers, PATIENCE, move |conn| alone(conn, deed.clone()).boxed())
     }
 
-    /// In a box, as in [`Self::transact`], so that it is compiled here and not again by each crate that asks
-    /// the store.
     fn run_on<F>(&self, pool: &SqlitePool, patience: Duration, work: F) -> BoxFuture<'_, Result<()>>
     where
         F: for<'c> Fn(&'c mut SqliteConnection) -> BoxFuture<'c, Result<(), Fault>> + Send + Sync + 'static,
