@@ -378,8 +378,9 @@ fn a_task_finds_the_endpoint_by_its_labels() -> anyhow::Result<()> {
     )?;
     let mut up = site.up(&["-m", "labels"])?;
     site.subscribed(2)?;
-    let (code, text) =
-        site.says(&["submit", "worker", "--match", "site=berlin,rack=12 and release=7 and os", "--wait"])?;
+    let quick = ["submit", "worker", "--payload", r#"{"seconds": 0.1}"#];
+    let chosen = ["--match", "site=berlin,rack=12 and release=7 and os", "--wait"];
+    let (code, text) = site.says(&[&quick[..], &chosen].concat())?;
     ensure!(code == Some(0) && text.contains("DONE"), "{code:?}: {text}");
     let (code, text) = site.says(&["submit", "worker", "--match", "site=paris"])?;
     ensure!(
@@ -408,12 +409,12 @@ fn a_task_finds_the_endpoint_by_its_labels() -> anyhow::Result<()> {
         ensure!(table.contains("labels_unread") && table.contains("release=8"), "{table}");
         Ok(())
     })?;
-    let done = site.json(&["submit", "worker", "--match", "release=8", "--identifier", "old"])?;
+    let done = site.json(&[&quick[..], &["--match", "release=8", "--identifier", "old"]].concat())?;
     ensure!(
         done["warnings"].is_null() && done["endpoints"].as_array().is_some_and(|it| it.len() == 2),
         "{done}"
     );
-    site.json(&["submit", "worker", "--endpoints", "console1", "--identifier", "one"])?;
+    site.json(&[&quick[..], &["--endpoints", "console1", "--identifier", "one"]].concat())?;
     let (_, why) = site.says(&["explain", "one", "--endpoint", "console2"])?;
     ensure!(why.contains("labels_unread: ") && why.contains("not_expected: "), "{why}");
     fs::write(&file, "release=9\n")?;

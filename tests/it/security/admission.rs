@@ -42,7 +42,7 @@ fn a_restricted_endpoint_works_beside_one_that_is_not() -> anyhow::Result<()> {
     for queue in ["it.worker.console1", "it.control.worker.console1"] {
         platform.block_on(management::delete(&["queues", &virtual_host, queue]));
     }
-    let again = platform.submit("worker", json!({"n": 1}), &["console1"])?;
+    let again = platform.submit("worker", json!({"seconds": 0.1}), &["console1"])?;
     platform.task("worker", &again, "DONE").with_context(|| restricted.log())?;
 
     // It leaves the fanout with its goodbye, and is in it again when it is back.
@@ -52,14 +52,14 @@ fn a_restricted_endpoint_works_beside_one_that_is_not() -> anyhow::Result<()> {
         ensure!(!platform.block_on(management::exists(&binding)), "it is bound");
         Ok(())
     })?;
-    let alone = platform.submit("worker", json!({"n": 2}), &[])?;
+    let alone = platform.submit("worker", json!({"seconds": 0.1}), &[])?;
     let body = platform.task("worker", &alone, "DONE")?;
     ensure!(response_of(&body, "console1").is_none(), "{body}");
     let waiting =
         platform.block_on(async { Queues::of(platform).await?.ready("it.worker.console1").await })?;
     ensure!(waiting == 0, "{waiting} copies wait for an endpoint that has left");
     let _restricted = server.start()?;
-    let both = platform.submit("worker", json!({"n": 3}), &[])?;
+    let both = platform.submit("worker", json!({"seconds": 0.1}), &[])?;
     let body = platform.task("worker", &both, "DONE")?;
     ensure!(response_of(&body, "console1").is_some(), "{body}");
     Ok(())

@@ -110,7 +110,7 @@ fn an_endpoint_changes_its_user_without_an_outage_and_is_cut_off_when_revoked() 
     // Rotation: the running process keeps its user, and the new one takes over with a restart.
     server.invite()?;
     refused(&platform, &["endpoint", "revoke", "ep1", "--old"], "has not fetched its newest user yet")?;
-    let before = platform.submit("worker", json!({"n": 1}), &[])?;
+    let before = platform.submit("worker", json!({"seconds": 0.1}), &[])?;
     platform.task("worker", &before, "DONE")?;
     server.enroll()?;
     process.stop(PATIENCE)?;
@@ -118,7 +118,7 @@ fn an_endpoint_changes_its_user_without_an_outage_and_is_cut_off_when_revoked() 
     ensure!(exists(1) && exists(2), "both users are there until the old one is deleted");
     platform.tasker(&["endpoint", "revoke", "ep1", "--old"])?;
     ensure!(!exists(1) && exists(2), "the old user is deleted");
-    let after = platform.submit("worker", json!({"n": 2}), &[])?;
+    let after = platform.submit("worker", json!({"seconds": 0.1}), &[])?;
     let body = platform.task("worker", &after, "DONE")?;
     ensure!(response_of(&body, "ep1").is_some(), "{body}");
 
@@ -143,7 +143,7 @@ fn an_endpoint_changes_its_user_without_an_outage_and_is_cut_off_when_revoked() 
         let path = ["queues", &queue.virtual_host, queue_name];
         ensure!(!platform.block_on(management::exists(&path)), "{queue_name} is there");
     }
-    let alone = platform.submit("worker", json!({"n": 3}), &[])?;
+    let alone = platform.submit("worker", json!({"seconds": 0.1}), &[])?;
     let body = platform.task("worker", &alone, "DONE").with_context(|| process.log())?;
     ensure!(response_of(&body, "ep1").is_none() && response_of(&body, "ep2").is_some(), "{body}");
     Ok(())

@@ -135,7 +135,7 @@ fn a_fleet_that_gets_its_users_one_by_one_is_heard_and_counted() -> anyhow::Resu
     let platform = &platform;
     let server = Server::enrolled(platform, "ep1")?;
     let _one = server.start()?;
-    let identifier = platform.submit("worker", json!({"n": 1}), &[])?;
+    let identifier = platform.submit("worker", json!({"seconds": 0.1}), &[])?;
     let body = platform.task("worker", &identifier, "DONE")?;
     ensure!(response_of(&body, "ep1").is_some() && response_of(&body, "ep2").is_some(), "{body}");
     let listed = platform.tasker(&["endpoint", "list", "--unproven", "--json"])?;

@@ -287,7 +287,7 @@ fn an_endpoint_joins_with_its_certificate_alone() -> anyhow::Result<()> {
     let endpoint = ["endpoint", "-e", "ep1", "-t", "worker"].map(str::to_owned);
     let process = platform.launch("ep1", &endpoint, &[])?;
     platform.subscribed("ep1", &["worker"]).with_context(|| process.log())?;
-    let identifier = platform.submit("worker", serde_json::json!({"n": 1}), &[])?;
+    let identifier = platform.submit("worker", serde_json::json!({"seconds": 0.1}), &[])?;
     let body = platform.task("worker", &identifier, "DONE").with_context(|| process.log())?;
     ensure!(response_of(&body, "ep1").is_some(), "{body}");
     Ok(())
