@@ -237,9 +237,14 @@ impl Rig {
     /// no others are believed.
     pub async fn freeze(&self, id: TaskId, endpoints: &[&str]) {
         let known = self.store.endpoints(None, 1000).await.expect("the store works");
-        for name in endpoints.iter().filter(|name| known.iter().all(|known| known.name.as_str() != **name)) {
-            self.see(name, &["worker"], PresenceState::Alive).await;
-            self.see(name, &["worker"], PresenceState::Leaving).await;
+        let strangers =
+            endpoints.iter().filter(|name| known.iter().all(|known| known.name.as_str() != **name));
+        for some in strangers.collect::<Vec<_>>().chunks(500) {
+            for state in [PresenceState::Alive, PresenceState::Leaving] {
+                let presences: Vec<_> =
+                    some.iter().map(|name| self.presence(name, &["worker"], state)).collect();
+                self.store.see(&presences, self.state.clock.now()).await.expect("the store works");
+            }
         }
         let expected = endpoints.iter().map(|name| endpoint(name)).collect();
         let frozen = self

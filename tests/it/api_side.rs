@@ -177,8 +177,9 @@ impl ApiSide {
         }
     }
 
+    /// Welcomes an endpoint to the interval that it keeps anyway.
     pub async fn welcome_session(&self, presence: &Presence) {
-        let (session, presence_interval) = (presence.session, Duration::from_secs(10));
+        let (session, presence_interval) = (presence.session, presence.interval);
         for task_type in &presence.task_types {
             let command = Command::Welcome {
                 session,

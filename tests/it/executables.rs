@@ -402,13 +402,11 @@ async fn what_others_could_have_written_does_not_run() {
     for (path, mode, reason) in table {
         let before = fs::metadata(&path).expect("it is there").permissions();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("changes");
+        let reason = format!("{} {reason}", path.display());
         let id = api.submit("run", "1").await;
         let (errnr, errmsg, _) = api.finished(id).await;
-        assert!(
-            errnr == errnr::NO_HANDLER && errmsg.contains(&format!("{} {reason}", path.display())),
-            "{errnr} {errmsg}"
-        );
-        trouble(&mut api, reason).await;
+        assert!(errnr == errnr::NO_HANDLER && errmsg.contains(&reason), "{errnr} {errmsg}");
+        trouble(&mut api, &reason).await;
         fs::set_permissions(&path, before).expect("changes");
     }
     // To give a file away takes root.
