@@ -80,7 +80,7 @@ fn kind(name: &str) -> &'static str {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(options.minutes * 60);
-    let mut fleet = Fleet::with_queue(Platform::idle_on_own_disk()?)?;
+    let mut fleet = Fleet::with_queue(Platform::idle_on_own_disk()?)?.with_short_stop()?;
     let mut faults = options.faults.clone();
     if faults.is_empty() {
         faults = Fault::NAMES.iter().map(|(_, fault)| *fault).collect();

@@ -89,7 +89,7 @@ fn one_of_two_api_processes_loses_the_database() -> anyhow::Result<()> {
     link.refuse();
     // Longer than three presence intervals: what the broker hands this process must not count as silence of
     // endpoints.
-    fleet.pass(Duration::from_secs(8))?;
+    fleet.pass(Duration::from_secs(5))?;
     link.pass();
     load_for(&mut fleet, &loader, 60)?;
     let taken = loader.finish(&mut fleet)?;

@@ -27,7 +27,7 @@ fn a_hang_up_costs_nothing() -> anyhow::Result<()> {
 
 /// Tells these to stop, one after the other, and starts each again.
 fn stop_one_after_the_other(names: &[&str]) -> anyhow::Result<()> {
-    let mut fleet = Fleet::with_workers(Platform::idle()?)?;
+    let mut fleet = Fleet::with_queue(Platform::idle()?)?.with_short_stop()?.with_processes()?;
     let loader = Loader::start(&fleet, 20);
     loader.long(true);
     for name in names {

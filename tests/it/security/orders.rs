@@ -2,6 +2,7 @@
 //! trusts somebody else: whatever becomes of the process and its files.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -33,6 +34,10 @@ pub const ORDER_FAILPOINTS: [Failpoint; 4] = [
     failpoint::PERFORMER_STARTED,
     failpoint::PERFORMER_JOURNALED,
 ];
+
+/// A handler of `steered` that leaves a trace of each execution, as that of the program does, and ends as soon
+/// as the file `hold` is gone.
+const HELD: &str = "#!/bin/sh\nset -e\necho \"$TASKER_TASK_ID $TASKER_ENDPOINT $TASKER_ATTEMPT\" >> '@marks'\nwhile [ -e '@hold' ]; do sleep 0.05; done\n";
 
 /// An installation where alice signs tasks of `steered`.
 struct Ordering {
@@ -102,17 +107,8 @@ impl Ordering {
 
     /// Takes all slots of `steered`. Answers the identifiers of the tasks that do.
     fn occupy(&self) -> anyhow::Result<Vec<String>> {
-        self.run_in_all_slots(&json!({"do": "hang"}))
-    }
-
-    /// The same for so many seconds.
-    fn busy_for(&self, seconds: u32) -> anyhow::Result<Vec<String>> {
-        self.run_in_all_slots(&json!({"do": "ok", "seconds": seconds}))
-    }
-
-    fn run_in_all_slots(&self, steps: &Value) -> anyhow::Result<Vec<String>> {
         let one = |_| {
-            let (identifier, id) = self.submit(self.ordered(steps.clone(), 3600))?;
+            let (identifier, id) = self.submit(self.ordered(json!({"do": "hang"}), 3600))?;
             self.signed.platform.until("it runs", |_| {
                 ensure!(self.marks(id).len() == 1, "{:?}", self.marks(id));
                 Ok(())
@@ -120,6 +116,19 @@ impl Ordering {
             Ok(identifier)
         };
         (0..SLOTS).map(one).collect()
+    }
+
+    /// Has tasks of `steered` run until `let_go`, at endpoints that start from now on.
+    fn hold(&self) -> anyhow::Result<()> {
+        let handler = self.signed.path("handlers/steered");
+        fs::write(&handler, HELD.replace('@', &self.signed.path("")))?;
+        fs::set_permissions(&handler, fs::Permissions::from_mode(0o755))?;
+        Ok(fs::write(self.signed.path("hold"), "")?)
+    }
+
+    /// Lets all tasks end that are held.
+    fn let_go(&self) -> anyhow::Result<()> {
+        Ok(fs::remove_file(self.signed.path("hold"))?)
     }
 }
 
@@ -387,15 +396,17 @@ fn an_order_does_not_begin_by_a_clock_that_was_set() -> anyhow::Result<()> {
     let clock = Shift::new(platform.home(), "endpoint.clock")?;
     let exact = [("TASKER_ENDPOINT__CLOCK_TOLERANCE", "1s".to_owned())];
     let environment = [clock.environment.clone(), exact.to_vec()].concat();
+    ordering.hold()?;
     let one = signed.launch_with("ep1", "require", &environment)?;
     platform.subscribed("ep1", &["worker", "steered"])?;
-    // These end by themselves: a cancel would show the endpoint that its clock is wrong.
-    let running = ordering.busy_for(20)?;
+    let running = ordering.occupy()?;
     let (identifier, id) = ordering.submit(ordering.ordered(json!({"do": "ok"}), 5))?;
     platform.response("steered", &identifier, "ep1", "CREATED")?;
     let end = Clock::system().now().after(Duration::from_secs(7));
     ordering.until_after(end)?;
     clock.set(-600)?;
+    // They end by themselves: a cancel would show the endpoint that its clock is wrong.
+    ordering.let_go()?;
     for identifier in &running {
         platform.task("steered", identifier, "DONE")?;
     }
@@ -457,14 +468,16 @@ fn the_loss_of_power_does_not_begin_an_order_again() -> anyhow::Result<()> {
     let (signed, platform) = (&ordering.signed, &ordering.signed.platform);
     let _api = signed.start_api()?;
     let power = Power::new(platform.home(), "journals/ep1/steered+worker/")?;
+    ordering.hold()?;
     let mut one = signed.launch_with("ep1", "require", &power.environment)?;
     platform.subscribed("ep1", &["worker", "steered"]).with_context(|| one.log())?;
-    ordering.busy_for(8)?;
+    ordering.occupy()?;
     let payload = ordering.ordered(json!({"do": "ok"}), 3600);
     let order = payload["order"]["id"].as_str().context("an id")?.to_owned();
     let (identifier, id) = ordering.submit(payload)?;
     platform.response("steered", &identifier, "ep1", "CREATED")?;
     power.stick()?;
+    ordering.let_go()?;
     platform.until("the order begins", |platform| {
         let lines = fs::read_to_string(platform.home().join("journals/ep1/steered.orders"))?;
         let begun = |line: &str| line.contains(&order) && line.contains("\"begun\":true");

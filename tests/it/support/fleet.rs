@@ -132,6 +132,16 @@ impl Fleet {
         Ok(std::fs::write(&path, config.to_string())?)
     }
 
+    /// Gives endpoints and workers that start from now on less time to stop than the long tasks of a loader
+    /// take.
+    pub fn with_short_stop(self) -> anyhow::Result<Self> {
+        self.configure(|config| {
+            config["endpoint"]["stop_timeout"] = json!("1s");
+            Ok(())
+        })?;
+        Ok(self)
+    }
+
     /// With `api1` and `api2`, and `console1` and `console2`, all ready.
     pub fn usual(platform: Platform) -> anyhow::Result<Self> {
         Self::new(platform)?.with_processes()

@@ -59,8 +59,8 @@ struct Demand {
 /// Of every so many tasks one has a large answer, while there are some, or takes long.
 const LARGE: u64 = 5;
 const LONG: u64 = 7;
-/// How long such a task takes: longer than a process may take to stop.
-const LONG_SECONDS: f64 = 7.0;
+/// How long such a task takes: longer than a process of [`Fleet::with_short_stop`] may take to stop.
+const LONG_SECONDS: f64 = 3.0;
 
 impl Plan {
     /// What a task says is to be done, and the error number that it ends with.
