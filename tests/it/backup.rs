@@ -143,7 +143,10 @@ fn rehearse<K: Kind>(mut platform: Platform) -> anyhow::Result<()> {
 #[test]
 fn a_restored_queue_is_performed_from_the_journal_or_again() -> anyhow::Result<()> {
     let (home, port) = (Home::new("backup")?, Port::free()?);
-    home.write("config.yaml", "task_types: [{name: steered, delivery: queue}]")?;
+    home.write(
+        "config.yaml",
+        "task_types: [{name: steered, delivery: queue}]\nendpoint: {presence_interval: 1s}",
+    )?;
     let mut reader = Reader::new(&home)?;
     reader.replace("/var/lib/tasker/", format!("{}/", home.join("data").display()));
     reader.replace("/var/backups/", format!("{}/", home.path().display()));

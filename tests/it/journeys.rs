@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::support::platform::{PATIENCE, Platform, response_of};
@@ -245,46 +245,44 @@ fn a_stopping_endpoint_finishes_what_runs() -> anyhow::Result<()> {
 #[test]
 fn broker_and_database_may_go_and_come() -> anyhow::Result<()> {
     let mut platform = Platform::private()?;
-    for round in 0..2 {
-        platform.servers().0.kill()?;
-        platform.until("the API says that the broker is away", |platform| {
-            let (status, body) = platform.get("/ready")?;
-            ensure!(status == 503 && body["broker"] != "ok" && body["database"] == "ok", "{status}: {body}");
-            Ok(())
-        })?;
-        let identifier = platform.submit("steered", json!({"do": "ok", "round": round}), &[])?;
-        platform.servers().0.restart()?;
-        let body = platform.task("steered", &identifier, "DONE")?;
-        ensure!(body["task"]["finished"] == 2, "{body}");
+    platform.servers().0.kill()?;
+    platform.until("the API says that the broker is away", |platform| {
+        let (status, body) = platform.get("/ready")?;
+        ensure!(status == 503 && body["broker"] != "ok" && body["database"] == "ok", "{status}: {body}");
+        Ok(())
+    })?;
+    let identifier = platform.submit("steered", json!({"do": "ok"}), &[])?;
+    platform.servers().0.restart()?;
+    let body = platform.task("steered", &identifier, "DONE")?;
+    ensure!(body["task"]["finished"] == 2, "{body}");
 
-        platform.servers().1.kill()?;
-        platform.until("the API says that the database is away", |platform| {
-            let (status, body) = platform.get("/ready")?;
-            ensure!(status == 503 && body["database"] != "ok" && body["broker"] == "ok", "{status}: {body}");
-            Ok(())
-        })?;
-        let (status, problem) = platform.post("/steered", &json!({"identifier": "lost", "payload": {}}))?;
-        ensure!(status == 503 && problem["code"] == "database_unavailable", "{status}: {problem}");
-        platform.servers().1.restart()?;
-        platform.until("the API is ready", |platform| {
-            ensure!(platform.get("/ready")?.0 == 200);
-            Ok(())
-        })?;
-        let identifier = platform.submit("steered", json!({"do": "ok"}), &["console1", "console2"])?;
-        platform.task("steered", &identifier, "DONE")?;
-    }
+    platform.servers().1.kill()?;
+    platform.until("the API says that the database is away", |platform| {
+        let (status, body) = platform.get("/ready")?;
+        ensure!(status == 503 && body["database"] != "ok" && body["broker"] == "ok", "{status}: {body}");
+        Ok(())
+    })?;
+    let (status, problem) = platform.post("/steered", &json!({"identifier": "lost", "payload": {}}))?;
+    ensure!(status == 503 && problem["code"] == "database_unavailable", "{status}: {problem}");
+    platform.servers().1.restart()?;
+    platform.until("the API is ready", |platform| {
+        ensure!(platform.get("/ready")?.0 == 200);
+        Ok(())
+    })?;
+    let identifier = platform.submit("steered", json!({"do": "ok"}), &["console1", "console2"])?;
+    platform.task("steered", &identifier, "DONE")?;
     Ok(())
 }
 
 #[test]
 fn processes_wait_for_broker_and_database_at_the_start() -> anyhow::Result<()> {
-    let mut platform = Platform::private()?;
-    for name in ["api", "console1-backup"] {
-        platform.process(name).stop(PATIENCE)?;
-    }
+    let mut platform = Platform::idle_private()?;
+    // In order, since RabbitMQ writes what was set up to its disk a little later.
     platform.servers().0.stop()?;
-    platform.servers().1.stop()?;
-    platform.start_endpoint("console1", &["backup", "steered"])?;
+    platform.servers().1.kill()?;
+    for name in ["console1", "console2"] {
+        platform.start_endpoint(name, &["backup", "steered"])?;
+    }
     platform.spawn_api()?;
     platform.until("the API answers without either", |platform| {
         let (status, body) = platform.get("/ready")?;
@@ -292,9 +290,15 @@ fn processes_wait_for_broker_and_database_at_the_start() -> anyhow::Result<()> {
         ensure!(platform.get("/heartbeat")?.0 == 200);
         Ok(())
     })?;
-    platform.servers().1.restart()?;
-    platform.servers().0.restart()?;
-    platform.subscribed("console1", &["steered"])?;
+    let (rabbitmq, mariadb) = platform.servers();
+    std::thread::scope(|scope| {
+        let broker = scope.spawn(|| rabbitmq.restart());
+        mariadb.restart()?;
+        broker.join().map_err(|_| anyhow!("the thread that starts RabbitMQ panicked"))?
+    })?;
+    for name in ["console1", "console2"] {
+        platform.subscribed(name, &["steered"])?;
+    }
     let identifier = platform.submit("steered", json!({"do": "ok"}), &["console1", "console2"])?;
     platform.task("steered", &identifier, "DONE")?;
     Ok(())

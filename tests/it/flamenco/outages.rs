@@ -100,11 +100,11 @@ async fn perform(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// An hour on the clock, and what a farm of twenty workers does in it.
+/// An hour on the clock, and what a farm of ten workers does in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_is_away_for_an_hour() -> Result<()> {
-    const WORKERS: u32 = 20;
-    const EACH: u32 = 30;
+    const WORKERS: u32 = 10;
+    const EACH: u32 = 15;
     let (server, home) = (Server::start().await?, Home::new("flamenco")?);
     let clock = Shift::new(&home, "clock")?;
     let tasks: Vec<Value> = (1..=WORKERS * EACH).map(|number| task(number, &json!({}))).collect();

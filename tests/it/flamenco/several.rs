@@ -17,8 +17,8 @@ use super::scheduling::known_task;
 use super::server::{Answer, Server};
 use crate::store_conformance::ledger::Ledger;
 
-const WORKERS: usize = 200;
-const TASKS: u32 = 300;
+const WORKERS: usize = 60;
+const TASKS: u32 = 120;
 
 /// What the Server has acknowledged: the id, the task and the status of each update, in their order.
 type Acknowledged = Arc<Mutex<Vec<(String, String, Value)>>>;
@@ -68,8 +68,7 @@ async fn work(
     while left.load(Ordering::SeqCst) > 0 {
         turn += 1;
         let (status, body) = at(turn).ask().await?;
-        // Nothing to do; or a database that two hundred workers keep busy on a busy machine, where they ask
-        // again.
+        // Nothing to do; or a database that sixty workers keep busy on a busy machine, where they ask again.
         if status == 204 || status == 500 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
