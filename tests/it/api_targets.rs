@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tasker::domain::{Presence, PresenceState};
 
-use crate::api_rig::Rig;
+use crate::api_rig::{Answer, Rig};
 
 /// Five endpoints of `worker`: three in Berlin, of which one is stopped, two in Paris, of which one is in
 /// trouble.
@@ -117,7 +117,32 @@ async fn a_target_that_chooses_nobody_is_refused_with_the_reason() {
     let (pointer, message) = refused(r#"{"identifier":"a","match":["site=a","site in"]}"#).await;
     assert_eq!(pointer, "/match/1");
     assert!(message.starts_with("is no selector: at character 8: expected `(`"), "{message}");
+    let regexes = json!({"identifier": "a", "match": vec!["site~a or site~b"; 33]}).to_string();
+    let (pointer, message) = refused(&regexes).await;
+    assert_eq!(pointer, "/match/32");
+    assert!(message.contains("more than 64 regular expressions"), "{message}");
     assert_eq!(rig.get("/worker/a").await.status, 404, "nothing was recorded");
+    rig.stop().await;
+}
+
+async fn put_group(rig: &Rig, name: &str, body: Value) -> Answer {
+    let request = rig.request("PUT", &format!("/groups/{name}")).header("Content-Type", "application/json");
+    rig.send(request.body(body.to_string())).await
+}
+
+/// The one spelling that is kept is longer than what was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_selector_can_be_read_again() {
+    let rig = fleet().await;
+    let longest = vec!["name"; 819].join(",");
+    let posted = rig.post("/worker", &json!({"identifier": "a", "match": longest}).to_string()).await;
+    assert_eq!(posted.status, 201, "{posted:?}");
+    let listed = rig.get("/tasks?identifier=a").await;
+    assert_eq!((listed.status, listed.json()["tasks"][0]["identifier"].as_str()), (200, Some("a")));
+    let group = put_group(&rig, "all", json!({"match": longest})).await;
+    assert!(group.status < 300, "{group:?}");
+    let (read, deleted) = (rig.get("/groups").await, rig.delete("/groups/all").await);
+    assert_eq!((read.status, deleted.status), (200, 200), "{read:?} {deleted:?}");
     rig.stop().await;
 }
 
@@ -153,11 +178,7 @@ async fn a_dry_run_says_who_would_and_who_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_are_stored_selectors() {
     let rig = fleet().await;
-    let put = async |name: &str, body: Value| {
-        let request =
-            rig.request("PUT", &format!("/groups/{name}")).header("Content-Type", "application/json");
-        rig.send(request.body(body.to_string())).await
-    };
+    let put = async |name: &str, body: Value| put_group(&rig, name, body).await;
     assert_eq!(rig.get("/groups").await.json(), json!({"groups": []}));
     let new = put("berlin", json!({"match": ["site = berlin", "name!=db9"]})).await;
     assert_eq!((new.status, &new.json()["match"]), (201, &json!("site=berlin and name!=db9")), "{new:?}");

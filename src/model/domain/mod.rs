@@ -87,7 +87,7 @@ pub use seal::{
     Certificate, EnvironmentName, InvalidSealPart, KeyId, Purpose, Recipients, Revocations, SIGNATURE, Seal,
     SealFault, SealHead, Signature,
 };
-pub use selector::{Groups, InvalidSelector, Selector};
+pub use selector::{Groups, InvalidSelector, MOST_REGEXES, Selector};
 pub use states::{
     FleetState, InvalidChanges, PartState, StateChange, States, decode_changes, encode_changes, generation,
 };

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -23,13 +24,22 @@ use serde::{Deserialize, Serialize};
 use super::GroupName;
 use super::labels::check_key;
 
-/// Bytes that an expression may have.
+/// Bytes that an expression may have as somebody writes it. The one spelling that is stored may be longer:
+/// each comma becomes an `and`.
 const LENGTH: usize = 4096;
 /// How deep parentheses and `not` may be nested: the parser and the evaluation go down with them.
 const DEPTH: usize = 32;
+/// The same for a selector that was stored: the one spelling has parentheses that the author may leave out,
+/// and selectors stand in it in the place of groups.
+const STORED_DEPTH: usize = 256;
 /// Bytes that a compiled regular expression may have. Those of this crate take time in proportion to the
 /// text.
 const REGEX_SIZE: usize = 256 << 10;
+/// Regular expressions that an expression may have: each is compiled before it is admitted, in a millisecond
+/// where it is large.
+const REGEXES: usize = 16;
+/// Regular expressions that all selectors of one submission or document may have.
+pub const MOST_REGEXES: usize = 64;
 
 /// Why a text is no selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +80,37 @@ pub(super) fn group<'a>(groups: &'a Groups, name: &GroupName) -> Result<&'a Sele
 enum Test {
     Present,
     OneOf(Vec<String>),
-    Matches(Regex),
+    Matches(Pattern),
+}
+
+/// A regular expression, compiled when it is first asked about an endpoint: most selectors that are read from
+/// the ledger are only shown, and a program has up to [`REGEX_SIZE`] bytes.
+#[derive(Debug)]
+struct Pattern {
+    text: String,
+    program: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    fn new(text: String) -> Self {
+        Self { text, program: OnceLock::new() }
+    }
+
+    fn compiled(&self) -> Result<Regex, regex::Error> {
+        RegexBuilder::new(&self.text).size_limit(REGEX_SIZE).build()
+    }
+
+    /// None where it cannot be compiled. It could when it was admitted.
+    fn matches(&self, value: &str) -> Option<bool> {
+        self.program.get_or_init(|| self.compiled().ok()).as_ref().map(|regex| regex.is_match(value))
+    }
+}
+
+/// Without the program: a choice among endpoints works on copies, and these are gone after it.
+impl Clone for Pattern {
+    fn clone(&self) -> Self {
+        Self::new(self.text.clone())
+    }
 }
 
 impl Selector {
@@ -86,13 +126,19 @@ impl Selector {
         Self(Expression::All(selectors.into_iter().map(|selector| selector.0).collect())).to_string().parse()
     }
 
-    /// One that was stored. Values that seem to be a mistake of whoever writes them are taken as they are:
-    /// earlier versions have stored such selectors.
+    /// One that was stored. What is asked of whoever writes one was asked then, and the limits of length and
+    /// depth are for authors: a selector that was admitted can always be read. Values that seem to be a mistake
+    /// are taken as they are, since earlier versions have stored such selectors.
     ///
     /// # Errors
     /// When it is none.
     pub fn stored(text: &str) -> Result<Self, InvalidSelector> {
-        Parser { text, at: 0, depth: 0, is_stored: true }.whole()
+        Parser { text, at: 0, depth: 0, regexes: 0, is_stored: true }.whole()
+    }
+
+    /// How many regular expressions it has.
+    pub fn regexes(&self) -> usize {
+        self.0.regexes()
     }
 
     /// The names of facts that it asks for.
@@ -167,6 +213,15 @@ impl Expression {
         }
     }
 
+    fn regexes(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::regexes).sum(),
+            Self::Not(part) => part.regexes(),
+            Self::Term { test, .. } => usize::from(matches!(test, Test::Matches(_))),
+            Self::Group(_) => 0,
+        }
+    }
+
     /// Groups name no groups, so this goes no deeper than two selectors do.
     fn with_groups(&self, groups: &Groups) -> Result<Self, GroupName> {
         let each =
@@ -189,7 +244,7 @@ impl Expression {
             Self::Term { key, test } => fact(key).is_some_and(|value| match test {
                 Test::Present => true,
                 Test::OneOf(globs) => globs.iter().any(|glob| glob_matches(glob, value)),
-                Test::Matches(regex) => regex.is_match(value),
+                Test::Matches(pattern) => pattern.matches(value) == Some(true),
             }),
         }
     }
@@ -230,7 +285,7 @@ impl FromStr for Selector {
     type Err = InvalidSelector;
 
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
-        Parser { text, at: 0, depth: 0, is_stored: false }.whole()
+        Parser { text, at: 0, depth: 0, regexes: 0, is_stored: false }.whole()
     }
 }
 
@@ -239,13 +294,15 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// Regular expressions so far.
+    regexes: usize,
     /// Whether it comes from the ledger, and not from somebody who writes it now.
     is_stored: bool,
 }
 
 impl<'a> Parser<'a> {
     fn whole(mut self) -> Result<Selector, InvalidSelector> {
-        if self.text.len() > LENGTH {
+        if self.text.len() > LENGTH && !self.is_stored {
             let message = format!("a selector has at most {LENGTH} bytes, this one has {}", self.text.len());
             return Err(InvalidSelector { at: 1, message });
         }
@@ -274,8 +331,9 @@ impl<'a> Parser<'a> {
 
     fn factor(&mut self) -> Result<Expression, InvalidSelector> {
         self.depth += 1;
-        if self.depth > DEPTH {
-            return Err(self.wrong(format!("more than {DEPTH} levels of parentheses and `not`")));
+        let deepest = if self.is_stored { STORED_DEPTH } else { DEPTH };
+        if self.depth > deepest {
+            return Err(self.wrong(format!("more than {deepest} levels of parentheses and `not`")));
         }
         let factor = if self.symbol("(") {
             let inner = self.expression()?;
@@ -389,17 +447,23 @@ impl<'a> Parser<'a> {
     fn regex(&mut self, key: &str, test: &str) -> Result<Test, InvalidSelector> {
         self.skip_space();
         let start = self.at;
-        let text = self.value_of(key, test)?;
-        let regex = RegexBuilder::new(&text).size_limit(REGEX_SIZE).build();
-        let invalid = |error: regex::Error| InvalidSelector {
+        let pattern = Pattern::new(self.value_of(key, test)?);
+        self.regexes += 1;
+        if self.is_stored {
+            return Ok(Test::Matches(pattern));
+        }
+        if self.regexes > REGEXES {
+            return Err(self.wrong(format!("more than {REGEXES} regular expressions")));
+        }
+        pattern.compiled().map_err(|error| InvalidSelector {
             at: self.characters(start),
             message: format!(
                 "{} is no regular expression that can be used: {}",
-                quoted(&text),
+                quoted(&pattern.text),
                 one_line(&error.to_string())
             ),
-        };
-        Ok(Test::Matches(regex.map_err(invalid)?))
+        })?;
+        Ok(Test::Matches(pattern))
     }
 
     /// A word up to a byte that ends it, or a text in quotes.
@@ -560,7 +624,7 @@ impl Test {
                 let globs: Vec<String> = globs.iter().map(|glob| spelt(glob)).collect();
                 write!(out, "{key} {}in ({})", if negated { "not" } else { "" }, globs.join(", "))
             }
-            Self::Matches(regex) => write!(out, "{key}{not}~{}", quoted(regex.as_str())),
+            Self::Matches(pattern) => write!(out, "{key}{not}~{}", quoted(&pattern.text)),
         }
     }
 }
@@ -696,6 +760,28 @@ mod tests {
         assert!(told(&"(".repeat(33)).contains("more than 32 levels"));
         assert!(told(&"a,".repeat(3000)).contains("at most 4096 bytes"));
         assert!(told("a~x{1000}{1000}").contains("regular expression"));
+    }
+
+    #[test]
+    fn what_an_author_may_write_can_be_read_from_the_ledger() {
+        let nested = (0..15).fold("a".to_owned(), |inner, _| format!("b or c and ({inner})"));
+        for text in [vec!["name"; 819].join(","), vec!["!a"; 1365].join(","), nested.clone()] {
+            let spelling = text.parse::<Selector>().expect("within the limits").to_string();
+            assert_eq!(Selector::stored(&spelling).expect("can be read").to_string(), spelling);
+        }
+        let name: GroupName = "g".parse().expect("valid");
+        let groups = Groups::from([(name, nested.parse().expect("valid"))]);
+        let asked = nested.replace("(a)", "(@g or @g)").parse::<Selector>().expect("valid");
+        let spelling = asked.with_groups(&groups).expect("it is there").to_string();
+        assert_eq!(Selector::stored(&spelling).expect("can be read").to_string(), spelling);
+    }
+
+    #[test]
+    fn regular_expressions_are_bounded_together() {
+        let text = |count: usize| vec!["a~b"; count].join(" or ");
+        assert_eq!(text(REGEXES).parse::<Selector>().expect("so many are allowed").regexes(), REGEXES);
+        let error = text(REGEXES + 1).parse::<Selector>().expect_err("one too many");
+        assert!(error.message.contains("more than 16 regular expressions"), "{error}");
     }
 
     #[test]

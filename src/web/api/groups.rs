@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::problem::Problem;
 use super::query::Query;
+use super::submission::MAX_SELECTORS;
 use super::{Answer, Api, access, answer, deeds, segment};
 use crate::contract::{self, Group, GroupChange, GroupList, OneOrMany, ProblemCode, ProblemItem};
 use crate::domain::{GroupName, Selector, likeness};
@@ -118,6 +119,10 @@ fn selector(texts: OneOrMany) -> Result<Selector, Vec<ProblemItem>> {
         OneOrMany::One(text) => (vec![text], false),
         OneOrMany::Many(texts) => (texts, true),
     };
+    if texts.len() > MAX_SELECTORS {
+        let message = format!("has {} selectors, {MAX_SELECTORS} are allowed", texts.len());
+        return Err(vec![ProblemItem::new("/match", message)]);
+    }
     let (mut selectors, mut problems) = (Vec::new(), Vec::new());
     for (index, text) in texts.iter().enumerate() {
         let place = if listed { format!("/match/{index}") } else { "/match".to_owned() };

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::deeds::leave_payloads_out;
 use super::members::pointer;
+use super::submission::too_many_regexes;
 use crate::config::{Config, TypePolicy, span};
 use crate::contract::ProblemItem;
 use crate::domain::likeness::unknown;
@@ -21,8 +22,8 @@ use crate::domain::rollout::{
     WaveTerms,
 };
 use crate::domain::{
-    EndpointName, GroupName, Json, Members, RolloutName, Selector, TaskType, Timestamp, TokenName, json,
-    value_at,
+    EndpointName, GroupName, Json, MOST_REGEXES, Members, RolloutName, Selector, TaskType, Timestamp,
+    TokenName, json, value_at,
 };
 use crate::rollouts;
 
@@ -79,7 +80,7 @@ fn terms(text: &str, recorded: Option<&RawValue>, config: &Config) -> Result<Rol
     let Members(members) =
         serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
     let whole = serde_json::from_str(text).map_err(|error| vec![ProblemItem::new("", error.to_string())])?;
-    let mut reader = Reader { problems: Vec::new(), whole, recorded };
+    let mut reader = Reader { problems: Vec::new(), whole, recorded, regexes: 0 };
     let mut values = Map::new();
     for (name, value) in &members {
         if values.contains_key(&**name) {
@@ -104,6 +105,8 @@ struct Reader<'a> {
     whole: &'a RawValue,
     /// The document that is recorded, where it is read again.
     recorded: Option<&'a RawValue>,
+    /// Regular expressions of its selectors so far.
+    regexes: usize,
 }
 
 impl Reader<'_> {
@@ -316,11 +319,20 @@ impl Reader<'_> {
     fn selector(&mut self, value: &Value, at: &str) -> Option<Selector> {
         let recorded = self.recorded.and_then(|recorded| value_at(recorded, at));
         let recorded = recorded.and_then(|text| serde_json::from_str::<String>(text.get()).ok());
-        match recorded.filter(|text| value.as_str() == Some(text)) {
+        // Nothing more is compiled.
+        if self.regexes > MOST_REGEXES {
+            return None;
+        }
+        let selector: Selector = match recorded.filter(|text| value.as_str() == Some(text)) {
             // What is no selector at all is told below.
             Some(text) => Selector::stored(&text).ok().or_else(|| self.parsed(Some(value), at)),
             None => self.parsed(Some(value), at),
+        }?;
+        self.regexes += selector.regexes();
+        if self.regexes > MOST_REGEXES {
+            self.problem(at, too_many_regexes());
         }
+        Some(selector)
     }
 
     fn targets(&mut self, value: Option<&Value>, seed: &str) -> RolloutTargets {

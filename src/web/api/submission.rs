@@ -15,7 +15,8 @@ use crate::config::{TypePolicy, span};
 use crate::contract::{OneOrMany, ProblemItem};
 use crate::domain::json_check::kind;
 use crate::domain::{
-    EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, Members, Selector, Target, Timestamp, json,
+    EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, MOST_REGEXES, Members, Selector, Target,
+    Timestamp, json,
 };
 
 /// Endpoints one submission may list.
@@ -123,7 +124,7 @@ pub fn read(
 const TARGET: [&str; 7] = ["match", "groups", "exclude", "percent", "limit", "seed", "expect"];
 
 /// Selectors or groups that one submission may have in a list.
-const MAX_SELECTORS: usize = 100;
+pub(super) const MAX_SELECTORS: usize = 100;
 
 /// What its endpoints must be; none where it says nothing about that.
 fn target(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> Option<Target> {
@@ -133,10 +134,11 @@ fn target(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> O
             format!("does not go with `{first}`: `name in (web1, web2)` in `match` names endpoints, too");
         problems.push(ProblemItem::new("/endpoints", message));
     }
+    let mut regexes = 0;
     let target = Target {
-        selectors: selectors(seen, "match", problems),
+        selectors: selectors(seen, "match", &mut regexes, problems),
         groups: groups(seen, problems),
-        exclude: selectors(seen, "exclude", problems),
+        exclude: selectors(seen, "exclude", &mut regexes, problems),
         percent: member(
             seen,
             "percent",
@@ -166,8 +168,13 @@ fn target(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> O
     Some(target)
 }
 
-/// The selectors of a member: one text, or a list.
-fn selectors(seen: &HashMap<&str, &RawValue>, name: &str, problems: &mut Vec<ProblemItem>) -> Vec<Selector> {
+/// The selectors of a member: one text, or a list. `regexes` counts the regular expressions of all members.
+fn selectors(
+    seen: &HashMap<&str, &RawValue>,
+    name: &str,
+    regexes: &mut usize,
+    problems: &mut Vec<ProblemItem>,
+) -> Vec<Selector> {
     let Some(value) = seen.get(name) else { return Vec::new() };
     let (texts, listed) = match serde_json::from_str::<OneOrMany>(value.get()) {
         Ok(OneOrMany::One(text)) => (vec![text], false),
@@ -189,12 +196,24 @@ fn selectors(seen: &HashMap<&str, &RawValue>, name: &str, problems: &mut Vec<Pro
     let mut selectors = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         let place = if listed { format!("{}/{index}", pointer(name)) } else { pointer(name) };
-        match text.parse() {
-            Ok(selector) => selectors.push(selector),
+        match text.parse::<Selector>() {
+            Ok(selector) => {
+                *regexes += selector.regexes();
+                if *regexes > MOST_REGEXES {
+                    problems.push(ProblemItem::new(place, too_many_regexes()));
+                    return selectors;
+                }
+                selectors.push(selector);
+            }
             Err(invalid) => problems.push(ProblemItem::new(place, format!("is no selector: {invalid}"))),
         }
     }
     selectors
+}
+
+/// What is wrong where there are more than [`MOST_REGEXES`].
+pub(super) fn too_many_regexes() -> String {
+    format!("has, with those before it, more than {MOST_REGEXES} regular expressions")
 }
 
 /// The names of groups.
