@@ -115,6 +115,10 @@ impl Hub {
         if let Some(topic) = self.topics.get_mut(watched) {
             topic.listeners -= 1;
             topic.idle_since = now;
+            // There is nothing to come back to, and who asks for ids that are none must not take all room.
+            if topic.listeners == 0 && matches!(topic.standing, Standing::Gone) {
+                self.topics.remove(watched);
+            }
         }
     }
 
@@ -304,5 +308,17 @@ mod tests {
         assert!(!hub.forget_idle(&A, now), "one may return");
         assert!(hub.forget_idle(&A, now + KEPT) && !hub.forget_idle(&B, now + KEPT));
         assert!(!hub.has(&A) && hub.has(&B) && hub.len() == 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_there_is_forgotten_with_the_last_listener() {
+        let now = Instant::now();
+        let mut hub = hub(now);
+        hub.enter(A, now);
+        hub.end(&A);
+        hub.leave(&A, now);
+        assert!(hub.has(&A), "one listens");
+        hub.leave(&A, now);
+        assert!(!hub.has(&A) && hub.forget_idle(&A, now));
     }
 }

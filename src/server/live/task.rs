@@ -101,7 +101,9 @@ async fn look(
     };
     let before = seen.states.clone();
     if !names.is_empty() {
-        *stale |= !seen.update(board.store.parts(&standing, Parts::Of(names)).await?);
+        // These names are told by nobody again: after a fault all is to be read.
+        let was_stale = std::mem::replace(stale, true);
+        *stale = was_stale | !seen.update(board.store.parts(&standing, Parts::Of(names)).await?);
     }
     let expected = standing.counts.expected as usize;
     // Against the counts of the look before: what this process has moved by then, it has touched by now.
@@ -111,7 +113,15 @@ async fn look(
     let over = standing.status.is_final() && standing.counts.open() == 0;
     let due = if *stale { seen.pace.asked() } else { seen.pace.unasked() };
     if Instant::now() >= due && (*stale || !over) {
-        let read = read(board, standing).await?;
+        let read = match read(board, standing).await {
+            Ok(read) => read,
+            Err(error) => {
+                // Not told yet: the next look has to find the difference.
+                seen.states = before;
+                *stale = true;
+                return Err(error);
+            }
+        };
         *stale = false;
         match read.generation == seen.generation {
             true => read.tell(board, &before, &seen.standing, now),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, web};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use serde_json::json;
 
 use super::cancel_task;
@@ -14,7 +14,7 @@ use super::query::Query;
 use super::tasks::covered;
 use super::{Answer, Api, access, answer, deeds, unknown};
 use crate::contract::{self, BulkAnswer, BulkCancel, TaskFilter};
-use crate::domain::{TaskStatus, TaskType};
+use crate::domain::{TaskId, TaskStatus, TaskType};
 use crate::store::{CancelOutcome, Sweep};
 
 /// Bytes that the body may have: a filter with many types.
@@ -55,23 +55,39 @@ pub async fn cancel_tasks(api: web::Data<Api>, request: HttpRequest, payload: we
     let mut found = Matching::find(&api, sweeps, asked.as_of, |_, _, ids| async move { Ok(ids) }).await?;
     let mut came = Came::default();
     let expected = found.expected(asked.expect, asked.dry_run)?;
+    let mut came_to = Ok(());
     if !expected.is_empty() {
-        for some in expected[..expected.len().min(BATCH)].chunks(AT_ONCE) {
-            let (state, now, some) = (api.state.clone(), api.now()?, some.to_vec());
-            let cancel = async move {
-                try_join_all(some.into_iter().map(|id| cancel_task::cancel(&state, id, now))).await
-            };
-            for outcome in api.run(cancel).await? {
-                match outcome {
-                    Some(CancelOutcome { refused: false, .. }) => came.done += 1,
-                    _ => came.gone += 1,
-                }
-            }
-        }
+        came_to = cancel_some(&api, &expected[..expected.len().min(BATCH)], &mut came).await;
         tracing::info!(canceled = came.done, ended = came.gone, "tasks were canceled by a filter");
     }
+    // What was canceled before a fault was canceled.
     deeds::count(&request, "canceled", came.done, &told);
+    came_to?;
     answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
+}
+
+/// Cancels tasks up to the first portion with a fault. The others of that portion go on to their end: what
+/// follows from a cancel must not be dropped.
+async fn cancel_some(api: &Api, ids: &[TaskId], came: &mut Came) -> Result<(), Problem> {
+    for some in ids.chunks(AT_ONCE) {
+        let (state, now, some) = (api.state.clone(), api.now()?, some.to_vec());
+        let cancel = async move {
+            let each = some.into_iter().map(|id| cancel_task::cancel(&state, id, now));
+            Ok::<_, Problem>(join_all(each).await)
+        };
+        let mut fault = None;
+        for outcome in api.run(cancel).await? {
+            match outcome {
+                Ok(Some(CancelOutcome { refused: false, .. })) => came.done += 1,
+                Ok(_) => came.gone += 1,
+                Err(error) => fault = Some(error),
+            }
+        }
+        if let Some(fault) = fault {
+            return Err(fault.into());
+        }
+    }
+    Ok(())
 }
 
 /// What a filter means, for each type and state.

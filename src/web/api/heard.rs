@@ -159,14 +159,15 @@ fn warnings(names: &BTreeSet<EndpointName>, unknown: &[EndpointName]) -> Vec<Str
         let likely = nearest(name.as_str(), names.iter().map(EndpointName::as_str));
         format!("endpoint {} was never heard of{}", quoted(name.as_str()), did_you_mean(likely))
     };
-    few(unknown.iter().map(warning), "were never heard of")
+    few(unknown.iter(), warning, "were never heard of")
 }
 
-/// As many warnings as a person reads, and how many more there are.
-pub fn few(warnings: impl Iterator<Item = String>, what: &str) -> Vec<String> {
-    let mut warnings = warnings.fuse();
-    let mut few: Vec<String> = warnings.by_ref().take(MOST).collect();
-    match warnings.count() {
+/// As many warnings as a person reads, and how many more there are. Only those that are told are made: each may
+/// compare a name with all of a fleet.
+pub fn few<T>(items: impl Iterator<Item = T>, warning: impl FnMut(T) -> String, what: &str) -> Vec<String> {
+    let mut items = items.fuse();
+    let mut few: Vec<String> = items.by_ref().take(MOST).map(warning).collect();
+    match items.count() {
         0 => {}
         more => few.push(format!("{more} more endpoints {what}")),
     }

@@ -73,7 +73,7 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         Ok(ids.into_iter().filter(|id| !taken.contains(&again(id))).collect())
     });
     let mut found = found.await?;
-    let mut came = Came::default();
+    let (mut came, mut came_to) = (Came::default(), Ok(()));
     let expected = found.expected(asked.expect, asked.dry_run)?;
     if !expected.is_empty() {
         // Of tasks with the same unique key the newest has to be the one that waits: the others yield to it.
@@ -82,42 +82,61 @@ pub async fn requeue(api: web::Data<Api>, request: HttpRequest, payload: web::Pa
         let batch: Vec<TaskId> =
             if newest_first { ids.rev().take(BATCH).collect() } else { ids.take(BATCH).collect() };
         let counted = allowance::check_open(&api, &request, batch.len()).await?;
-        for some in batch.chunks(AT_ONCE) {
-            let (store, some) = (Arc::clone(&api.state.store), some.to_vec());
-            let tasks = async move {
-                let mut tasks = Vec::with_capacity(some.len());
-                for id in some {
-                    tasks.push(store.find(id).await?);
-                }
-                Ok::<_, StoreError>(tasks)
-            };
-            let mut again = Vec::with_capacity(AT_ONCE);
-            for task in api.run(tasks).await? {
-                match task.as_ref().map(|task| {
-                    rerun_task::again(&api, &request, policy, task, of_requeue(task.id), Vec::new())
-                }) {
-                    Some(Ok(new)) => again.push(new),
-                    Some(Err(problem)) => {
-                        tracing::warn!(%problem, "a task was not requeued");
-                        came.refused += 1;
-                    }
-                    None => came.gone += 1,
-                }
-            }
-            for outcome in record_all(&api, &request, again).await? {
-                match outcome {
-                    Ok(_) => came.done += 1,
-                    // Another request has requeued it at the same time.
-                    Err(problem) if problem.code() == ProblemCode::IdentifierConflict => came.gone += 1,
-                    Err(problem) => return Err(problem),
-                }
-            }
-        }
+        came_to = requeue_some(&api, &request, policy, &batch, &mut came).await;
         counted.settle(&api, came.done as usize);
         tracing::info!(task_type = %policy.name, requeued = came.done, refused = came.refused + came.gone, "tasks of a queue were requeued");
     }
+    // What was queued before a fault is queued.
     deeds::count(&request, "requeued", came.done, &told);
+    came_to?;
     answer(StatusCode::OK, &found.answer(&api, came).await?, 2048)
+}
+
+/// Queues tasks again, up to the first portion with a fault.
+async fn requeue_some(
+    api: &Api,
+    request: &HttpRequest,
+    policy: &TypePolicy,
+    ids: &[TaskId],
+    came: &mut Came,
+) -> Result<(), Problem> {
+    for some in ids.chunks(AT_ONCE) {
+        let (store, some) = (Arc::clone(&api.state.store), some.to_vec());
+        let tasks = async move {
+            let mut tasks = Vec::with_capacity(some.len());
+            for id in some {
+                tasks.push(store.find(id).await?);
+            }
+            Ok::<_, StoreError>(tasks)
+        };
+        let mut again = Vec::with_capacity(AT_ONCE);
+        for task in api.run(tasks).await? {
+            match task
+                .as_ref()
+                .map(|task| rerun_task::again(api, request, policy, task, of_requeue(task.id), Vec::new()))
+            {
+                Some(Ok(new)) => again.push(new),
+                Some(Err(problem)) => {
+                    tracing::warn!(%problem, "a task was not requeued");
+                    came.refused += 1;
+                }
+                None => came.gone += 1,
+            }
+        }
+        let mut fault = None;
+        for outcome in record_all(api, request, again).await? {
+            match outcome {
+                Ok(_) => came.done += 1,
+                // Another request has requeued it at the same time.
+                Err(problem) if problem.code() == ProblemCode::IdentifierConflict => came.gone += 1,
+                Err(problem) => fault = Some(problem),
+            }
+        }
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+    }
+    Ok(())
 }
 
 /// What a filter means, for each way to end.

@@ -54,9 +54,9 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
             let (named, others): (Vec<_>, Vec<_>) =
                 members.iter().partition(|member| chosen.binary_search(&member.name).is_ok());
             let away = named.iter().filter(|member| member.attendance != Attendance::Subscribed);
-            let away =
-                away.map(|member| format!("endpoint {} is not subscribed now", quoted(member.name.as_str())));
-            warnings.extend(heard::few(away, "are not subscribed now"));
+            let told =
+                |member: &Member| format!("endpoint {} is not subscribed now", quoted(member.name.as_str()));
+            warnings.extend(heard::few(away.copied(), told, "are not subscribed now"));
             Choice { chosen, unmatched: others.len(), ..Choice::default() }
         }
     };
@@ -68,9 +68,10 @@ pub async fn preview(api: &Api, policy: &TypePolicy, task: &NewTask) -> Result<P
     let troubled =
         members.iter().filter(chosen).filter_map(|member| Some((&member.name, member.trouble.as_ref()?)));
     let troubled = troubled.filter(|(_, trouble)| ReasonCode::of_trouble(trouble).hinders());
-    let troubled = troubled
-        .map(|(name, trouble)| format!("endpoint {} takes no tasks now: {trouble}", quoted(name.as_str())));
-    warnings.extend(heard::few(troubled, "take no tasks now"));
+    let told = |(name, trouble): (&EndpointName, &String)| {
+        format!("endpoint {} takes no tasks now: {trouble}", quoted(name.as_str()))
+    };
+    warnings.extend(heard::few(troubled, told, "take no tasks now"));
     Ok(Preview {
         task_type: policy.name.clone(),
         endpoints: choice.chosen,
