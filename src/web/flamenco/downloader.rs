@@ -64,6 +64,7 @@ impl Downloader {
 
     async fn fetch_alone(&self) -> Result<()> {
         let site = &self.site;
+        let asked = site.clock.now();
         let fetched = match site.settings.fetch {
             Fetch::Depsgraph => {
                 let since = site.farm.note(LAST_UPDATED).await?;
@@ -81,9 +82,8 @@ impl Downloader {
         for reason in wrong {
             tracing::warn!(why = %reason, "a task of the Server is left out");
         }
-        let now = site.clock.now();
         for task in &mut tasks {
-            task.last_updated = Some(now);
+            task.last_updated = Some(asked);
         }
         let kept = site.farm.download(&tasks).await?;
         if kept > 0 {

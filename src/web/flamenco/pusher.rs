@@ -90,8 +90,9 @@ impl Pusher {
             if !forced && !waiting.is_due(since_last, settings.push_interval, settings.cancel_interval) {
                 return Ok(());
             }
-            // Longer than a push takes, so that nobody else begins one meanwhile.
-            let hold = settings.times.upstream * 2;
+            // Longer than a push takes, which is two requests where the Server does not take the compressed one: so
+            // nobody else begins one meanwhile.
+            let hold = settings.times.upstream * 3;
             if !self.site.farm.take_lease(LEASE, &self.site.holder, self.site.clock.now(), hold).await? {
                 return Ok(());
             }

@@ -494,12 +494,15 @@ impl<V> Reader<'_, V> {
             database: Secret::new(database.unwrap_or_else(|| "sqlite://flamenco-manager.sqlite".to_owned())),
             task_logs: given(&file.task_logs_path).unwrap_or_else(|| "./task-logs".to_owned()).into(),
             fetch,
-            download_sleep: self.span(
-                "download_task_sleep",
-                file.download_task_sleep.as_ref(),
-                file.download_task_sleep_seconds,
-                600,
-            )?,
+            // Without any pause the Server would be asked all the time.
+            download_sleep: self
+                .span(
+                    "download_task_sleep",
+                    file.download_task_sleep.as_ref(),
+                    file.download_task_sleep_seconds,
+                    600,
+                )?
+                .max(Duration::from_secs(1)),
             recheck_throttle: self.signed(
                 "download_task_recheck_throttle",
                 file.download_task_recheck_throttle.as_ref(),

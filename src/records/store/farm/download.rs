@@ -1,6 +1,6 @@
 //! Tasks as the Server has them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -13,9 +13,9 @@ use crate::store::sql::Conn;
 use crate::store::{Operation, Result, batch};
 
 impl Farm {
-    /// Keeps tasks as the Server has them, over those of the same ids. A task that a worker runs, and of
-    /// which the Server is still to be told something, stays: the Server's word is older. Answers how many
-    /// were kept.
+    /// Keeps tasks as the Server has them, over those of the same ids. `last_updated` is when the Server was
+    /// asked. A task that a worker runs stays if the Server is still to be told something of it, or if it has
+    /// changed since the Server was asked: the Server's word is older. Answers how many were kept.
     pub fn download(&self, tasks: &[Task]) -> Operation<'_, usize> {
         let batches: Vec<Arc<[Task]>> =
             batch::runs(tasks, batch::WIDE_ROWS, bytes).into_iter().map(Into::into).collect();
@@ -54,16 +54,24 @@ fn bytes(task: &Task) -> usize {
 }
 
 async fn keep(conn: &mut Conn<'_>, tasks: Arc<[Task]>) -> Result<usize, Fault> {
+    let asked: BTreeMap<ObjectId, Option<Timestamp>> =
+        tasks.iter().map(|task| (task.id, task.last_updated)).collect();
     let mut ahead = BTreeSet::new();
-    let ids: Vec<ObjectId> = tasks.iter().map(|task| task.id).collect();
+    let ids: Vec<ObjectId> = asked.keys().copied().collect();
+    let lock = conn.dialect().locked();
     for ids in ids.chunks(batch::KEYS) {
-        let mut select = conn.sql("SELECT t.id FROM farm_task AS t WHERE t.status IN (?, ?) ");
+        let mut select = conn.sql(
+            "SELECT t.id, t.last_updated, EXISTS (SELECT 1 FROM farm_update AS u WHERE u.task_id = t.id) \
+             FROM farm_task AS t WHERE t.status IN (?, ?) AND t.id IN ",
+        );
         select.bind(TaskStatus::Active.code()).bind(TaskStatus::CancelRequested.code());
-        select
-            .push("AND EXISTS (SELECT 1 FROM farm_update AS u WHERE u.task_id = t.id) AND t.id IN ")
-            .keys(ids);
-        for row in select.fetch_all().await? {
-            ahead.insert(row.get::<ObjectId>(0)?);
+        for row in select.keys(ids).push(lock).fetch_all().await? {
+            let (id, changed): (ObjectId, Option<Timestamp>) = (row.get(0)?, row.get(1)?);
+            // Since the Server was asked, a worker may have got it, and the update of that gone out.
+            let since = asked.get(&id).copied().flatten().is_some_and(|asked| changed > Some(asked));
+            if since || row.get(2)? {
+                ahead.insert(id);
+            }
         }
     }
     let tasks: Vec<Task> = tasks.iter().filter(|task| !ahead.contains(&task.id)).cloned().collect();

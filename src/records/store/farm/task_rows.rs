@@ -304,10 +304,12 @@ pub(super) async fn set_status(
 }
 
 async fn delete_old(conn: &mut Conn<'_>, before: Timestamp) -> Result<u64, Fault> {
-    let mut select = conn.sql(
+    // Locked: one that is given to a worker meanwhile is not old any more.
+    let lock = conn.dialect().locked();
+    let mut select = conn.sql(format!(
         "SELECT id FROM farm_task WHERE last_worker_ping <= ? \
-         OR (last_worker_ping IS NULL AND (last_updated IS NULL OR last_updated <= ?)) LIMIT ?",
-    );
+         OR (last_worker_ping IS NULL AND (last_updated IS NULL OR last_updated <= ?)) LIMIT ? {lock}"
+    ));
     let rows = select.bind(before).bind(before).bind(DELETED).fetch_all().await?;
     let ids = rows.iter().map(|row| row.get(0)).collect::<Result<Vec<ObjectId>, Fault>>()?;
     let mut deleted = 0;
