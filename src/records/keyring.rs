@@ -57,6 +57,8 @@ struct Known {
     tokens: Option<Vec<Arc<Token>>>,
     /// Whether there ever was one.
     seen: bool,
+    /// How many rows cannot be read.
+    unreadable: usize,
 }
 
 impl Keyring {
@@ -135,11 +137,17 @@ impl Keyring {
             tokio::time::sleep_until(begun + GAP).await;
         }
         *begun = Some(Instant::now());
-        match self.store.tokens().await {
-            Ok(tokens) => {
+        match self.store.readable_tokens().await {
+            Ok((tokens, unreadable)) => {
                 self.failing.store(false, Ordering::Relaxed);
                 let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-                known.seen |= !tokens.is_empty();
+                if known.unreadable != unreadable.len() {
+                    known.unreadable = unreadable.len();
+                    for error in &unreadable {
+                        tracing::error!(%error, "a token cannot be read: nobody gets in with it here");
+                    }
+                }
+                known.seen |= !tokens.is_empty() || !unreadable.is_empty();
                 known.tokens = Some(in_force(tokens).into_iter().map(Arc::new).collect());
             }
             Err(error) => {

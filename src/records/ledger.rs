@@ -199,6 +199,18 @@ impl Ledger {
         Ok(advanced)
     }
 
+    /// Ends a request that cannot be moved on.
+    pub async fn fail_request(
+        &self,
+        due: &DueRequest,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<Advanced, StoreError> {
+        let failed = self.store.fail_request(due, error, now, self.retention).await?;
+        self.stopped(&failed.stopped);
+        Ok(failed)
+    }
+
     /// Cancels a request. `None` when there is none.
     pub async fn cancel_request(&self, token: &RequestToken) -> Result<Option<CanceledRequest>, StoreError> {
         let outcome = self.store.cancel_request(token, self.clock.now(), self.retention).await?;

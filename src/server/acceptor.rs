@@ -184,5 +184,7 @@ impl Recorder {
 
 /// KiB of memory that a submission takes, about.
 fn weight(task: &NewTask) -> u32 {
-    u32::try_from(task.payload.get().len() / 1024 + 1).unwrap_or(u32::MAX)
+    let names: usize =
+        task.endpoints.iter().map(|name| size_of::<EndpointName>() + name.as_str().len()).sum();
+    u32::try_from((task.payload.get().len() + names) / 1024 + 1).unwrap_or(u32::MAX)
 }

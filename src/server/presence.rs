@@ -156,7 +156,7 @@ impl PresenceWatch {
                     tracing::info!(subscriptions, endpoints = listed(&names), reason = %ReasonCode::EndpointGone, "endpoints missed three presence intervals");
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "cannot look for overdue endpoints");
+                    error.log("cannot look for overdue endpoints");
                     (since, silence) = (Instant::now(), None);
                 }
             }
@@ -300,8 +300,20 @@ impl Told {
     /// Notes that the broker has confirmed the list for this session. Until then, each presence of the session
     /// sends it again.
     fn note(&mut self, presence: &Presence) {
-        self.0.insert(presence.endpoint.clone(), presence.session);
+        remember(&mut self.0, presence.endpoint.clone(), presence.session);
     }
+}
+
+/// Entries of a memory of sessions at most. Names of endpoints come and go, as those of containers do; what is
+/// forgotten is done once more, which changes nothing.
+const REMEMBERED: usize = 100_000;
+
+/// Notes a session.
+fn remember<K: Eq + std::hash::Hash>(sessions: &mut HashMap<K, Uuid>, of: K, session: Uuid) {
+    if sessions.len() >= REMEMBERED {
+        sessions.clear();
+    }
+    sessions.insert(of, session);
 }
 
 /// What becomes of a response whose endpoint came back as another process, which does not know how far the
@@ -433,7 +445,7 @@ impl PresenceWatch {
                 Ok(()) => {
                     tracing::debug!(%task_type, %endpoint, "admitted");
                     if let Some(session) = idle {
-                        self.made().insert((task_type, endpoint), session);
+                        remember(&mut self.made(), (task_type, endpoint), session);
                     }
                 }
                 Err(error) => {

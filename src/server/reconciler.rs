@@ -17,7 +17,7 @@ use crate::domain::{EndpointName, Task, TaskEvent, TaskId, TaskStatus, TaskType,
 use crate::ledger::Ledger;
 use crate::publisher::{Ask, Outgoing, Publisher, Stop};
 use crate::service::Running;
-use crate::store::{DueTask, OpenRow, Settlement, SharedStore, StoreError};
+use crate::store::{DueTask, Found, OpenRow, Settlement, SharedStore, StoreError};
 
 /// Tasks looked at in one pass.
 const BATCH: u32 = 200;
@@ -87,6 +87,11 @@ fn next_try(due: &DueTask, failed: bool, now: Timestamp) -> (u32, Timestamp) {
     }
 }
 
+/// How a task stood when it was claimed.
+fn found(due: &DueTask) -> Found {
+    Found { ended: due.task.status.is_final(), asks: due.asks }
+}
+
 /// What to ask about a task: those who have not received it, and apart from them those who have and are
 /// quiet. Only endpoints that are there; the others are asked when they return (`presence`). And those from
 /// whom it was taken back, which are told so again.
@@ -151,7 +156,7 @@ impl Reconciler {
                     }
                     Err(error) => {
                         failures += 1;
-                        tracing::debug!(%error, "could not look at due tasks");
+                        error.log("could not look at due tasks");
                         Backoff::CONNECTION.jittered(failures)
                     }
                 };
@@ -177,7 +182,8 @@ impl Reconciler {
                 Step::Forget => forget.push(due.task.id),
                 Step::Expire => {
                     let (id, event, asks) = (due.task.id, Some(TaskEvent::Expire), due.asks);
-                    settlements.push(Settlement { id, event, asks, due_at: now.after(self.retention) });
+                    let due_at = now.after(self.retention);
+                    settlements.push(Settlement { id, event, found: None, asks, due_at });
                 }
                 Step::Publish => publish.push(Outgoing::from(due.task)),
                 Step::Ready => ready.push(due.task.id),
@@ -185,25 +191,31 @@ impl Reconciler {
                 Step::Stop => stop.push(due),
             }
         }
+        // A step that fails leaves the others alone: what it did not do is due again when the lease is over.
+        let mut first_fault = None;
+        let mut done = |step: Result<Vec<Settlement>, StoreError>| match step {
+            Ok(decided) => settlements.extend(decided),
+            Err(error) => _ = first_fault.get_or_insert(error),
+        };
         if !forget.is_empty() {
-            self.store.forget(&forget).await?;
+            done(self.store.forget(&forget).await.map(|_| Vec::new()));
         }
         if !publish.is_empty() {
-            self.publisher.publish_new(&publish).await?;
+            done(self.publisher.publish_new(&publish).await.map(|_| Vec::new()));
         }
         if !ready.is_empty() {
-            self.ledger.make_ready(&ready).await?;
+            done(self.ledger.make_ready(&ready).await.map(|_| Vec::new()));
         }
         for some in portions(ask, |(due, _)| due) {
-            settlements.extend(self.ask(some, now).await?);
+            done(self.ask(some, now).await);
         }
         for some in portions(stop, |due| due) {
-            settlements.extend(self.stop(some, now).await?);
+            done(self.stop(some, now).await);
         }
         if !settlements.is_empty() {
             self.ledger.settle(&settlements, now).await?;
         }
-        Ok(full)
+        first_fault.map_or(Ok(full), Err)
     }
 
     /// Asks those endpoints that have not answered and are there.
@@ -242,7 +254,7 @@ impl Reconciler {
         let settle = |(due, overdue): (DueTask, bool)| {
             let event = overdue.then_some(TaskEvent::ReceiveDeadline);
             let (asks, due_at) = next_try(&due, failed.contains(&due.task.id), now);
-            Settlement { id: due.task.id, event, asks, due_at }
+            Settlement { id: due.task.id, event, found: Some(found(&due)), asks, due_at }
         };
         Ok(due.into_iter().map(settle).collect())
     }
@@ -258,7 +270,7 @@ impl Reconciler {
         let failed = self.publisher.stop(stops.collect()).await;
         let settle = |due: DueTask| {
             let (asks, due_at) = next_try(&due, failed.contains(&due.task.id), now);
-            Settlement { id: due.task.id, event: None, asks, due_at }
+            Settlement { id: due.task.id, event: None, found: Some(found(&due)), asks, due_at }
         };
         Ok(due.into_iter().map(settle).collect())
     }

@@ -132,6 +132,8 @@ conformance! {
     settle:
         claims_each_due_task_once,
         claims_again_when_a_lease_runs_out,
+        claims_what_waits_behind_a_row_that_cannot_be_read,
+        leaves_what_a_cancel_has_set_since,
         does_not_wait_for_a_locked_task,
         settles_by_the_state_it_finds,
         gives_up_open_rows,

@@ -49,9 +49,10 @@ impl Store {
 async fn answers(conn: &mut Conn<'_>, id: TaskId, limit: u32, payload: u32) -> Result<AnswerGroups, Fault> {
     let (key, answered, by_key) =
         (conn.dialect().by_answer(), conn.dialect().answered(), conn.dialect().by_primary_key());
+    let characters = conn.dialect().characters();
     let mut select = conn.sql(format!(
         "SELECT g.answer, g.number, g.total, g.answered, e.endpoint, e.errnr, e.errmsg, \
-         CASE WHEN LENGTH(e.payload) <= ? THEN e.payload END, COALESCE(LENGTH(e.payload), 0) > ? \
+         CASE WHEN {characters}(e.payload) <= ? THEN e.payload END, COALESCE({characters}(e.payload), 0) > ? \
          FROM (SELECT c.answer, c.number, c.exemplar, COUNT(*) OVER () AS total, \
          CAST(SUM(c.number) OVER () AS SIGNED) AS answered \
          FROM (SELECT r.answer, COUNT(*) AS number, MIN(r.endpoint) AS exemplar FROM response AS r {key} \

@@ -276,6 +276,7 @@ pub(super) mod tests {
             finished_at: None,
             followed: false,
             rollout: None,
+            asks: 0,
         };
         let identifier = "i".parse().expect("an identifier");
         Audit {

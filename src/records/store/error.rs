@@ -95,6 +95,15 @@ impl StoreError {
     pub const fn is_row_fault(&self) -> bool {
         matches!(self, Self::Rows { .. } | Self::TooLarge { .. } | Self::Corrupt { .. })
     }
+
+    /// Logs `what` a loop could not do and will try again. Quiet while the database is away, which health and
+    /// metrics tell; an error otherwise, since the same will fail again until somebody mends it.
+    pub fn log(&self, what: &str) {
+        match self.is_transient() {
+            true => tracing::debug!(error = %self, "{what}"),
+            false => tracing::error!(error = %self, "{what}"),
+        }
+    }
 }
 
 /// Shorthand of this module.

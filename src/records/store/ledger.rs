@@ -21,10 +21,22 @@ pub struct Settlement {
     pub id: TaskId,
     /// What happened to it, if anything did. [`TaskEvent::Expire`] also gives up its open rows.
     pub event: Option<TaskEvent>,
+    /// How it stood when this was decided; none where that does not matter, as for what ends a task.
+    pub found: Option<Found>,
     /// How often it has been asked for again by now.
     pub asks: u32,
     /// When to look again. Ignored if the task is final afterwards: then it is when it may be forgotten.
     pub due_at: Timestamp,
+}
+
+/// How a task stood when it was claimed. A cancel ends it and counts the asks from 0, another process adds to
+/// them: by then its next look is set anew, and a decision from before must not put it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Whether it had ended.
+    pub ended: bool,
+    /// How often it had been asked for.
+    pub asks: u32,
 }
 
 /// What a batch of reports did.
@@ -122,6 +134,8 @@ pub(super) struct TaskState {
     pub followed: bool,
     /// The rollout that it is a batch of.
     pub rollout: Option<Uuid>,
+    /// How often it was asked for again.
+    pub asks: u32,
 }
 
 /// What the ledger knows of an endpoint that was ever subscribed to a type.
@@ -486,11 +500,12 @@ impl TaskState {
             Some(event) => self.after(event, &counts, now, retention),
             None => self.kept(),
         };
-        change.due_at = Some(match change.to.is_final() && counts.open() == 0 {
-            true => self.finished_at.unwrap_or(now).after(retention),
-            false => settlement.due_at,
-        });
-        change.asks = Some(settlement.asks);
+        let now_found = Found { ended: self.status.is_final(), asks: self.asks };
+        if change.to.is_final() && counts.open() == 0 {
+            change.due_at = Some(self.finished_at.unwrap_or(now).after(retention));
+        } else if settlement.found.is_none_or(|found| found == now_found) {
+            (change.due_at, change.asks) = (Some(settlement.due_at), Some(settlement.asks));
+        }
         if settlement.event == Some(TaskEvent::Published) {
             change.published_at = Some(now);
         }
@@ -716,6 +731,7 @@ mod tests {
             finished_at: status.is_final().then_some(NOW),
             followed: false,
             rollout: None,
+            asks: 0,
         }
     }
 
@@ -818,7 +834,8 @@ mod tests {
         }
 
         fn settle(&mut self, event: TaskEvent) {
-            let settlement = Settlement { id: self.id, event: Some(event), asks: 0, due_at: NOW };
+            let settlement =
+                Settlement { id: self.id, event: Some(event), found: None, asks: 0, due_at: NOW };
             let gives_up = self.task.gives_up(&settlement);
             let mut lost = 0;
             if gives_up {
@@ -1183,14 +1200,19 @@ mod tests {
         );
         let done = sent.after(TaskEvent::Progress, &Counts { finished: 2, ..running }, NOW, RETENTION);
         assert_eq!((done.to, done.due_at), (TaskStatus::Done, Some(NOW.after(RETENTION))));
-        let open =
-            Settlement { id: TaskId::new(), event: None, asks: 4, due_at: NOW.after(Duration::from_secs(3)) };
+        let found = Some(Found { ended: false, asks: 0 });
+        let due_at = NOW.after(Duration::from_secs(3));
+        let open = Settlement { id: TaskId::new(), event: None, found, asks: 4, due_at };
         let kept = sent.settle(&open, 0, NOW, RETENTION);
         assert_eq!(
             (kept.to, kept.due_at, kept.asks, sent.gives_up(&open)),
             (TaskStatus::Sent, Some(open.due_at), Some(4), false)
         );
-        let late = Settlement { due_at: NOW.after(Duration::from_secs(99)), ..open };
+        let asked_by_another = TaskState { asks: 3, ..sent.clone() }.settle(&open, 0, NOW, RETENTION);
+        assert_eq!((asked_by_another.due_at, asked_by_another.asks), (None, None));
+        let canceled_since = task(TaskStatus::Canceled, running).settle(&open, 0, NOW, RETENTION);
+        assert_eq!((canceled_since.due_at, canceled_since.asks), (None, None), "the stop is told soon");
+        let late = Settlement { found: None, due_at: NOW.after(Duration::from_secs(99)), ..open };
         let kept = task(TaskStatus::Canceled, running).settle(&late, 0, NOW, RETENTION);
         assert_eq!(kept.due_at, Some(late.due_at));
         assert!(task(TaskStatus::Done, running).cancel(0, NOW, RETENTION).is_err());

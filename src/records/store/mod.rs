@@ -60,7 +60,7 @@ pub use clock_offset::ClockOffsets;
 pub use enrolment::{Enrolment, Invited, Redeemed};
 pub use error::{Refusal, Result, StoreError};
 pub use groups::{GroupRecord, GroupWritten, MAX_GROUPS};
-pub use ledger::{Applied, Settlement};
+pub use ledger::{Applied, Found, Settlement};
 pub use logs::{LogPlace, LoggedLines, ResponseLog};
 pub use original::{OriginalJob, OriginalRequest, OriginalState, OriginalTime};
 pub use presence::{

@@ -9,10 +9,10 @@ use super::batch::{self, sorted};
 use super::fault::Fault;
 use super::ledger::{Settlement, VANISHED};
 use super::responses::ENDED;
-use super::sql::{Cells, Conn};
+use super::sql::{Conn, Row};
 use super::subscription::SubscriptionState;
-use super::tasks::{self, TASK, lock, within_budget};
-use super::{Operation, Result, Store, read};
+use super::tasks::{self, TASK, lock};
+use super::{Operation, Result, Store, StoreError, read};
 use crate::domain::{
     EndpointName, FinalAnswer, Ignored, ResponseStatus, Task, TaskId, TaskStatus, TaskType, Throughput,
     Timestamp, errnr,
@@ -51,6 +51,10 @@ pub struct CancelOutcome {
     /// never to start it.
     pub to_stop: Vec<EndpointName>,
 }
+
+/// How long a task is left alone whose row cannot be read: until somebody has looked at it, the others must
+/// not wait behind it.
+const UNREADABLE: Duration = Duration::from_secs(3600);
 
 impl Store {
     /// Claims tasks that are due, oldest first, by moving their due time to `lease_until`; rows locked by
@@ -132,13 +136,34 @@ async fn claim_due(
         "SELECT {TASK}, t.frozen_at IS NOT NULL, t.asks FROM task AS t {index} WHERE t.due_at <= ? ORDER BY t.due_at LIMIT ? {lock}"
     ));
     select.bind(now).bind(limit);
-    let due = |task, cells: &mut Cells<'_>| Ok(DueTask { task, frozen: cells.take()?, asks: cells.take()? });
-    let due = within_budget(&mut select, batch::READ_BYTES, due).await?;
-    let mut ids: Vec<TaskId> = due.iter().map(|due| due.task.id).collect();
-    ids.sort_unstable();
-    for ids in ids.chunks(batch::KEYS) {
-        let mut lease = conn.sql(format!("UPDATE task {by_key} SET due_at = ? WHERE id IN "));
-        lease.bind(lease_until).keys(ids).execute().await?;
+    let read = |row: &Row| {
+        let mut cells = row.cells();
+        match tasks::task(&mut cells) {
+            Ok(task) => {
+                let bytes = task.payload.get().len();
+                Ok((Ok(DueTask { task, frozen: cells.take()?, asks: cells.take()? }), bytes))
+            }
+            Err(Fault::Told(StoreError::Corrupt { reason })) => Ok((Err((row.get::<TaskId>(0)?, reason)), 0)),
+            Err(fault) => Err(fault),
+        }
+    };
+    let (mut due, mut unreadable): (Vec<DueTask>, _) = (Vec::new(), Vec::new());
+    for claimed in select.fetch_within(batch::READ_BYTES, read).await? {
+        match claimed {
+            Ok(task) => due.push(task),
+            Err((id, reason)) => {
+                tracing::error!(task = %id, %reason, "a task cannot be read: it is left alone for an hour");
+                unreadable.push(id);
+            }
+        }
+    }
+    let readable = due.iter().map(|due| due.task.id).collect();
+    for (mut ids, until) in [(readable, lease_until), (unreadable, now.after(UNREADABLE))] {
+        ids.sort_unstable();
+        for ids in ids.chunks(batch::KEYS) {
+            let mut lease = conn.sql(format!("UPDATE task {by_key} SET due_at = ? WHERE id IN "));
+            lease.bind(until).keys(ids).execute().await?;
+        }
     }
     Ok(due)
 }

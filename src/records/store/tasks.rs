@@ -138,6 +138,7 @@ selected! {
         finished_at: Option<Timestamp> = "t.finished_at",
         followed: bool = "t.followed",
         rollout: Option<Uuid> = "t.rollout",
+        asks: u32 = "t.asks",
     }
 }
 
@@ -160,6 +161,7 @@ pub(super) fn task_state(cells: &mut Cells<'_>) -> Result<(TaskId, TaskState), F
         finished_at: columns.finished_at,
         followed: columns.followed,
         rollout: columns.rollout,
+        asks: columns.asks,
     };
     Ok((columns.id, state))
 }

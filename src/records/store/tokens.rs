@@ -10,7 +10,7 @@ use super::audit;
 use super::columns::{self, corrupt, name, optional_name, sha256};
 use super::fault::Fault;
 use super::sql::{Conn, selected};
-use super::{Operation, Result, Store};
+use super::{Operation, Result, Store, StoreError};
 use crate::domain::{Deed, EndpointName, Quota, Scope, SecretHash, Timestamp, Token, TokenName};
 
 /// Sessions of one token at most: one that is used by a script in a loop must not fill the table.
@@ -49,6 +49,12 @@ impl Store {
     /// All tokens by name, those whose time is over included.
     pub fn tokens(&self) -> Operation<'_, Vec<Token>> {
         self.run(|conn| all(conn).boxed())
+    }
+
+    /// All tokens that this version can read, and what is wrong with the others: a newer version may have made
+    /// them, with a scope that this one does not know.
+    pub fn readable_tokens(&self) -> Operation<'_, (Vec<Token>, Vec<StoreError>)> {
+        self.run(|conn| readable(conn).boxed())
     }
 
     /// Removes a token and its sessions; whether there was one. If there was, the deed is kept.
@@ -158,9 +164,21 @@ fn created(token: &Token, holders: &[(Uuid, &str)]) -> TokenCreated {
 }
 
 async fn all(conn: &mut Conn<'_>) -> Result<Vec<Token>, Fault> {
+    let (tokens, unreadable) = readable(conn).await?;
+    unreadable.into_iter().next().map_or(Ok(tokens), |error| Err(error.into()))
+}
+
+async fn readable(conn: &mut Conn<'_>) -> Result<(Vec<Token>, Vec<StoreError>), Fault> {
     let rows =
         conn.sql(format!("SELECT {} FROM token ORDER BY name", TokenColumns::LIST)).fetch_all().await?;
-    rows.iter().map(|row| Ok(TokenColumns::read(&mut row.cells())?.decode()?)).collect()
+    let (mut tokens, mut unreadable) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in &rows {
+        match TokenColumns::read(&mut row.cells())?.decode() {
+            Ok(token) => tokens.push(token),
+            Err(error) => unreadable.push(error),
+        }
+    }
+    Ok((tokens, unreadable))
 }
 
 async fn delete(

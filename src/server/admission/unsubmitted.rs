@@ -23,6 +23,9 @@ pub enum Unsubmitted {
     /// Its type does not admit its payload.
     #[error("its payload is not valid for its type: {}", list(.0))]
     Payload(Vec<Fault>),
+    /// The database cannot keep it.
+    #[error("it cannot be recorded: {0}")]
+    Row(String),
 }
 
 impl Unsubmitted {
@@ -36,6 +39,7 @@ impl Unsubmitted {
         match self {
             Self::Taken { .. } => "identifier_taken",
             Self::Payload(_) => "invalid_payload",
+            Self::Row(_) => "not_recorded",
         }
     }
 }

@@ -93,7 +93,7 @@ impl Dispatcher {
                     }
                     Err(error) => {
                         failures = failures.saturating_add(1);
-                        tracing::debug!(%error, "could not give tasks to workers");
+                        error.log("could not give tasks to workers");
                         // Not rung out of it: a store that is away has nothing to give.
                         let pause = tokio::time::sleep(Backoff::CONNECTION.jittered(failures));
                         stop.run_until_cancelled(pause).await;
@@ -134,6 +134,7 @@ impl Dispatcher {
             let settlement = |id| Settlement {
                 id,
                 event: Some(TaskEvent::Expire),
+                found: None,
                 asks: 0,
                 due_at: now.after(self.retention),
             };

@@ -72,11 +72,12 @@ impl Successors {
                 }
             }
         }
-        let accepted = self.ledger.accept_successors(&successors, now).await?;
+        let accepted = self.accept(&successors, now).await?;
         crate::failpoint::SUCCESSORS_QUEUED.reach();
         for (task, accepted) in before.into_iter().zip(accepted) {
-            if let Accepted::Existing { id, .. } = accepted {
-                match self.store.find(id).await? {
+            match accepted {
+                Err(error) => failed.push((task.id, self.report(task, &Unsubmitted::Row(error.to_string())))),
+                Ok(Accepted::Existing { id, .. }) => match self.store.find(id).await? {
                     // Queued before, here or by another process.
                     Some(existing)
                         if existing.queued.as_ref().is_some_and(|queued| queued.parent == Some(task.id)) => {}
@@ -85,12 +86,34 @@ impl Successors {
                     }
                     // Forgotten meanwhile: the next pass finds the identifier free.
                     None => continue,
-                }
+                },
+                Ok(_) => {}
             }
             seen_to.push(task.id);
         }
         self.store.succeeded(&seen_to, &failed).await?;
         Ok(true)
+    }
+
+    /// Records successors: together, or one by one when one of them cannot be recorded, which must not hold up
+    /// the others.
+    async fn accept(
+        &self,
+        successors: &[NewTask],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Accepted, StoreError>>, StoreError> {
+        match self.ledger.accept_successors(successors, now).await {
+            Err(error) if error.is_row_fault() => {}
+            accepted => return Ok(accepted?.into_iter().map(Ok).collect()),
+        }
+        let mut accepted = Vec::with_capacity(successors.len());
+        for successor in successors {
+            match self.ledger.accept_successors(std::slice::from_ref(successor), now).await {
+                Err(error) if error.is_row_fault() => accepted.push(Err(error)),
+                one => accepted.extend(one?.into_iter().map(Ok)),
+            }
+        }
+        Ok(accepted)
     }
 
     /// The task after this one, if there is time left.

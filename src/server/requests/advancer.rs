@@ -120,7 +120,7 @@ impl Advancer {
                     }
                     Err(error) => {
                         failures = failures.saturating_add(1);
-                        tracing::debug!(%error, "could not move requests on");
+                        error.log("could not move requests on");
                         stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
                             .await;
                     }
@@ -175,8 +175,8 @@ impl Advancer {
                 Ok(advanced) => looked_at += self.follow(advanced).await,
                 Err(error) if error.is_row_fault() => {
                     tracing::error!(request = request.token.as_deref(), %error, "a request cannot be moved on, and has failed");
-                    self.store.fail_request(request, &error.to_string(), now).await?;
-                    looked_at += 1;
+                    let failed = self.ledger.fail_request(request, &error.to_string(), now).await?;
+                    looked_at += self.follow(failed).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -242,7 +242,7 @@ impl Advancer {
             match self.store.forget_requests(before, FORGOTTEN).await {
                 Ok(forgotten) if forgotten == u64::from(FORGOTTEN) => {}
                 Ok(_) => return,
-                Err(error) => return tracing::debug!(%error, "could not forget ended requests"),
+                Err(error) => return error.log("could not forget ended requests"),
             }
         }
     }

@@ -129,8 +129,8 @@ impl<'a> Course<'a> {
             let end = match attempt.task_id.map(|id| (id, self.standing.get(&id))) {
                 None => End::failed("no task performs it: it was begun by another program"),
                 Some((_, None)) => End::failed("its task was forgotten before its outcome was looked at"),
-                Some((_, Some(Standing::Ended { status, unfinished, answers, .. }))) => {
-                    End::of(*status, *unfinished, answers)
+                Some((_, Some(Standing::Ended { status, unfinished, failed, answers, .. }))) => {
+                    End::of(*status, *unfinished, *failed, answers)
                 }
                 Some((id, Some(standing))) => {
                     let within = self.jobs.patience(&attempt.name).finish_within;
@@ -435,7 +435,9 @@ impl End {
 
     /// By how its task has ended: an answer of 0 completes it, 75 asks for another attempt, everything else
     /// is a failure.
-    fn of(status: TaskStatus, unfinished: u32, answers: &[Answer]) -> Self {
+    /// `failed` counts also the endpoints whose answers were too long to be read with the others: a failure
+    /// among them is one.
+    fn of(status: TaskStatus, unfinished: u32, failed: u32, answers: &[Answer]) -> Self {
         let mut extras = BTreeMap::new();
         for answer in answers {
             match answer.payload.as_deref().map_or_else(|| Ok(BTreeMap::new()), answered_extras) {
@@ -454,8 +456,16 @@ impl End {
             _ => format!("{}: {}", answer.endpoint, told(answer)),
         };
         let bad = |answer: &&Answer| !matches!(answer.errnr, Some(0 | errnr::TRY_AGAIN));
+        let read = answers.iter().filter(|answer| answer.errnr.is_some_and(|errnr| errnr != 0)).count();
+        let unread = failed.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
         let (status, error) = match (status, answers.iter().find(bad)) {
             (TaskStatus::Canceled, _) => (JobStatus::Failed, Some("its task was canceled".to_owned())),
+            (TaskStatus::Done, None) if unread > 0 => {
+                let text = format!(
+                    "{unread} endpoints failed whose answers are too long to be read with the others"
+                );
+                (JobStatus::Failed, Some(text))
+            }
             (TaskStatus::Done, None) => match answers.iter().find(|answer| answer.errnr != Some(0)) {
                 None => (JobStatus::Completed, None),
                 Some(again) => (JobStatus::Retry, Some(told(again))),
@@ -651,7 +661,13 @@ mod tests {
             };
             self.view.standing.insert(
                 id,
-                Standing::Ended { status: TaskStatus::Done, at: None, unfinished: 0, answers: vec![answer] },
+                Standing::Ended {
+                    status: TaskStatus::Done,
+                    at: None,
+                    unfinished: 0,
+                    failed: 0,
+                    answers: vec![answer],
+                },
             );
         }
 
@@ -688,12 +704,19 @@ mod tests {
         ] {
             let unfinished =
                 u32::try_from(answers.iter().filter(|answer| answer.errnr.is_none()).count()).expect("few");
+            let failed = answers.iter().filter(|answer| !matches!(answer.errnr, None | Some(0))).count();
+            let failed = u32::try_from(failed).expect("few");
             let answers: Vec<Answer> = answers.into_iter().cloned().collect();
-            let end = End::of(status, unfinished, &answers);
+            let end = End::of(status, unfinished, failed, &answers);
             assert_eq!((end.status, end.error.as_deref()), (ends, error), "{status:?} {answers:?}");
         }
+        let unread = End::of(T::Done, 0, 2, std::slice::from_ref(&good));
+        assert_eq!(
+            (unread.status, unread.error.is_some_and(|error| error.starts_with("2 endpoints"))),
+            (J::Failed, true)
+        );
         let strange = Answer { payload: serde_json::from_str(r#"{"extras": {"a": 1}}"#).ok(), ..good };
-        let end = End::of(T::Done, 0, &[strange]);
+        let end = End::of(T::Done, 0, 0, &[strange]);
         assert_eq!((end.status, end.extras.len()), (J::Failed, 0));
         assert!(end.error.is_some_and(|error| error.contains("the answer of a has `extras` with a number")));
     }

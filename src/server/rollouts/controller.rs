@@ -86,7 +86,7 @@ impl Controller {
                     }
                     Err(error) => {
                         failures = failures.saturating_add(1);
-                        tracing::debug!(%error, "could not move rollouts on");
+                        error.log("could not move rollouts on");
                         stop.run_until_cancelled(tokio::time::sleep(Backoff::CONNECTION.jittered(failures)))
                             .await;
                     }
@@ -102,7 +102,7 @@ impl Controller {
             match self.store.forget_rollout(before).await {
                 Ok(true) => {}
                 Ok(false) => return,
-                Err(error) => return tracing::debug!(%error, "could not forget ended rollouts"),
+                Err(error) => return error.log("could not forget ended rollouts"),
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Maintenance windows: targets are started only inside.
 
+use std::time::Duration;
+
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
@@ -36,21 +38,37 @@ pub(super) fn at(windows: &[MaintenanceWindow], now: Timestamp) -> Windows {
     let (mut closes, mut opens): (Option<Timestamp>, Option<Timestamp>) = (None, None);
     for window in windows {
         let lasts = window.lasts.saturating_sub(window.stop_before_end);
-        // The first beginning that is not so long ago that the window is over.
         let (Ok(cron), Ok(zone)) = (pattern(window), window.time_zone.parse::<Tz>()) else { continue };
-        let Some(mut begins) = next_time(&cron, zone, now.before(lasts)) else { continue };
-        while begins <= now {
-            closes = closes.max(Some(begins.after(lasts)));
-            match next_time(&cron, zone, begins) {
-                Some(later) => begins = later,
-                None => break,
-            }
-        }
-        if begins > now {
+        let next = |after| next_time(&cron, zone, after);
+        closes = closes.max(last_up_to(now, now.before(lasts), next).map(|begins| begins.after(lasts)));
+        if let Some(begins) = next(now) {
             opens = Some(opens.map_or(begins, |opens| opens.min(begins)));
         }
     }
     Windows { open: closes.is_some(), changes_at: closes.or(opens) }
+}
+
+/// Two beginnings of a window are so far apart at least: its pattern has no seconds.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The last of the times up to `now` that come after `after`; `next` answers the first after a time. By halving:
+/// a window may last for days and begin each minute, and this is asked in each pass.
+fn last_up_to(
+    now: Timestamp,
+    after: Timestamp,
+    next: impl Fn(Timestamp) -> Option<Timestamp>,
+) -> Option<Timestamp> {
+    let up_to_now = |after| next(after).filter(|time| *time <= now);
+    let mut last = up_to_now(after)?;
+    let mut none_after = now;
+    while none_after.since(last) >= MINUTE {
+        let middle = last.after(none_after.since(last) / 2);
+        match up_to_now(middle) {
+            Some(later) => last = later,
+            None => none_after = middle,
+        }
+    }
+    Some(last)
 }
 
 /// When one of these windows opens next; none without windows, or while one is open.
@@ -61,8 +79,6 @@ pub fn next_opening(windows: &[MaintenanceWindow], now: Timestamp) -> Option<Tim
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use chrono::{DateTime, Utc};
 
     use super::*;
@@ -98,6 +114,25 @@ mod tests {
             );
         }
         assert_eq!(at(&[], time("2026-11-27T20:59:59Z")), Windows::ALWAYS);
+    }
+
+    #[test]
+    fn a_window_may_begin_each_minute() {
+        let always = [window("* * * * *", 168)];
+        let changes_at = Some(time("2026-12-04T21:44:00Z"));
+        assert_eq!(at(&always, time("2026-11-27T22:14:59Z")), Windows { open: true, changes_at });
+        let till_noon = [window("* 0-11 * * *", 24)];
+        for (now, open, changes_at) in [
+            ("2026-11-27T23:00:00Z", true, "2026-11-28T22:30:00Z"),
+            ("2026-11-28T10:59:59Z", true, "2026-11-29T10:29:00Z"),
+            ("2026-11-28T20:00:00Z", true, "2026-11-29T10:29:00Z"),
+        ] {
+            assert_eq!(
+                at(&till_noon, time(now)),
+                Windows { open, changes_at: Some(time(changes_at)) },
+                "{now}"
+            );
+        }
     }
 
     #[test]

@@ -64,6 +64,16 @@ pub async fn groups_equal_answers(ledger: &Ledger) -> Result<()> {
     let failed = found.groups.iter().find(|group| group.endpoint == name("d4")).expect("a group");
     assert_eq!((failed.errnr, failed.errmsg.as_str(), failed.payload.is_none()), (3, "no disk on d4", true));
 
+    // Characters count, whatever bytes they take.
+    let umlauts = ledger.one("c", &["a1"]).await?;
+    ledger
+        .store
+        .apply(&[answered(umlauts, "a1", 0, "", Some(r#""äöü""#))], &ignored, at(1), RETENTION)
+        .await?;
+    for (most, omitted) in [(5, false), (4, true)] {
+        assert_eq!(ledger.store.answers(umlauts, 1, most).await?.groups[0].payload_omitted, omitted);
+    }
+
     // Only as many as asked for, and no more of an answer than asked for.
     let found = ledger.store.answers(id, 1, 10).await?;
     assert_eq!(summed(&found), (vec![(2, "a1")], 4, 5));
@@ -132,7 +142,7 @@ pub async fn groups_what_was_lost_and_leaves_out_what_has_no_digest(ledger: &Led
         .collect();
     ledger.store.apply(&done, &Default::default(), at(2), RETENTION).await?;
     // Nobody is there any more, so what was received is lost.
-    let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };
+    let expire = Settlement { id, event: Some(TaskEvent::Expire), found: None, asks: 0, due_at: at(9) };
     ledger.store.settle(&[expire], at(3600), RETENTION).await?;
     let found = ledger.store.answers(id, 20, 1000).await?;
     let groups: Vec<_> = found.groups.iter().map(|group| (group.count, group.errnr)).collect();

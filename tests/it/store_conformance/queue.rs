@@ -76,8 +76,13 @@ async fn order(ledger: &Ledger, now: Timestamp) -> Result<Vec<String>> {
                 .apply(&[finished(task.id, worker.as_str(), 0)], &Default::default(), now, RETENTION)
                 .await?;
         }
-        let settlement =
-            |id: &TaskId| Settlement { id: *id, event: Some(TaskEvent::Expire), asks: 0, due_at: now };
+        let settlement = |id: &TaskId| Settlement {
+            id: *id,
+            event: Some(TaskEvent::Expire),
+            found: None,
+            asks: 0,
+            due_at: now,
+        };
         ledger
             .store
             .settle(&turns.expired.iter().map(settlement).collect::<Vec<_>>(), now, RETENTION)

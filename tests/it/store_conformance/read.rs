@@ -258,7 +258,8 @@ pub async fn tells_what_is_owed(ledger: &Ledger) -> Result<()> {
         .await?;
     ledger.store.apply(&[received(ids[3], "a")], &Default::default(), at(1), RETENTION).await?;
     ledger.store.cancel(ids[3], at(2), RETENTION).await?;
-    let expire = Settlement { id: ids[4], event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };
+    let expire =
+        Settlement { id: ids[4], event: Some(TaskEvent::Expire), found: None, asks: 0, due_at: at(9) };
     ledger.store.settle(&[expire], at(3), RETENTION).await?;
     let owed = async |types: &[TaskType], after, limit| {
         anyhow::Ok(
@@ -353,7 +354,8 @@ pub async fn adds_up_what_was_accepted(ledger: &Ledger) -> Result<()> {
         )
         .await?;
     ledger.store.cancel(ids[2], at(2), RETENTION).await?;
-    let expire = Settlement { id: ids[3], event: Some(TaskEvent::Expire), asks: 0, due_at: at(9) };
+    let expire =
+        Settlement { id: ids[3], event: Some(TaskEvent::Expire), found: None, asks: 0, due_at: at(9) };
     ledger.store.settle(&[expire], at(3), RETENTION).await?;
     let all = CensusQuery { limit: 100, ..CensusQuery::default() };
     let sums = |census: &Census| {

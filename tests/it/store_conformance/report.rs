@@ -391,7 +391,7 @@ pub async fn leaves_a_canceled_task_canceled(ledger: &Ledger) -> Result<()> {
 pub async fn leaves_an_expired_task_expired(ledger: &Ledger) -> Result<()> {
     let id = ledger.one("a", &["a", "b"]).await?;
     ledger.store.apply(&[received(id, "a")], &Default::default(), at(1), RETENTION).await?;
-    let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 1, due_at: at(9999) };
+    let expire = Settlement { id, event: Some(TaskEvent::Expire), found: None, asks: 1, due_at: at(9999) };
     ledger.store.settle(&[expire], at(3600), RETENTION).await?;
     let applied = ledger
         .store
@@ -419,7 +419,7 @@ pub async fn keeps_the_first_answer_that_came_after_the_end(ledger: &Ledger) -> 
         .store
         .apply(&[received(id, "a"), finished(id, "c", 0)], &Default::default(), at(1), RETENTION)
         .await?;
-    let expire = Settlement { id, event: Some(TaskEvent::Expire), asks: 1, due_at: at(9999) };
+    let expire = Settlement { id, event: Some(TaskEvent::Expire), found: None, asks: 1, due_at: at(9999) };
     ledger.store.settle(&[expire], at(3600), RETENTION).await?;
     let (task, before) =
         (ledger.task(id).await?, ledger.store.responses(id, ResponseFilter::All, None, ALL).await?);

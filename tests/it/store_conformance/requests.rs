@@ -545,7 +545,7 @@ pub async fn takes_what_producers_insert(ledger: &Ledger) -> Result<()> {
             ledger.store.advance(std::slice::from_ref(request), plan(noon()), &terms, noon()).await
         {
             ensure!(matches!(request.token.as_deref(), Some("no token" | "")), "{request:?}: {error}");
-            ledger.store.fail_request(request, &error.to_string(), noon()).await?;
+            ledger.store.fail_request(request, &error.to_string(), noon(), RETENTION).await?;
         }
     }
     for (token, _, _, error) in rows {

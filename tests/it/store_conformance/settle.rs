@@ -9,7 +9,7 @@ use tasker::domain::{
     Counts, NewTask, Presence, PresenceState, ReportEvent, ResponseStatus, TaskEvent, TaskId, TaskStatus,
     Timestamp, errnr,
 };
-use tasker::store::{Accepted, DueTask, ResponseFilter, Settlement};
+use tasker::store::{Accepted, DueTask, Found, ResponseFilter, Settlement};
 use uuid::Uuid;
 
 use super::ledger::{
@@ -19,7 +19,7 @@ use super::ledger::{
 use super::presence::presence;
 
 fn settlement(id: TaskId, event: Option<TaskEvent>, due_at: Timestamp) -> Settlement {
-    Settlement { id, event, asks: 0, due_at }
+    Settlement { id, event, found: None, asks: 0, due_at }
 }
 
 fn ids(due: &[DueTask]) -> Vec<TaskId> {
@@ -62,12 +62,46 @@ pub async fn claims_again_when_a_lease_runs_out(ledger: &Ledger) -> Result<()> {
     ledger.store.freeze(&[tasker::store::Freeze { id: first.id, expected: fleet(2) }], at(59)).await?;
     ledger
         .store
-        .settle(&[Settlement { id: first.id, event: None, asks: 3, due_at: at(60) }], at(59), RETENTION)
+        .settle(
+            &[Settlement { id: first.id, event: None, found: None, asks: 3, due_at: at(60) }],
+            at(59),
+            RETENTION,
+        )
         .await?;
     let again = ledger.store.claim_due(at(60), at(90), 5).await?;
     assert_eq!(again.len(), 2);
     let first = again.iter().find(|due| due.task.id == first.id).expect("claimed again");
     assert_eq!((first.frozen, first.asks, first.task.counts.expected), (true, 3, 2));
+    Ok(())
+}
+
+pub async fn claims_what_waits_behind_a_row_that_cannot_be_read(ledger: &Ledger) -> Result<()> {
+    let (broken, good) = (task("broken"), task("good"));
+    ledger.store.accept(std::slice::from_ref(&broken), at(10), RETENTION).await?;
+    ledger.store.accept(std::slice::from_ref(&good), at(20), RETENTION).await?;
+    ledger.execute("UPDATE task SET target = 'of another version' WHERE identifier = 'broken'").await?;
+    assert_eq!(ids(&ledger.store.claim_due(at(30), at(60), 1).await?), [], "it is first in line, once");
+    assert_eq!(ids(&ledger.store.claim_due(at(30), at(60), 1).await?), [good.id]);
+    assert_eq!(ids(&ledger.store.claim_due(at(1000), at(1010), 5).await?), [good.id], "it is left alone");
+    ledger.execute("UPDATE task SET target = NULL WHERE identifier = 'broken'").await?;
+    assert_eq!(ids(&ledger.store.claim_due(at(3630), at(3640), 5).await?), [good.id, broken.id]);
+    Ok(())
+}
+
+pub async fn leaves_what_a_cancel_has_set_since(ledger: &Ledger) -> Result<()> {
+    let id = ledger.one("a", &["a1"]).await?;
+    ledger.store.apply(&[received(id, "a1")], &Default::default(), at(1), RETENTION).await?;
+    let decided = Settlement {
+        id,
+        event: None,
+        found: Some(Found { ended: false, asks: 0 }),
+        asks: 1,
+        due_at: at(500),
+    };
+    ledger.store.cancel(id, at(10), RETENTION).await?;
+    ledger.store.settle(&[decided], at(11), RETENTION).await?;
+    let due = ledger.store.claim_due(at(20), at(600), 5).await?;
+    assert_eq!((ids(&due), due[0].asks), (vec![id], 0), "who has it is told again in ten seconds");
     Ok(())
 }
 

@@ -51,6 +51,12 @@ pub async fn keeps_tokens_by_name(ledger: &Ledger) -> Result<()> {
         assert!(kept.hash.matches(&made.hash));
     }
     assert_eq!(kept.len(), 2);
+    // Of a newer version, with a scope that this one does not know.
+    ledger.execute("UPDATE token SET scopes = 'read,fly' WHERE name = 'zeta'").await?;
+    assert!(ledger.store.tokens().await.is_err());
+    let (readable, unreadable) = ledger.store.readable_tokens().await?;
+    assert_eq!((readable.len(), &readable[0].name, unreadable.len()), (1, &limited.name, 1));
+    assert!(unreadable[0].to_string().contains("scopes"), "{}", unreadable[0]);
     Ok(())
 }
 

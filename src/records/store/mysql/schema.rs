@@ -18,11 +18,15 @@ const THERE: u16 = 1359;
 pub(super) async fn change(conn: &mut MySqlConnection, change: Change) -> Result<(), Fault> {
     // Whoever works on the tables is waited for: a statement that gives up leaves half a migration.
     set_patience(conn, WAIT).await?;
-    lock(conn).await?;
-    let done = locked(conn, change).await;
-    unlock(conn).await?;
-    set_patience(conn, PATIENCE).await?;
-    done
+    let done = match lock(conn).await {
+        Ok(()) => {
+            let done = locked(conn, change).await;
+            done.and(unlock(conn).await)
+        }
+        Err(fault) => Err(fault),
+    };
+    // Whatever came of it: the connection goes back to the pool.
+    done.and(set_patience(conn, PATIENCE).await)
 }
 
 async fn locked(conn: &mut MySqlConnection, change: Change) -> Result<(), Fault> {

@@ -8,7 +8,7 @@ use crate::domain::{EndpointName, NewTask, Place, TaskId, Timestamp, UniqueKey};
 use crate::store::Retry;
 use crate::store::batch::{self, padded_rows};
 use crate::store::fault::Fault;
-use crate::store::ledger::TaskState;
+use crate::store::ledger::{TaskChange, TaskState};
 use crate::store::responses::expect;
 use crate::store::sql::{Conn, Dialect};
 use crate::store::submissions::entering;
@@ -133,7 +133,7 @@ async fn displace(
     Ok(goes == old)
 }
 
-/// Ends a task whose place another one has.
+/// Ends a task whose place another one has; answers what has become of it.
 pub(super) async fn replace(
     conn: &mut Conn<'_>,
     goes: TaskId,
@@ -141,12 +141,11 @@ pub(super) async fn replace(
     state: Option<&TaskState>,
     now: Timestamp,
     retention: Duration,
-) -> Result<(), Fault> {
-    if let Some(Ok(Some(change))) = state.map(|state| state.cancel(0, now, retention)) {
-        tasks::write(conn, vec![(goes, change)]).await?;
-        conn.sql("UPDATE task SET replaced_by = ? WHERE id = ?").bind(stays).bind(goes).execute().await?;
-    }
-    Ok(())
+) -> Result<Option<TaskChange>, Fault> {
+    let Some(Ok(Some(change))) = state.map(|state| state.cancel(0, now, retention)) else { return Ok(None) };
+    tasks::write(conn, vec![(goes, change.clone())]).await?;
+    conn.sql("UPDATE task SET replaced_by = ? WHERE id = ?").bind(stays).bind(goes).execute().await?;
+    Ok(Some(change))
 }
 
 /// The task that waits with this key. Each database has a key for those that wait alone: MySQL over a column

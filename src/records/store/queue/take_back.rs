@@ -80,8 +80,13 @@ pub(super) async fn take_back(
         };
         match newer {
             Some(newer) => {
-                let state = lock(conn, &[orphan.id]).await?;
-                replace(conn, orphan.id, newer, state.get(&orphan.id), now, retention).await?;
+                let tasks = lock(conn, &[orphan.id]).await?;
+                let Some(state) = tasks.get(&orphan.id) else { continue };
+                if let Some(change) = replace(conn, orphan.id, newer, Some(state), now, retention).await? {
+                    back.returned -= 1;
+                    back.moved.push((orphan.id, change.to));
+                    back.ended.extend(state.ended(&change));
+                }
             }
             None => return_to_line(conn, orphan.id).await?,
         }

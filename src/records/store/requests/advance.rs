@@ -18,7 +18,7 @@ use crate::store::fault::Fault;
 use crate::store::settle::{self, CancelOutcome};
 use crate::store::sql::{Conn, Row};
 use crate::store::submit;
-use crate::store::tasks::lock;
+use crate::store::tasks::{all_of, lock};
 use crate::store::{Accepted, Operation, QueueRule, Result, Retry, Store};
 
 /// Decides the changes of a request; none when nothing changes.
@@ -26,6 +26,8 @@ pub type Plan = dyn Fn(&RequestView) -> Option<RequestChange> + Send + Sync;
 
 /// New requests are at least one of so many that are moved at the same time.
 const NEW_SHARE: u32 = 8;
+/// What is wrong when a row of a request is not as it was read although the request is locked.
+const MOVED: &str = "a request was changed by another although it was locked";
 /// Names of endpoints without the task that are read at most.
 const NAMED: u32 = 10;
 
@@ -68,10 +70,17 @@ impl Store {
         self.transact(move |conn| advance(conn, due.clone(), plan.clone(), terms.clone(), now).boxed())
     }
 
-    /// Ends a request whose row cannot be read.
-    pub fn fail_request(&self, due: &DueRequest, error: &str, now: Timestamp) -> Operation<'_, ()> {
+    /// Ends a request that cannot be moved on, for example since its row cannot be read, with its open jobs and
+    /// their tasks.
+    pub fn fail_request(
+        &self,
+        due: &DueRequest,
+        error: &str,
+        now: Timestamp,
+        retention: Duration,
+    ) -> Operation<'_, Advanced> {
         let (due, error): (_, Arc<str>) = (Arc::new(due.clone()), error.into());
-        self.transact(move |conn| fail(conn, due.clone(), error.clone(), now).boxed())
+        self.transact(move |conn| fail(conn, due.clone(), error.clone(), now, retention).boxed())
     }
 
     /// Removes requests that ended before this, with their jobs, so many at most; answers how many.
@@ -232,8 +241,9 @@ async fn standing(
 ) -> Result<(HashMap<TaskId, Standing>, Vec<TaskId>), Fault> {
     let (mut standing, mut ended, mut late) = (HashMap::with_capacity(ids.len()), Vec::new(), Vec::new());
     for ids in ids.chunks(batch::KEYS) {
-        let mut select =
-            conn.sql("SELECT id, status, expected, finished, received, finished_at FROM task WHERE id IN ");
+        let mut select = conn.sql(
+            "SELECT id, status, expected, finished, received, finished_at, failed FROM task WHERE id IN ",
+        );
         for row in select.keys(ids).fetch_all().await? {
             let id: TaskId = row.get(0)?;
             let status = columns::task_status(row.get(1)?, || format!("task {id}, column status"))?;
@@ -245,6 +255,7 @@ async fn standing(
                         status,
                         at: row.get(5)?,
                         unfinished: expected.saturating_sub(finished),
+                        failed: row.get(6)?,
                         answers: Vec::new(),
                     }
                 }
@@ -440,7 +451,7 @@ impl Written {
                 let completed = to.is_final().then_some(now);
                 let changed =
                     update.bind(to.code()).bind(completed).bind(from.code()).keys(ids).execute().await?;
-                moved(changed, ids.len())?;
+                all_of(changed, ids, MOVED)?;
             }
         }
         Ok(())
@@ -510,7 +521,7 @@ impl Written {
                 .bind(change.extras.as_ref().map(extras_text))
                 .bind(request.status.code())
                 .bind(request.token.as_str());
-            moved(update.execute().await?, 1)?;
+            all_of(update.execute().await?, &[()], MOVED)?;
         }
         for ((from, to, step, completed, due_at), tokens) in alike {
             for tokens in tokens.chunks(batch::KEYS) {
@@ -520,7 +531,7 @@ impl Written {
                 update.bind(to.code()).bind(step).bind(completed).bind(due_at).bind(from.code());
                 // What sqlx asks the server for is the number of rows found, so a row that stays as it is
                 // counts.
-                moved(update.keys(tokens).execute().await?, tokens.len())?;
+                all_of(update.keys(tokens).execute().await?, tokens, MOVED)?;
             }
         }
         Ok(())
@@ -544,18 +555,7 @@ async fn write_job(
         .bind(to.is_final().then_some(now))
         .bind(told.or(job.error.as_ref()).map(String::as_str));
     update.bind(job.extras.as_ref().map(extras_text)).bind(task.filter(|_| told.is_none()));
-    moved(update.bind(job.from.code()).bind(column_id(job.id)).execute().await?, 1)
-}
-
-/// Fails unless a guarded statement has changed so many rows.
-fn moved(changed: u64, rows: usize) -> Result<(), Fault> {
-    match usize::try_from(changed) == Ok(rows) {
-        true => Ok(()),
-        false => Err(Fault::Again(
-            Retry::Conflict,
-            "a request was changed by another although it was locked".into(),
-        )),
-    }
+    all_of(update.bind(job.from.code()).bind(column_id(job.id)).execute().await?, &[job.id], MOVED)
 }
 
 async fn fail(
@@ -563,17 +563,40 @@ async fn fail(
     due: Arc<DueRequest>,
     error: Arc<str>,
     now: Timestamp,
-) -> Result<(), Fault> {
+    retention: Duration,
+) -> Result<Advanced, Fault> {
+    let mut advanced = Advanced { looked_at: 1, ..Advanced::default() };
     if let Some(token) = &due.token {
         let mut update = conn
-            .sql("UPDATE requests SET status = ?, error = ?, completed = ? WHERE status < ? AND token = ?");
+            .sql("UPDATE requests SET status = ?, error = ?, completed = ?, due_at = NULL WHERE status < ? AND token = ?");
         update.bind(RequestStatus::Failed.code()).bind(&*error).bind(now);
-        update.bind(RequestStatus::Completed.code()).bind(token.as_str()).execute().await?;
+        let failed = update.bind(RequestStatus::Completed.code()).bind(token.as_str()).execute().await? > 0;
+        let token_read = token.parse().ok().filter(|_| failed);
+        advanced.moved.extend(token_read.map(|token| (token, RequestStatus::Failed)));
+        advanced.stopped = end_jobs(conn, token, now, retention).await?;
     }
     for ids in due.ended.chunks(batch::KEYS) {
         conn.sql("DELETE FROM ended WHERE task_id IN ").keys(ids).execute().await?;
     }
-    Ok(())
+    Ok(advanced)
+}
+
+/// Ends the open jobs of a request that is locked, and cancels their tasks. Answers what is to be stopped.
+pub(super) async fn end_jobs(
+    conn: &mut Conn<'_>,
+    token: &str,
+    now: Timestamp,
+    retention: Duration,
+) -> Result<Vec<CancelOutcome>, Fault> {
+    let mut select =
+        conn.sql("SELECT task_id FROM jobs WHERE task_id IS NOT NULL AND status = ? AND token = ?");
+    let rows = select.bind(JobStatus::Inprogress.code()).bind(token).fetch_all().await?;
+    let tasks: Vec<TaskId> = rows.iter().map(|row| row.get(0)).collect::<Result<_, Fault>>()?;
+    let stopped = cancel(conn, &[], &tasks, now, retention).await?;
+    let mut end = conn.sql("UPDATE jobs SET status = ?, completed = ? WHERE status < ? AND token = ?");
+    end.bind(JobStatus::Canceled.code()).bind(now).bind(JobStatus::Completed.code()).bind(token);
+    end.execute().await?;
+    Ok(stopped)
 }
 
 async fn forget(conn: &mut Conn<'_>, before: Timestamp, limit: u32) -> Result<u64, Fault> {

@@ -48,7 +48,9 @@ pub enum Standing {
         at: Option<Timestamp>,
         /// How many endpoints did not finish.
         unfinished: u32,
-        /// What they have answered, by name.
+        /// How many endpoints have failed: also those whose answer was not read.
+        failed: u32,
+        /// What they have answered, by name; the first [`READ_BYTES`](super::super::batch) of it.
         answers: Vec<Answer>,
     },
 }

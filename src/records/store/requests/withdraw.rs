@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
+use super::advance::end_jobs;
 use super::read;
 use super::rows::{REQUEST, request};
-use crate::domain::{Job, JobStatus, Request, RequestStatus, RequestToken, TaskId, Timestamp};
+use crate::domain::{Job, JobStatus, Request, RequestStatus, RequestToken, Timestamp};
 use crate::store::fault::Fault;
-use crate::store::settle::{self, CancelOutcome};
+use crate::store::settle::CancelOutcome;
 use crate::store::sql::Conn;
-use crate::store::{Operation, Result, Store, batch};
+use crate::store::tasks::all_of;
+use crate::store::{Operation, Result, Store};
 
 /// What canceling a request did.
 #[derive(Debug)]
@@ -79,32 +81,22 @@ async fn cancel(
     now: Timestamp,
     retention: Duration,
 ) -> Result<Option<CanceledRequest>, Fault> {
-    let Some((mut request, jobs)) = locked(conn, &token).await? else { return Ok(None) };
+    let Some((mut request, _)) = locked(conn, &token).await? else { return Ok(None) };
     if request.status.is_final() {
         let refused = request.status != RequestStatus::Canceled;
         return Ok(Some(CanceledRequest { request, changed: false, refused, stopped: Vec::new() }));
     }
-    let tasks: Vec<TaskId> =
-        jobs.iter().filter(|job| job.status == JobStatus::Inprogress).filter_map(|job| job.task_id).collect();
-    let mut stopped = Vec::new();
-    for id in batch::sorted(&tasks).iter() {
-        stopped.extend(settle::cancel(conn, *id, now, retention).await?.filter(|outcome| outcome.changed));
-    }
-    let mut end = conn.sql("UPDATE jobs SET status = ?, completed = ? WHERE status < ? AND token = ?");
-    end.bind(JobStatus::Canceled.code())
-        .bind(now)
-        .bind(JobStatus::Completed.code())
-        .bind(token.as_str())
-        .execute()
-        .await?;
+    let stopped = end_jobs(conn, token.as_str(), now, retention).await?;
     let mut end = conn
         .sql("UPDATE requests SET status = ?, completed = ?, due_at = NULL WHERE status = ? AND token = ?");
-    end.bind(RequestStatus::Canceled.code())
+    let ended = end
+        .bind(RequestStatus::Canceled.code())
         .bind(now)
         .bind(request.status.code())
         .bind(token.as_str())
         .execute()
         .await?;
+    all_of(ended, &[&token], "the request has moved meanwhile")?;
     (request.status, request.completed) = (RequestStatus::Canceled, Some(now));
     Ok(Some(CanceledRequest { request, changed: true, refused: false, stopped }))
 }
@@ -141,7 +133,8 @@ async fn begin_anew(
          WHERE status = ? AND token = ?",
     );
     begin.bind(RequestStatus::Inprogress.code()).bind(step).bind(now).bind(expires_at);
-    begin.bind(RequestStatus::Failed.code()).bind(token.as_str()).execute().await?;
+    let begun = begin.bind(RequestStatus::Failed.code()).bind(token.as_str()).execute().await?;
+    all_of(begun, &[&token], "the request has moved meanwhile")?;
     let count = u32::try_from(again.len()).unwrap_or(u32::MAX);
     (request.status, request.step, request.error, request.completed) =
         (RequestStatus::Inprogress, step, None, None);

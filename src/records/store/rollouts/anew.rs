@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::records::RolloutRecord;
-use super::rows::{BY_NAME, COUNTS};
+use super::rows::{BY_NAME, COUNTS, GONE};
 use crate::domain::rollout::{TargetState, WavePhase, WavesAnew};
 use crate::domain::{EndpointName, Timestamp, json};
 use crate::store::batch;
 use crate::store::fault::Fault;
 use crate::store::sql::Conn;
+use crate::store::tasks::all_of;
 
 /// Puts the targets into the new waves and writes these. The row of the rollout is locked, and nothing of it
 /// is started meanwhile: a target that has left PENDING by itself stays in the wave that is open.
@@ -62,7 +63,8 @@ pub(super) async fn write(
         for (column, state) in COUNTS.into_iter().zip(TargetState::ALL) {
             update.push(", ").push(column).push(" = ?").bind(of_wave(state));
         }
-        update.push(" WHERE rollout = ? AND wave = ?").bind(rollout.id).bind(number).execute().await?;
+        update.push(" WHERE rollout = ? AND wave = ?").bind(rollout.id).bind(number);
+        all_of(update.execute().await?, &[number], GONE)?;
     }
     Ok(())
 }

@@ -83,7 +83,15 @@ async fn census(conn: &mut Conn<'_>, query: Arc<RolloutCensusQuery>) -> Result<R
         let rollout: RolloutName = name(row.get(1)?, || format!("rollout {id}, column identifier"))?;
         let status = rollout_status(row.get(2)?, || format!("rollout {id}, column status"))?;
         let mut reasons: Vec<String> = state_flaw(status, row.get(3)?, row.count(4)?).into_iter().collect();
-        reasons.extend(wave_flaws(conn, id).await?);
+        let mut waves = wave_flaws(conn, id).await?;
+        if !waves.is_empty() {
+            // Waves and targets are read one after the other, and it may have moved in between.
+            let lock = conn.dialect().locked();
+            let mut locked = conn.sql(format!("SELECT id FROM rollout WHERE id = ? {lock}"));
+            locked.bind(id).fetch_optional().await?;
+            waves = wave_flaws(conn, id).await?;
+        }
+        reasons.extend(waves);
         census.accepted += 1;
         census.open += u64::from(!status.is_final());
         census.accounted += u64::from(reasons.is_empty());

@@ -103,6 +103,9 @@ selected! {
     }
 }
 
+/// What is wrong when a row of a rollout is not there although the rollout is locked.
+pub(super) const GONE: &str = "a rollout was changed by another although it was locked";
+
 /// The key for some hundred targets of one rollout. A planner that is left alone reads, and locks, all of them
 /// instead.
 pub(super) const BY_NAME: &str = "rollout_target_endpoint";

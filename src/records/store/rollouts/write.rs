@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::records::{AdvancedRollout, RolloutBatches, RolloutRecord};
-use super::rows::{BY_NAME, COUNTS};
+use super::rows::{BY_NAME, COUNTS, GONE};
 use super::{anew, lane, rollback};
 use crate::domain::rollout::{
     Admission, Change, Edit, Fact, NewEvent, RolloutStatus, TargetMove, TargetState, WaveChange, WavePhase,
@@ -452,12 +452,8 @@ async fn write_waves(
         );
         update.bind(phase.code()).bind(since).bind(failed).bind(unreachable);
         update.bind(json(approvals.unwrap_or(&before.approvals)).get());
-        update
-            .bind(json(probe.unwrap_or(&after.probe)).get())
-            .bind(rollout.id)
-            .bind(number)
-            .execute()
-            .await?;
+        update.bind(json(probe.unwrap_or(&after.probe)).get()).bind(rollout.id).bind(number);
+        all_of(update.execute().await?, &[number], GONE)?;
     }
     Ok(())
 }
@@ -467,7 +463,8 @@ async fn write_edit(conn: &mut Conn<'_>, rollout: &RolloutRecord, edit: &Edit) -
     let mut update =
         conn.sql("UPDATE rollout SET document = ?, settings = ?, expires_at = ?, allowed_failed = ?, allowed_unreachable = ? WHERE id = ?");
     update.bind(edit.document.get()).bind(json(&edit.settings).get()).bind(edit.expires_at);
-    update.bind(edit.allowed_failed).bind(edit.allowed_unreachable).bind(rollout.id).execute().await?;
+    update.bind(edit.allowed_failed).bind(edit.allowed_unreachable).bind(rollout.id);
+    all_of(update.execute().await?, &[rollout.id], GONE)?;
     for (number, (before, wave)) in (0u32..).zip(rollout.waves.iter().zip(&edit.waves)) {
         if before.phase == WavePhase::Passed {
             continue;
@@ -480,7 +477,8 @@ async fn write_edit(conn: &mut Conn<'_>, rollout: &RolloutRecord, edit: &Edit) -
             .bind(wave.allowed_failed)
             .bind(wave.allowed_unreachable)
             .bind(json(&wave.terms).get());
-        update.bind(rollout.id).bind(number).execute().await?;
+        update.bind(rollout.id).bind(number);
+        all_of(update.execute().await?, &[number], GONE)?;
     }
     Ok(())
 }
@@ -557,5 +555,5 @@ async fn write_rollout(
         .bind(u8::from(rollout.rolls_back || change.rolls_back))
         .bind(rollout.id)
         .bind(rollout.status.code());
-    all_of(update.execute().await?, &[rollout.id], "a rollout was changed by another although it was locked")
+    all_of(update.execute().await?, &[rollout.id], GONE)
 }

@@ -74,6 +74,11 @@ impl Dialect {
         self.either("r.owed_to IS NULL AND r.answer IS NOT NULL", "r.answer IS NOT NULL")
     }
 
+    /// The function for the number of characters of a text.
+    pub const fn characters(self) -> &'static str {
+        self.either("CHAR_LENGTH", "LENGTH")
+    }
+
     /// The function for the least of several values.
     pub const fn least(self) -> &'static str {
         self.either("LEAST", "min")
