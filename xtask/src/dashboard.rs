@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, find};
 
-use super::{cargo, checkout, install, run, run_as, target_dir, timed_out};
+use super::{build_tasker, checkout, install, run, run_as, timed_out};
 
 const USAGE: &str = "cargo xtask dashboard [--check|--measure]";
 
@@ -47,8 +47,7 @@ pub(super) fn make(arguments: &[String]) -> anyhow::Result<()> {
 
 /// Uses the page of the real program in a real browser, and measures it.
 fn in_browser(web: &Path) -> anyhow::Result<()> {
-    run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
-    let target = target_dir(&checkout()?);
+    let tasker = build_tasker()?;
     let suite = ["--test", "--test-reporter=spec", "--test-concurrency=2"];
     // Figures come last and alone.
     for (name, script) in
@@ -56,7 +55,7 @@ fn in_browser(web: &Path) -> anyhow::Result<()> {
     {
         let mut node = Command::new("timeout");
         node.args(["--kill-after=20s", LONGEST, "node"]).args(script).current_dir(web);
-        node.env("TASKER", target.join("debug/tasker"));
+        node.env("TASKER", &tasker);
         run_as(name, &mut node).map_err(|error| timed_out(error, LONGEST))?;
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! `cargo xtask fuzz`: every target under `tests/fuzz/targets`, one after the other.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail, ensure};
 
@@ -47,16 +49,35 @@ pub(super) fn run_all(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Is set where this program stands in for the compiler.
+pub(super) const COMPILES: &str = "TASKER_XTASK_COMPILES";
+
 /// Checks the types of all targets, with the compiler that everything else is built with.
 ///
-/// Their doors in the crates are there with `cfg(fuzzing)` alone, which `cargo fuzz` sets. Flags of the compiler
-/// are for all libraries, so these are checked once more, and stay in a directory of their own.
+/// Their doors in the crates are there with `cfg(fuzzing)` alone, which `cargo fuzz` sets. `RUSTFLAGS` are for all
+/// libraries, and these would be checked once more; so this program calls the compiler, see [`compile`].
 pub(super) fn check() -> anyhow::Result<()> {
     let checkout = checkout()?;
     let mut command = cargo(&["check", "--locked", "--no-default-features", "--manifest-path"]);
     command.arg(checkout.join("tests/fuzz/Cargo.toml"));
-    command.arg("--target-dir").arg(target_dir(&checkout).join("fuzz"));
-    run(command.env("RUSTFLAGS", "--cfg fuzzing -D warnings"))
+    command.arg("--target-dir").arg(target_dir(&checkout));
+    let this = env::current_exe().context("where this program is")?;
+    run(command.env("RUSTC_WRAPPER", this).env(COMPILES, "1"))
+}
+
+/// Calls the compiler as cargo wants it, with `cfg(fuzzing)` for the crates of this repository.
+pub(super) fn compile(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let Some(compiler) = arguments.next() else { return ExitCode::FAILURE };
+    let arguments: Vec<_> = arguments.collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let mut command = Command::new(compiler);
+    command.args(&arguments);
+    // Cargo has the warnings of other people's crates capped.
+    if has("--crate-name") && has("--edition=2024") && !has("--cap-lints") {
+        command.args(["--cfg", "fuzzing", "-D", "warnings"]);
+    }
+    let done = command.status().ok().and_then(|status| u8::try_from(status.code()?).ok());
+    done.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn targets(fuzz: &Path) -> anyhow::Result<Vec<String>> {

@@ -48,6 +48,9 @@ cargo xtask check         formatting, clippy (also without the feature `bench`),
 cargo xtask ci            check, then test";
 
 fn main() -> ExitCode {
+    if env::var_os(fuzz::COMPILES).is_some() {
+        return fuzz::compile(env::args_os().skip(1));
+    }
     let mut arguments = env::args().skip(1);
     let command = arguments.next();
     let rest: Vec<String> = arguments.collect();
@@ -173,11 +176,23 @@ fn services() -> anyhow::Result<()> {
 fn check() -> anyhow::Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
-    run(&mut cargo(&[
-        "clippy", "-p", "tasker", "--no-default-features", "--locked", "--", "-D", "warnings",
-    ]))?;
+    let without_bench = ["clippy", "--workspace", "--no-default-features", "--lib", "--bins", "--examples"];
+    run(cargo(&without_bench).args(["--locked", "--", "-D", "warnings"]))?;
     fuzz::check()?;
-    run(cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+    // The program has the name of its library, and its documentation would have the place of the library's.
+    let documented = ["--lib", "--bin", "tasker-agent", "--bin", "xtask", "--examples"];
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+    run(doc.args(documented).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Builds the program; answers where it is.
+///
+/// With an example among what is built, cargo takes the features of `[dev-dependencies]`, as for the tests:
+/// otherwise the libraries that have more then, and all that use these, would be built once more. The same is
+/// true of what [`check`] checks.
+fn build_tasker() -> anyhow::Result<PathBuf> {
+    run(&mut cargo(&["build", "--locked", "--bin", "tasker", "--example", "http_tasks"]))?;
+    Ok(target_dir(&checkout()?).join("debug/tasker"))
 }
 
 fn start() -> anyhow::Result<(RabbitMq, MariaDb)> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tasker_services::{Home, Process};
 
-use super::{Failed, cargo, checkout, install, run, target_dir};
+use super::{Failed, build_tasker, checkout, install, target_dir};
 
 const USAGE: &str = "cargo xtask openapi [--max-examples N]";
 
@@ -43,10 +43,9 @@ pub(super) fn check(arguments: &[String]) -> anyhow::Result<()> {
     };
     let checkout = checkout()?;
     let target = target_dir(&checkout);
-    run(&mut cargo(&["build", "--locked", "--bin", "tasker"]))?;
     let tools = Tools {
+        tasker: build_tasker()?,
         schemathesis: schemathesis(&target.join("schemathesis"))?,
-        tasker: target.join("debug/tasker"),
         told: checkout.join("tests/openapi"),
         examples,
     };
