@@ -87,6 +87,7 @@ mod when;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -171,6 +172,10 @@ pub fn main(words: std::env::ArgsOs) -> ExitCode {
     start("tasker", parse(words).map(run))
 }
 
+/// How long the process waits at its end for threads that read files: a file system that does not answer
+/// must not keep it.
+const LAST_READS: Duration = Duration::from_secs(5);
+
 /// Runs what the command line asks for, if it could be read.
 fn start(name: &str, asked: Result<impl Future<Output = Code>, Code>) -> ExitCode {
     app::keep_files_from_children();
@@ -179,7 +184,11 @@ fn start(name: &str, asked: Result<impl Future<Output = Code>, Code>) -> ExitCod
         Err(code) => return code.into(),
     };
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(program).into(),
+        Ok(runtime) => {
+            let code = runtime.block_on(program);
+            runtime.shutdown_timeout(LAST_READS);
+            code.into()
+        }
         Err(error) => {
             eprintln!("{name}: cannot start: {error}");
             ExitCode::FAILURE

@@ -10,6 +10,7 @@ pub mod config;
 pub mod custody;
 pub mod failpoint;
 pub mod https;
+pub mod regular_file;
 pub mod service;
 pub mod shell;
 pub mod telemetry;

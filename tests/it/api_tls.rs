@@ -156,13 +156,28 @@ async fn changed_files_are_read_again() {
     tokio::time::timeout(PATIENCE, renewed).await.expect("the new certificate is shown");
     assert!(trusting(&address, before).index().await.is_err(), "the old one is not");
 
-    // What cannot be used changes nothing, however often it is looked at.
+    // What cannot be used changes nothing, however often it is looked at; nor does what nobody writes to.
+    let fifo = signed.files().certificate.with_extension("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
     replace(&signed.files().certificate, "no certificate");
-    let looks = tokio::time::Instant::now() + std::time::Duration::from_millis(2500);
-    while tokio::time::Instant::now() < looks {
-        assert!(trusting(&address, after.clone()).index().await.is_ok());
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    for last in [false, true] {
+        let looks = tokio::time::Instant::now() + std::time::Duration::from_millis(2500);
+        while tokio::time::Instant::now() < looks {
+            assert!(trusting(&address, after.clone()).index().await.is_ok());
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        if !last {
+            fs::rename(&fifo, &signed.files().certificate).expect("takes its place");
+        }
     }
+    let whole = Trust::Bundle(signed.renew().into());
+    let renewed = async {
+        while trusting(&address, whole.clone()).index().await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, renewed).await.expect("whole files are used again");
     rig.stop().await;
 }
 

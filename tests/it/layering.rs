@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("request_body", &[]),
     ("shell", &[]),
     ("custody", &[]),
+    ("regular_file", &[]),
     ("contract", &["domain", "farm"]),
     ("bell", &[]),
     ("backoff", &["domain"]),
@@ -115,8 +116,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "endpoint",
         &[
-            "domain", "failpoint", "custody", "signing", "broker", "backoff", "clock", "config", "service",
-            "telemetry",
+            "domain", "failpoint", "custody", "signing", "broker", "backoff", "clock", "config",
+            "regular_file", "service", "telemetry",
         ],
     ),
     ("handlers", &["domain", "endpoint", "config", "http_tasks"]),
@@ -127,8 +128,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "api",
         &[
             "domain", "farm", "contract", "dashboard", "admission", "store", "broker", "backoff", "clock",
-            "config", "request_body", "telemetry", "watch", "keyring", "ledger", "live", "publisher",
-            "queue", "requests", "rollouts", "acceptor", "sealing", "signing",
+            "config", "regular_file", "request_body", "telemetry", "watch", "keyring", "ledger", "live",
+            "publisher", "queue", "requests", "rollouts", "acceptor", "sealing", "signing",
         ],
     ),
     // Render farms: the protocol of Flamenco 2.x in front of the farm.

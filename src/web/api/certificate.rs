@@ -1,14 +1,15 @@
 //! The certificate shown to clients, read again when its files have changed.
 //!
 //! Promise: what does not fit together, or cannot be read any more, changes nothing; the previous certificate
-//! stays in use until its files are whole again.
+//! stays in use until its files are whole again. No handshake waits for a file.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::thread;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -17,9 +18,13 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::config::TlsFiles;
+use crate::regular_file;
 
-/// How often a handshake looks whether the files have changed.
+/// How often the files are looked at.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Bytes that each file may have when it is read again.
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// What is wrong with certificate or key. No text shows any part of them.
 #[derive(Debug, thiserror::Error)]
@@ -56,78 +61,84 @@ pub enum CertificateError {
         #[source]
         source: rustls::Error,
     },
+    /// Nobody would read the files again.
+    #[error("cannot start the thread that reads the certificate again: {0}")]
+    NoThread(#[source] io::Error),
     /// TLS itself refuses.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[source] rustls::Error),
 }
 
-/// The certificate of the files, as they are now.
+/// The certificate of the files, as they were at the last look.
 #[derive(Debug)]
 pub struct Certificate {
-    files: TlsFiles,
     provider: Arc<CryptoProvider>,
-    held: RwLock<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    key: Arc<CertifiedKey>,
-    /// What the files looked like when it was read.
-    stamps: [Option<Stamp>; 2],
-    looked: Instant,
+    /// Locked only to clone or exchange it.
+    key: RwLock<Arc<CertifiedKey>>,
 }
 
 /// What changes when a file is written or replaced: its inode, time and length.
 type Stamp = (u64, (i64, i64), u64);
 
 impl Certificate {
-    /// Reads the files for the first time.
+    /// Reads the files for the first time. As long as the certificate is in use, a thread reads them again
+    /// when they have changed; a file system that does not answer holds up nothing but that thread, for
+    /// which the end of the process does not wait.
     ///
     /// # Errors
-    /// When they are not certificate and key.
-    pub fn read(files: TlsFiles) -> Result<Self, CertificateError> {
+    /// When they are not certificate and key, or there is no thread.
+    pub fn read(files: TlsFiles) -> Result<Arc<Self>, CertificateError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         // Stamps first: what changes while it is read is noticed afterwards.
         let stamps = stamps(&files);
-        let held = Held { key: Arc::new(key_of(&files, &provider)?), stamps, looked: Instant::now() };
-        Ok(Self { files, provider, held: RwLock::new(held) })
+        let key = RwLock::new(Arc::new(key_of(&files, &provider, |path| fs::read(path))?));
+        let read = Arc::new(Self { provider, key });
+        let kept = Arc::downgrade(&read);
+        thread::Builder::new()
+            .name("certificate".into())
+            .spawn(move || read_again(&files, stamps, &kept))
+            .map_err(CertificateError::NoThread)?;
+        Ok(read)
     }
 
     /// The cryptography it was read for.
     pub fn provider(&self) -> Arc<CryptoProvider> {
         self.provider.clone()
     }
+}
 
-    fn current(&self) -> Arc<CertifiedKey> {
-        {
-            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-            if held.looked.elapsed() < EVERY {
-                return held.key.clone();
-            }
+/// Reads the files whenever they have changed, until nobody uses the certificate any more.
+fn read_again(files: &TlsFiles, mut read: [Option<Stamp>; 2], certificate: &Weak<Certificate>) {
+    let mut told = None;
+    loop {
+        thread::sleep(EVERY);
+        let Some(provider) = certificate.upgrade().map(|certificate| certificate.provider()) else { return };
+        let stamps = stamps(files);
+        if stamps == read {
+            continue;
         }
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        // Another handshake may have looked meanwhile.
-        if held.looked.elapsed() >= EVERY {
-            held.looked = Instant::now();
-            let stamps = stamps(&self.files);
-            if stamps != held.stamps {
-                match key_of(&self.files, &self.provider) {
-                    Ok(key) => {
-                        (held.key, held.stamps) = (Arc::new(key), stamps);
-                        tracing::info!(certificate = %self.files.certificate.display(), "the certificate was reloaded");
-                    }
-                    // The one file is often written before the other: the next look may find both.
-                    Err(error) => tracing::warn!(%error, "the previous certificate stays in use"),
+        match key_of(files, &provider, bounded) {
+            Ok(key) => {
+                let Some(certificate) = certificate.upgrade() else { return };
+                *certificate.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+                (read, told) = (stamps, None);
+                tracing::info!(certificate = %files.certificate.display(), "the certificate was reloaded");
+            }
+            // The one file is often written before the other: the next look may find both.
+            Err(error) => {
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(error, "the previous certificate stays in use");
+                    told = Some(error);
                 }
             }
         }
-        held.key.clone()
     }
 }
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+        Some(self.key.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
@@ -138,8 +149,15 @@ fn stamps(files: &TlsFiles) -> [Option<Stamp>; 2] {
     })
 }
 
-fn key_of(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
+fn key_of(
+    files: &TlsFiles,
+    provider: &CryptoProvider,
+    read: impl Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<CertifiedKey, CertificateError> {
     let TlsFiles { certificate, key } = files;
+    let read = |path: &Path| {
+        read(path).map_err(|source| CertificateError::Unreadable { path: path.to_owned(), source })
+    };
     let no_certificate = || CertificateError::NoCertificate { path: certificate.clone() };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
         .collect::<Result<_, _>>()
@@ -157,6 +175,15 @@ fn key_of(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, C
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
-    fs::read(path).map_err(|source| CertificateError::Unreadable { path: path.to_owned(), source })
+/// What a regular file says, if it is not too long.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    regular_file::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("has more than {LONGEST_FILE} bytes"),
+        ));
+    }
+    Ok(bytes)
 }

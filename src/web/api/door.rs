@@ -57,10 +57,7 @@ impl Door {
     pub fn new(listener: TcpListener, tls: Option<&TlsFiles>) -> Result<Self, DoorError> {
         let address = listener.local_addr()?;
         rustix::net::listen(&listener, WAITING).map_err(io::Error::from)?;
-        let tls = tls
-            .map(|files| Certificate::read(files.clone()))
-            .transpose()?
-            .map(|certificate| server(Arc::new(certificate)));
+        let tls = tls.map(|files| Certificate::read(files.clone())).transpose()?.map(server);
         Ok(Self { listener, tls: tls.transpose()?, address })
     }
 
