@@ -1,23 +1,35 @@
 //! The labels of this endpoint: those of its configuration, and those of a file that is read again at every
 //! sign of life.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::domain::{Labels, ReasonCode};
+use crate::regular_file;
 
 /// Bytes that the file may have: 32 labels of the longest names and values, and as many comments.
 const LONGEST_FILE: u64 = 64 << 10;
+
+/// How long a sign of life waits for the file.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// What the endpoint says of itself.
 #[derive(Debug)]
 pub(super) struct OwnLabels {
     configured: Labels,
     file: Option<PathBuf>,
+    /// Never locked while a file is read: who asks for the trouble must not wait for a file system.
     read: Mutex<LastRead>,
+    /// A look that has not ended. No other one begins meanwhile: each would keep a thread.
+    look: tokio::sync::Mutex<Option<Look>>,
 }
+
+type Look = JoinHandle<Result<Labels, String>>;
 
 /// What the file said last.
 #[derive(Debug, Default)]
@@ -29,21 +41,16 @@ struct LastRead {
 
 impl OwnLabels {
     pub(super) fn new(configured: Labels, file: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { configured, file, read: Mutex::default() })
+        Arc::new(Self { configured, file, read: Mutex::default(), look: tokio::sync::Mutex::default() })
     }
 
     /// The labels as they are now. Those of the file come first: it is what the programs of the server write.
     /// A file that cannot be used leaves those that were read last in force, since an endpoint that lost its
     /// labels would be missed by tasks that are meant for it.
-    pub(super) async fn current(self: &Arc<Self>) -> Labels {
+    pub(super) async fn current(&self) -> Labels {
         let labels = self.configured.clone();
-        let labels = match self.file.clone() {
-            Some(file) => {
-                let me = self.clone();
-                // The file system may be slow, and this is said beside everything else.
-                let look = tokio::task::spawn_blocking(move || me.of_file(&file));
-                look.await.unwrap_or_default().or(labels)
-            }
+        let labels = match &self.file {
+            Some(file) => self.of_file(file).await.or(labels),
             None => labels,
         };
         labels.with_platform()
@@ -60,9 +67,10 @@ impl OwnLabels {
         Some(ReasonCode::LabelsUnread.told(text))
     }
 
-    fn of_file(&self, file: &Path) -> Labels {
+    async fn of_file(&self, file: &Path) -> Labels {
+        let outcome = self.look(file).await;
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let fault = match labels_in(file) {
+        let fault = match outcome {
             Ok(labels) => {
                 read.labels = labels;
                 None
@@ -80,12 +88,25 @@ impl OwnLabels {
         }
         read.labels.clone()
     }
+
+    /// What the file says, unless its file system does not answer in time.
+    async fn look(&self, file: &Path) -> Result<Labels, String> {
+        let mut look = self.look.lock().await;
+        let ended = {
+            let file = file.to_owned();
+            let begun = look.get_or_insert_with(|| tokio::task::spawn_blocking(move || labels_in(&file)));
+            timeout(LONGEST_LOOK, begun).await
+        };
+        let Ok(ended) = ended else { return Err("does not answer".to_owned()) };
+        *look = None;
+        ended.unwrap_or_else(|error| Err(error.to_string()))
+    }
 }
 
 /// The labels in a file: a line each, `name=value`. Empty lines and those that begin with `#` say nothing.
 fn labels_in(file: &Path) -> Result<Labels, String> {
     let mut text = String::new();
-    let file = File::open(file).map_err(|error| error.to_string())?;
+    let file = regular_file::open(file).map_err(|error| error.to_string())?;
     file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > LONGEST_FILE {
         return Err(format!("has more than {LONGEST_FILE} bytes"));
@@ -138,6 +159,14 @@ mod tests {
                 "{broken:.20}: those read last stay"
             );
         }
+        let fifo = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+        std::fs::rename(&fifo, &file).expect("takes its place");
+        assert_eq!(now().await, ["release=7", "role=db", "site=berlin"], "nobody writes to the FIFO");
+        let trouble = own.trouble().expect("it is told");
+        assert!(trouble.contains("not a regular file"), "{trouble}");
+        std::fs::remove_file(&file).expect("removes");
         std::fs::write(&file, "").expect("writes");
         assert_eq!(now().await, ["role=web", "site=berlin"]);
         assert_eq!(OwnLabels::new(Labels::default(), None).current().await.to_string(), platform);
