@@ -9,6 +9,51 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::api_rig::{Rig, finished, read_answer};
 
+/// `?dry_run=true` that is ignored does what it was to try.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_that_a_path_does_not_have() {
+    let rig = Rig::start().await;
+    rig.submit("kept", &["a"]).await;
+    let document = rig.get("/openapi.json").await.json();
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let parts = path.split('/').map(|part| match part {
+            "{type}" => "worker",
+            "{id}" if path.starts_with("/{type}") => "kept",
+            part if part.starts_with('{') => "00000000-0000-7000-8000-000000000000",
+            part => part,
+        });
+        let at = format!("{}?zzz=1", parts.collect::<Vec<_>>().join("/"));
+        for method in item.as_object().expect("operations").keys().map(|method| method.to_uppercase()) {
+            if matches!(path.as_str(), "/heartbeat" | "/ready") {
+                assert_eq!(rig.get(&at).await.status, 200, "a probe may say what it likes");
+                continue;
+            }
+            let mut request = rig.request(&method, &at).header("content-type", "application/json");
+            if method != "GET" {
+                request = request.body("{}");
+            }
+            let answer = rig.send(request).await;
+            assert!((400..500).contains(&answer.status), "{method} {at}: {answer:?}");
+            let has_query = item[method.to_lowercase()]["parameters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|one| one["in"] == "query");
+            if !has_query {
+                assert_eq!(answer.code(), "invalid_query", "{method} {at}: {answer:?}");
+                assert_eq!(answer.pointers(), ["?zzz"], "{method} {at}");
+            }
+            asked += 1;
+        }
+    }
+    assert!(asked > 50, "{asked} operations");
+    assert_eq!(rig.delete("/worker/kept?dry_run=true").await.status, 422);
+    let kept = rig.get("/worker/kept").await.json();
+    assert_ne!(kept["task"]["status"].as_str().expect("a status"), "CANCELED", "{kept}");
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_and_methods_that_are_not_there() {
     let rig = Rig::start().await;

@@ -20,7 +20,7 @@ use super::guard::Meant;
 use super::problem::Problem;
 use super::query::Query;
 use super::request::Unread;
-use super::route::{About, For, Route};
+use super::route::{About, For, Operation, Route};
 pub(super) use super::whose::{token_name, token_of};
 use super::{Api, body, page, segment};
 use crate::contract::ProblemCode;
@@ -55,7 +55,7 @@ pub async fn admit(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match check(&request).await.and_then(|()| check_form(&request)) {
+    match check(&request).await.and_then(|()| check_query(&request)).and_then(|()| check_form(&request)) {
         Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
         Err(problem) => {
             Unread::keep(&mut request);
@@ -136,6 +136,29 @@ async fn check(request: &ServiceRequest) -> Result<(), Problem> {
             Err(Problem::insufficient_scope("this token is good for other task types"))
         }
     }
+}
+
+/// Refuses parameters where there are none: `?dry_run=true` that is ignored does what it was to try. Probes
+/// may say what they like; nothing depends on it.
+fn check_query(request: &ServiceRequest) -> Result<(), Problem> {
+    if request.query_string().is_empty() || page::is_page(request) {
+        return Ok(());
+    }
+    let api = request
+        .app_data::<web::Data<Api>>()
+        .ok_or_else(|| Problem::internal("a request without the interface's data"))?;
+    let path = request.match_info().as_str();
+    let operation = api.routes.of(path).and_then(|route| route.operation(request.method()));
+    match operation {
+        Some(operation) if !is_probe(operation) && !(operation.has_query)() => {
+            Query::new(request.query_string()).finish()
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_probe(operation: &Operation) -> bool {
+    (operation.method, operation.needs) == ("GET", For::Everybody)
 }
 
 /// Whatever changes something is `application/json`, with a body or without: a web page can send nothing of

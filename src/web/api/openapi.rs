@@ -87,6 +87,7 @@ fn give_rules(document: &mut utoipa::openapi::OpenApi, routes: Routes) {
                 may_be("403", "`cross_site`");
                 continue;
             }
+            may_be("422", "`invalid_query`");
             may_be("401", "`token_needed`, `invalid_token`");
             may_be("403", "`insufficient_scope`, `cross_site`");
             if of_ledger {

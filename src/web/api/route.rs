@@ -2,6 +2,8 @@
 
 use actix_web::Resource;
 use actix_web::http::Method;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use crate::domain::Scope;
 
@@ -26,6 +28,20 @@ pub struct Operation {
     pub mount: fn(Resource) -> Resource,
     /// An OpenAPI document of nothing but this operation.
     pub describe: fn() -> utoipa::openapi::OpenApi,
+    /// Whether its description has parameters of the query. Its handler then refuses all others; where there
+    /// are none, the check before each request refuses any.
+    pub has_query: fn() -> bool,
+}
+
+/// Whether an operation has a parameter in its query.
+pub fn has_query(described: &utoipa::openapi::OpenApi) -> bool {
+    let operations =
+        described.paths.paths.values().flat_map(|item| {
+            [&item.get, &item.post, &item.put, &item.patch, &item.delete].into_iter().flatten()
+        });
+    let mut parameters = operations.flat_map(|operation| operation.parameters.iter().flatten());
+    parameters
+        .any(|parameter| matches!(parameter, RefOr::T(Parameter { parameter_in: ParameterIn::Query, .. })))
 }
 
 /// Whom a method is for.
@@ -72,6 +88,12 @@ impl Route {
                 _ => return false,
             }
         }
+    }
+
+    /// The operation of a method, if the path has it.
+    pub fn operation(&self, method: &Method) -> Option<&'static Operation> {
+        let name = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        self.operations.iter().find(|operation| operation.method == name)
     }
 
     /// Whom a method is for; none where nobody needs more than a token to be told that there is no such

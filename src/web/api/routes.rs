@@ -7,11 +7,13 @@
 //! no interface, have paths of their own (`dashboard`). `tests/it/api_matrix.rs` states for every row again
 //! who may use it, and fails where a row is missing.
 
+use std::sync::LazyLock;
+
 use actix_web::guard::{Any, Get, Head};
 use actix_web::{HttpRequest, web};
 use utoipa::OpenApi;
 
-use super::route::{About, For, Operation, Route, Routes};
+use super::route::{About, For, Operation, Route, Routes, has_query};
 use super::{
     Answer, Api, approvals, audit, cancel_task, cancel_tasks, enrol, events, explain_task, flamenco,
     forget_endpoint, groups, health, list_answers, list_endpoints, list_tasks, logs, named, openapi, queues,
@@ -62,6 +64,10 @@ macro_rules! operation {
             needs: $needs,
             mount: |at| at.route(taking!($method).to($($handler)::+)),
             describe: Described::openapi,
+            has_query: || {
+                static HAS: LazyLock<bool> = LazyLock::new(|| has_query(&Described::openapi()));
+                *HAS
+            },
         }
     }};
 }
