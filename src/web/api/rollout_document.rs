@@ -3,7 +3,7 @@
 //! Refuses what it does not know, and what it knows and does not do yet: a gate that was ignored would let a
 //! fleet through. Every default is filled in here, so the rest of the program sees resolved terms alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -290,7 +290,7 @@ impl Reader<'_> {
     fn endpoints(&mut self, value: Option<&Value>, at: &str) -> Vec<EndpointName> {
         let Some(value) = value else { return Vec::new() };
         let mut names: Vec<EndpointName> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for (place, value) in self.list(value, at, MAX_ENDPOINTS).iter().enumerate() {
             let at = format!("{at}/{place}");
             if let Some(name) = self.parsed::<EndpointName>(Some(value), &at) {
@@ -713,6 +713,18 @@ impl Reader<'_> {
         {
             self.problem(format!("/waves/{place}"), "is `rest`, which must be the last wave");
         }
+        // Approvals, and those who read of a wave, know it by its name.
+        let mut names = HashSet::new();
+        for (place, name) in
+            waves.iter().enumerate().filter_map(|(place, wave)| Some((place, wave.name.as_deref()?)))
+        {
+            if !names.insert(name) {
+                self.problem(
+                    format!("/waves/{place}/name"),
+                    format!("is {}, as another wave is called", quoted(name)),
+                );
+            }
+        }
         if waves.last().is_some_and(|last| last.part != Part::Rest) {
             waves.push(of(Part::Rest));
         }
@@ -768,6 +780,12 @@ impl Reader<'_> {
                     self.problem(
                         format!("{at}/name"),
                         "must be a text of 1 to 191 characters without control characters",
+                    );
+                }
+                if name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
+                    self.problem(
+                        format!("{at}/name"),
+                        "must not be digits alone, which would be taken for the number of a wave",
                     );
                 }
                 name.map(str::to_owned)
@@ -1359,6 +1377,11 @@ mod tests {
             (with("soak", value!(30)), "/soak must be a span from 0s to 30d, not 30"),
             (with("waves", value!([])), "/waves must have at least one wave"),
             (with("waves", value!(["rest", 1])), "/waves/0 is `rest`, which must be the last wave"),
+            (
+                with("waves", value!([{"name": "a", "size": 1}, {"name": "a", "size": 1}, "rest"])),
+                "as another wave is called",
+            ),
+            (with("waves", value!([{"name": "2", "size": 1}, "rest"])), "must not be digits alone"),
             (
                 with("waves", value!([{"size": 1, "match": "a"}])),
                 "/waves/0 has size and match; a wave has one of them",
