@@ -574,6 +574,23 @@ async fn one_that_leaves_its_group_holds_up_nobody_either() {
     assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
 }
 
+/// The shell does not wait until `setsid ... &` has left the group.
+#[tokio::test]
+async fn one_that_leaves_its_group_a_moment_later_goes_on() {
+    let mut api = ApiSide::new().await;
+    let said = api.dir.path().join("said");
+    let script = format!(
+        "#!/bin/sh\n(sleep 0.1; exec setsid sh -c 'sleep 1; echo on > {}') </dev/null >/dev/null 2>&1 &\nexit 0\n",
+        said.display()
+    );
+    install(&api, "run", &script);
+    let endpoint = started(&mut api, LONG).await;
+    let id = api.submit("run", "1").await;
+    assert_eq!(api.finished(id).await.0, 0);
+    until("what it says", || said.exists()).await;
+    endpoint.stopped().await;
+}
+
 #[tokio::test]
 async fn one_that_ignores_sigterm_is_killed_with_all_its_children() {
     let mut api = ApiSide::new().await;

@@ -39,7 +39,13 @@ use crate::domain::{EndpointName, Identifier, Json, Outcome, TaskId, TaskType, e
 const TERM_TO_KILL: Duration = Duration::from_secs(4);
 
 /// What the log says of an attempt that went well and left processes in its group.
-const LEFT_BEHIND: &str = "processes that the handler left in the background were ended with it: start what is to go on with setsid or systemd-run";
+const LEFT_BEHIND: &str = "processes that the handler left in the background were ended with it: start what is to go on with setsid -f or systemd-run";
+
+/// How long a process that an attempt which went well has started may take to leave the group: the shell does
+/// not wait until `setsid ... &` has called setsid.
+const LEAVING: Duration = Duration::from_millis(500);
+/// How often it is looked whether it has left: no event tells that.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long the rest of a group may hold the pipes once the leader has ended, before SIGKILL and after it.
 /// Only what has left the group survives that, and it is not waited for.
@@ -302,7 +308,25 @@ async fn attend(
     };
     // The leader is gone; what it left behind must not outlive the attempt, nor hold it up. If the attempt went
     // well, its author may have meant these processes to go on, so the log tells of it.
-    let left_behind = status.as_ref().is_ok_and(ExitStatus::success) && told.is_none() && group.is_there();
+    let went_well = status.as_ref().is_ok_and(ExitStatus::success) && told.is_none();
+    if went_well {
+        let left = async {
+            while group.is_there() {
+                sleep(LOOK_AGAIN).await;
+            }
+        };
+        tokio::pin!(left);
+        let until = Instant::now() + LEAVING;
+        loop {
+            tokio::select! {
+                () = &mut left => break,
+                () = sleep_until(until) => break,
+                () = context.canceled() => break,
+                () = &mut pumps, if !pumped => pumped = true,
+            }
+        }
+    }
+    let left_behind = went_well && group.is_there();
     group.signal(Signal::TERM);
     if !pumped && timeout(PIPES, &mut pumps).await.is_err() {
         group.signal(Signal::KILL);
