@@ -95,7 +95,8 @@ impl Ask {
 
     /// The request that a redirect asks for, or why it is not followed.
     pub(super) fn follow(&self, status: StatusCode, location: &HeaderValue) -> Result<Self, String> {
-        let text = location.to_str().map_err(|_| "its place cannot be read".to_owned())?;
+        // Servers write letters of all languages unescaped; the URL escapes them.
+        let text = str::from_utf8(location.as_bytes()).map_err(|_| "its place cannot be read".to_owned())?;
         let mut url = self.url.join(text).map_err(|error| format!("its place cannot be read: {error}"))?;
         // Whoever redirects does not choose our credentials.
         _ = take_credentials(&mut url);

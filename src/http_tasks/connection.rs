@@ -122,7 +122,11 @@ impl Connection {
         let traffic = Arc::new(Traffic::default());
         let stream = Counted { inner: stream, traffic: traffic.clone() };
         let mut http = Builder::new();
-        http.max_buf_size(HEAD_LIMIT).max_headers(HEADERS_LIMIT);
+        // Old servers and boards fold headers and write blanks before the colon; curl and browsers take both.
+        http.max_buf_size(HEAD_LIMIT)
+            .max_headers(HEADERS_LIMIT)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .allow_spaces_after_header_name_in_responses(true);
         let (sender, driver) = http.handshake(TokioIo::new(stream)).await?;
         let driver = tokio::spawn(async move {
             let _permit = permit;

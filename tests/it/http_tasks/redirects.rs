@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tasker::http_tasks::{AttemptFailure, Method, Proxy, Reach, Resolve, Task, TaskError, TransportPolicy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::server::{Reply, Server, ok};
 use super::{get, local, one, runner};
@@ -23,6 +25,33 @@ async fn c20_a_loop_ends_after_ten() {
     let transport = TransportPolicy { max_redirects: 0, ..TransportPolicy::default() };
     let done = one(&local().transport(transport).build().expect("a runner"), get(&server.url("/"))).await;
     assert_eq!(done.result.expect("the redirect itself").status.as_u16(), 302);
+}
+
+/// Folded headers, blanks before a colon and letters that are not escaped: curl and browsers take them.
+#[tokio::test]
+async fn answers_of_old_servers_are_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let server = async {
+        let (mut stream, _) = listener.accept().await?;
+        let mut heads = Vec::new();
+        for answer in [
+            "HTTP/1.1 302 Found\r\nX-Long: a\r\n b\r\nLocation : /\u{e9}\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ] {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await?);
+            }
+            stream.write_all(answer.as_bytes()).await?;
+            heads.push(String::from_utf8_lossy(&head).into_owned());
+        }
+        io::Result::Ok(heads)
+    };
+    let (runner, url) = (runner(), format!("http://{address}/"));
+    let (heads, done) = tokio::join!(server, one(&runner, get(&url)));
+    assert_eq!(done.result.expect("a response").status.as_u16(), 200);
+    assert!(heads.expect("two requests")[1].starts_with("GET /%C3%A9 HTTP/1.1\r\n"));
 }
 
 #[tokio::test]
