@@ -135,7 +135,7 @@ async fn put_group(rig: &Rig, name: &str, body: Value) -> Answer {
 async fn the_longest_selector_can_be_read_again() {
     let rig = fleet().await;
     let longest = vec!["name"; 819].join(",");
-    let posted = rig.post("/worker", &json!({"identifier": "a", "match": longest}).to_string()).await;
+    let posted = rig.post("/worker", json!({"identifier": "a", "match": longest}).to_string()).await;
     assert_eq!(posted.status, 201, "{posted:?}");
     let listed = rig.get("/tasks?identifier=a").await;
     assert_eq!((listed.status, listed.json()["tasks"][0]["identifier"].as_str()), (200, Some("a")));

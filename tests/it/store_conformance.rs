@@ -197,6 +197,7 @@ conformance! {
         takes_back_from_who_is_gone,
         removes_a_worker_with_what_it_has,
         judges_failures,
+        keeps_what_was_given_out_since_the_server_was_asked,
         queues_updates_in_their_order,
         lets_one_manager_push,
         a_choice_costs_the_same_however_many_tasks_there_are;

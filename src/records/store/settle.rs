@@ -152,7 +152,7 @@ async fn claim_due(
         match claimed {
             Ok(task) => due.push(task),
             Err((id, reason)) => {
-                tracing::error!(task = %id, %reason, "a task cannot be read: it is left alone for an hour");
+                tracing::error!(task = %id, error = %reason, "a task cannot be read: it is left alone for an hour");
                 unreadable.push(id);
             }
         }
