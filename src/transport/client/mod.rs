@@ -875,7 +875,7 @@ impl Client {
 
     /// What the API says, once it does not ask to come back within our patience.
     async fn knock(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let until = Instant::now() + self.patience;
+        let began = Instant::now();
         loop {
             let again = request.try_clone();
             let Some(this) = again else {
@@ -883,7 +883,9 @@ impl Client {
             };
             let answer = this.send().await.map_err(|error| self.failure(&error))?;
             match come_back_in(&answer) {
-                Some(wait) if Instant::now() + wait <= until => tokio::time::sleep(wait).await,
+                Some(wait) if wait <= self.patience.saturating_sub(began.elapsed()) => {
+                    tokio::time::sleep(wait).await
+                }
                 _ => return Ok(answer),
             }
         }
@@ -1003,6 +1005,29 @@ mod tests {
             assert!(error.contains("is not the address of an API") && !error.contains("hunter2"), "{error}");
         }
         assert_eq!(shown("http://u:hunter2@h:1/x/"), "http://h:1/x");
+    }
+
+    #[tokio::test]
+    async fn does_not_wait_for_longer_than_its_patience_whatever_it_is_asked() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a request"));
+            }
+            let answer = format!(
+                "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\ncontent-length: 0\r\n\r\n",
+                u64::MAX
+            );
+            stream.write_all(answer.as_bytes()).await.expect("answered");
+        };
+        let client = Client::new(&url).expect("an address").patient(Duration::from_secs(3600));
+        let ((), answer) = tokio::join!(serve, client.endpoints(None, None, None));
+        assert!(matches!(answer, Err(ClientError::Refused { status: 503, .. })), "{answer:?}");
     }
 
     #[tokio::test]

@@ -117,7 +117,7 @@ impl Subscriber {
         line.acknowledge(session).await?;
         if matches!(end, End::Dropped) {
             // The connection lives on; when the whole broker is closed, it takes its channels along.
-            for feed in line.feeds.into_iter().flatten() {
+            for (feed, _) in line.feeds.into_values() {
                 feed.close().await?;
             }
             if let Some(control) = line.control.open {
@@ -377,10 +377,10 @@ impl Whose {
 
 /// All that one consumer has on one connection.
 struct Line {
-    /// None in place of one that was lost: the others keep their places.
-    feeds: Vec<Option<Feed>>,
-    /// By feed, then by place in it.
-    whose: Vec<Vec<Whose>>,
+    /// With whose queues they are, by place in the feed.
+    feeds: BTreeMap<usize, (Feed, Vec<Whose>)>,
+    /// The number of the next feed: items of one that was lost must not count for another.
+    next: usize,
     items: SelectAll<BoxStream<'static, (usize, Item)>>,
     control: ControlState,
     refused: BTreeMap<Subscription, Waiting>,
@@ -433,8 +433,8 @@ struct Mark {
 impl Line {
     fn new() -> Self {
         Self {
-            feeds: Vec::new(),
-            whose: Vec::new(),
+            feeds: BTreeMap::new(),
+            next: 0,
             items: SelectAll::new(),
             control: ControlState::default(),
             refused: BTreeMap::new(),
@@ -445,16 +445,15 @@ impl Line {
     }
 
     fn add(&mut self, opened: Opened, whose: Vec<Whose>) {
-        let feed = self.feeds.len();
+        let feed = self.next;
+        self.next += 1;
         self.items.push(opened.items.map(move |item| (feed, item)).boxed());
-        self.feeds.push(Some(opened.feed));
-        self.whose.push(whose);
+        self.feeds.insert(feed, (opened.feed, whose));
     }
 
     /// The task queues that are consumed now.
     fn subscriptions(&self) -> Vec<Subscription> {
-        let live = self.feeds.iter().zip(&self.whose).filter(|(feed, _)| feed.is_some());
-        live.flat_map(|(_, whose)| whose.iter().filter_map(Whose::subscription)).collect()
+        self.feeds.values().flat_map(|(_, whose)| whose.iter().filter_map(Whose::subscription)).collect()
     }
 
     /// Notes why a task queue cannot be had, and says so once.
@@ -495,8 +494,8 @@ impl Line {
 
     /// Gives a feed up: what of it was not acknowledged comes again, and its queues are tried again.
     async fn lose(&mut self, feed: usize, error: &LinkError) {
-        let Some(lost) = self.feeds[feed].take() else { return };
-        for subscription in self.whose[feed].iter().filter_map(Whose::subscription).collect::<Vec<_>>() {
+        let Some((lost, whose)) = self.feeds.remove(&feed) else { return };
+        for subscription in whose.iter().filter_map(Whose::subscription) {
             self.refused(subscription, error);
         }
         // The broker may have closed it already; what else comes from its queues is not looked at any more.
@@ -524,12 +523,12 @@ impl Line {
         (place, item): Item,
         message_queue: &MessageQueue,
     ) -> Result<(), LinkError> {
-        let Some(open) = &mut self.feeds[feed] else { return Ok(()) };
+        let Some((open, whose)) = self.feeds.get_mut(&feed) else { return Ok(()) };
         let delivery = delivered(item)?;
         for (place, delivery) in open.arrived(place, delivery) {
             self.number += 1;
             open.pass(self.number, delivery.delivery_tag);
-            let origin = self.whose[feed][place].origin(&delivery.exchange);
+            let origin = whose[place].origin(&delivery.exchange);
             let sender = match origin {
                 Origin::Responses | Origin::Presence => sender(&delivery.properties, message_queue),
                 // The user of a task proves nothing: endpoints may share the API's user.
@@ -570,8 +569,7 @@ impl Line {
     async fn acknowledge(&mut self, session: &Session) -> Result<(), LinkError> {
         let through = self.mark.through.load(Ordering::Acquire);
         // At the same time: each waits until its frame is written.
-        for acknowledged in
-            join_all(self.feeds.iter_mut().flatten().map(|feed| feed.acknowledge(through))).await
+        for acknowledged in join_all(self.feeds.values_mut().map(|(feed, _)| feed.acknowledge(through))).await
         {
             match tolerate(session, acknowledged) {
                 // The end of the channel comes through its deliveries, and what was not acknowledged comes

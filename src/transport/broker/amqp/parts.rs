@@ -5,6 +5,8 @@
 //! carry everyone's name. Control uses `CC`, which stays, since one process may serve many endpoints through
 //! its one control queue and must learn which of them are meant; so control is split into small groups.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
@@ -16,6 +18,10 @@ use crate::broker::{About, Address, Message, Sender, account, envelope};
 use crate::config::MessageQueue;
 use crate::domain::{TaskId, TaskType};
 
+/// Publishes that wait for their confirms. The library's own buffers have no bound.
+pub(super) const IN_FLIGHT: usize = 256;
+/// For a confirm, and for a message that waits to be sent because no confirms come.
+pub(super) const CONFIRM_TIME: Duration = Duration::from_secs(30);
 /// Bytes of names in one header. Headers must fit into one frame, or the connection dies.
 const HEADER_BYTES: usize = 32 << 10;
 /// Endpoints in one control message; each of them receives all these names.
@@ -194,13 +200,15 @@ fn properties(author: &Author, message: &Message) -> BasicProperties {
         None => properties,
     };
     match message.expires_in {
-        Some(span) => {
-            // In milliseconds. The broker closes the channel on a number beyond 32 bits.
-            let millis = span.as_millis().min(u128::from(u32::MAX));
-            properties.with_expiration(ShortString::from(millis.to_string()))
-        }
+        Some(span) => properties.with_expiration(expiration(span)),
         None => properties,
     }
+}
+
+/// How long a message may lie in a queue, as the broker reads it: in milliseconds. On a number beyond 32 bits
+/// it closes the channel, and with it ends what others have in flight.
+pub(super) fn expiration(span: Duration) -> ShortString {
+    span.as_millis().min(u128::from(u32::MAX)).to_string().into()
 }
 
 /// Routing key and further keys of each publish: at most so many keys, and so many bytes of further ones.
@@ -225,8 +233,6 @@ fn groups(keys: Vec<String>, most: usize, budget: usize) -> Vec<(String, Vec<Str
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

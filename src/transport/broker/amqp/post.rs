@@ -27,20 +27,15 @@ use super::connection::{Purpose, Session, Sessions, next_session};
 use super::link_error::{LinkError, within};
 use super::links::Links;
 use super::options::{AmqpOptions, Role};
+use super::parts::{CONFIRM_TIME, IN_FLIGHT, expiration};
 use super::publisher::disconnected;
 use super::topology::{self, Names, short};
 use crate::broker::{BrokerError, Link};
 
-/// Publishes that wait for their confirms. The library's own buffers have no bound.
-const IN_FLIGHT: usize = 256;
 /// Letters that wait for the publisher.
 const LETTERS: usize = 256;
-/// For a confirm.
-const CONFIRM_TIME: Duration = Duration::from_secs(30);
 /// Arrivals that wait for who reads them, besides those that the prefetch allows.
 const ARRIVALS: usize = 64;
-/// In milliseconds. Over this the broker closes the channel, and with it ends what others have in flight.
-const LONGEST_EXPIRATION: u128 = u32::MAX as u128;
 /// The header of a quorum queue that counts how often a message was given out before.
 const DELIVERIES: &str = "x-delivery-count";
 /// The header that says why a message was taken out of its queue.
@@ -344,7 +339,11 @@ impl Sender {
                     if std::mem::take(&mut self.missing) {
                         // Nobody else need be there to declare it. Those who sent what came back send it
                         // again.
-                        topology::declare_http(&session.channel().await?, &self.names, &self.pool).await?;
+                        if let Err(error) = self.declare(session).await {
+                            // Nothing of it was sent. The next connection declares it again.
+                            _ = reply.send(Err(disconnected(&self.safe_url)));
+                            return Err(error);
+                        }
                     }
                     let (exchange, key) = match self.address(&letter.to) {
                         Ok(address) => address,
@@ -363,6 +362,10 @@ impl Sender {
                 () = self.closing.cancelled(), if in_flight.is_empty() && self.letters.is_empty() => return Ok(()),
             }
         }
+    }
+
+    async fn declare(&self, session: &Session) -> Result<(), LinkError> {
+        topology::declare_http(&session.channel().await?, &self.names, &self.pool).await
     }
 
     fn address(&self, to: &To) -> Result<(ShortString, ShortString), LinkError> {
@@ -432,7 +435,7 @@ async fn send(
         .with_message_id(name(letter.id))
         .with_correlation_id(name(letter.task));
     if let Some(span) = letter.expires_in {
-        properties = properties.with_expiration(span.as_millis().min(LONGEST_EXPIRATION).to_string().into());
+        properties = properties.with_expiration(expiration(span));
     }
     // What is said to all may find nobody.
     let mandatory = matches!(letter.to, To::Work { .. } | To::Replies(_));

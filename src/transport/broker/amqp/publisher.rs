@@ -22,16 +22,12 @@ use tracing::warn;
 
 use super::connection::{Session, Sessions, next_session};
 use super::link_error::{LinkError, Scope, within};
-use super::parts::{Author, Part, needed_type, parts};
+use super::parts::{Author, CONFIRM_TIME, IN_FLIGHT, Part, needed_type, parts};
 use super::topology::{Names, Unit, short};
 use crate::backoff::Backoff;
 use crate::broker::{BrokerError, Link, Message};
 use crate::domain::TaskType;
 
-/// Publishes that wait for their confirms. The library's own buffers have no bound.
-const IN_FLIGHT: usize = 256;
-/// For a confirm, and for a message that waits to be sent because no confirms come.
-const CONFIRM_TIME: Duration = Duration::from_secs(30);
 /// How long nothing is published to an exchange that was refused.
 const LEFT_ALONE: Duration = Duration::from_secs(10);
 /// How often the above is looked at.
