@@ -1,6 +1,5 @@
 //! From a key to a connection: a socket permit, the name, the guard, TCP, perhaps a proxy, perhaps TLS.
 
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -188,11 +187,11 @@ async fn ask_proxy(stream: &mut Box<dyn Stream>, key: &Key, via: &Via) -> Result
     }
 }
 
-fn shake_hands(
+async fn shake_hands(
     key: &Key,
     tls: &TlsContext,
     stream: Box<dyn Stream>,
-) -> impl Future<Output = Result<tokio_rustls::client::TlsStream<Box<dyn Stream>>, AttemptFailure>> {
+) -> Result<tokio_rustls::client::TlsStream<Box<dyn Stream>>, AttemptFailure> {
     let failed = |source: io::Error, target: String| {
         let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let certificate = matches!(tls, Some(rustls::Error::InvalidCertificate(_)));
@@ -206,11 +205,11 @@ fn shake_hands(
             AttemptFailure::Tls { target, source }
         }
     };
-    let target = key.target();
-    let config = tls.client(key.verify).map_err(|error| failed(io::Error::other(error), key.target()));
+    let config =
+        tls.client(key.verify).await.map_err(|error| failed(io::Error::other(error), key.target()))?;
     let name = ServerName::try_from(key.host.trim_matches(['[', ']']).to_owned())
-        .map_err(|error| failed(io::Error::other(error), key.target()));
-    async move { TlsConnector::from(config?).connect(name?, stream).await.map_err(|error| failed(error, target)) }
+        .map_err(|error| failed(io::Error::other(error), key.target()))?;
+    TlsConnector::from(config).connect(name, stream).await.map_err(|error| failed(error, key.target()))
 }
 
 /// What a server would have to offer, when the handshake failed because the two sides have nothing in common.

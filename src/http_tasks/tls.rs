@@ -1,13 +1,16 @@
 //! Whom to believe and who we are, in TLS.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_native_certs::{CertificateResult, load_native_certs};
+use tokio::sync::OnceCell;
+use tracing::warn;
 
 /// Whether a server has to prove who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -77,8 +80,11 @@ pub enum TlsError {
     #[error("the client identity needs a certificate and its key: {0}")]
     Identity(String),
     /// The system's certificates cannot be read.
-    #[error("no system certificate could be read")]
-    SystemRoots,
+    #[error("no system certificate could be read: {reason}")]
+    SystemRoots {
+        /// What the system said.
+        reason: String,
+    },
     /// TLS itself does not accept it.
     #[error("invalid TLS configuration")]
     Refused(#[source] rustls::Error),
@@ -185,37 +191,50 @@ pub(super) struct TlsContext {
     config: TlsConfig,
     /// Tells contexts apart in the keys of the pool.
     pub(super) generation: u64,
-    /// Made when the first `https` task comes: reading the system's certificates takes time and memory.
-    verified: OnceLock<Result<Arc<ClientConfig>, Arc<TlsError>>>,
-    insecure: OnceLock<Result<Arc<ClientConfig>, Arc<TlsError>>>,
+    /// Reads the system's certificates.
+    system: fn() -> CertificateResult,
+    /// Made when the first `https` task comes: reading the system's certificates takes time and memory. A
+    /// failure may pass, so it is not kept.
+    verified: OnceCell<Arc<ClientConfig>>,
+    insecure: OnceCell<Arc<ClientConfig>>,
 }
 
 impl TlsContext {
     pub(super) fn new(config: TlsConfig, generation: u64) -> Self {
-        Self { config, generation, verified: OnceLock::new(), insecure: OnceLock::new() }
+        let (system, verified, insecure) = (load_native_certs, OnceCell::new(), OnceCell::new());
+        Self { config, generation, system, verified, insecure }
     }
 
-    pub(super) fn client(&self, verify: bool) -> Result<Arc<ClientConfig>, Arc<TlsError>> {
-        if verify {
-            self.verified
-                .get_or_init(|| {
-                    self.roots()
-                        .and_then(|roots| self.config.build(&Verifier::Roots(roots)))
-                        .map_err(Arc::new)
-                })
-                .clone()
-        } else {
-            self.insecure.get_or_init(|| self.config.build(&Verifier::Nobody).map_err(Arc::new)).clone()
-        }
+    pub(super) async fn client(&self, verify: bool) -> Result<Arc<ClientConfig>, TlsError> {
+        let made = match verify {
+            true => {
+                let make = async || self.config.build(&Verifier::Roots(self.roots().await?));
+                self.verified.get_or_try_init(make).await
+            }
+            false => self.insecure.get_or_try_init(async || self.config.build(&Verifier::Nobody)).await,
+        };
+        made.cloned()
     }
 
-    fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
+    async fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
         let mut roots = RootCertStore::empty();
         if self.config.roots == Roots::SystemAndBundle {
-            let system = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(system.certs);
+            // Hundreds of files on some systems.
+            let read = tokio::task::spawn_blocking(self.system).await;
+            let CertificateResult { certs, errors, .. } = read.unwrap_or_default();
+            roots.add_parsable_certificates(certs);
+            let first = errors.first().map(ToString::to_string);
             if roots.is_empty() && self.config.bundle.is_empty() {
-                return Err(TlsError::SystemRoots);
+                let reason = first.unwrap_or_else(|| "there is none".to_owned());
+                return Err(TlsError::SystemRoots { reason });
+            }
+            if let Some(first) = first {
+                warn!(
+                    errors = errors.len(),
+                    first,
+                    certificates = roots.len(),
+                    "some of the system's certificates cannot be read"
+                );
             }
         }
         for (index, certificate) in self.config.bundle.iter().enumerate() {
@@ -271,5 +290,43 @@ impl ServerCertVerifier for Credulous {
             SignatureScheme::RSA_PKCS1_SHA1,
         ]);
         schemes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Whether the system's files can be read, by the one test that asks.
+    static READABLE: AtomicBool = AtomicBool::new(false);
+
+    /// Rather many files are open, or one.
+    fn system() -> CertificateResult {
+        let mut read = CertificateResult::default();
+        if READABLE.load(Ordering::Relaxed) {
+            return load_native_certs();
+        }
+        read.errors.push(rustls_native_certs::Error {
+            context: "failed to open file",
+            kind: rustls_native_certs::ErrorKind::Io {
+                inner: std::io::Error::other("too many open files"),
+                path: "/etc/ssl/certs".into(),
+            },
+        });
+        read
+    }
+
+    #[tokio::test]
+    async fn certificates_that_could_not_be_read_once_are_read_again() {
+        let context = TlsContext { system, ..TlsContext::new(TlsConfig::new(), 1) };
+        for _ in 0..2 {
+            let error = context.client(true).await.expect_err("nothing is to be had");
+            assert!(error.to_string().contains("too many open files"), "{error}");
+        }
+        context.client(false).await.expect("needs none");
+        READABLE.store(true, Ordering::Relaxed);
+        context.client(true).await.expect("the system has some");
     }
 }
