@@ -261,7 +261,8 @@ pub enum RemoteError {
     /// The broker had no queue for it in all of its time.
     #[error("no queue accepts the task (is a worker of this pool connected?)")]
     Unroutable,
-    /// The broker will never take it, or took it out of its queue for a reason that does not pass.
+    /// The broker will never take it, or took it out of its queue for a reason that does not pass; or a worker
+    /// cannot remember that it has performed it, and performs it not at all.
     #[error("the task was rejected")]
     Rejected,
     /// The task, or the response to it, is more than one message may be.

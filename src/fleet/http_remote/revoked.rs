@@ -9,13 +9,18 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::custody;
 use crate::domain::{KeyId, Revocations};
 use crate::signing::{KeyError, Trust, TrustError, read_revocations};
+
+/// How often the log tells of a file that cannot be read, at most.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the list of revoked keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +62,8 @@ struct Known {
     look: Option<Look>,
     serial: u64,
     keys: Arc<BTreeSet<KeyId>>,
+    /// When the log was told last that the file cannot be read.
+    told: Option<Instant>,
 }
 
 /// By what a file is seen to have changed: file system, file, bytes, and time of the last change.
@@ -86,20 +93,30 @@ impl RevokedKeys {
         let look = Look::at(&absolute);
         let Revocations { serial, keys, .. } = read(&absolute, trust)?;
         tracing::info!(serial, keys = keys.len(), "read the list of revoked keys");
-        let known = Known { look, serial, keys: Arc::new(keys) };
+        let known = Known { look, serial, keys: Arc::new(keys), told: None };
         Ok(Self { path: absolute, known: Mutex::new(known) })
     }
 
     /// The keys of today. Looks at the file, which takes a microsecond, and reads it if it has changed.
     pub(super) fn keys(&self, trust: &Trust) -> Arc<BTreeSet<KeyId>> {
+        self.keys_read(|path| read(path, trust))
+    }
+
+    fn keys_read(&self, read: impl Fn(&Path) -> Result<Revocations, GuardError>) -> Arc<BTreeSet<KeyId>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let look = Look::at(&self.path);
         if look == known.look {
             return known.keys.clone();
         }
-        known.look = look;
+        let read = read(&self.path);
+        match &read {
+            // What keeps the file from being read may pass without a change of the file: read it again the next
+            // time. A file that is gone is there again only with a change.
+            Err(GuardError::List(KeyError::File { source, .. })) if source.kind() != ErrorKind::NotFound => {}
+            _ => known.look = look,
+        }
         let path = self.path.display();
-        match read(&self.path, trust) {
+        match read {
             Ok(list) => match list.against(known.serial, &known.keys) {
                 Ordering::Equal => {}
                 Ordering::Less => {
@@ -115,7 +132,11 @@ impl RevokedKeys {
                 }
             },
             Err(error) => {
-                tracing::warn!(%error, "the list of revoked keys cannot be read again: the one before still counts")
+                let due = known.look == look || known.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
+                if due {
+                    known.told = Some(Instant::now());
+                    tracing::warn!(%error, "the list of revoked keys cannot be read again: the one before still counts");
+                }
             }
         }
         known.keys.clone()
@@ -183,9 +204,17 @@ mod tests {
             write(&text);
             assert_eq!(*revoked.keys(&trust), ids(wanted), "{text}");
         }
+        // What fails for a moment is tried again, though the file stays as it is.
+        write(&list(&root, 5, &["c", "d"]));
+        let busy = |path: &Path| {
+            let source = std::io::Error::other("too many open files");
+            Err(GuardError::List(KeyError::File { path: path.to_owned(), source }))
+        };
+        assert_eq!(*revoked.keys_read(busy), ids(&["c"]));
+        assert_eq!(*revoked.keys(&trust), ids(&["c", "d"]));
         fs::remove_file(&path).expect("removed");
-        assert_eq!(*revoked.keys(&trust), ids(&["c"]));
-        write(&list(&root, 5, &[]));
+        assert_eq!(*revoked.keys(&trust), ids(&["c", "d"]));
+        write(&list(&root, 6, &[]));
         assert_eq!(*revoked.keys(&trust), ids(&[]));
     }
 }

@@ -163,7 +163,8 @@ impl Guard {
         }
     }
 
-    fn tell(&self, what: &str, why: &str) {
+    /// Tells the log, unless it was told a moment ago.
+    pub(super) fn tell(&self, what: &str, why: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.untold += 1;
         if told.at.is_none_or(|at| at.elapsed() >= LINE_EVERY) {

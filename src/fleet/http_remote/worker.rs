@@ -26,8 +26,11 @@ use crate::config::MessageQueue;
 use crate::http_tasks::{CancelToken, Completion, RemoteError, TaskError, TaskList, TaskRunner};
 use crate::service;
 
-/// Runs in each list of the desk: canceled ones that may still come, performed ones that may come again.
-const REMEMBERED: usize = 100_000;
+/// Canceled runs that may still come: later cancels are not remembered.
+const CANCELED: usize = 100_000;
+/// At-most-once runs that may come again: while there are so many, no others begin. Takes less than 40 MiB; a
+/// few more would double what the table takes.
+const PERFORMED: usize = if cfg!(test) { 2 } else { 900_000 };
 /// How long after a task's time an answer to it may be of use: the longest grace that makes sense.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// For telling that a task has begun, before it does.
@@ -110,6 +113,17 @@ struct Running {
 enum Repeat {
     Always,
     Once,
+}
+
+/// Whether an at-most-once run may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noted {
+    /// It has not begun before.
+    Begins,
+    /// It has.
+    Again,
+    /// It could not be told from one that arrives again later.
+    Full,
 }
 
 /// Where a task came from.
@@ -247,11 +261,24 @@ impl Shared {
             Class::AtMostOnce if !receipt.ack().await => return,
             Class::AtMostOnce => None,
         };
-        if let Some(guard) = self.guard.as_ref().filter(|_| order.class == Class::AtMostOnce)
-            && !self.desk().performs(run, Instant::now() + guard.counts_for(order.remaining))
-        {
-            warn!(%run, "an at-most-once HTTP task arrived again and was not performed: somebody with access to the broker repeats messages");
-            return;
+        if let Some(guard) = self.guard.as_ref().filter(|_| order.class == Class::AtMostOnce) {
+            let now = Instant::now();
+            let noted = self.desk().performs(run, now, guard.counts_for(order.remaining));
+            match noted {
+                Noted::Begins => {}
+                Noted::Again => {
+                    warn!(%run, "an at-most-once HTTP task arrived again and was not performed: somebody with access to the broker repeats messages");
+                    return;
+                }
+                Noted::Full => {
+                    guard.tell(
+                        "refused an at-most-once task: as many as this worker can remember may arrive again",
+                        "distribute the tasks over more workers, or give them less time",
+                    );
+                    self.refuse(&way, RemoteError::Rejected, deliveries).await;
+                    return;
+                }
+            }
         }
         // Nobody else will perform it: its caller knows who had it before anything is done. The others are
         // told of when there is time.
@@ -302,7 +329,14 @@ impl Shared {
             }
             desk.running.insert(run, Running { cancel, receipt, unwanted });
         }
-        let Some(done) = batch.next().await else { return };
+        let Some(done) = batch.next().await else {
+            // Nobody knows what came of it.
+            let receipt = self.desk().running.remove(&run).and_then(|running| running.receipt);
+            return match receipt {
+                Some(receipt) => receipt.give_back().await,
+                None => self.refuse(&way, RemoteError::WorkerLost { deliveries: 1 }, 1).await,
+            };
+        };
         let unwanted = self.desk().running.get(&run).is_none_or(|running| running.unwanted);
         let shut_down = matches!(done.result, Err(TaskError::ShutDown));
         let untouched = shut_down && (class == Class::AtLeastOnce || done.attempts == 0);
@@ -491,26 +525,31 @@ impl Desk {
                     running.unwanted = true;
                     running.cancel.cancel();
                 }
-                None if self.canceled.len() < REMEMBERED => drop(self.canceled.insert(*run, until)),
+                None if self.canceled.len() < CANCELED => drop(self.canceled.insert(*run, until)),
                 None => {}
             }
         }
     }
 
-    /// Notes that an at-most-once run begins. Returns `false` if it has begun before.
-    fn performs(&mut self, run: Uuid, until: Instant) -> bool {
+    /// Notes that an at-most-once run begins, whose message can be accepted for so long.
+    fn performs(&mut self, run: Uuid, now: Instant, counts_for: Duration) -> Noted {
         if self.performed.contains_key(&run) {
-            return false;
+            return Noted::Again;
         }
-        if self.performed.len() < REMEMBERED {
-            self.performed.insert(run, until);
+        if self.performed.len() >= PERFORMED {
+            return Noted::Full;
         }
-        true
+        self.performed.insert(run, now + counts_for);
+        Noted::Begins
     }
 
     fn forget(&mut self, now: Instant) {
         self.canceled.retain(|_, until| *until > now);
         self.performed.retain(|_, until| *until > now);
+        // A burst must not hold its memory for ever.
+        if self.performed.len() < self.performed.capacity() / 4 {
+            self.performed.shrink_to(2 * self.performed.len());
+        }
     }
 }
 
@@ -522,5 +561,25 @@ fn answer_to(worker: &str, done: &Completion, body_limit: usize) -> bytes::Bytes
             answer::refuse(worker, done.attempts, RemoteError::TooLarge { limit: LIMIT })
         }
         _ => answer::encode(worker, done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_run_begins_that_could_not_be_remembered() {
+        let (mut desk, now, minute) = (Desk::default(), Instant::now(), Duration::from_secs(60));
+        let runs = [1, 2, 3].map(Uuid::from_u128);
+        assert_eq!(desk.performs(runs[0], now, minute), Noted::Begins);
+        assert_eq!(desk.performs(runs[1], now, 2 * minute), Noted::Begins);
+        for _ in 0..2 {
+            assert_eq!(desk.performs(runs[2], now, minute), Noted::Full);
+            assert_eq!(desk.performs(runs[0], now, minute), Noted::Again);
+        }
+        desk.forget(now + minute);
+        assert_eq!(desk.performs(runs[1], now + minute, minute), Noted::Again);
+        assert_eq!(desk.performs(runs[2], now + minute, minute), Noted::Begins);
     }
 }
