@@ -1,5 +1,5 @@
-//! A sample that works: takes `payload.seconds`, 20 by default, and answers a small object. Refuses any other
-//! payload.
+//! A sample that works: takes `payload.seconds`, 20 by default, and answers a small object. Refuses a payload
+//! that is not of this form.
 
 use async_trait::async_trait;
 use serde::Serialize;

@@ -292,7 +292,11 @@ impl Agent {
             // Ends everything when this future is dropped: no part of the endpoint may outlive it.
             let all = CancellationToken::new();
             let _all = all.clone().drop_guard();
-            recovery::recover(&core).await?;
+            let Some(recovered) = stop.run_until_cancelled(recovery::recover(&core)).await else {
+                core.journal.close().await;
+                return Ok(());
+            };
+            recovered?;
             lookout::look(&core).await;
             let subscriptions: Vec<_> =
                 core.lanes.keys().map(|task_type| (task_type.clone(), core.endpoint.clone())).collect();
@@ -387,9 +391,63 @@ async fn finish(core: &Core, running: &TaskTracker, deadline: Instant) {
         tracing::warn!(endpoint = %core.endpoint, tasks = running.len(), "handlers that still run are stopped; that is a failed attempt of each");
         core.stopping.cancel();
         // Those ended within the grace, whatever they do; the others are what a type with `on_stop: wait`
-        // performs.
-        while tokio::time::timeout(core.grace + WAITING, running.wait()).await.is_err() {
-            tracing::warn!(endpoint = %core.endpoint, tasks = running.len(), ids = ?core.some_running(), "the stop waits for handlers, as `on_stop: wait` says; a second signal ends them");
+        // performs, or wait for a disk.
+        if tokio::time::timeout_at(deadline, running.wait()).await.is_ok() {
+            return;
         }
+        core.overdue.cancel();
+        while tokio::time::timeout(core.grace + WAITING, running.wait()).await.is_err() {
+            let (tasks, ids) = (running.len(), core.some_running());
+            match core.journal.health().borrow().trouble() {
+                Some(trouble) => {
+                    tracing::warn!(endpoint = %core.endpoint, tasks, ?ids, "the stop waits for handlers and for the journal: {trouble}")
+                }
+                None => {
+                    tracing::warn!(endpoint = %core.endpoint, tasks, ?ids, "the stop waits for handlers, as `on_stop: wait` says; a second signal ends them")
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::journal::{Record, State};
+    use crate::endpoint::testing;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_wait_for_a_disk_that_takes_nothing() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let (here, away) = (dir.path().join("here"), dir.path().join("away"));
+        let lane = Arc::new(Lane::new(testing::policy(), None));
+        let core = Arc::new(testing::core(&here, lane.clone(), None));
+        let task = testing::stored();
+        core.journal.take(vec![Record::Task(task.clone())]).await.expect("taken");
+        std::fs::rename(&here, &away).expect("renamed");
+        let (running, abandon) = (TaskTracker::new(), CancellationToken::new());
+        let taking = CancellationToken::new();
+        let started = tokio::spawn(performer::start_in_turn(
+            core.clone(),
+            lane.clone(),
+            taking.clone(),
+            running.clone(),
+            abandon,
+        ));
+        lane.push(performer::assignment_of(&task).expect("a task"));
+        // It begins, and that cannot be noted.
+        let mut health = core.journal.health();
+        health.wait_for(|health| matches!(health, Health::Failing { .. })).await.expect("the journal lives");
+        taking.cancel();
+        started.await.expect("ends");
+        running.close();
+        assert_eq!(running.len(), 1);
+        finish(&core, &running, Instant::now() + Duration::from_secs(20)).await;
+        assert!(running.is_empty());
+        assert_eq!(
+            core.journal.state(task.id),
+            Some(State::Pending { started: 0 }),
+            "the next start takes it"
+        );
     }
 }

@@ -71,9 +71,18 @@ impl AtWork {
         }
     }
 
-    /// What cancels a task, if it runs.
-    pub(super) fn canceler(&self, id: TaskId) -> Option<CancellationToken> {
-        self.lock().running.get(&id).map(|(_, canceled)| canceled.clone())
+    /// Cancels a task, if it runs. Answers whether it does: then it finds out before it has ended here.
+    pub(super) fn cancel(&self, id: TaskId) -> bool {
+        // Under the lock. One that ended in between would not find out, and the caller would think that it
+        // has: nobody would report the cancel.
+        let tasks = self.lock();
+        let running = tasks.running.get(&id);
+        running.inspect(|(_, canceled)| canceled.cancel()).is_some()
+    }
+
+    /// Whether a task runs now.
+    pub(super) fn runs(&self, id: TaskId) -> bool {
+        self.lock().running.contains_key(&id)
     }
 
     /// The ids of the tasks that run now.

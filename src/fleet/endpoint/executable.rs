@@ -326,14 +326,21 @@ async fn attend(
             }
         }
     }
-    let left_behind = went_well && group.is_there();
-    group.signal(Signal::TERM);
+    // Where nothing is left of the group its number is free, and may be that of another group a moment later:
+    // then what holds the pipes has left the group.
+    let is_there = group.is_there();
+    let signal = |signal| {
+        if is_there {
+            group.signal(signal);
+        }
+    };
+    signal(Signal::TERM);
     if !pumped && timeout(PIPES, &mut pumps).await.is_err() {
-        group.signal(Signal::KILL);
+        signal(Signal::KILL);
         let _ = timeout(PIPES, &mut pumps).await;
     }
-    group.signal(Signal::KILL);
-    if left_behind {
+    signal(Signal::KILL);
+    if is_there && went_well {
         context.log(LEFT_BEHIND);
     }
     status

@@ -141,7 +141,7 @@ impl Guard {
     }
 
     /// Judges a message by all but its age, which is a matter of what comes before it: see
-    /// [`Self::judge_age`].
+    /// [`Self::judge_by_welcome`].
     pub(super) fn judge(&self, command: &Command, seal: Option<&Seal>) -> Result<(), Denial> {
         self.judge_at(Moment::Arrives, command, seal)
     }

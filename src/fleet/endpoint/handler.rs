@@ -54,7 +54,7 @@ pub struct Context {
     sink: std::sync::Arc<dyn AttemptSink>,
 }
 
-/// Where progress and log lines of an attempt go; implemented by the executor.
+/// Where progress and log lines of an attempt go; implemented by the performer.
 pub trait AttemptSink: Send + Sync {
     /// Percent done, 0 to 100.
     fn progress(&self, percent: u8);

@@ -15,6 +15,7 @@ mod index;
 mod lock;
 mod record;
 mod segments;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -29,20 +30,21 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc as blocking};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::domain::{AttemptError, ReasonCode, TaskId, TaskType};
 use index::{Index, locked};
 use lock::{lock, sign};
-use segments::{Active, Segments};
+use segments::Segments;
+use sync::{SyncState, Wait, synchronise};
 
 /// Orders that wait for the writer; more wait with whoever sends them.
 const ORDERS: usize = 1024;
@@ -57,14 +59,11 @@ const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
 /// there.
 const RENEW: Duration = Duration::from_secs(300);
 
-/// From one run of the disk to the next, under load: each serves what came within this time, or there would
-/// be one for every other record.
-const SYNC_PACE: Duration = Duration::from_millis(2);
-/// How far ahead of that pace runs may be: those of a task that comes alone wait for nothing.
-const SYNC_SLACK: Duration = Duration::from_millis(8);
-
 /// The wait after a write error.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), max: Duration::from_secs(5) };
+
+/// Tries to write what must not be lost, once there is no time left for it.
+const LAST_TRIES: u32 = 3;
 
 /// Whether there is room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -149,9 +148,6 @@ struct Order {
     done: oneshot::Sender<Result<(), JournalError>>,
 }
 
-/// What the synchronising thread is handed: the segment and who waits for it.
-type Wait = (Active, Vec<oneshot::Sender<Result<(), JournalError>>>);
-
 /// A shared journal; clones are the same one. Closed when the last is dropped.
 #[derive(Debug, Clone)]
 pub struct Journal {
@@ -187,11 +183,11 @@ impl Journal {
         let (orders, queue) = mpsc::channel(ORDERS);
         let (say, health) = watch::channel(Health::Room);
         let writer = Writer {
+            sync: segments.sync_state(),
             segments,
             options,
             index: index.clone(),
             health: say,
-            sync: Arc::default(),
             looked: None,
             renewed: Instant::now(),
             asks_turned: Instant::now(),
@@ -220,16 +216,19 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Closed`] alone.
     pub async fn keep(&self, records: Vec<Record>) -> Result<(), JournalError> {
-        let mut failures = 0u32;
-        loop {
-            match self.order(records.clone(), Wish::Keep).await {
-                Err(JournalError::Write(_)) => {
-                    failures = failures.saturating_add(1);
-                    tokio::time::sleep(RETRY.jittered(failures)).await;
-                }
-                other => return other,
-            }
-        }
+        self.keep_until(records, &CancellationToken::new()).await
+    }
+
+    /// As [`Self::keep`], but only a few more tries once this has fired.
+    ///
+    /// # Errors
+    /// [`JournalError::Closed`], and then [`JournalError::Write`].
+    pub async fn keep_until(
+        &self,
+        records: Vec<Record>,
+        over: &CancellationToken,
+    ) -> Result<(), JournalError> {
+        self.insist(records, Wish::Keep, over).await
     }
 
     /// Writes what the end of this process must not undo, without waiting for the disk.
@@ -238,6 +237,42 @@ impl Journal {
     /// [`JournalError::Write`] and [`JournalError::Closed`].
     pub async fn note(&self, records: Vec<Record>) -> Result<(), JournalError> {
         self.order(records, Wish::Note).await
+    }
+
+    /// As [`Self::note`], however long it takes, but only a few more tries once this has fired.
+    ///
+    /// # Errors
+    /// [`JournalError::Closed`], and then [`JournalError::Write`].
+    pub async fn note_until(
+        &self,
+        records: Vec<Record>,
+        over: &CancellationToken,
+    ) -> Result<(), JournalError> {
+        self.insist(records, Wish::Note, over).await
+    }
+
+    async fn insist(
+        &self,
+        records: Vec<Record>,
+        wish: Wish,
+        over: &CancellationToken,
+    ) -> Result<(), JournalError> {
+        let (mut failures, mut left) = (0u32, LAST_TRIES);
+        loop {
+            match self.order(records.clone(), wish).await {
+                Err(error @ JournalError::Write(_)) => {
+                    failures = failures.saturating_add(1);
+                    if over.is_cancelled() {
+                        left -= 1;
+                        if left == 0 {
+                            return Err(error);
+                        }
+                    }
+                    tokio::time::sleep(RETRY.jittered(failures)).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Has the writer look whether the files are still there, which it does before each write too. What it
@@ -402,15 +437,14 @@ impl Writer {
         drop(queue);
         drop(waits);
         let _ = syncer.join();
-        // Freed before the last handle on `health` goes: that is what `closed` waits for.
+        // Freed before the last handle on `health` goes: that is what `close` waits for.
         drop(lock);
     }
 
     /// Whether the file took it.
     fn write(&mut self, mut orders: Vec<Order>, waits: &blocking::SyncSender<Wait>) -> bool {
-        match self.sync.failed_segment.swap(0, Ordering::AcqRel) {
-            0 => {}
-            number => self.segments.abandon(number),
+        if let Some(number) = self.sync.take_failed() {
+            self.segments.abandon(number);
         }
         if orders.iter().any(|order| order.wish == Wish::Probe) {
             self.probing = false;
@@ -502,7 +536,7 @@ impl Writer {
     }
 
     fn health_now(&self) -> Health {
-        if let Some(reason) = self.sync.error.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        if let Some(reason) = self.sync.error() {
             return Health::Failing { reason };
         }
         let Options { limit, remember, remember_at_most, .. } = self.options;
@@ -566,45 +600,5 @@ impl Writer {
             }
             changed
         });
-    }
-}
-
-/// What the synchronising thread has to say.
-#[derive(Debug, Default)]
-struct SyncState {
-    /// The number of a segment that must not be written to any more; 0 for none.
-    failed_segment: AtomicU32,
-    /// What went wrong last, if it did.
-    error: Mutex<Option<String>>,
-}
-
-/// The synchronising thread: everyone who came while the last run was under way, or soon after it began, is
-/// served by the next.
-fn synchronise(waits: &blocking::Receiver<Wait>, state: &SyncState) {
-    let mut due = Instant::now();
-    while let Ok((mut active, mut waiting)) = waits.recv() {
-        let now = Instant::now();
-        thread::sleep(due.saturating_duration_since(now + SYNC_SLACK));
-        due = due.max(now) + SYNC_PACE;
-        while let Ok((next, more)) = waits.try_recv() {
-            if next.number != active.number {
-                answer(&active, std::mem::take(&mut waiting), state);
-                active = next;
-            }
-            waiting.extend(more);
-        }
-        answer(&active, waiting, state);
-    }
-}
-
-fn answer(active: &Active, waiting: Vec<oneshot::Sender<Result<(), JournalError>>>, state: &SyncState) {
-    let outcome = active.file.sync_data().map_err(Arc::new);
-    if outcome.is_err() {
-        state.failed_segment.store(active.number, Ordering::Release);
-    }
-    *state.error.lock().unwrap_or_else(PoisonError::into_inner) =
-        outcome.as_ref().err().map(ToString::to_string);
-    for done in waiting {
-        let _ = done.send(outcome.clone().map_err(JournalError::Write));
     }
 }

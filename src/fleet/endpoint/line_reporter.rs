@@ -37,8 +37,8 @@ pub(super) async fn send_lines(
         };
         let stopped = stopped || stop.run_until_cancelled(pause).await.is_none();
         let reads = core.api_reads();
-        let messages = core.lines.take(BATCH, |id| core.at_work.canceler(id).is_some()).into_iter().map(
-            |(id, task_type, piece)| {
+        let messages =
+            core.lines.take(BATCH, |id| core.at_work.runs(id)).into_iter().map(|(id, task_type, piece)| {
                 let body = core.report(id, task_type, ReportEvent::Log(piece));
                 Message {
                     persistent: false,
@@ -46,8 +46,7 @@ pub(super) async fn send_lines(
                     about: About::Task { id, asked: None },
                     ..Message::new(Address::Responses, body)
                 }
-            },
-        );
+            });
         let messages: Vec<Message> = messages.collect();
         if !messages.is_empty() && broker.link().borrow().up {
             let failed = broker.publish(messages).await.into_iter().find_map(Result::err);

@@ -45,6 +45,8 @@ mod registry;
 mod reporter;
 mod revoked;
 mod stop_file;
+#[cfg(test)]
+mod testing;
 mod unfit;
 
 pub use agent::{Agent, AgentConfig, AgentError, AgentHandle, AgentState};

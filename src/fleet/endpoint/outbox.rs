@@ -5,7 +5,7 @@
 //! once. Large reports stay in the journal until they are sent. So memory is bounded by the number of tasks
 //! in the journal, at a few dozen bytes each.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,14 +42,24 @@ pub(super) enum Note {
 #[derive(Debug)]
 struct Entry {
     note: Note,
-    /// Whether it stands in `ready`.
-    ready: bool,
+    place: Place,
+}
+
+/// Where an entry waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In `ready`.
+    Ready,
+    /// In `early` or `late`.
+    Held,
+    /// In `refused`.
+    Refused,
 }
 
 impl Entry {
     /// Whether it says only that a task has begun, and is held back.
     const fn is_late(&self) -> bool {
-        !self.ready && matches!(self.note, Note::Progress(..))
+        matches!(self, Self { place: Place::Held, note: Note::Progress(..) })
     }
 }
 
@@ -61,6 +71,8 @@ struct Notes {
     early: VecDeque<(Instant, TaskId)>,
     /// The same for tasks that have begun after their receipt was sent.
     late: VecDeque<(Instant, TaskId)>,
+    /// What the API has refused, with the time of the next try.
+    refused: BTreeSet<(Instant, TaskId)>,
     kept: usize,
 }
 
@@ -110,7 +122,7 @@ impl Outbox {
     }
 
     fn hold(&self, mut notes: MutexGuard<'_, Notes>, held: Held, id: TaskId, note: Note) {
-        notes.entries.insert(id, Entry { note, ready: false });
+        notes.entries.insert(id, Entry { note, place: Place::Held });
         let line = notes.held(held);
         line.push_back((Instant::now() + held.delay(), id));
         let first = line.len() == 1;
@@ -154,6 +166,21 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// Back until then, since the API has refused it: it is worth less than all others. Unless there is
+    /// something newer to say.
+    pub(super) fn put_off(&self, id: TaskId, note: Note, until: Instant) {
+        let mut notes = self.lock();
+        if notes.entries.contains_key(&id) {
+            return;
+        }
+        let note = match note {
+            Note::Ended(_) => Note::Ended(None),
+            other => other,
+        };
+        notes.entries.insert(id, Entry { note, place: Place::Refused });
+        notes.refused.insert((until, id));
+    }
+
     /// Waits for notes that are due and takes some.
     pub(super) async fn take(&self, at_most: usize) -> Vec<(TaskId, Note)> {
         loop {
@@ -173,7 +200,7 @@ impl Outbox {
 
     /// Whether nothing is left that matters once the endpoint stops.
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().entries.values().all(Entry::is_late)
+        self.lock().entries.values().all(|entry| entry.place == Place::Refused || entry.is_late())
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
@@ -183,11 +210,11 @@ impl Outbox {
 
 impl Notes {
     fn say(&mut self, id: TaskId, note: Note) {
-        match self.entries.get(&id).map(|entry| (&entry.note, entry.ready)) {
+        match self.entries.get(&id).map(|entry| (&entry.note, entry.place)) {
             Some((Note::Ended(_), _)) => {}
-            Some((_, true)) => {
+            Some((_, Place::Ready)) => {
                 let note = self.within_bounds(note);
-                self.entries.insert(id, Entry { note, ready: true });
+                self.entries.insert(id, Entry { note, place: Place::Ready });
             }
             _ => self.insert_ready(id, note, false),
         }
@@ -195,7 +222,7 @@ impl Notes {
 
     fn insert_ready(&mut self, id: TaskId, note: Note, front: bool) {
         let note = self.within_bounds(note);
-        self.entries.insert(id, Entry { note, ready: true });
+        self.entries.insert(id, Entry { note, place: Place::Ready });
         if front { self.ready.push_front(id) } else { self.ready.push_back(id) }
     }
 
@@ -223,7 +250,7 @@ impl Notes {
                 && let Some((due, id)) = self.held(held).front().copied()
             {
                 // What was said meanwhile went the other way, and this is all that is left of it.
-                let waits = self.entries.get(&id).is_some_and(|entry| !entry.ready);
+                let waits = self.entries.get(&id).is_some_and(|entry| entry.place == Place::Held);
                 if waits && due > now {
                     next = next.into_iter().chain([due]).min();
                     break;
@@ -232,6 +259,19 @@ impl Notes {
                 if waits {
                     taken.extend(self.remove(id));
                 }
+            }
+        }
+        while taken.len() < at_most
+            && let Some((due, id)) = self.refused.first().copied()
+        {
+            let waits = self.entries.get(&id).is_some_and(|entry| entry.place == Place::Refused);
+            if waits && due > now {
+                next = next.into_iter().chain([due]).min();
+                break;
+            }
+            self.refused.pop_first();
+            if waits {
+                taken.extend(self.remove(id));
             }
         }
         if self.entries.is_empty() {

@@ -32,7 +32,6 @@ use super::outbox::Outbox;
 use super::quarantine::Refused;
 use super::stop_file::StopFile;
 use super::{AttemptSink, Registry, RunningTask, Work};
-use crate::backoff::Backoff;
 use crate::broker::wire;
 use crate::clock::Clock;
 use crate::config::OnStop;
@@ -81,6 +80,8 @@ pub(super) struct Core {
     pub(super) draining: CancellationToken,
     /// Fired when running handlers are not waited for any longer.
     pub(super) stopping: CancellationToken,
+    /// Fired when the time of a stop is over: what cannot be journaled then is left to the next start.
+    pub(super) overdue: CancellationToken,
     /// Fired, and made anew, when a worker can no longer be sure that its tasks are its own.
     lease: Mutex<CancellationToken>,
     /// Until when a worker can be sure that its tasks are its own; none while nobody waits for that.
@@ -131,6 +132,7 @@ impl Core {
             lease: Mutex::default(),
             lease_until: Mutex::default(),
             stopping: CancellationToken::new(),
+            overdue: CancellationToken::new(),
             at_work: Arc::default(),
             lists: AtomicBool::default(),
         }
@@ -296,6 +298,11 @@ impl Core {
         Record::Outcome { id, report: self.report(id, task_type.clone(), event) }
     }
 
+    /// Puts on disk what a task must not lose: however long it takes, unless a stop has no time left for it.
+    async fn keep(&self, records: Vec<Record>) -> Result<(), JournalError> {
+        self.journal.keep_until(records, &self.overdue).await
+    }
+
     /// Some of the tasks that run, for people.
     pub(super) fn some_running(&self) -> Vec<TaskId> {
         self.at_work.ids().into_iter().take(10).collect()
@@ -303,9 +310,8 @@ impl Core {
 
     /// Stops a task that runs. One that does not has ended with its tombstone in the journal.
     pub(super) fn cancel(&self, id: TaskId) {
-        match self.at_work.canceler(id) {
-            Some(token) => token.cancel(),
-            None => self.outbox.ended(id, None),
+        if !self.at_work.cancel(id) {
+            self.outbox.ended(id, None);
         }
     }
 }
@@ -435,7 +441,7 @@ async fn attempt(
         tracing::info!(task = %id, reason = %ReasonCode::Expired, "the task expired before it was its turn");
     }
     if expired || core.lease_is_over() {
-        core.journal.keep(vec![Record::Parked { id }]).await?;
+        core.keep(vec![Record::Parked { id }]).await?;
         return Ok(After::Nothing);
     }
     let (payload, is_order) = match begin(core, &assignment, message.as_ref()).await? {
@@ -448,7 +454,7 @@ async fn attempt(
             let item =
                 message.unwrap_or_else(|| wire::encode_command(&Command::Task(task), WireVersion::NEWEST));
             let record = core.refuse_waiting(id, &task_type, attempts, item, denial).await;
-            core.journal.keep(vec![record.clone()]).await?;
+            core.keep(vec![record.clone()]).await?;
             return Ok(match record {
                 Record::Outcome { report, .. } => After::Ended(Some(report)),
                 _ => After::Nothing,
@@ -461,10 +467,10 @@ async fn attempt(
         crate::failpoint::ORDER_BEGUN.reach();
         // On disk before the handler begins: what the loss of power takes back runs again, and an order must
         // not.
-        core.journal.keep(vec![started]).await?;
+        core.keep(vec![started]).await?;
     } else {
         // In the file before the handler begins: one that brings the process down must not do so for ever.
-        note_start(core, started).await?;
+        core.journal.note_until(vec![started], &core.overdue).await?;
     }
     crate::failpoint::PERFORMER_STARTED.reach();
     core.outbox.begun(id, assignment.task.work.task_type.clone());
@@ -528,7 +534,7 @@ async fn attempt(
     ) {
         Step::Final(event) => {
             let report = core.report(id, assignment.task.work.task_type, event);
-            core.journal.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
+            core.keep(vec![Record::Outcome { id, report: report.clone() }]).await?;
             crate::failpoint::PERFORMER_JOURNALED.reach();
             Ok(After::Ended(Some(report)))
         }
@@ -544,7 +550,7 @@ async fn attempt(
             // Another worker may have it by the time this one is back.
             let parked = *stopped && core.leases();
             records.extend(parked.then_some(Record::Parked { id }));
-            core.journal.keep(records).await?;
+            core.keep(records).await?;
             Ok(if parked { After::Nothing } else { After::Again(Instant::now() + after) })
         }
     }
@@ -568,19 +574,6 @@ async fn begin(
     }
     let (guard, work) = (guard.clone(), work.clone());
     tokio::task::spawn_blocking(move || guard.begin(&work)).await.map_err(|_| JournalError::Closed)
-}
-
-async fn note_start(core: &Core, record: Record) -> Result<(), JournalError> {
-    let mut failures = 0u32;
-    loop {
-        match core.journal.note(vec![record.clone()]).await {
-            Err(JournalError::Write(_)) => {
-                failures = failures.saturating_add(1);
-                tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
-            }
-            other => return other,
-        }
-    }
 }
 
 /// The error text of an attempt that a stop ended.
@@ -630,7 +623,7 @@ async fn note_restart(core: &Core, id: TaskId, answer: Bytes) -> Result<(), Jour
         .await
         .map_err(|_| JournalError::Closed)??;
     let Some(task) = task else { return Ok(()) };
-    core.journal.keep(vec![Record::Task(StoredTask { restarting: Some(answer), ..task })]).await
+    core.keep(vec![Record::Task(StoredTask { restarting: Some(answer), ..task })]).await
 }
 
 impl AttemptSink for Sink {

@@ -122,6 +122,8 @@ pub(super) async fn say_so(
             let due = !unwelcomed.is_empty()
                 && said.is_none_or(|joined| joined.since.elapsed() >= patience.ceiling(asked));
             let begun = Instant::now();
+            let lease = lease_end(&core, &session, heard);
+            core.lease_until(lease);
             let mut words = Vec::new();
             if due {
                 words.push((PresenceState::Joined, unwelcomed.clone()));
@@ -129,8 +131,24 @@ pub(super) async fn say_so(
             if !due || unwelcomed != session.types {
                 words.push((PresenceState::Alive, session.types.clone()));
             }
-            match say(&core, &broker, &session, words).await {
-                true => {
+            let saying = say(&core, &broker, &session, words);
+            tokio::pin!(saying);
+            let said = tokio::select! {
+                biased;
+                () = over(lease) => None,
+                said = &mut saying => Some(said),
+            };
+            match said {
+                // The word may hang in the broker, or on a disk, for longer than the lease lasts.
+                None => {
+                    give_up(&core, &shared).await;
+                    consumed.clear();
+                    // It is of a session that has ended now. A second one beside it would hang as well.
+                    saying.await;
+                    heard = Instant::now();
+                    continue;
+                }
+                Some(true) => {
                     consumed.extend(session.types.iter().cloned());
                     if consumed == session.types {
                         heard = begun;
@@ -153,34 +171,22 @@ pub(super) async fn say_so(
                         session.interval.min(until_due)
                     };
                 }
-                false => {
+                Some(false) => {
                     failures = failures.saturating_add(1);
                     wait = Backoff::CONNECTION.jittered(failures);
                 }
             }
         }
-        let lease = core.leases().then(|| {
-            heard + session.interval.saturating_mul(MISSED).saturating_sub(core.grace.min(session.interval))
-        });
+        let lease = lease_end(&core, &session, heard);
         core.lease_until(lease);
         tokio::select! {
             // First: of a process that was stopped for a while everything is due at the same time, and a word
             // would hide that its lease is over.
             biased;
             () = over(lease) => {
-                // What lies in the queue may have been given to another worker meanwhile: a session of its
-                // own begins, whose welcome comes behind that.
-                shared.send_modify(|session| {
-                    session.id = Uuid::new_v4();
-                    session.welcomed.clear();
-                });
+                give_up(&core, &shared).await;
                 heard = Instant::now();
                 consumed.clear();
-                match core.let_go().await {
-                    Ok(false) => {}
-                    Ok(true) => tracing::warn!("the lease is over: another worker may have been given these tasks, so they are parked here"),
-                    Err(error) => tracing::error!(%error, "cannot park the tasks of this worker"),
-                }
             }
             changed = worth_saying(&mut sessions, &session) => if changed.is_err() { return },
             // That no tasks are taken, or that they are again, is told at once.
@@ -190,6 +196,30 @@ pub(super) async fn say_so(
             // That a worker has no slots any more: at once, or it is given tasks that it does not begin.
             () = core.draining.cancelled(), if !drains => {}
         }
+    }
+}
+
+/// When the lease of what a worker has ends, if it was last heard of then: early enough for its handlers to be
+/// stopped before others are given their tasks.
+fn lease_end(core: &Core, session: &Session, heard: Instant) -> Option<Instant> {
+    let lasts = session.interval.saturating_mul(MISSED).saturating_sub(core.grace.min(session.interval));
+    core.leases().then(|| heard + lasts)
+}
+
+/// Lets go of what a worker has, since its lease is over.
+async fn give_up(core: &Core, shared: &watch::Sender<Session>) {
+    // What lies in the queue may have been given to another worker meanwhile: a session of its own begins,
+    // whose welcome comes behind that.
+    shared.send_modify(|session| {
+        session.id = Uuid::new_v4();
+        session.welcomed.clear();
+    });
+    match core.let_go().await {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            "the lease is over: another worker may have been given these tasks, so they are parked here"
+        ),
+        Err(error) => tracing::error!(%error, "cannot park the tasks of this worker"),
     }
 }
 
@@ -277,4 +307,47 @@ async fn say(
         guard.put_back(counts);
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::journal::{Record, State};
+    use crate::endpoint::lane::Lane;
+    use crate::endpoint::testing::{self, Scripted};
+
+    #[tokio::test]
+    async fn a_lease_ends_while_a_word_hangs_in_the_broker() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let lane = Arc::new(Lane::new(testing::policy(), None));
+        let core = Arc::new(testing::core(dir.path(), lane, Some(1)));
+        let task = testing::stored();
+        core.journal.take(vec![Record::Task(task.clone())]).await.expect("taken");
+        let types = BTreeSet::from([testing::policy().name]);
+        let first = Session {
+            id: Uuid::from_u128(1),
+            up: true,
+            types: types.clone(),
+            welcomed: types.clone(),
+            ..Session::none(Duration::from_millis(100))
+        };
+        let session = watch::Sender::new(first.clone());
+        let mut sessions = session.subscribe();
+        // A link that does not break and confirms nothing.
+        let broker = Scripted::new(0, |_| Ok(()));
+        let mut said = broker.published.subscribe();
+        let saying = tokio::spawn(say_so(core.clone(), broker.clone(), session, Duration::from_secs(30)));
+        let now = sessions.wait_for(|now| now.id != first.id).await.expect("it runs").clone();
+        assert!(now.welcomed.is_empty() && core.lease_is_over());
+        assert_eq!(said.borrow().len(), 1, "no second word beside the one that hangs");
+        // The next word, of the new session, is behind the parking of what there was.
+        broker.confirms.add_permits(1);
+        let said = said.wait_for(|said| said.len() > 1).await.expect("it runs").clone();
+        let words: Vec<_> =
+            said.iter().map(|(_, word)| wire::decode_presence(&word.body).expect("presence")).collect();
+        assert_eq!((words[0].session, words[0].state), (first.id, PresenceState::Alive));
+        assert_eq!((words[1].session, words[1].state), (now.id, PresenceState::Joined));
+        assert_eq!(core.journal.state(task.id), Some(State::Parked));
+        saying.abort();
+    }
 }

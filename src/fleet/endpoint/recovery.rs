@@ -159,19 +159,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::backoff::Backoff;
-    use crate::broker::wire;
-    use crate::clock::Clock;
-    use crate::config::{OnStop, Output};
-    use crate::domain::{
-        AttemptError, Command, Labels, ReportEvent, TaskMessage, WireVersion, WorkPart, errnr,
-    };
-    use crate::endpoint::Registry;
+    use crate::config::OnStop;
+    use crate::domain::{AttemptError, ReportEvent, TaskId, Timestamp, errnr};
     use crate::endpoint::boot::Boot;
-    use crate::endpoint::journal::{Deadline, Journal, Options, State};
-    use crate::endpoint::labels::OwnLabels;
+    use crate::endpoint::journal::{Deadline, Record, State, StoredTask};
     use crate::endpoint::lane::Lane;
-    use crate::endpoint::stop_file::StopFile;
+    use crate::endpoint::testing::{self, policy};
 
     const DAY: i64 = 24 * 3600;
     /// When the journal was written, in seconds.
@@ -179,28 +172,6 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)
-    }
-
-    fn policy() -> TypePolicy {
-        TypePolicy {
-            name: "worker".parse().expect("a type"),
-            attempts: 3,
-            backoff: Backoff { first: Duration::from_secs(2), max: Duration::from_secs(60) },
-            time_limit: Duration::from_secs(600),
-            expires_after: Duration::from_secs(24 * 3600),
-            on_stop: OnStop::Rerun,
-            output: Output::Auto,
-            concurrency: 1,
-            persistent: false,
-            wait_for_endpoints_timeout: Duration::from_secs(30),
-            expect: crate::domain::Expect::Subscribed,
-            body: crate::config::Body::Envelope,
-            trim: false,
-            schema: None,
-            run_as: None,
-            ignored: crate::domain::Ignored::default(),
-            queue: None,
-        }
     }
 
     fn left(not_before: i64, started: u32, earlier: &[i32]) -> StoredTask {
@@ -257,30 +228,7 @@ mod tests {
 
     /// A task that the last process left behind.
     fn left_behind(deadline: Option<Deadline>) -> StoredTask {
-        let (id, now) = (TaskId::new(), Clock::system().now());
-        let work = WorkPart {
-            id,
-            task_type: policy().name,
-            identifier: "1".parse().expect("an identifier"),
-            audience: None,
-            not_after: None,
-            payload: json(&1),
-        };
-        let task =
-            TaskMessage { work, expires_in: Duration::from_secs(60), received: false, attempts: vec![] };
-        let message = wire::encode_command(&Command::Task(task), WireVersion::NEWEST);
-        // By the clock it has a day, whatever was done to that.
-        let expires_at = now.after(Duration::from_secs(24 * 3600));
-        StoredTask {
-            id,
-            expires_at,
-            not_before: now,
-            started: 0,
-            attempts: vec![],
-            deadline,
-            restarting: None,
-            message,
-        }
+        StoredTask { deadline, ..testing::stored() }
     }
 
     #[tokio::test]
@@ -298,28 +246,9 @@ mod tests {
             // An earlier version has written it.
             left_behind(None),
         ];
-        let (journal, _) =
-            Journal::open(dir.path(), Options::new(1 << 20, Duration::from_secs(60)), &[]).expect("opens");
-        journal.take(tasks.iter().cloned().map(Record::Task).collect()).await.expect("taken");
         let lane = Arc::new(Lane::new(policy(), None));
-        let (name, lanes) = ("console1".parse().expect("a name"), [(policy().name, lane.clone())].into());
-        let (home, grace, clock) = (uuid::Uuid::nil(), Duration::from_secs(1), Clock::system());
-        let labels = OwnLabels::new(Labels::default(), None);
-        let core = Arc::new(Core::new(
-            name,
-            home,
-            journal,
-            lanes,
-            Registry::new(),
-            None,
-            1000,
-            grace,
-            None,
-            labels,
-            None,
-            StopFile::at(dir.path().join("stop")),
-            clock,
-        ));
+        let core = Arc::new(testing::core(dir.path(), lane.clone(), None));
+        core.journal.take(tasks.iter().cloned().map(Record::Task).collect()).await.expect("taken");
         recover(&core).await.expect("recovers");
         let states = tasks.each_ref().map(|task| core.journal.state(task.id).expect("known"));
         assert_eq!(

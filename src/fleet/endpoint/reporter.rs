@@ -3,9 +3,14 @@
 //! A note leaves the outbox only for the time of one publish: without the broker's confirm it goes back. A
 //! final report that was confirmed is noted in the journal; if that note is lost, the report is sent once
 //! more, which changes nothing.
+//!
+//! A report that is refused, and would be so again, waits for itself: it holds back no others.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::journal::{Ended, Record};
@@ -21,9 +26,33 @@ const BATCH: usize = 256;
 /// Bytes in one publish: the rest goes back for the next.
 const BATCH_BYTES: usize = 2 << 20;
 
+/// The wait for a report that was refused.
+const REFUSED: Backoff = Backoff { first: Duration::from_secs(10), max: Duration::from_secs(600) };
+
+/// How often reports were refused, and when last.
+#[derive(Default)]
+struct Refusals(HashMap<TaskId, (u32, Instant)>);
+
+impl Refusals {
+    /// When a report may be sent again that was refused now.
+    fn next(&mut self, id: TaskId) -> Instant {
+        let now = Instant::now();
+        // What was not sent again by then is not there any more.
+        self.0.retain(|_, (_, last)| now.saturating_duration_since(*last) < 2 * REFUSED.max);
+        let (times, last) = self.0.entry(id).or_insert((0, now));
+        (*times, *last) = (times.saturating_add(1), now);
+        now + REFUSED.jittered(*times)
+    }
+
+    fn forget(&mut self, id: TaskId) {
+        self.0.remove(&id);
+    }
+}
+
 /// Sends until `stop` has fired and nothing is left to send, or the broker is closed.
 pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: CancellationToken) {
     let mut failures = 0u32;
+    let mut refusals = Refusals::default();
     let mut link = broker.link();
     loop {
         let taken = tokio::select! {
@@ -43,12 +72,22 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
         let results = broker.publish(messages).await;
         let mut confirmed = Vec::new();
         let mut again = Vec::new();
-        let mut reason = None;
+        let (mut reason, mut refused, mut taken) = (None, 0usize, 0usize);
         for ((id, note, _), result) in ready.into_iter().zip(results) {
             match result {
-                Ok(()) if matches!(note, Note::Ended(_)) => confirmed.push(Record::Reported { id }),
-                Ok(()) => {}
+                Ok(()) => {
+                    taken += 1;
+                    refusals.forget(id);
+                    if matches!(note, Note::Ended(_)) {
+                        confirmed.push(Record::Reported { id });
+                    }
+                }
                 Err(BrokerError::Closed) => return,
+                Err(error @ BrokerError::Refused { .. }) => {
+                    refused += 1;
+                    tracing::error!(task = %id, %error, "a report is refused; it is sent again later, behind others");
+                    core.outbox.put_off(id, note, refusals.next(id));
+                }
                 Err(error) => {
                     reason = Some(error);
                     again.push((id, note));
@@ -62,7 +101,11 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
             }
         }
         let Some(error) = reason else {
-            failures = 0;
+            failures = if refused > 0 && taken == 0 { failures.saturating_add(1) } else { 0 };
+            if failures > 0 {
+                // Perhaps all are, so the next ones are not tried at once.
+                tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
+            }
             continue;
         };
         failures = failures.saturating_add(1);
@@ -131,4 +174,50 @@ fn read(core: &Core, taken: Vec<(TaskId, Note)>) -> (Vec<Ready>, Vec<(TaskId, No
         ));
     }
     (ready, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::endpoint::lane::Lane;
+    use crate::endpoint::testing::{self, Scripted};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_report_waits_for_itself_and_holds_back_no_others() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let core = Arc::new(testing::core(dir.path(), Arc::new(Lane::new(testing::policy(), None)), None));
+        let refused = |message: &Message| match message.body.starts_with(b"bad") {
+            true => Err(BrokerError::Refused { reason: "of another type".to_owned() }),
+            false => Ok(()),
+        };
+        let broker = Scripted::new(1000, refused);
+        let mut published = broker.published.subscribe();
+        let [bad, good, late] = [(); 3].map(|()| TaskId::new());
+        let stored = |id, report: &'static [u8]| Record::Outcome { id, report: Bytes::from_static(report) };
+        core.journal
+            .keep(vec![stored(bad, b"bad"), stored(good, b"good"), stored(late, b"late")])
+            .await
+            .expect("kept");
+        core.outbox.ended(bad, None);
+        core.outbox.ended(good, None);
+        let stop = CancellationToken::new();
+        let reporter = tokio::spawn(send_reports(core.clone(), broker, stop.clone()));
+        let mut bodies = async |count| {
+            let all = published.wait_for(|all| all.len() >= count).await.expect("it runs");
+            all.iter().map(|(at, message)| (*at, message.body.clone())).collect::<Vec<_>>()
+        };
+        let first = bodies(2).await;
+        assert_eq!((&first[0].1[..], &first[1].1[..]), (&b"bad"[..], &b"good"[..]));
+        core.outbox.ended(late, None);
+        let all = bodies(5).await;
+        let told: Vec<_> = all.iter().map(|(_, body)| &body[..]).collect();
+        assert_eq!(told, [&b"bad"[..], b"good", b"late", b"bad", b"bad"]);
+        let waits = [all[3].0 - all[0].0, all[4].0 - all[3].0];
+        assert!(waits[0] >= REFUSED.first / 2 && waits[1] >= REFUSED.first, "{waits:?}");
+        stop.cancel();
+        reporter.await.expect("a stop does not wait for it");
+        assert_eq!(core.journal.unreported(), [bad]);
+    }
 }

@@ -107,6 +107,31 @@ impl Shared {
         Ok(())
     }
 
+    /// Posts reports, and in halves where the API refuses the whole: one that it never takes, such as one of a
+    /// type that the token is not good for any more, holds back no others.
+    async fn report(&self, bodies: &[Bytes]) -> Vec<Result<(), BrokerError>> {
+        let mut results = Vec::with_capacity(bodies.len());
+        let mut parts = vec![bodies];
+        while let Some(part) = parts.pop() {
+            match self.post_reports(part).await {
+                Err(BrokerError::Refused { .. }) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                result => {
+                    results.extend(part.iter().map(|_| result.clone()));
+                    if let Err(error) = result
+                        && !matches!(error, BrokerError::Refused { .. })
+                    {
+                        results.resize(bodies.len(), Err(error));
+                        break;
+                    }
+                }
+            }
+        }
+        results
+    }
+
     async fn post_presence(&self, body: &Bytes) -> Result<(), BrokerError> {
         self.client.say_presence(&self.worker, body.clone()).await.map_err(undone)?;
         if let Ok(presence) = wire::decode_presence(body) {
@@ -247,6 +272,10 @@ fn undone(error: ClientError) -> BrokerError {
         ClientError::Refused { status: 400 | 413 | 422, problem } => {
             BrokerError::Refused { reason: problem.to_string() }
         }
+        // The token is good, and not for this.
+        ClientError::Locked { problem, .. } if problem.status == 403 => {
+            BrokerError::Refused { reason: problem.to_string() }
+        }
         error => BrokerError::Unconfirmed { reason: error.to_string() },
     }
 }
@@ -268,8 +297,7 @@ impl Broker for ApiBroker {
                         bytes += next.body.len();
                         bodies.push(next.body);
                     }
-                    let result = shared.post_reports(&bodies).await;
-                    results.extend(bodies.iter().map(|_| result.clone()));
+                    results.extend(shared.report(&bodies).await);
                 }
                 Address::Presence => results.push(shared.post_presence(&message.body).await),
                 Address::Dead { reason } => {
@@ -325,4 +353,57 @@ struct Unneeded;
 #[async_trait]
 impl Acker for Unneeded {
     async fn ack_through(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers requests as the API does that does not take the report `5`; tells the reports that it takes and
+    /// the number of requests.
+    async fn serve(listener: TcpListener, told: watch::Sender<(Vec<u64>, usize)>) {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("a request"));
+            }
+            let head = String::from_utf8(head).expect("text").to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.and_then(|length| length.parse().ok()).expect("a length")];
+            stream.read_exact(&mut body).await.expect("a body");
+            let posted: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            let reports = posted["reports"].as_array().expect("reports").iter();
+            let reports: Vec<u64> = reports.map(|report| report.as_u64().expect("a number")).collect();
+            let status = if reports.contains(&5) { "403 Forbidden" } else { "204 No Content" };
+            told.send_modify(|(taken, requests)| {
+                taken.extend(reports.iter().filter(|_| status.starts_with('2')));
+                *requests += 1;
+            });
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.expect("answered");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_report_holds_back_no_others() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (tell, told) = watch::channel(Default::default());
+        let server = tokio::spawn(serve(listener, tell));
+        let client = Client::new(&url).expect("an address");
+        let broker = ApiBroker::start(client, "w1".parse().expect("a name"));
+        let report = |number: u64| Message::new(Address::Responses, Bytes::from(number.to_string()));
+        let results = broker.publish((0..8).map(report).collect()).await;
+        let refused: Vec<_> =
+            results.iter().map(|result| matches!(result, Err(BrokerError::Refused { .. }))).collect();
+        assert_eq!(refused, [0, 1, 2, 3, 4, 5, 6, 7].map(|number| number == 5), "{results:?}");
+        assert!(results.iter().filter(|result| result.is_ok()).count() == 7, "{results:?}");
+        // The whole, its halves, and so on: not each for itself.
+        assert_eq!(*told.borrow(), (vec![0, 1, 2, 3, 4, 6, 7], 7));
+        server.abort();
+    }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::index::{Index, Location, State, locked};
 use super::record::{self, Digest, DigestEnd, Ending, Frame, HEADER, Record, Scan, StoredTask, Unreadable};
+use super::sync::SyncState;
 
 /// Bytes of records that are copied forward or answered for in one write.
 pub(super) const BATCH: usize = 1 << 20;
@@ -92,6 +93,8 @@ struct Sealed {
     /// be run twice.
     last_write: Instant,
     damaged: bool,
+    /// Whether nobody knows what of it is on disk.
+    unsure: bool,
 }
 
 /// The segment that is written to.
@@ -114,11 +117,17 @@ pub(super) struct Segments {
     buffer: Vec<u8>,
     /// Whether a segment was damaged that has been read so far.
     damaged: bool,
+    sync: Arc<SyncState>,
 }
 
 /// The file of a segment.
 pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:010}.journal"))
+}
+
+/// An error that others are told as well.
+fn shared(error: Arc<io::Error>) -> io::Error {
+    io::Error::new(error.kind(), error)
 }
 
 fn identity(of: &fs::Metadata) -> (u64, u64) {
@@ -176,6 +185,7 @@ impl Segments {
             next: 1,
             buffer,
             damaged: false,
+            sync: Arc::default(),
         };
         let mut damages = Vec::new();
         let numbers = numbers(dir)?;
@@ -232,9 +242,15 @@ impl Segments {
                 bytes,
                 last_write: Instant::now(),
                 damaged: ending == Ending::Damaged,
+                unsure: false,
             });
         }
         Ok(damage)
+    }
+
+    /// What is known of synchronisations, for whoever else synchronises these segments.
+    pub(super) fn sync_state(&self) -> Arc<SyncState> {
+        self.sync.clone()
     }
 
     /// Looks whether the directory and the file that is written to are still where they were: what is written
@@ -276,7 +292,7 @@ impl Segments {
             // is left alone: reading it stops there, as after a crash.
             match active.file.set_len(active.bytes) {
                 Ok(()) => self.active = Some(active),
-                Err(_) => self.abandon_this(&active),
+                Err(_) => self.abandon_this(&active, true),
             }
             return Err(error);
         }
@@ -301,25 +317,28 @@ impl Segments {
     /// Never writes to this segment again: after a failed synchronisation nobody knows what of it is on disk.
     pub(super) fn abandon(&mut self, number: u32) {
         if let Some(active) = self.active.take_if(|active| active.number == number) {
-            self.abandon_this(&active);
+            self.abandon_this(&active, true);
+        } else if let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.number == number) {
+            sealed.unsure = true;
         }
     }
 
-    fn abandon_this(&mut self, active: &Active) {
+    fn abandon_this(&mut self, active: &Active, unsure: bool) {
         self.sealed.push_back(Sealed {
             number: active.number,
             bytes: active.bytes,
             last_write: Instant::now(),
             damaged: false,
+            unsure,
         });
     }
 
     /// Ends the active segment. It is synchronised first, so that only the last segment can have a torn end.
     fn seal(&mut self) -> io::Result<()> {
         let Some(active) = self.active.take() else { return Ok(()) };
-        let synced = active.file.sync_data();
-        self.abandon_this(&active);
-        synced
+        let synced = self.sync.sync(&active);
+        self.abandon_this(&active, synced.is_err());
+        synced.map_err(shared)
     }
 
     fn create(&mut self) -> io::Result<Active> {
@@ -370,7 +389,7 @@ impl Segments {
             if !over && !short {
                 return Ok(());
             }
-            self.retire(oldest.number, oldest.damaged, index)?;
+            self.retire(oldest.number, index)?;
         }
         Ok(())
     }
@@ -381,7 +400,7 @@ impl Segments {
         self.seal()?;
         for _ in 0..self.sealed.len() {
             let Some(oldest) = self.sealed.front() else { break };
-            self.retire(oldest.number, oldest.damaged, index)?;
+            self.retire(oldest.number, index)?;
         }
         Ok(())
     }
@@ -412,24 +431,49 @@ impl Segments {
     /// Puts all that was written on disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let Some(active) = self.active.clone() else { return Ok(()) };
-        let synced = active.file.sync_data();
+        let synced = self.sync.sync(&active);
         if synced.is_err() {
             self.abandon(active.number);
         }
-        synced
+        synced.map_err(shared)
     }
 
     /// Drops all segments, oldest first: nothing in them is needed any more.
     pub(super) fn clear(&mut self, index: &Mutex<Index>) -> io::Result<()> {
         self.seal()?;
         while let Some(oldest) = self.sealed.front() {
-            self.retire(oldest.number, oldest.damaged, index)?;
+            self.retire(oldest.number, index)?;
         }
         Ok(())
     }
 
     /// Drops a segment. What is still needed of it is on disk in another one before.
-    pub(super) fn retire(&mut self, number: u32, damaged: bool, index: &Mutex<Index>) -> io::Result<()> {
+    pub(super) fn retire(&mut self, number: u32, index: &Mutex<Index>) -> io::Result<()> {
+        // What an earlier call has moved may lie where nobody knows what is on disk.
+        let other = |sealed: &&Sealed| sealed.unsure && sealed.number != number;
+        let unsure: Vec<u32> = self.sealed.iter().filter(other).map(|sealed| sealed.number).collect();
+        for number in unsure.iter().chain([&number]) {
+            self.move_forward(*number, index)?;
+        }
+        self.sync()?;
+        for sealed in self.sealed.iter_mut().filter(|sealed| unsure.contains(&sealed.number)) {
+            sealed.unsure = false;
+        }
+        let path = path(&self.dir, number);
+        if self.sealed.iter().any(|sealed| sealed.number == number && sealed.damaged) {
+            // For people to look at; nothing reads it again.
+            fs::rename(&path, path.with_extension("damaged"))?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        // Not before it is gone: one that outlived younger ones would bring back what these have overruled.
+        self.sealed.retain(|sealed| sealed.number != number);
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// Writes what is still needed of a segment behind all others. It is on disk once the active segment has
+    /// been synchronised.
+    fn move_forward(&mut self, number: u32, index: &Mutex<Index>) -> io::Result<()> {
         let path = path(&self.dir, number);
         let bytes = fs::read(&path)?;
         let sealed = self.sealed.iter().find(|sealed| sealed.number == number);
@@ -451,7 +495,7 @@ impl Segments {
         if !forward.is_empty() {
             self.append(&forward, index)?;
         }
-        let mut damaged = damaged || scan.ending() == Ending::Damaged;
+        let mut damaged = scan.ending() == Ending::Damaged;
         if scan.ending() != Ending::Clean {
             // It could be read when the journal was opened and cannot be now. That these tasks were here must
             // not be forgotten with it.
@@ -465,15 +509,10 @@ impl Segments {
                 self.append(&lost.into_iter().map(unknown).collect::<Vec<_>>(), index)?;
             }
         }
-        self.sync()?;
-        self.sealed.retain(|sealed| sealed.number != number);
-        if damaged {
-            // For people to look at; nothing reads it again.
-            fs::rename(&path, path.with_extension("damaged"))?;
-        } else {
-            fs::remove_file(&path)?;
+        if let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.number == number) {
+            sealed.damaged |= damaged;
         }
-        File::open(&self.dir)?.sync_all()
+        Ok(())
     }
 
     /// What moves forward in place of a record that was written to last so long ago; nothing when nobody can

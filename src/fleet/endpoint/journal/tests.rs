@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -539,7 +540,7 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
         let (mut segments, index, _) = opened(dir.path(), SMALL);
         let (before, was) = (content(dir.path()), known(&locked(&index)));
         let oldest = number(&before[0].0);
-        segments.retire(oldest, false, &index).expect("retired");
+        segments.retire(oldest, &index).expect("retired");
         let (after, is) = (content(dir.path()), known(&locked(&index)));
         let live = |known: &[(TaskId, Option<State>)]| -> Vec<_> {
             known.iter().filter(|(_, state)| state.is_some_and(State::is_live)).copied().collect()
@@ -564,7 +565,7 @@ fn what_moves_forward_may_be_cut_short_anywhere() {
                     path.display()
                 );
                 assert!(damages.iter().all(|damage| damage.torn));
-                segments.retire(oldest, false, &index).expect("retired");
+                segments.retire(oldest, &index).expect("retired");
                 let (_, again, _) = opened(dir.path(), SMALL);
                 assert_eq!(known(&locked(&again)), is, "{} cut at {cut}, retired again", path.display());
             }
@@ -618,12 +619,60 @@ fn what_a_disk_loses_later_is_known_to_be_lost() {
     let were = locked(&index).lie_in(number(path));
     fs::write(path, [&bytes[..record::HEADER], &b"~".repeat(bytes.len() - record::HEADER)].concat())
         .expect("written");
-    segments.retire(number(path), false, &index).expect("retired");
+    segments.retire(number(path), &index).expect("retired");
     assert!(!were.is_empty() && were.iter().all(|id| locked(&index).state(*id) == Some(State::Unknown)));
     assert!(path.with_extension("damaged").exists());
     let (_, again, _) = opened(dir.path(), SMALL);
     assert_eq!(known(&locked(&again)), known(&locked(&index)));
     assert_eq!(locked(&again).live_bytes(), locked(&index).live_bytes());
+}
+
+/// Where the disk failed while something moved forward, nobody knows what of it is there.
+#[test]
+fn what_moved_to_where_the_disk_failed_moves_again() {
+    let dir = TempDir::new().expect("a directory");
+    let (_, files) = several_segments(dir.path());
+    let (mut segments, index, _) = opened(dir.path(), SMALL);
+    let was = sense(known(&locked(&index)));
+    let oldest = number(&files[0].0);
+    let were = locked(&index).lie_in(oldest);
+    segments.sync_state().faults.store(1, Ordering::Relaxed);
+    segments.retire(oldest, &index).expect_err("the disk failed");
+    let failed = segments.sync_state().take_failed().expect("a segment");
+    assert!(locked(&index).lie_in(failed).iter().any(|id| were.contains(id)), "something has moved there");
+    assert!(files[0].0.exists(), "it is all that is surely there");
+    segments.retire(oldest, &index).expect("retired");
+    assert!(!files[0].0.exists());
+    // The disk has nothing of what came then.
+    let failed = super::segments::path(dir.path(), failed);
+    let had = files.iter().find(|(path, _)| *path == failed).map_or(0, |(_, bytes)| bytes.len());
+    fs::File::options().write(true).open(&failed).expect("opens").set_len(had as u64).expect("cut");
+    let (_, again, _) = opened(dir.path(), SMALL);
+    assert_eq!(sense(known(&locked(&again))), was);
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_does_not_outlive_younger_ones() {
+    let dir = TempDir::new().expect("a directory");
+    let (_, files) = several_segments(dir.path());
+    let (path, mut bytes) = files[0].clone();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).expect("written");
+    let (mut segments, index, _) = opened(dir.path(), SMALL);
+    let was = sense(known(&locked(&index)));
+    // A damaged file is kept under this name.
+    let in_the_way = path.with_extension("damaged");
+    fs::create_dir(&in_the_way).expect("a directory");
+    for _ in 0..2 {
+        segments.renew(&index).expect_err("the file cannot be renamed");
+        assert!(files.iter().all(|(path, _)| path.exists()), "younger ones wait");
+    }
+    fs::remove_dir(&in_the_way).expect("removed");
+    segments.renew(&index).expect("retired");
+    assert!(in_the_way.is_file() && files.iter().all(|(path, _)| !path.exists()));
+    let (_, again, _) = opened(dir.path(), SMALL);
+    assert_eq!(sense(known(&locked(&again))), was);
 }
 
 /// What an index knows, in an order.

@@ -1,0 +1,156 @@
+//! Puts segments on disk: the thread that synchronises, and what it and the writer know of failures.
+//!
+//! The kernel reports a failed write-back once to an open file. So whoever hears of it tells the others: a
+//! segment that could not be synchronised once is never said to be on disk, whoever asks next.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::JournalError;
+use super::segments::Active;
+
+/// From one run of the disk to the next, under load: each serves what came within this time, or there would
+/// be one for every other record.
+const SYNC_PACE: Duration = Duration::from_millis(2);
+/// How far ahead of that pace runs may be: those of a task that comes alone wait for nothing.
+const SYNC_SLACK: Duration = Duration::from_millis(8);
+
+/// What the synchronising thread is handed: the segment and who waits for it.
+pub(super) type Wait = (Active, Vec<oneshot::Sender<Result<(), JournalError>>>);
+
+/// What is known of synchronisations. Shared by the writer and the synchronising thread.
+#[derive(Debug, Default)]
+pub(super) struct SyncState {
+    /// The number of a segment that must not be written to any more; 0 for none.
+    failed_segment: AtomicU32,
+    /// What went wrong last, if it did.
+    error: Mutex<Option<String>>,
+    /// The segments that may not be on disk, with the reason. Held while the disk works: who synchronises a
+    /// segment beside somebody else who hears of the failure would be told that all is well.
+    failed: Mutex<BTreeMap<u32, Arc<io::Error>>>,
+    /// How many of the next synchronisations fail.
+    #[cfg(test)]
+    pub(super) faults: AtomicU32,
+}
+
+impl SyncState {
+    /// Puts all that was written to a segment on disk.
+    ///
+    /// # Errors
+    /// When that fails, or has failed before for this segment.
+    pub(super) fn sync(&self, active: &Active) -> Result<(), Arc<io::Error>> {
+        let mut failed = locked(&self.failed);
+        if let Some(error) = failed.get(&active.number) {
+            return Err(error.clone());
+        }
+        let outcome = self.run(active).map_err(Arc::new);
+        if let Err(error) = &outcome {
+            failed.insert(active.number, error.clone());
+            self.failed_segment.store(active.number, Ordering::Release);
+        }
+        *locked(&self.error) = outcome.as_ref().err().map(ToString::to_string);
+        outcome
+    }
+
+    fn run(&self, active: &Active) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        active.file.sync_data()
+    }
+
+    /// Forgets what went wrong with older segments, which nobody waits for any more.
+    fn forget_before(&self, number: u32) {
+        let mut failed = locked(&self.failed);
+        *failed = failed.split_off(&number);
+    }
+
+    /// The segment that must not be written to any more, once.
+    pub(super) fn take_failed(&self) -> Option<u32> {
+        Some(self.failed_segment.swap(0, Ordering::AcqRel)).filter(|number| *number != 0)
+    }
+
+    /// What the last synchronisation failed with; `None` when it did not.
+    pub(super) fn error(&self) -> Option<String> {
+        locked(&self.error).clone()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The synchronising thread: everyone who came while the last run was under way, or soon after it began, is
+/// served by the next.
+pub(super) fn synchronise(waits: &blocking::Receiver<Wait>, state: &SyncState) {
+    let mut due = Instant::now();
+    while let Ok((mut active, mut waiting)) = waits.recv() {
+        // They come in the order of their numbers.
+        state.forget_before(active.number);
+        let now = Instant::now();
+        thread::sleep(due.saturating_duration_since(now + SYNC_SLACK));
+        due = due.max(now) + SYNC_PACE;
+        while let Ok((next, more)) = waits.try_recv() {
+            if next.number != active.number {
+                answer(&active, std::mem::take(&mut waiting), state);
+                active = next;
+            }
+            waiting.extend(more);
+        }
+        answer(&active, waiting, state);
+    }
+}
+
+fn answer(active: &Active, waiting: Vec<oneshot::Sender<Result<(), JournalError>>>, state: &SyncState) {
+    let outcome = state.sync(active);
+    for done in waiting {
+        let _ = done.send(outcome.clone().map_err(JournalError::Write));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::Index;
+    use super::super::segments::{Options, Segments};
+    use super::super::{PROBE, Record};
+    use super::*;
+
+    /// The kernel says once that a file could not be written, so the second look finds nothing wrong.
+    #[test]
+    fn a_segment_that_failed_once_is_never_said_to_be_on_disk() {
+        let dir = tempfile::TempDir::new().expect("a directory");
+        let options = Options::new(1 << 20, Duration::from_secs(60));
+        let mut segments = Segments::open(dir.path(), options, &mut Index::default()).expect("opens").0;
+        let index = Mutex::default();
+        let mut append = |records: &[Record]| segments.append(records, &index).expect("written");
+        let (first, second) = (append(&[PROBE]), append(&[PROBE]));
+        assert_eq!(first.number, second.number);
+        let state = SyncState::default();
+        let told = |active: &Active| {
+            let (done, mut told) = oneshot::channel();
+            answer(active, vec![done], &state);
+            told.try_recv().expect("an answer")
+        };
+        assert!(told(&first).is_ok() && state.take_failed().is_none());
+        state.faults.store(1, Ordering::Relaxed);
+        assert!(state.sync(&first).is_err(), "the writer hears of it");
+        // Who waits for the other thread is told the same, and so is whoever came before the writer knew.
+        assert!(matches!(told(&second), Err(JournalError::Write(_))));
+        assert_eq!((state.take_failed(), state.take_failed()), (Some(first.number), None));
+        assert!(state.error().is_some());
+        let mut next = second.clone();
+        next.number += 1;
+        assert!(told(&next).is_ok() && state.error().is_none());
+        assert!(told(&second).is_err(), "one that waited longer is not told otherwise");
+        state.forget_before(next.number);
+        assert!(locked(&state.failed).is_empty());
+    }
+}
