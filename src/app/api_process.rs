@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::acceptor::Acceptor;
@@ -38,6 +39,10 @@ use crate::watch::Watch;
 /// Tasks that may wait in memory between acceptor and publisher; what finds no place is published by the
 /// reconciler.
 const HAND_OVER: usize = 8192;
+
+/// How long each part of a stop may take that begins when the time of all is over: to say goodbye, not to
+/// finish.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// How often a certificate that ends is warned of.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -254,23 +259,25 @@ impl ApiProcess {
     }
 
     /// Stops in the order of a task's way: no new requests, what was accepted is published, the loops finish
-    /// what they hold, then the connections are closed. Bounded by `api.stop_timeout`.
+    /// what they hold, then the connections are closed. Bounded by `api.stop_timeout` for all of it, and by
+    /// [`LEAST`] for each part that comes when that is over.
     pub async fn stop(self) {
-        let within = self.within;
-        self.schedule.stop(within).await;
-        self.http.stop(within).await;
+        let deadline = Instant::now() + self.within;
+        let left = || deadline.saturating_duration_since(Instant::now()).max(LEAST);
+        self.schedule.stop(left()).await;
+        self.http.stop(left()).await;
         // The last acceptor went with the HTTP side; its loop records what waits and closes the publisher's
         // channel.
         let drained = async {
             let _ = self.accept.await;
             let _ = self.publish.await;
         };
-        if tokio::time::timeout(within, drained).await.is_err() {
+        if tokio::time::timeout(left(), drained).await.is_err() {
             tracing::warn!("not everything accepted was published in time; other processes will");
         }
-        futures::future::join_all(self.loops.into_iter().map(|part| part.stop(within))).await;
+        futures::future::join_all(self.loops.into_iter().map(|part| part.stop(left()))).await;
         // After those who move tasks.
-        self.throughput.stop(within).await;
+        self.throughput.stop(left()).await;
         let closed = async {
             self.broker.close().await;
             self.store.close().await;
@@ -278,7 +285,7 @@ impl ApiProcess {
                 farm.close().await;
             }
         };
-        let _ = tokio::time::timeout(within, closed).await;
+        let _ = tokio::time::timeout(left(), closed).await;
     }
 }
 

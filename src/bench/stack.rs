@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -134,26 +135,22 @@ impl Stack {
         let (db, queue) = config.for_api()?;
         let queue = MessageQueue { exchange: format!("bench-{}", fastrand::u32(..)), ..queue.clone() };
         let db = store::scratch(db)?;
-        let store = store::open(&db)?;
-        store.migrate().await.context("the scratch database of the bench")?;
-        store.close().await;
         // Bound and let go: between here and the child's bind another process could take it, and the bench
         // would say so.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        (config.api.host, config.api.port) = (Ipv4Addr::LOCALHOST.into(), port);
-        let path = files.path().join("bench.config.yaml");
-        std::fs::write(&path, file_of(&config, &task_type, delivery, &db, &queue))?;
-        (config.manager.db, config.manager.message_queue) = (db.clone().into(), queue.clone().into());
-        let api = Command::new(std::env::current_exe()?)
-            .arg("api")
-            .arg("--config")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("the API process of the bench")?;
         let customer = Customer::new(&format!("http://127.0.0.1:{port}"))?;
+        (config.api.host, config.api.port) = (Ipv4Addr::LOCALHOST.into(), port);
+        let text = file_of(&config, &task_type, delivery, &db, &queue);
+        let begun = begin(&db, &files.path().join("bench.config.yaml"), &text).await;
+        let api = match begun {
+            Ok(api) => api,
+            Err(error) => {
+                // Why it did not begin says more than what could not be removed.
+                _ = store::drop_scratch(&db).await;
+                return Err(error);
+            }
+        };
+        (config.manager.db, config.manager.message_queue) = (db.clone().into(), queue.clone().into());
         let stack = Self {
             customer,
             config: Arc::new(config),
@@ -303,6 +300,24 @@ impl Stack {
         }
         Ok(())
     }
+}
+
+/// Sets up a scratch database and starts an API process on it, with a configuration file of this text.
+async fn begin(db: &Database, path: &Path, text: &str) -> anyhow::Result<Child> {
+    let store = store::open(db)?;
+    let migrated = store.migrate().await;
+    store.close().await;
+    migrated.context("the scratch database of the bench")?;
+    std::fs::write(path, text)?;
+    Command::new(std::env::current_exe()?)
+        .arg("api")
+        .arg("--config")
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("the API process of the bench")
 }
 
 /// Lets a process end in order; it is killed when it takes too long, and that is an error.

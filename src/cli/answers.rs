@@ -8,12 +8,13 @@ use crate::clock::Clock;
 use crate::contract::{AnswerGroup, Answers, Exemplar, Responses, Task};
 use crate::domain::{AnswerChange, AnswerDigest, EndpointName, ResponseStatus, TaskType, Timestamp};
 
+use super::access;
 use super::args;
 use super::exit::Code;
 use super::global::Global;
 use super::output::{self, Failure, print_json, show};
-use super::table::{Colour, Screen};
-use super::{access, render};
+use super::render::{self, count, thousands};
+use super::table::{self, Colour, Screen};
 
 /// Digits of an answer's name that people read and may type.
 const SHOWN: usize = 8;
@@ -213,10 +214,9 @@ fn body(group: &AnswerGroup, exemplar: &Exemplar, screen: Screen) -> String {
         if left == 0 {
             break;
         }
-        let shown: String = line.chars().take(width.saturating_mul(left)).collect();
-        let rest = if shown.len() < line.len() { "…" } else { "" };
-        left = left.saturating_sub(shown.chars().count().div_ceil(width));
-        _ = writeln!(text, "  {shown}{rest}");
+        let shown = table::cut(&line, width.saturating_mul(left));
+        left = left.saturating_sub(table::width(&shown).div_ceil(width).max(1));
+        _ = writeln!(text, "  {shown}");
     }
     text
 }
@@ -229,20 +229,6 @@ fn apart(place: &str, change: &AnswerChange) -> String {
         (None, Some(here)) => format!("{place} is there, {here}"),
         (None, None) => place,
     }
-}
-
-/// A number of things.
-fn count(number: u64, thing: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{} {thing}{s}", thousands(number))
-}
-
-/// A number as people read it.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]
@@ -341,6 +327,13 @@ mod tests {
         let one_line = group(1, 5, 1, &"y".repeat(2000));
         let shown = body(&one_line, one_line.exemplar.as_ref().expect("an answer"), Screen::of_width(80));
         assert!(shown.chars().count() <= 2 + 800 + 2 && shown.ends_with("…\n"), "{shown}");
+        // Nothing in a line takes one as well, and an ideograph takes two columns.
+        let shown = |text: &str| {
+            let group = group(1, 5, 1, text);
+            body(&group, group.exemplar.as_ref().expect("an answer"), Screen::of_width(80))
+        };
+        assert_eq!(shown(&"y\n\n".repeat(20)).lines().count(), LINES);
+        assert!(table::width(&shown(&"漢".repeat(2000))) <= 2 + LINES * 78);
     }
 
     #[test]
@@ -350,10 +343,5 @@ mod tests {
         assert!(one_of(&digests, "a").is_err_and(|told| told.contains("begins 2 answers")));
         assert!(one_of(&digests, "123456").is_err_and(|told| told.contains("it has abababab, acacacac")));
         assert!(one_of(&[], "123456").is_err_and(|told| told.contains("it has none")));
-    }
-
-    #[test]
-    fn numbers_have_commas() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 }

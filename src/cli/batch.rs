@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
+use crate::client::Client;
 use crate::contract::{BatchAnswer, BatchVerdict};
 
 use super::access;
@@ -48,12 +49,12 @@ pub(super) async fn submit(global: &Global, file: &Path) -> Result<Code, Failure
         bytes += line.get().len();
         batch.push((at + 1, line));
         if batch.len() == MOST || bytes >= BYTES {
-            sum.add(global, &batch, client.submit_many(&texts(&batch)).await?)?;
+            sum.send(global, &client, &batch).await?;
             (batch, bytes) = (Vec::new(), 0);
         }
     }
     if !batch.is_empty() {
-        sum.add(global, &batch, client.submit_many(&texts(&batch)).await?)?;
+        sum.send(global, &client, &batch).await?;
     }
     if !global.json {
         print(&format!(
@@ -69,6 +70,20 @@ fn texts(batch: &[(usize, Box<RawValue>)]) -> Vec<&RawValue> {
 }
 
 impl Sum {
+    /// Submits some lines and adds what came of them. An error says how many were sent before.
+    async fn send(
+        &mut self,
+        global: &Global,
+        client: &Client,
+        batch: &[(usize, Box<RawValue>)],
+    ) -> Result<(), Failure> {
+        let answer = client.submit_many(&texts(batch)).await.map_err(|error| match &*self.so_far() {
+            "" => Failure::Client(error),
+            so_far => Failure::Halfway { error, so_far: so_far.to_owned() },
+        })?;
+        self.add(global, batch, answer)
+    }
+
     /// Adds what came of some lines. People are told of those that were refused, programs of each.
     fn add(
         &mut self,

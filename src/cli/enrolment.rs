@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::args::{EndpointAction, Enroll, Global, Invite, ListEnrolments, Revoke};
 use super::deed::deed;
 use super::exit::Code;
-use super::output::{self, Failure, note, print};
+use super::output::{self, Failure, note, print, setup};
 use super::render::clock;
 use super::secret_file::SecretFile;
 use super::table::{Cell, Colour, Narrow, Screen, Table};
@@ -457,8 +457,4 @@ async fn revoke_one(place: &Place, Revoke { name, old, force }: &Revoke) -> Resu
         ),
     });
     Ok(Code::Ok)
-}
-
-fn setup(error: impl std::fmt::Display) -> Failure {
-    Failure::Setup(error.to_string())
 }

@@ -1,7 +1,7 @@
 //! `tasker request import`: requests and jobs of the original Tasker Worker, once, out of its database.
 //!
 //! Reads and checks all rows before it writes one, and refuses while the original changes. At the end it
-//! compares the numbers of rows.
+//! compares the numbers of rows, and whether the original is as it was.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -18,13 +18,16 @@ use crate::domain::{
     Job, JobStatus, Request, RequestStatus, RequestToken, Step, Timestamp, json, read_extras, read_params,
     read_steps, too_many_extras,
 };
-use crate::store::{self, OriginalJob, OriginalRequest, OriginalTime, SharedStore};
+use crate::store::{self, OriginalJob, OriginalRequest, OriginalState, OriginalTime, SharedStore};
 
 /// Requests that are read and written together.
 const PAGE: u32 = 200;
 
 /// Problems that are listed.
 const LISTED: usize = 20;
+
+/// What helps against rows that change.
+const WHAT_TO_DO: &str = "stop the original and its producers, then repeat the import";
 
 /// The error of a job that the original had begun when it was stopped.
 const INTERRUPTED: &str = "interrupted: the original had begun it and did not end it";
@@ -67,7 +70,7 @@ async fn import(
     args: &ImportRequests,
 ) -> Result<Imported, Failure> {
     store.check_schema().await?;
-    until_quiet(source, args).await?;
+    let before = until_quiet(source, args).await?;
     let rerun = args.rerun_interrupted;
     let mut problems = Problems::default();
     let (orphans, token) = source.original_orphans().await?;
@@ -118,23 +121,25 @@ async fn import(
             "the original has {requests} requests and {jobs} jobs, but {found}: repeat the import"
         )));
     }
+    if source.original_state().await? != before {
+        return Err(Failure::Setup(format!("rows of the original changed during the import: {WHAT_TO_DO}")));
+    }
     Ok(imported)
 }
 
-/// Sees whether the original changes.
+/// Sees whether the original changes. Answers its state.
 ///
 /// # Errors
 /// When it does.
-async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<(), Failure> {
+async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<OriginalState, Failure> {
     let span = span::format(args.quiet_for);
-    let what_to_do = "stop the original and its producers, then repeat the import";
     let before = source.original_state().await.map_err(|error| Failure::Setup(format!("--from: {error}")))?;
     if let Some(newest) = before.newest.as_ref().and_then(OriginalTime::read) {
         let age = source.now().await?.since(newest);
         if age < args.quiet_for {
             let ago = age.as_secs();
             return Err(Failure::Setup(format!(
-                "rows of the original changed {ago}s ago, and it must be quiet for {span}: {what_to_do}"
+                "rows of the original changed {ago}s ago, and it must be quiet for {span}: {WHAT_TO_DO}"
             )));
         }
     }
@@ -143,8 +148,8 @@ async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<(), 
         tokio::time::sleep(args.quiet_for).await;
     }
     match source.original_state().await? == before {
-        true => Ok(()),
-        false => Err(Failure::Setup(format!("rows of the original changed within {span}: {what_to_do}"))),
+        true => Ok(before),
+        false => Err(Failure::Setup(format!("rows of the original changed within {span}: {WHAT_TO_DO}"))),
     }
 }
 

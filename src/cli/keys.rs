@@ -17,7 +17,7 @@ use super::choice::{Choice, choice};
 use super::exit::Code;
 use super::global::Global;
 use super::input;
-use super::output::{self, Failure, note};
+use super::output::{self, Failure, note, setup};
 use super::secret_file::SecretFile;
 use super::settings;
 use super::table::{Narrow, Screen, Table};
@@ -597,8 +597,4 @@ fn keep(trust: &Trust, path: &Path) -> Result<(), Failure> {
     let wrong = |reason| Failure::Usage(format!("{} would not be valid: {reason}", path.display()));
     Trust::parse(&trust.to_yaml()).map_err(wrong)?;
     SecretFile::replacing(path)?.readable()?.keep(trust.to_yaml().as_bytes()).map(drop)
-}
-
-fn setup(error: impl std::fmt::Display) -> Failure {
-    Failure::Setup(error.to_string())
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
 use crate::client::{Client, TaskName};
 use crate::contract::{LogPage, LogText, Responses, Task};
 use crate::domain::EndpointName;
@@ -12,6 +11,7 @@ use super::access;
 use super::args::{Global, Logs};
 use super::exit::Code;
 use super::output::{Failure, note, print, while_read};
+use super::patience::{Patience, before_the_next};
 use super::render;
 use super::wait::{Interrupts, say_it_goes_on};
 
@@ -20,9 +20,6 @@ const WAIT: Duration = Duration::from_secs(20);
 
 /// How often is asked for the lines of many: each answer tells some anew.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// How long the API may be away.
-const OUTAGE: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(global: &Global, args: Logs) -> Result<Code, Failure> {
     let client = access::client(global)?;
@@ -81,26 +78,27 @@ async fn follow(
     endpoint: Option<&EndpointName>,
     reader: &mut Reader,
 ) -> Result<(), Failure> {
-    let (mut after, mut failures, mut heard) = (None, 0, Instant::now());
+    let (mut after, mut patience) = (None, Patience::new());
     loop {
+        let asked = Instant::now();
         match client.logs(&task.task_type, &task.id.to_string(), endpoint, after.as_deref(), Some(WAIT)).await
         {
             Ok(page) => {
-                (failures, heard) = (0, Instant::now());
+                patience.heard();
                 reader.tell(&page)?;
                 if page.ended {
                     return Ok(());
                 }
-                let pause = if endpoint.is_none() && !page.logs.is_empty() { EVERY } else { Duration::ZERO };
+                let told = endpoint.is_none() && !page.logs.is_empty();
+                let pause = if told { EVERY } else { before_the_next(asked) };
                 after = Some(page.next).filter(|next| !next.is_empty());
                 tokio::time::sleep(pause).await;
             }
-            Err(error) if error.is_transient() && heard.elapsed() < OUTAGE => {
-                failures += 1;
+            Err(error) => {
+                let Some(pause) = patience.pause(&error) else { return Err(error.into()) };
                 tracing::debug!(%error, "cannot read logs");
-                tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
+                tokio::time::sleep(pause).await;
             }
-            Err(error) => return Err(error.into()),
         }
     }
 }

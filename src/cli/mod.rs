@@ -54,6 +54,7 @@ mod manual;
 mod named_files;
 mod output;
 mod page;
+mod patience;
 mod picture;
 mod preview;
 mod process;

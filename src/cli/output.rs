@@ -24,6 +24,14 @@ pub enum Failure {
     /// The API did not.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The API did not, after it had done a part.
+    #[error("{error}{so_far}")]
+    Halfway {
+        /// Why.
+        error: ClientError,
+        /// What was done, for people.
+        so_far: String,
+    },
     /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -36,6 +44,11 @@ pub enum Failure {
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
+}
+
+/// What could not be set up.
+pub(super) fn setup(error: impl std::fmt::Display) -> Failure {
+    Failure::Setup(error.to_string())
 }
 
 impl From<StoreError> for Failure {
@@ -60,7 +73,7 @@ impl From<anyhow::Error> for Failure {
 impl Failure {
     fn code(&self) -> &str {
         match self {
-            Self::Client(error) => error.code(),
+            Self::Client(error) | Self::Halfway { error, .. } => error.code(),
             Self::Config(_) => "config",
             Self::Usage(_) => "usage",
             Self::Setup(_) => "setup",
@@ -100,6 +113,12 @@ fn as_json(code: &str, failure: &Failure) -> String {
         Failure::Client(ClientError::Refused { problem, .. }) => Inner {
             code,
             detail: problem.detail.clone(),
+            errors: &problem.errors,
+            existing_id: problem.existing_id,
+        },
+        Failure::Halfway { error: ClientError::Refused { problem, .. }, so_far } => Inner {
+            code,
+            detail: format!("{}{so_far}", problem.detail),
             errors: &problem.errors,
             existing_id: problem.existing_id,
         },

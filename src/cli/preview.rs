@@ -7,6 +7,7 @@ use crate::contract::{LeftOutEndpoint, Preview};
 use crate::domain::LeftOut;
 
 use super::output::{self, Failure, note};
+use super::render::count;
 use super::table::{Cell, Colour, Narrow, Screen, Table};
 
 /// The endpoints, those left out with the reason, and what there is to say besides.
@@ -31,7 +32,8 @@ pub(super) fn text(preview: &Preview, screen: Screen) -> String {
 /// One line with the numbers.
 fn summary(preview: &Preview) -> String {
     let Preview { task_type, endpoints, left_out, unmatched, .. } = preview;
-    let mut parts = vec![format!("{task_type}: {} would perform it", count(endpoints.len()))];
+    let mut parts =
+        vec![format!("{task_type}: {} would perform it", count(endpoints.len() as u64, "endpoint"))];
     if !left_out.is_empty() {
         parts.push(format!("{} would not", left_out.len()));
     }
@@ -50,17 +52,13 @@ const fn words(reason: LeftOut) -> &'static str {
     }
 }
 
-fn count(endpoints: usize) -> String {
-    if endpoints == 1 { "1 endpoint".to_owned() } else { format!("{endpoints} endpoints") }
-}
-
 /// Asks a person when the task is for more endpoints than the API's `api.confirm_above`.
 pub(super) fn confirm(preview: &Preview) -> Result<(), Failure> {
     if preview.endpoints.len() <= preview.confirm_above as usize {
         return Ok(());
     }
     note(&format!("{} (--dry-run lists them; --yes does not ask)", summary(preview)));
-    let endpoints = count(preview.endpoints.len());
+    let endpoints = count(preview.endpoints.len() as u64, "endpoint");
     match output::ask(format_args!("Submit it to {endpoints}?"))? {
         true => Ok(()),
         false => Err(Failure::Usage("nothing was submitted".to_owned())),

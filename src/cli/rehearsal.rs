@@ -49,7 +49,7 @@ pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, 
             "the document is not an object: expected members such as `identifier` and `type`".to_owned(),
         ));
     };
-    let rehearsal = signals.unless_told(async {
+    let prepared = signals.unless_told(async {
         let faults = simulation::faults(args.faults.as_deref())?;
         let (fleet, groups) = match args.simulate {
             Some(number) => {
@@ -84,11 +84,13 @@ pub(super) async fn run(global: &Global, args: RehearseRollout) -> Result<Code, 
         );
         note(&said);
         let document = raw(&Part { value: &Value::Object(document), at: String::new(), whole: &whole });
-        let outcome = platform.rehearse(global, &document, &groups, &args).await;
-        platform.stop().await;
-        outcome
+        Ok::<_, Failure>((platform, document, groups))
     });
-    rehearsal.await.unwrap_or(Ok(Code::Interrupted))
+    let Some(prepared) = prepared.await else { return Ok(signals.code()) };
+    let (platform, document, groups) = prepared?;
+    let outcome = signals.unless_told(platform.rehearse(global, &document, &groups, &args)).await;
+    platform.stop().await;
+    outcome.unwrap_or(Ok(signals.code()))
 }
 
 /// The types that a document names: its own first, then those of its rollback and of its probes.

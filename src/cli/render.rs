@@ -514,6 +514,20 @@ pub(super) fn age(span: Duration) -> String {
     format!("{}{}{rest}", large.0, large.1)
 }
 
+/// A number of things.
+pub(super) fn count(number: u64, thing: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{s}", thousands(number))
+}
+
+/// A number as people read it: `1,204`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -762,5 +776,10 @@ console13  stopped  2024-07-12 10:00:00Z  1h   0.1.0    -        worker         
             (colour(&task()), colour(&Task { status: TaskStatus::Canceled, ..done })),
             (Colour::Plain, Colour::Open)
         );
+    }
+
+    #[test]
+    fn numbers_have_commas() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 }

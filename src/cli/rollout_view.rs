@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::render::{clock, visible};
+use super::render::{clock, thousands, visible};
 use super::table::{Cell, Colour, Narrow, Screen, Table};
 use crate::contract::{Rollout, RolloutEvent, RolloutHold, RolloutPlan, RolloutTarget, RolloutWave};
 use crate::domain::rollout::{RolloutStatus, TargetState, WavePhase};
@@ -34,15 +34,7 @@ fn colour_of_state(state: TargetState) -> Colour {
 
 /// A number with commas: `1,204`.
 fn grouped(number: u32) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    thousands(number.into())
 }
 
 fn limit(number: Option<u32>) -> String {

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 
 use futures::future::select_all;
 use rustix::process::Signal;
@@ -14,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::exit::Code;
 use crate::endpoint::{end_all_executables, reap_orphans};
 
 /// What a signal means to a server.
@@ -82,6 +84,8 @@ impl Heard {
 #[derive(Debug)]
 pub struct Signals {
     asked: CancellationToken,
+    /// The signal that asked.
+    by: Arc<OnceLock<String>>,
     _parts: [AbortOnDropHandle<()>; 2],
 }
 
@@ -107,7 +111,8 @@ impl Signals {
             }
         }
         let asked = CancellationToken::new();
-        let told = asked.clone();
+        let by = Arc::new(OnceLock::new());
+        let (told, first) = (asked.clone(), by.clone());
         let listen = async move {
             let mut until_now = Heard::default();
             loop {
@@ -121,6 +126,7 @@ impl Signals {
                 match until_now.hear(meaning) {
                     Reaction::Stop => {
                         tracing::info!(signal = name, "stopping");
+                        _ = first.set(name);
                         told.cancel();
                     }
                     Reaction::StopAtOnce => {
@@ -142,6 +148,7 @@ impl Signals {
         };
         Ok(Self {
             asked,
+            by,
             _parts: [
                 AbortOnDropHandle::new(tokio::spawn(listen)),
                 AbortOnDropHandle::new(tokio::spawn(reap)),
@@ -156,6 +163,14 @@ impl Signals {
             biased;
             () = self.asked.cancelled() => true,
             () = died.cancelled() => false,
+        }
+    }
+
+    /// What a command tells the shell that a signal has ended: 143 after TERM, and 130 after others.
+    pub fn code(&self) -> Code {
+        match self.by.get().map(String::as_str) {
+            Some("TERM") => Code::Terminated,
+            _ => Code::Interrupted,
         }
     }
 

@@ -215,7 +215,7 @@ fn taken(widths: &[Option<usize>]) -> usize {
 }
 
 /// The beginning of a text that fits.
-fn cut(text: &str, room: usize) -> String {
+pub(super) fn cut(text: &str, room: usize) -> String {
     if width(text) <= room {
         return text.to_owned();
     }
@@ -230,6 +230,7 @@ fn cut(text: &str, room: usize) -> String {
     shown
 }
 
+/// How many columns of a screen a text takes.
 pub(super) fn width(text: &str) -> usize {
     text.chars().map(cells).sum()
 }

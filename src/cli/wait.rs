@@ -7,7 +7,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::backoff::Backoff;
 use crate::client::ClientError;
 use crate::clock::Clock;
 use crate::contract::{Request, Rollout, RolloutCounts, Task};
@@ -16,6 +15,7 @@ use crate::domain::{Counts, EndpointName, RequestStatus, RolloutName, TaskId, Ta
 
 use super::exit::{Code, verdict, verdict_on_request, verdict_on_rollout};
 use super::output::{Failure, error_as_json, is_watched, note, note_json};
+use super::patience::Patience;
 use super::picture::{self, Sum};
 use super::render;
 use super::rollout_view;
@@ -25,9 +25,6 @@ use super::table::Screen;
 /// it is meanwhile is only seen by asking again.
 const WATCHED: Duration = Duration::from_millis(500);
 const UNWATCHED: Duration = Duration::from_secs(3);
-
-/// How long the API may be away meanwhile.
-const OUTAGE: Duration = Duration::from_secs(60);
 
 /// How often a log is told that the wait goes on: many CI systems end a job that prints nothing for some
 /// minutes.
@@ -96,24 +93,23 @@ pub(super) async fn until_settled<T: Awaited>(
     let left = || limit.map_or(Duration::MAX, |limit| limit.saturating_sub(started.elapsed()));
     let slice = if audience == Audience::Terminal { WATCHED } else { UNWATCHED };
     let mut progress = Progress::new(audience, started, T::TEMPLATE);
-    let (mut failures, mut answered) = (0, Instant::now());
+    let mut patience = Patience::new();
     loop {
         let asked = Instant::now();
         let wait = slice.min(left());
         match ask(wait).await {
             Ok(awaited) => {
-                (failures, answered) = (0, Instant::now());
+                patience.heard();
                 if let Some(code) = awaited.verdict() {
                     return Ok(code);
                 }
                 progress.show(&awaited);
             }
-            Err(error) if error.is_transient() && answered.elapsed() < OUTAGE => {
-                failures += 1;
+            Err(error) => {
+                let Some(pause) = patience.pause(&error) else { return Err(error) };
                 progress.away(&error);
-                tokio::time::sleep(Backoff::CONNECTION.jittered(failures).min(left())).await;
+                tokio::time::sleep(pause.min(left())).await;
             }
-            Err(error) => return Err(error),
         }
         if left().is_zero() {
             return Ok(Code::TimedOut);

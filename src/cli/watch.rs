@@ -9,7 +9,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::backoff::Backoff;
 use crate::client::{Client, ClientError, Event, Events, Query, TaskName};
 use crate::clock::Clock;
 use crate::contract::{LiveTask, LiveVector, Responses, Task};
@@ -18,13 +17,11 @@ use crate::domain::{Counts, EndpointName, PartState, States, TaskId, TaskStatus,
 use super::args::{Global, Watch};
 use super::exit::{Code, verdict};
 use super::output::{Failure, print, while_read};
+use super::patience::Patience;
 use super::render;
 use super::table::{Cell, Colour, Screen, line};
 use super::wait::{Interrupts, say_it_goes_on};
 use super::{access, tasks};
-
-/// How long the API may be away.
-const OUTAGE: Duration = Duration::from_secs(60);
 
 /// How often open tasks are asked for.
 const EVERY: Duration = Duration::from_secs(2);
@@ -77,7 +74,7 @@ async fn one(global: &Global, client: &Client, name: &TaskName) -> Result<Code, 
 async fn follow(global: &Global, client: &Client, view: &mut View) -> Result<Code, Failure> {
     let mut stage = Stage::new(global.json);
     let watch = format!("task:{}", view.task.id);
-    let (mut last, mut failures, mut heard) = (None, 0, Instant::now());
+    let (mut last, mut patience) = (None, Patience::new());
     let mut events: Option<Events> = None;
     loop {
         if let Some(code) = verdict(&view.task) {
@@ -85,49 +82,63 @@ async fn follow(global: &Global, client: &Client, view: &mut View) -> Result<Cod
             return Ok(code);
         }
         let next = match &mut events {
-            Some(events) => events.next().await.map(Some),
+            _ if view.lacks_names() => view.name(client).await.map(|()| Next::Named),
+            Some(events) => events.next().await.map(Next::Event),
             None => client.events(&watch, last.as_deref()).await.map(|opened| {
                 events = Some(opened);
-                None
+                Next::Opened
             }),
         };
         match next {
-            Ok(Some(event)) => {
-                (failures, heard) = (0, Instant::now());
+            Ok(Next::Event(event)) => {
+                patience.heard();
                 last = events.as_ref().and_then(|events| events.last().map(str::to_owned));
-                if !view.take(client, &event).await? {
+                if !view.take(&event)? {
                     // What cannot be followed is begun anew.
                     (events, last) = (None, None);
                 }
-                stage.show(view)?;
+                if !view.lacks_names() {
+                    stage.show(view)?;
+                }
             }
-            Ok(None) => {}
-            Err(error) if error.is_transient() && heard.elapsed() < OUTAGE => {
+            Ok(Next::Named) => stage.show(view)?,
+            Ok(Next::Opened) => {}
+            Err(error) => {
+                let Some(pause) = patience.pause(&error) else { return Err(error.into()) };
                 events = None;
-                failures += 1;
                 stage.away(view, &error)?;
-                tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
+                tokio::time::sleep(pause).await;
             }
-            Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// What the API has answered.
+enum Next {
+    Opened,
+    Event(Event),
+    Named,
 }
 
 /// A task as it was told.
 struct View {
     task: Task,
+    /// Of the endpoints that the states are of.
     generation: String,
     states: States,
     names: Vec<EndpointName>,
+    /// Of the endpoints that the names are of.
+    named: String,
 }
 
 impl View {
     fn of(task: Task) -> Self {
-        Self { task, generation: String::new(), states: States::default(), names: Vec::new() }
+        let (generation, named) = (String::new(), String::new());
+        Self { task, generation, states: States::default(), names: Vec::new(), named }
     }
 
     /// Takes in an event; false where it does not follow on what was told before.
-    async fn take(&mut self, client: &Client, event: &Event) -> Result<bool, Failure> {
+    fn take(&mut self, event: &Event) -> Result<bool, Failure> {
         match event.name.as_str() {
             "task" => {}
             "gone" => return Err(Failure::Setup(format!("the task {} was forgotten", self.task.id))),
@@ -137,11 +148,22 @@ impl View {
         let followed = self.take_vector(&told.vector);
         let LiveTask { status, counts, published_at, finished_at, .. } = told;
         self.task = Task { status, counts, published_at, finished_at, ..self.task.clone() };
-        if followed && self.generation != told.vector.generation {
-            self.names = client.names(&self.task.task_type, &self.task.id.to_string()).await?.names;
+        if followed {
             self.generation = told.vector.generation;
         }
         Ok(followed)
+    }
+
+    /// Whether it is not known whom the states are of.
+    fn lacks_names(&self) -> bool {
+        self.generation != self.named
+    }
+
+    /// Asks for the names of those whom the states are of.
+    async fn name(&mut self, client: &Client) -> Result<(), ClientError> {
+        self.names = client.names(&self.task.task_type, &self.task.id.to_string()).await?.names;
+        self.named.clone_from(&self.generation);
+        Ok(())
     }
 
     fn take_vector(&mut self, vector: &LiveVector) -> bool {
@@ -232,12 +254,12 @@ async fn follow_open(global: &Global, client: &Client) -> Result<std::convert::I
     let status = TaskStatus::ALL.into_iter().filter(|status| !status.is_final()).collect();
     let mut stage = Stage::new(global.json);
     let mut known = BTreeMap::new();
-    let (mut failures, mut heard) = (0, Instant::now());
+    let mut patience = Patience::new();
     let query = Query { status, limit: Some(MOST), ..Query::default() };
     loop {
         match client.list(None, &query).await {
             Ok(page) => {
-                (failures, heard) = (0, Instant::now());
+                patience.heard();
                 let over = stage.show_open(&page.tasks, page.next_cursor.is_some(), &mut known)?;
                 for id in over {
                     let name = TaskName { task_type: None, id: id.to_string() };
@@ -249,12 +271,11 @@ async fn follow_open(global: &Global, client: &Client) -> Result<std::convert::I
                     }
                 }
             }
-            Err(error) if error.is_transient() && heard.elapsed() < OUTAGE => {
-                failures += 1;
+            Err(error) => {
+                let Some(pause) = patience.pause(&error) else { return Err(error.into()) };
                 tracing::debug!(%error, "cannot list open tasks");
-                tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
+                tokio::time::sleep(pause).await;
             }
-            Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -429,7 +450,7 @@ mod tests {
             (1..=12).map(|number| format!("web{number}").parse().expect("a name")).collect::<Vec<_>>();
         let states = [6, 6, 7, 4, 3, 3, 3, 3, 3, 3, 3, 3].into_iter().collect();
         let counts = Counts { expected: 12, received: 12, finished: 3, failed: 1, ..Counts::default() };
-        View { task: Task { counts, ..task() }, generation: String::new(), states, names }
+        View { states, names, ..View::of(Task { counts, ..task() }) }
     }
 
     #[test]
