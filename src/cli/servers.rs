@@ -32,9 +32,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 const JOIN: Duration = Duration::from_secs(30);
 
 /// The greeting names what each endpoint has subscribed to. The log of a trial is kept nowhere, so the hashes
-/// of the audit log are of no use in it.
+/// of the audit log are of no use in it. Targets are paths of the crates that log, not of this one.
 const GREETED: [Quieter; 2] =
-    [("tasker", "tasker::endpoint::intake=warn"), ("tasker", "tasker::api::auditor=warn")];
+    [("tasker", "tasker_fleet::endpoint::intake=warn"), ("tasker", "tasker_web::api::auditor=warn")];
 
 /// `tasker up`: everything in one process.
 pub(super) async fn up(global: &Global, args: Up) -> Result<Code, Failure> {

@@ -2,9 +2,10 @@
 //!
 //! What is not a screen (a file, a pipe) gets everything, in full and without colours.
 
-use std::env;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+
+use crate::telemetry::colors_wanted;
 
 /// The narrowest screen that tables are fitted to; a narrower one wraps lines.
 const NARROWEST: usize = 40;
@@ -64,9 +65,7 @@ impl Screen {
             return Self::PLAIN;
         }
         let width = rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
-        let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colours = !plain && env::var_os("TERM").is_some_and(|term| term != "dumb");
-        Self { width: width.filter(|width| *width >= NARROWEST), colours }
+        Self { width: width.filter(|width| *width >= NARROWEST), colours: colors_wanted() }
     }
 
     /// Characters that a line has; none where it may have any number.
@@ -124,7 +123,7 @@ pub(super) enum Narrow {
     Keep,
     /// Left out; the first of them first.
     Drop,
-    /// Cut at its end.
+    /// Its texts are cut at their ends; the last of them first.
     Cut,
 }
 
@@ -182,10 +181,11 @@ impl<const N: usize> Table<N> {
                 widths[column] = None;
             }
         }
-        let excess = taken(&widths).saturating_sub(room);
-        let cuttable = self.columns.iter().position(|(_, narrow)| *narrow == Narrow::Cut);
-        if let Some(width) = cuttable.and_then(|column| widths[column].as_mut()) {
-            *width = (*width).min(width.saturating_sub(excess).max(LEAST));
+        for column in (0..N).rev().filter(|column| self.columns[*column].1 == Narrow::Cut) {
+            let excess = taken(&widths).saturating_sub(room);
+            if let Some(width) = &mut widths[column] {
+                *width = (*width).min(width.saturating_sub(excess).max(LEAST));
+            }
         }
         widths
     }
@@ -284,6 +284,15 @@ mod tests {
         );
         assert!(table().text(Screen::of_width(40)).lines().all(|line| width(line) <= 40));
         assert_eq!(cut("日本語", 4), "日…");
+    }
+
+    #[test]
+    fn the_last_column_is_cut_first_and_the_others_when_that_is_not_enough() {
+        let mut table = Table::new([("NAME", Narrow::Keep), ("TYPES", Narrow::Cut), ("LABELS", Narrow::Cut)]);
+        table.push(["web1".into(), "t".repeat(30).into(), "l".repeat(30).into()]);
+        let row = |width| table.text(Screen::of_width(width)).lines().nth(1).unwrap_or_default().to_owned();
+        assert_eq!(row(60), format!("web1  {}  {}…", "t".repeat(30), "l".repeat(21)));
+        assert_eq!(row(45), format!("web1  {}…  {}…", "t".repeat(24), "l".repeat(11)));
     }
 
     #[test]

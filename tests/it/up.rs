@@ -163,6 +163,31 @@ fn each_executable_of_a_directory_is_a_task_type() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the greeting tells is not told again by the log, unless somebody asks for the log of the program.
+#[test]
+fn a_trial_logs_little_after_its_greeting() -> anyhow::Result<()> {
+    for filter in [None, Some("tasker=info")] {
+        let site = Site::new("quiet")?;
+        let listen = format!("127.0.0.1:{}", site.port.number());
+        let mut command = site.tasker(&["up", "--listen", &listen, "--endpoints", "web1"]);
+        command.envs(filter.map(|filter| ("RUST_LOG", filter)));
+        let mut up = site.home.start("up", &mut command)?;
+        up.ready(PATIENCE, || up_says(&site.home, "Ctrl-C stops it"))?;
+        site.subscribed(1)?;
+        let (code, text) = site.says(&["group", "set", "web", "name=web*"])?;
+        ensure!(code == Some(0), "{text}");
+        up.stop(PATIENCE)?;
+        let text = said(&site.home);
+        let is_told = |word: &str| text.lines().any(|line| line.contains(" INFO ") && line.contains(word));
+        // What somebody has done since is logged in any case.
+        ensure!(is_told("a group was written"), "{text}");
+        for word in [" subscribed ", " audited "] {
+            ensure!(is_told(word) == filter.is_some(), "{filter:?} {word}: {text}");
+        }
+    }
+    Ok(())
+}
+
 /// With more than twenty answers a person reads groups of equal ones, and goes on with one of them.
 #[test]
 fn many_answers_are_shown_in_groups() -> anyhow::Result<()> {

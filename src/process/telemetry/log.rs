@@ -16,6 +16,14 @@ pub type Quieter = (&'static str, &'static str);
 const LIBRARIES: [Quieter; 3] =
     [("actix", "actix_server=warn"), ("actix", "actix_http=off"), ("lapin", "lapin=off")];
 
+/// Whether the environment lets a terminal have colors: `NO_COLOR` is empty or unset, and `TERM` names a
+/// terminal that is not dumb.
+#[must_use]
+pub fn colors_wanted() -> bool {
+    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !forbidden && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+}
+
 /// Starts logging for this process. `RUST_LOG` wins over the configured filter, as everywhere in Rust.
 ///
 /// # Errors
@@ -36,11 +44,10 @@ pub fn start_logging(log: &Log, quieter: &[Quieter]) -> Result<(), String> {
     // Otherwise a line that cannot be written is told of on stderr, where it cannot be written either, and
     // that is a panic in whatever part logged it.
     let builder = builder.log_internal_errors(false);
+    let ansi = std::io::stderr().is_terminal() && colors_wanted();
     // A second start in one process (tests) keeps the first one's subscriber.
     let _ = match log.format {
-        LogFormat::Text => tracing::subscriber::set_global_default(
-            builder.with_ansi(std::io::stderr().is_terminal()).finish(),
-        ),
+        LogFormat::Text => tracing::subscriber::set_global_default(builder.with_ansi(ansi).finish()),
         LogFormat::Json => {
             tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish())
         }

@@ -6,5 +6,5 @@ mod log;
 mod metrics;
 
 pub use distrusted::{Distrust, Distrusted};
-pub use log::{Quieter, start_logging};
+pub use log::{Quieter, colors_wanted, start_logging};
 pub use metrics::{Metrics, SharedMetrics};
