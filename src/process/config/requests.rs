@@ -43,6 +43,7 @@ pub(super) fn read(findings: &RefCell<Findings>, mut table: Table<'_>, types: &[
     };
     let actions = table.take("actions");
     let jobs = table.take("jobs");
+    let known = names_of_jobs(jobs.as_ref(), types);
     let requests = Requests {
         enabled,
         new_cron,
@@ -51,7 +52,7 @@ pub(super) fn read(findings: &RefCell<Findings>, mut table: Table<'_>, types: &[
         expires_after,
         retention,
         retry,
-        actions: actions.map(|given| read_actions(findings, given)).unwrap_or_default(),
+        actions: actions.map(|given| read_actions(findings, given, &known)).unwrap_or_default(),
         jobs: jobs.map(|given| read_jobs(findings, given, types, retry)).unwrap_or_default(),
     };
     table.finish_needed();
@@ -83,7 +84,18 @@ fn members(
     }
 }
 
-fn read_actions(findings: &RefCell<Findings>, given: Value) -> BTreeMap<String, Vec<Step>> {
+/// What a step may name: the jobs, also those that are not well formed, and the task types.
+fn names_of_jobs(jobs: Option<&Value>, types: &[TypePolicy]) -> Vec<String> {
+    let mut names: Vec<String> = match jobs.map(|jobs| &jobs.kind) {
+        Some(ValueKind::Table(jobs)) => jobs.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    names.sort();
+    names.extend(types.iter().map(|policy| policy.name.to_string()));
+    names
+}
+
+fn read_actions(findings: &RefCell<Findings>, given: Value, known: &[String]) -> BTreeMap<String, Vec<Step>> {
     let mut actions = BTreeMap::new();
     for (path, action, steps) in members(findings, "requests.actions", "actions with their steps", given) {
         let place = layers::place(&steps);
@@ -103,7 +115,14 @@ fn read_actions(findings: &RefCell<Findings>, given: Value) -> BTreeMap<String, 
         if steps.len() != count {
             continue;
         }
-        for RequestFault { pointer, message } in faults_of_steps(&steps) {
+        let unknown = steps.iter().enumerate().flat_map(|(place, step)| {
+            let jobs = step.jobs.iter().enumerate().filter(|(_, job)| !known.contains(job));
+            jobs.map(move |(at, job)| RequestFault {
+                pointer: format!("/steps/{place}/jobs/{at}"),
+                message: likeness::unknown("job", job, "configured", known.iter().map(String::as_str)).text,
+            })
+        });
+        for RequestFault { pointer, message } in faults_of_steps(&steps).into_iter().chain(unknown) {
             let pointer = pointer.trim_start_matches("/steps");
             findings.borrow_mut().problems.push(Problem::new(
                 format!("{path}{pointer}"),
@@ -225,6 +244,13 @@ mod tests {
             (
                 "{actions: {go: [{name: a, jobs: [b], when: never}]}}",
                 &["requests.actions.go[0].when", "all_ok"],
+            ),
+            (
+                "{actions: {go: [{name: a, jobs: [gett]}]}, jobs: {get: a}}",
+                &[
+                    "requests.actions.go/0/jobs/0",
+                    r#"unknown job "gett" (configured: get, a, b); did you mean get?"#,
+                ],
             ),
             ("{jobs: {x: c}}", &["requests.jobs.x.type", "unknown task type \"c\""]),
             ("{jobs: {x: {type: a, endpoints: [e]}}}", &["requests.jobs.x.endpoints", "work queue"]),
