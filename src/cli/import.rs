@@ -18,7 +18,7 @@ use crate::domain::{
     Job, JobStatus, Request, RequestStatus, RequestToken, Step, Timestamp, json, read_extras, read_params,
     read_steps, too_many_extras,
 };
-use crate::store::{self, OriginalJob, OriginalRequest, OriginalState, OriginalTime, SharedStore};
+use crate::store::{self, OriginalJob, OriginalRequest, OriginalState, OriginalTime, SharedStore, StoreError};
 
 /// Requests that are read and written together.
 const PAGE: u32 = 200;
@@ -133,7 +133,7 @@ async fn import(
 /// When it does.
 async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<OriginalState, Failure> {
     let span = span::format(args.quiet_for);
-    let before = source.original_state().await.map_err(|error| Failure::Setup(format!("--from: {error}")))?;
+    let before = source.original_state().await.map_err(unreadable)?;
     if let Some(newest) = before.newest.as_ref().and_then(OriginalTime::read) {
         let age = source.now().await?.since(newest);
         if age < args.quiet_for {
@@ -151,6 +151,17 @@ async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<Orig
         true => Ok(before),
         false => Err(Failure::Setup(format!("rows of the original changed within {span}: {WHAT_TO_DO}"))),
     }
+}
+
+/// Why the original cannot be read. What makes our tables does not make those of the original.
+fn unreadable(error: StoreError) -> Failure {
+    Failure::Setup(match error {
+        StoreError::Schema { reason } => {
+            let what = reason.split_once("; run ").map_or(&*reason, |(what, _)| what);
+            format!("--from: {what}; expected the tables `requests` and `jobs` of the original Tasker Worker")
+        }
+        error => format!("--from: {error}"),
+    })
 }
 
 /// Reads all requests of the original, some at a time.
@@ -231,14 +242,14 @@ fn converted(
     let status = status.filter(|status| *status != RequestStatus::Canceled);
     if status.is_none() {
         wrong.push(format!(
-            "status: {} is none of 0 Queuing, 1 Inprogress, 2 Completed, 3 Failed",
+            "status: {} is not one of 0 Queuing, 1 Inprogress, 2 Completed, 3 Failed",
             original.status
         ));
     }
     let status = status.unwrap_or(RequestStatus::Failed);
     let step = usize::try_from(original.step).ok().filter(|step| steps.is_empty() || *step < steps.len());
     if step.is_none() {
-        wrong.push(format!("step: {} is no place in {} steps", original.step, steps.len()));
+        wrong.push(format!("step: {} is not a place in {} steps", original.step, steps.len()));
     }
     let created = time("created", &original.created, &mut wrong);
     let completed = original.completed.as_ref().map(|completed| time("completed", completed, &mut wrong));
@@ -285,10 +296,10 @@ fn converted_job(
     let step = usize::try_from(original.step).ok().and_then(|place| steps.get(place));
     match step {
         _ if steps.is_empty() => {}
-        None => wrong.push(format!("step: {} is no place in {} steps", original.step, steps.len())),
+        None => wrong.push(format!("step: {} is not a place in {} steps", original.step, steps.len())),
         Some(step) if !step.jobs.contains(&original.name) => {
             wrong.push(format!(
-                "`{}` is no job of the step `{}` ({})",
+                "`{}` is not a job of the step `{}` ({})",
                 original.name,
                 step.name,
                 step.jobs.join(", ")
@@ -302,7 +313,7 @@ fn converted_job(
         .filter(|status| *status != JobStatus::Canceled);
     if status.is_none() {
         wrong.push(format!(
-            "status: {} is none of 0 new, 1 inprogress, 2 completed, 3 failed, 4 retry",
+            "status: {} is not one of 0 new, 1 inprogress, 2 completed, 3 failed, 4 retry",
             original.status
         ));
     }
@@ -333,7 +344,7 @@ fn converted_job(
 
 fn time(column: &str, time: &OriginalTime, wrong: &mut Vec<String>) -> Timestamp {
     time.read().unwrap_or_else(|| {
-        wrong.push(format!("{column}: `{}` is no time", time.0));
+        wrong.push(format!("{column}: `{}` is not a time", time.0));
         Timestamp::from_micros(0)
     })
 }
@@ -452,8 +463,8 @@ mod tests {
                 OriginalRequest { steps: "[]".to_owned(), jobs: Vec::new(), ..original() },
                 "/steps must have at least one step",
             ),
-            (OriginalRequest { step: 2, ..original() }, "step: 2 is no place in 2 steps"),
-            (OriginalRequest { status: 4, ..original() }, "status: 4 is none of"),
+            (OriginalRequest { step: 2, ..original() }, "step: 2 is not a place in 2 steps"),
+            (OriginalRequest { status: 4, ..original() }, "status: 4 is not one of"),
             (OriginalRequest { params: text("no"), ..original() }, "params: not JSON"),
             (
                 OriginalRequest { extras: text(r#"{"a": 1}"#), ..original() },
@@ -465,10 +476,10 @@ mod tests {
             ),
             (
                 job(|job| job.name = "get".to_owned()),
-                "job 2: `get` is no job of the step `delete` (del1, del2)",
+                "job 2: `get` is not a job of the step `delete` (del1, del2)",
             ),
-            (job(|job| job.step = 7), "job 2: step: 7 is no place"),
-            (job(|job| job.status = 9), "job 2: status: 9 is none of"),
+            (job(|job| job.step = 7), "job 2: step: 7 is not a place"),
+            (job(|job| job.status = 9), "job 2: status: 9 is not one of"),
         ] {
             let wrong = converted(&original, false, Timestamp::from_micros(0)).expect_err(word);
             assert!(wrong.iter().any(|why| why.contains(word)), "{word}: {wrong:?}");

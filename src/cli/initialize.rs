@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use crate::broker::provision::provision;
 use crate::config::{Database, Management, MessageQueue};
-use crate::store;
+use crate::store::{self, StoreError};
 
 use super::args::{Global, Initialize};
 use super::exit::Code;
@@ -24,8 +24,8 @@ pub(super) async fn run(global: &Global, args: Initialize) -> Result<Code, Failu
         confirm(&args, broker)?;
     }
     if let Some(db) = db {
-        database(db, args.reset).await?;
-        print("database: the tables are there\n")?;
+        let done = database(db, args.reset).await?;
+        print(&format!("database: {done}\n"))?;
     }
     if let Some((queue, management)) = broker {
         for step in rabbitmq(queue, management, args.reset).await? {
@@ -60,12 +60,19 @@ fn confirm(args: &Initialize, broker: Option<(&MessageQueue, &Management)>) -> R
     if output::answer()? == "yes" { Ok(()) } else { Err(Failure::Usage("nothing was deleted".to_owned())) }
 }
 
-/// Brings the schema up to date; with `reset`, drops what is there first.
-async fn database(db: &Database, reset: bool) -> Result<(), Failure> {
+/// Brings the schema up to date; with `reset`, drops what is there first. Answers what was done.
+async fn database(db: &Database, reset: bool) -> Result<&'static str, Failure> {
     let store = store::open(db).map_err(setup)?;
+    let before = store.check_schema().await;
     let done = if reset { store.reset().await } else { store.migrate().await };
     store.close().await;
-    done.map_err(setup)
+    done.map_err(setup)?;
+    Ok(match before {
+        _ if reset => "created the tables anew",
+        Ok(()) => "the tables are there",
+        Err(StoreError::NoTables { .. }) => "created the tables",
+        Err(_) => "updated the tables",
+    })
 }
 
 /// Creates virtual host, user and permissions; with `reset`, deletes what is there first.

@@ -215,13 +215,23 @@ fn nothing_is_imported_while_the_original_changes_or_is_damaged() -> anyhow::Res
     for wanted in [
         "1 jobs have no request, such as one of `gone`",
         "request `bad`: steps: not a list of steps with jobs",
-        "request `runs`: step: 7 is no place in 2 steps",
-        "`nobody` is no job of the step `look` (get)",
+        "request `runs`: step: 7 is not a place in 2 steps",
+        "`nobody` is not a job of the step `look` (get)",
     ] {
         ensure!(refused.err.contains(wanted), "no {wanted:?} in {refused:?}");
     }
     let elsewhere = site.place.any("request import --from postgres://x/y --data-dir data")?;
     ensure!(elsewhere.code == Some(1) && elsewhere.err.contains("expected mysql://"), "{elsewhere:?}");
+    site.place.write("empty.db", "")?;
+    let empty = site.place.path().join("empty.db");
+    let others =
+        site.place.any(&format!("request import --from sqlite://{} --data-dir data", empty.display()))?;
+    ensure!(
+        others.code == Some(1)
+            && others.err.contains("expected the tables `requests` and `jobs` of the original")
+            && !others.err.contains("initialize"),
+        "{others:?}"
+    );
     let nowhere = site.place.any("request import --from sqlite:///nowhere/x.db --data-dir data")?;
     ensure!(nowhere.code == Some(1) && nowhere.err.starts_with("tasker: --from: "), "{nowhere:?}");
     Ok(())

@@ -34,7 +34,13 @@ pub enum StoreError {
         /// What the database said.
         reason: String,
     },
-    /// The schema is missing, older or newer than this program; or a migration was interrupted.
+    /// The database is there, and nobody has made the tables yet.
+    #[error("database {database:?} has no tables yet; run `tasker initialize --database`")]
+    NoTables {
+        /// Its name, or the file.
+        database: String,
+    },
+    /// The schema is incomplete, older or newer than this program; or a migration was interrupted.
     #[error("the database schema does not fit this program: {reason}")]
     Schema {
         /// What is wrong and which command mends it.
@@ -81,7 +87,7 @@ impl StoreError {
 
     /// Whether the database has to be set up for this program first, so that no wait helps.
     pub const fn needs_setup(&self) -> bool {
-        matches!(self, Self::Schema { .. } | Self::NoDatabase { .. })
+        matches!(self, Self::Schema { .. } | Self::NoTables { .. } | Self::NoDatabase { .. })
     }
 
     /// Whether somebody has to change the configuration or the rights of its user: waiting helps only if that

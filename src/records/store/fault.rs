@@ -16,6 +16,8 @@ use super::tally::{Retry, Tally};
 use super::{Refusal, Result, StoreError};
 use crate::backoff::Backoff;
 
+/// The table that remembers which migrations ran: the first that there is.
+pub(super) const HISTORY: &str = "_sqlx_migrations";
 /// Tries of an operation at most.
 const TRIES: u32 = 10;
 /// How long an operation is tried again: whoever waits for it is told that the database is busy.
@@ -146,6 +148,10 @@ impl Site {
             Verdict::Rows => Fault::Told(StoreError::Rows { reason }),
             Verdict::NoDatabase => {
                 Fault::Told(StoreError::NoDatabase { safe_url: self.safe_url.clone(), reason })
+            }
+            // Each schema begins with this table, and each look at a schema with its rows.
+            Verdict::Schema if reason.contains(HISTORY) => {
+                Fault::Told(StoreError::NoTables { database: self.way.database.clone() })
             }
             Verdict::Schema => Fault::Told(StoreError::schema_missing(&reason)),
             Verdict::Corrupt => Fault::Told(StoreError::Corrupt { reason }),

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 
-use super::fault::Fault;
+use super::fault::{Fault, HISTORY};
 use super::sql::Conn;
 use super::{Result, StoreError};
 
@@ -29,8 +29,6 @@ const TABLES: [&str; 29] = [
     "farm_task", "farm_worker", "schedule", "queue", "queued_task", "response", "task", "subscription",
     "endpoint", "endpoint_group", "throughput", "token", "audit", "audit_head", HISTORY,
 ];
-/// The table that remembers which migrations ran.
-const HISTORY: &str = "_sqlx_migrations";
 
 /// What to do with the schema while no other process does.
 #[derive(Debug, Clone, Copy)]

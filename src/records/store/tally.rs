@@ -50,7 +50,7 @@ impl Tally {
         let at = match error {
             StoreError::Unavailable { cause, .. } => *cause as usize,
             StoreError::Busy { .. } => BUSY,
-            StoreError::Schema { .. } | StoreError::NoDatabase { .. } => SCHEMA,
+            StoreError::Schema { .. } | StoreError::NoTables { .. } | StoreError::NoDatabase { .. } => SCHEMA,
             StoreError::Rows { .. } | StoreError::TooLarge { .. } => ROWS,
             StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Address { .. } => DEFECT,
         };

@@ -24,6 +24,7 @@ fn in_short(error: &StoreError) -> &'static str {
         StoreError::Busy { .. } => "busy",
         StoreError::Unavailable { cause: Refusal::Denied, .. } => "access denied",
         StoreError::NoDatabase { .. } => "no such database",
+        StoreError::NoTables { .. } => "no tables",
         StoreError::Schema { .. } => "not the schema of this version",
         _ => "unavailable",
     }
