@@ -112,7 +112,9 @@ pub(super) async fn send_reports(core: Arc<Core>, broker: SharedBroker, stop: Ca
         tracing::warn!(%error, reports = again.len(), "reports could not be sent; retrying");
         core.outbox.put_back(again);
         tokio::time::sleep(Backoff::CONNECTION.jittered(failures)).await;
-        if matches!(error, BrokerError::Disconnected { .. }) && link.wait_for(|link| link.up).await.is_ok() {
+        let disconnected =
+            matches!(error, BrokerError::Disconnected { .. } | BrokerError::ApiUnreachable { .. });
+        if disconnected && link.wait_for(|link| link.up).await.is_ok() {
             failures = 0;
         }
     }

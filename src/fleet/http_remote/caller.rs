@@ -252,7 +252,7 @@ impl Shipment {
                     debug!(task = %self.parcel.id, why = reason, "the broker does not take a task now");
                     refused = Some(RemoteError::Expired);
                 }
-                Err(BrokerError::Disconnected { .. }) => {
+                Err(BrokerError::Disconnected { .. } | BrokerError::ApiUnreachable { .. }) => {
                     self.table.note_sent(self.run, Sent::No);
                     continue;
                 }

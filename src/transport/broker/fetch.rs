@@ -267,7 +267,7 @@ impl Shared {
 /// What became of messages that the API did not take, in the terms of a broker.
 fn undone(error: ClientError) -> BrokerError {
     match error {
-        ClientError::Unreachable { url, .. } => BrokerError::Disconnected { safe_url: url },
+        ClientError::Unreachable { url, reason } => BrokerError::ApiUnreachable { url, reason },
         // What is wrong with the request does not get better; everything else may.
         ClientError::Refused { status: 400 | 413 | 422, problem } => {
             BrokerError::Refused { reason: problem.to_string() }

@@ -220,6 +220,14 @@ pub enum BrokerError {
         /// The address without password.
         safe_url: String,
     },
+    /// A worker that reaches only the API does not reach it. The message was not sent.
+    #[error("cannot reach the API at {url}: {reason}")]
+    ApiUnreachable {
+        /// The address of the API.
+        url: String,
+        /// What was seen.
+        reason: String,
+    },
     /// The connection ended, or the confirm did not come in time. It may have been sent, or may still be.
     #[error("the broker did not confirm: {reason}")]
     Unconfirmed {

@@ -79,6 +79,14 @@ pub enum ClientError {
         /// What was seen.
         reason: String,
     },
+    /// Something else listens there: a web server, or a server that does not speak HTTP.
+    #[error("{url} answers, but it is not a tasker API ({seen}): check host, port and path")]
+    NotTasker {
+        /// Where.
+        url: String,
+        /// What was seen.
+        seen: String,
+    },
     /// The API does not have what a newer one has.
     #[error(
         "the API at {url} does not offer {path} as this program asks for it: it is of an older version, or --api names a wrong path. Update its API processes as docs/upgrade.md says, or use the `tasker` of its version (it says: {problem})"
@@ -113,6 +121,7 @@ impl ClientError {
             | Self::Trust(_)
             | Self::Scheme { .. }
             | Self::Foreign { .. }
+            | Self::NotTasker { .. }
             | Self::Older { .. }
             | Self::Unnameable { .. } => false,
         }
@@ -128,7 +137,7 @@ impl ClientError {
             Self::Untrusted { .. } => "untrusted",
             Self::Trust(_) => "trust",
             Self::Scheme { .. } => "scheme",
-            Self::Foreign { .. } => "foreign",
+            Self::Foreign { .. } | Self::NotTasker { .. } => "foreign",
             Self::Older { .. } => "older",
             Self::Unnameable { .. } => "unnameable",
         }
@@ -175,6 +184,18 @@ pub(super) fn shown(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host).trim_end_matches('/');
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+}
+
+/// Whether a refusal is that of another server: an API and its older versions send problem documents with such a
+/// status. With others a proxy may have answered in the place of the API.
+pub(super) fn is_of_another(status: StatusCode, problem: &Problem) -> bool {
+    let of_api_only = [
+        StatusCode::BAD_REQUEST,
+        StatusCode::NOT_FOUND,
+        StatusCode::METHOD_NOT_ALLOWED,
+        StatusCode::NOT_IMPLEMENTED,
+    ];
+    problem.code.starts_with("http_") && (status.is_redirection() || of_api_only.contains(&status))
 }
 
 /// The API's words; those of a proxy before it are not JSON and only their status counts.
@@ -238,5 +259,10 @@ mod tests {
             (proxy.code.as_str(), proxy.detail.as_str()),
             ("http_502", "the answer was HTTP 502 Bad Gateway")
         );
+        assert!(!is_of_another(StatusCode::BAD_GATEWAY, &proxy));
+        let web = problem(StatusCode::NOT_FOUND, b"<html>");
+        assert!(is_of_another(StatusCode::NOT_FOUND, &web));
+        let api = br#"{"type":"about:blank","code":"unknown_task","detail":"","errors":[]}"#;
+        assert!(!is_of_another(StatusCode::NOT_FOUND, &problem(StatusCode::NOT_FOUND, api)));
     }
 }

@@ -32,7 +32,7 @@ use crate::domain::{
 };
 use crate::https;
 pub use error::ClientError;
-use error::{hint, knows_no_path, problem, shown};
+use error::{hint, is_of_another, knows_no_path, problem, shown};
 pub use events::{Event, Events};
 pub use rollouts::{RolloutAction, RolloutTargets};
 
@@ -391,7 +391,7 @@ impl Client {
     /// that is there.
     ///
     /// # Errors
-    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when no endpoint fared so.
+    /// Any [`ClientError`]; [`ClientError::Refused`] with 409 when no endpoint is in such a state.
     pub async fn rerun(
         &self,
         task_type: &TaskType,
@@ -904,6 +904,9 @@ impl Client {
             let (path, problem) = (format!("/{path}"), Box::new(refusal));
             return Err(ClientError::Older { url: self.url(), path, problem });
         }
+        if is_of_another(status, &refusal) {
+            return Err(ClientError::NotTasker { url: self.url(), seen: format!("HTTP {status}") });
+        }
         if let Some(hint) = hint(status, self.token.is_some()) {
             return Err(ClientError::Locked { problem: Box::new(refusal), hint });
         }
@@ -926,6 +929,10 @@ impl Client {
         // The alert with which TLS refuses a plain request.
         if self.base.scheme() == "http" && reason.contains("invalid http version") {
             return ClientError::Scheme { url, spoken: "http", other: "https" };
+        }
+        // A database or a broker greets before it is asked.
+        if reason.contains("unexpected message from connection") {
+            return ClientError::NotTasker { url, seen: "it does not speak HTTP".to_owned() };
         }
         if error.is_connect() {
             ClientError::Unreachable { url, reason }
@@ -1028,6 +1035,33 @@ mod tests {
         let client = Client::new(&url).expect("an address").patient(Duration::from_secs(3600));
         let ((), answer) = tokio::join!(serve, client.endpoints(None, None, None));
         assert!(matches!(answer, Err(ClientError::Refused { status: 503, .. })), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn says_that_something_else_answers() {
+        for (greets, seen) in [
+            (&b"HTTP/1.1 404 Not Found\r\ncontent-length: 6\r\n\r\n<html>"[..], "HTTP 404 Not Found"),
+            (b"5.5.5-11.4-MariaDB\0\0\0", "it does not speak HTTP"),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("an address");
+            let server = tokio::spawn(async move {
+                let (mut other, _) = listener.accept().await?;
+                let mut request = [0; 1024];
+                if greets.starts_with(b"HTTP") {
+                    tokio::io::AsyncReadExt::read(&mut other, &mut request).await?;
+                }
+                tokio::io::AsyncWriteExt::write_all(&mut other, greets).await?;
+                // Until the client has read it.
+                while tokio::io::AsyncReadExt::read(&mut other, &mut request).await? > 0 {}
+                std::io::Result::Ok(())
+            });
+            let client = Client::new(&format!("http://{address}")).expect("an address");
+            let error = client.endpoints(None, None, None).await.expect_err("it is not an API").to_string();
+            let wanted = format!("http://{address} answers, but it is not a tasker API ({seen})");
+            assert!(error.starts_with(&wanted), "{error}");
+            server.abort();
+        }
     }
 
     #[tokio::test]
