@@ -341,7 +341,7 @@ fn waves_change_while_a_rollout_is_halted() -> anyhow::Result<()> {
     for (waves, wrong) in [
         ("[2,8,rest]", "/waves/0: has begun; it must be there"),
         ("[1,1,rest]", "/waves/1: is 1 of 12 targets, and 2 of it have been started"),
-        ("[1,2,9,1]", "/waves/3: is 1 of 12 targets, and the waves before it have them all"),
+        ("[1,2,9,1]", "/waves/3: would be empty: earlier waves already take all targets (12)"),
     ] {
         let refused = site.typed(&format!("rollout edit r --set waves={waves}"))?;
         ensure!(refused.code != Some(0) && refused.err.contains(wrong), "{waves}: {refused:?}");

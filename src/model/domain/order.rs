@@ -56,6 +56,15 @@ impl Order {
 }
 
 impl Ordered {
+    /// Whether a payload has an order, whatever that is worth: one without was never signed.
+    pub fn is_in(payload: &Json) -> bool {
+        #[derive(Deserialize)]
+        struct Peek {
+            order: Option<serde::de::IgnoredAny>,
+        }
+        serde_json::from_str::<Peek>(payload.get()).is_ok_and(|peek| peek.order.is_some())
+    }
+
     /// The order in a payload.
     ///
     /// # Errors
@@ -90,6 +99,10 @@ mod tests {
         let payload = serde_json::from_str(text).expect("JSON");
         let read = Ordered::read(&json(&Ordered { order: order.clone(), payload })).expect("an order");
         assert_eq!((read.order, read.payload.get()), (order.clone(), text));
+        assert!(Ordered::is_in(&json(&serde_json::json!({"order": 1}))));
+        assert!(
+            !Ordered::is_in(&json(&serde_json::json!({"orders": 1}))) && !Ordered::is_in(&json(&"order"))
+        );
         let many = Order { signatures: vec![order.signatures[0].clone(); 17], ..order };
         assert!(Ordered::read(&json(&Ordered { order: many, payload: json(&1) })).is_err());
         let secret = "s3cr3t, expected s3cr3t at line s3cr3t";

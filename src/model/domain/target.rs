@@ -99,6 +99,8 @@ pub struct Choice {
     pub unmatched: usize,
     /// What is odd about its exclusions: they may not exclude whom somebody means to spare.
     pub odd: Vec<String>,
+    /// Where it matches nobody: what to say of a label that none of the endpoints has.
+    pub unknown_label: Option<String>,
 }
 
 /// The value of a fact of an endpoint.
@@ -115,20 +117,27 @@ pub fn holds(selector: &Selector, name: &EndpointName, version: &str, labels: &L
     selector.matches(|key| fact(name, version, labels, key))
 }
 
+/// What to say of a label in these selectors that none of the endpoints has. Nothing where no endpoint is known.
+pub(super) fn unknown_label(selectors: &[&Selector], members: &[Member]) -> Option<String> {
+    if members.is_empty() {
+        return None;
+    }
+    let known: BTreeSet<&str> = members
+        .iter()
+        .flat_map(|member| member.labels.iter().map(|(key, _)| key))
+        .chain(["name", "version"])
+        .collect();
+    let stranger = selectors.iter().flat_map(|selector| selector.keys()).find(|key| !known.contains(key))?;
+    Some(likeness::unknown("label", stranger, "labels of these endpoints", known.iter().copied()).text)
+}
+
 /// What is odd about an exclusion of endpoints for which all of these selectors hold; `spelt` is how somebody
 /// has written it. Nothing where no endpoint is known.
 pub(super) fn odd_exclusion(spelt: &str, selectors: &[&Selector], members: &[Member]) -> Option<String> {
     let fits = |Member { name, version, labels, .. }: &Member| {
         selectors.iter().all(|selector| holds(selector, name, version, labels))
     };
-    let known: BTreeSet<&str> = members
-        .iter()
-        .flat_map(|member| member.labels.iter().map(|(key, _)| key))
-        .chain(["name", "version"])
-        .collect();
-    let stranger = selectors.iter().flat_map(|selector| selector.keys()).find(|key| !known.contains(key));
-    let stranger = stranger
-        .map(|key| likeness::unknown("label", key, "labels of these endpoints", known.iter().copied()).text);
+    let stranger = unknown_label(selectors, members);
     let fault = match (members.iter().any(fits), stranger) {
         _ if members.is_empty() => return None,
         (true, None) => return None,
@@ -194,6 +203,10 @@ impl Target {
             fit.sort_by_cached_key(|name| place(seed, name));
             choice.left_out.extend(fit.drain(most..).map(|name| (name, LeftOut::NotSampled)));
             fit.sort_unstable();
+        }
+        if choice.unmatched == members.len() {
+            let meant: Vec<&Selector> = selectors.iter().chain(in_groups.iter().copied()).collect();
+            choice.unknown_label = unknown_label(&meant, members);
         }
         choice.left_out.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         choice.chosen = fit;
@@ -265,6 +278,21 @@ mod tests {
             assert_eq!(choose(&target, &fleet(3), "x").odd, Vec::from_iter(odd), "{text}");
             assert!(choose(&target, &[], "x").odd.is_empty());
         }
+    }
+
+    #[test]
+    fn a_label_that_no_endpoint_has_is_told() {
+        let told = |text: &str, fleet: &[Member]| {
+            let target = Target { selectors: vec![selector(text)], ..Target::default() };
+            choose(&target, fleet, "x").unknown_label
+        };
+        let text =
+            r#"unknown label "rcak" (labels of these endpoints: name, rack, version); did you mean rack?"#;
+        assert_eq!(told("rcak=1", &fleet(3)), Some(text.to_owned()));
+        assert_eq!(
+            (told("rack=7", &fleet(3)), told("rcak=1 or rack=1", &fleet(3)), told("x=1", &[])),
+            (None, None, None)
+        );
     }
 
     #[test]

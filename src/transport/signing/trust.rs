@@ -509,12 +509,21 @@ impl Trust {
     ) -> Result<Option<(Ordered, &TypeTrust)>, Denial> {
         let Some(rule) = self.rule_of_orders(task_type) else { return Ok(None) };
         Ordered::read(payload).map(|ordered| Some((ordered, rule))).map_err(|reason| {
-            let threshold = rule.threshold.unwrap_or(1);
-            Denial::new(
-                SealFault::Unapproved,
-                format!("`{task_type}` needs an order that {threshold} persons have signed: {reason}"),
-            )
-            .of(Cause::Task)
+            let signatures = match rule.threshold.unwrap_or(1) {
+                1 => "the signature of a person".to_owned(),
+                threshold => format!("the signatures of {threshold} persons"),
+            };
+            let reason = match Ordered::is_in(payload) {
+                true => format!("its order cannot be read: {reason}"),
+                false => {
+                    format!(
+                        "sign with: tasker submit {task_type} --key FILE --environment {}",
+                        self.environment
+                    )
+                }
+            };
+            Denial::new(SealFault::Unapproved, format!("\"{task_type}\" needs {signatures}; {reason}"))
+                .of(Cause::Task)
         })
     }
 

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::{Answer, Api, answer, deeds};
 use crate::contract::{self, Approved, ProblemCode, ProblemItem, SignatureOfKey, TaskApproval};
-use crate::domain::{Json, NewTask, OrderSignature, Reason, Task, TaskType};
+use crate::domain::{Json, NewTask, OrderSignature, Ordered, Reason, Task, TaskType};
 use crate::signing::{Approval, Denial};
 use crate::store::Release;
 
@@ -33,8 +33,10 @@ const TRIES: u32 = 8;
 pub(super) fn lacking(api: &Api, task: &NewTask, place: &str) -> Result<Option<Approval>, Problem> {
     let Some(approvers) = &api.state.approvers else { return Ok(None) };
     let approval = approvers.approval(&task.task_type, &task.payload, api.now()?);
-    let denied = |Denial { fault, reason, .. }: Denial| {
-        refused(place, format!("endpoints would refuse it as {fault}: {reason}"))
+    let denied = |Denial { fault, reason, .. }: Denial| match Ordered::is_in(&task.payload) {
+        true => refused(place, format!("endpoints would refuse it as {fault}: {reason}")),
+        // It was never signed, and the reason says how to do that.
+        false => refused(place, reason),
     };
     let lacking = approval.map_err(denied)?.filter(|approval| !approval.is_complete());
     match lacking {
@@ -126,7 +128,7 @@ fn told(Approval { signed, needed, .. }: &Approval) -> String {
         (status = 404, description = "`unknown_task_type`, `unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 409, description = "`not_waiting`: the task waits for no approval, or no longer", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_approval`: it is no signature of a person who may sign the task", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_approval`: it is not the signature of a person who may sign the task", body = contract::Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn approve_task(api: web::Data<Api>, request: HttpRequest, payload: web::Payload) -> Answer {

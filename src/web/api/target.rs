@@ -161,6 +161,6 @@ fn nobody(policy: &TypePolicy, choice: &Choice, known: usize) -> String {
         of(LeftOut::NoHandler, "have no handler for the type"),
         of(LeftOut::Excluded, "are excluded"),
     ];
-    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+    let reasons: Vec<String> = reasons.into_iter().flatten().chain(choice.unknown_label.clone()).collect();
     if reasons.is_empty() { text } else { format!("{text}: {}", reasons.join(", ")) }
 }

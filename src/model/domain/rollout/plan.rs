@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::terms::{Order, Part, RolloutTargets, RolloutTerms, WaveOf, WaveTerms};
 use crate::domain::likeness::unknown;
-use crate::domain::target::{fact, odd_exclusion, place};
+use crate::domain::target::{fact, odd_exclusion, place, unknown_label};
 use crate::domain::{Attendance, EndpointName, Member, Selector};
 
 /// Targets of a rollout at most.
@@ -114,8 +114,13 @@ pub fn plan(terms: &RolloutTerms, members: &[Member]) -> Result<Plan, Vec<PlanFa
     let targets = chosen(terms, members);
     let total = targets.len();
     if total == 0 {
-        let text = format!("choose none of the {} endpoints known for `{}`", members.len(), terms.task_type);
-        faults.add("/targets", text);
+        let none = format!("choose none of the {} endpoints known for `{}`", members.len(), terms.task_type);
+        let meant: Vec<&Selector> = terms.targets.selectors.iter().chain(&terms.targets.in_groups).collect();
+        let unknown =
+            unknown_label(&meant, members).map(|unknown| format!(": {unknown}")).unwrap_or_default();
+        faults.add("/targets", format!("{none}{unknown}"));
+        // Whatever else there is to say of waves and limits follows from that.
+        return Err(faults.0);
     }
     if total > MOST {
         faults
@@ -353,8 +358,8 @@ fn split(
             let is_open = at == *closed && of_open.is_some();
             if is_open || terms.own_waves && wave.part != Part::Rest {
                 let why = match &wave.part {
-                    Part::Size(size) => {
-                        format!("is {size} of {total} targets, and the waves before it have them all")
+                    Part::Size(_) => {
+                        format!("would be empty: earlier waves already take all targets ({total})")
                     }
                     _ => format!("has none of the {total} targets"),
                 };
@@ -504,7 +509,7 @@ mod tests {
         let nothing_left = terms(vec![size(Amount::Count(5)), size(Amount::Percent(500)), Part::Rest]);
         assert_eq!(
             told(&nothing_left, 5),
-            ["/waves/1 is 5% of 5 targets, and the waves before it have them all"]
+            ["/waves/1 would be empty: earlier waves already take all targets (5)"]
         );
         let twice = terms(vec![
             Part::Endpoints(vec![name("web1")]),
