@@ -136,7 +136,7 @@ test("a rollout that waits is approved, and one that is halted says why", async 
   }
 });
 
-test("a halted rollout is mended: retried, left out, allowed, rerun and rolled back", async () => {
+test("a halted rollout is mended: retried, skipped, allowed, rerun and rolled back", async () => {
   const update = `#!/bin/sh\ncat > /dev/null\n[ "$TASKER_ENDPOINT" != web3 ] || { echo 'disk full' >&2; exit 32; }\n`;
   const own = await Platform.start({ config: "task_types: [update, downgrade]\n", handlers: { update, downgrade: "#!/bin/sh\ncat > /dev/null\n" }, endpoints: "web1,web2,web3,web4" });
   try {
@@ -146,18 +146,18 @@ test("a halted rollout is mended: retried, left out, allowed, rerun and rolled b
     await begin("allowed");
     await on.at("/dashboard/rollouts/allowed", async (page) => {
       await halted(page);
-      await page.getByRole("button", { name: "Go on …" }).click();
+      await page.getByRole("button", { name: "Resume …" }).click();
       assert.equal(await page.getByLabel("Endpoints of a wave that may fail").inputValue(), "1");
-      await page.getByRole("dialog").getByRole("button", { name: "Go on" }).click();
+      await page.getByRole("dialog").getByRole("button", { name: "Resume" }).click();
       await page.locator(".summary .state", { hasText: "partial" }).waitFor();
       await page.getByRole("button", { name: "Rerun …" }).click();
       await page.getByLabel("Identifier of the new rollout").fill("again");
       await page.getByRole("button", { name: "Rerun for 1" }).click();
       await page.getByRole("heading", { name: "again" }).waitFor();
       await halted(page);
-      await page.getByRole("button", { name: "Leave out", exact: true }).click();
-      await page.getByText("web3 is left out.").waitFor();
-      await page.locator("tbody .state", { hasText: "left out" }).waitFor();
+      await page.getByRole("button", { name: "Skip", exact: true }).click();
+      await page.getByText("web3 is skipped.").waitFor();
+      await page.locator("tbody .state", { hasText: "skipped" }).waitFor();
     }, { platform: own });
     await begin("undone");
     await on.at("/dashboard/rollouts/undone?wave=1", async (page) => {
@@ -365,7 +365,7 @@ test("a queue is paused and goes on", async () => {
   await on.at("/dashboard/queues", async (page) => {
     await page.getByRole("button", { name: "Pause" }).click();
     await page.locator("td .state", { hasText: "paused" }).waitFor();
-    await page.getByRole("button", { name: "Go on" }).click();
+    await page.getByRole("button", { name: "Resume" }).click();
     await page.locator("td .state", { hasText: "open" }).waitFor();
   });
 });

@@ -278,7 +278,7 @@ for (const [off, words] of [[3_600_000, "1 h ahead"], [-3_600_000, "1 h behind"]
     const page = await on.browser.open(on.platform, { context });
     await page.goto(`${on.platform.url}/dashboard/tasks/worker/long-job`);
     await page.getByText(`This machine's clock is ${words}`).waitFor();
-    await page.getByText("given up in 23 h").waitFor();
+    await page.getByText("expires in 23 h").waitFor();
     await context.close();
   });
 }

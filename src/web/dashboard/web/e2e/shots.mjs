@@ -32,7 +32,7 @@ const PAGES = [
   ["rollout", "/dashboard/rollouts/careful"],
   ["rollout-events", "/dashboard/rollouts/careful?tab=events"],
   ["rollout-halted", "/dashboard/rollouts/broken"],
-  ["rollout-go-on", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Go on …" }).click()],
+  ["rollout-go-on", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Resume …" }).click()],
   ["rollout-retry", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Retry …" }).click()],
   ["rollout-abort", "/dashboard/rollouts/broken", (page) => page.getByRole("button", { name: "Abort …" }).click()],
   ["requests", "/dashboard/requests"],

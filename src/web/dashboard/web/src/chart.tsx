@@ -11,7 +11,7 @@ const WIDE = BARS * 10;
 const HIGH = 100;
 
 const KINDS = [
-  ["failed", "failed on some endpoints", "bad"],
+  ["failed", "failed", "bad"],
   ["other", "canceled or expired", "off"],
   ["done", "done", "ok"],
 ] as const;
@@ -22,7 +22,7 @@ export function Day(): JSX.Element {
   const bars = read.data && quarters(read.data, Math.floor(now.value / QUARTER) * QUARTER);
   const sum = (of: "accepted" | "done" | "failed" | "other"): number => bars?.reduce((total, bar) => total + bar[of], 0) ?? 0;
   const most = Math.max(1, ...(bars ?? []).map((bar) => bar.done + bar.failed + bar.other));
-  const words = `${count(sum("accepted"))} tasks accepted; ${count(sum("done"))} done, ${count(sum("failed"))} failed on some endpoints, ${count(sum("other"))} canceled or expired`;
+  const words = `${count(sum("accepted"))} tasks accepted; ${count(sum("done"))} done, ${count(sum("failed"))} failed, ${count(sum("other"))} canceled or expired`;
   return (
     <Section title="Last 24 hours" aside={bars && <span class="dim">{words}</span>}>
       <div class="day">

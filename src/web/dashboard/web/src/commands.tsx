@@ -43,14 +43,14 @@ export function Commands({ rollout, again }: Props): JSX.Element {
       {held && !givenUp && <Action needs="submit" run={() => ask("gate")}>{GATES[held].act} …</Action>}
       {status === "CREATED" && <Action needs="submit" kind="primary" run={() => run("start", "The rollout starts.")}>Start</Action>}
       {status === "PAUSED" || status === "HALTED"
-        ? <Action needs="submit" kind="primary" run={() => (exceeded ? ask("resume") : run("resume", "The rollout goes on."))}>{exceeded ? "Go on …" : "Go on"}</Action>
+        ? <Action needs="submit" kind="primary" run={() => (exceeded ? ask("resume") : run("resume", "The rollout is resumed."))}>{exceeded ? "Resume …" : "Resume"}</Action>
         : !over && <Action needs="submit" disabled={givenUp || status === "CREATED"} run={() => run("pause", "The rollout is paused: nothing new starts.")}>Pause</Action>}
       {over
         ? <Action needs="submit" disabled={!any(UNSUCCESSFUL)} title="A new rollout for the endpoints that did not succeed" run={() => ask("rerun")}>Rerun …</Action>
         : (
           <>
             <Action needs="submit" disabled={givenUp || !any(RETRIED)} title="Try endpoints again that did not succeed" run={() => ask("retry")}>Retry …</Action>
-            <Action needs="submit" disabled={givenUp || !any(LEFT_OUT)} title="Leave endpoints out that have not begun or did not succeed" run={() => ask("skip")}>Leave out …</Action>
+            <Action needs="submit" disabled={givenUp || !any(LEFT_OUT)} title="Skip endpoints that have not begun or did not succeed" run={() => ask("skip")}>Skip …</Action>
             <Action needs="submit" kind="danger" disabled={givenUp} run={() => ask("abort")}>Abort …</Action>
           </>
         )}
@@ -63,8 +63,8 @@ export function Commands({ rollout, again }: Props): JSX.Element {
         </Pick>
       )}
       {asking === "skip" && (
-        <Pick rollout={rollout} title="Leave out" states={LEFT_OUT} usual={["FAILED", "UNREACHABLE", "ABSENT"]} close={close}
-          run={(body, number) => run("skip", `${words(number)} left out.`, body)}>
+        <Pick rollout={rollout} title="Skip" states={LEFT_OUT} usual={["FAILED", "UNREACHABLE", "ABSENT"]} close={close}
+          run={(body, number) => run("skip", `${words(number)} skipped.`, body)}>
           They are not started, and count neither as failed nor as unreachable. A retry takes them in again.
         </Pick>
       )}
@@ -142,8 +142,8 @@ function Resume({ rollout, run, close }: Asked): JSX.Element {
     </label>
   );
   return (
-    <Confirm title={`Let ${rollout.identifier} go on?`} act="Go on" run={() => run("resume", "The rollout goes on.", { allow })} close={close}>
-      <p>More endpoints did not succeed than its budgets allow. Allow them, or go back, and retry them or leave them out.</p>
+    <Confirm title={`Resume ${rollout.identifier}?`} act="Resume" run={() => run("resume", "The rollout is resumed.", { allow })} close={close}>
+      <p>More endpoints did not succeed than its budgets allow. Allow them, or go back, and retry or skip them.</p>
       {failed !== undefined && field("failed", failed)}
       {unreachable !== undefined && field("unreachable", unreachable)}
     </Confirm>

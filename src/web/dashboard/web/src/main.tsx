@@ -52,9 +52,8 @@ function Shown(): JSX.Element {
     }
   }
   return (
-    <Page title="There is no such page">
+    <Page title="Page not found">
       <Empty>
-        <p>Its address is not one of this dashboard's.</p>
         <p><a href={to([])}>Overview</a></p>
       </Empty>
     </Page>

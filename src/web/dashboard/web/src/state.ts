@@ -95,14 +95,14 @@ const ROLLOUT: Record<RolloutStatus, Look> = {
 export const rolloutLook = (status: RolloutStatus): Look => ROLLOUT[status] ?? { word: status, glyph: "?", tone: "off" };
 
 const TARGET: Record<string, Look> = {
-  PENDING: { word: "to come", glyph: "·", tone: "wait" },
+  PENDING: { word: "pending", glyph: "·", tone: "wait" },
   SENT: { word: "running", glyph: "◐", tone: "run" },
   VERIFYING: { word: "verifying", glyph: "◕", tone: "run" },
   OK: { word: "ok", glyph: "✓", tone: "ok" },
   FAILED: { word: "failed", glyph: "✕", tone: "bad" },
   UNREACHABLE: { word: "unreachable", glyph: "▽", tone: "bad" },
   ABSENT: { word: "away", glyph: "▽", tone: "warn" },
-  SKIPPED: { word: "left out", glyph: "»", tone: "off" },
+  SKIPPED: { word: "skipped", glyph: "»", tone: "off" },
   SUPERSEDED: { word: "superseded", glyph: "↷", tone: "off" },
 };
 

@@ -36,7 +36,7 @@ export function Overview(): JSX.Element {
   return (
     <Page title={wall ? "tasker" : "Overview"} actions={!wall && <a class="button primary" href={to(["submit"])}>New task</a>} wide={wall}>
       <p class={`health ${sentence.tone}`} role="status">
-        <span class="glyph" aria-hidden="true">{sentence.tone === "ok" ? "✓" : "△"}</span> {sentence.text}
+        <span class="glyph" aria-hidden="true">{sentence.tone === "ok" ? "✓" : sentence.tone === "off" ? "–" : "△"}</span> {sentence.text}
       </p>
       <div class="cards">
         {TASK_STATUSES.slice(0, 3).map((status) => (
@@ -77,7 +77,7 @@ export function Overview(): JSX.Element {
             </Section>
             {failed.length > 0 && (
               <p class="dim">
-                {failed.length} of them failed on some endpoints: <a href={to(["tasks", failed[0].type, failed[0].identifier], { state: "failed" })}>{failed[0].identifier}</a> is the latest.
+                {failed.length} of them failed: <a href={to(["tasks", failed[0].type, failed[0].identifier], { state: "failed" })}>{failed[0].identifier}</a> is the latest.
               </p>
             )}
           </>
@@ -101,15 +101,15 @@ interface Facts {
   paused: number;
   incomplete: number;
   troubled: number;
-  /** Of the latest tasks those that ended, and of these those that failed on some endpoints. */
+  /** Of the latest tasks those that ended, and of these those that failed on an endpoint or more. */
   ended: number;
   failed: number;
 }
 
 /** One sentence: what is worst, and nothing where all is well. */
-export function health({ ready, readyFails, paused, incomplete, troubled, ended, failed }: Facts): { text: string; tone: "ok" | "warn" | "bad" } {
+export function health({ ready, readyFails, paused, incomplete, troubled, ended, failed }: Facts): { text: string; tone: "ok" | "warn" | "bad" | "off" } {
   if (ready === undefined && readyFails) return { text: "The API is not ready: it cannot write its database or has lost its broker.", tone: "bad" };
-  if (ready === undefined) return { text: "Looking …", tone: "ok" };
+  if (ready === undefined) return { text: "Loading …", tone: "off" };
   if (ready.database !== "ok") return { text: `The database is ${ready.database}: nothing new is accepted.`, tone: "bad" };
   if (ready.broker !== "ok") return { text: `The broker is ${ready.broker}: tasks are accepted and go out when it is back.`, tone: "bad" };
   const notes = [
@@ -125,7 +125,7 @@ export function health({ ready, readyFails, paused, incomplete, troubled, ended,
 function Rollouts({ rollouts }: { rollouts: RolloutPage }): JSX.Element {
   return (
     <Section title="Rollouts" aside={<a href={to(["rollouts"])}>All rollouts</a>}>
-      <Table label="Rollouts under way">
+      <Table label="Rollouts in progress">
         <thead>
           <tr>
             <th scope="col" class="w-state">Status</th>
@@ -197,7 +197,7 @@ function FirstSteps({ endpoints, known }: { endpoints: Endpoint[]; known: boolea
             : (
               <>
                 <p>{known ? "None is there yet. " : ""}On each server, with a configuration that names the broker:</p>
-                <Command>tasker listen --name web1 --handlers /etc/tasker/handlers</Command>
+                <Command>tasker endpoint -e web1 --handlers-dir /etc/tasker/handlers</Command>
                 <p class="dim">An executable in that folder performs the tasks of the type that it is named after.</p>
               </>
             )}

@@ -10,7 +10,7 @@ export function QueuesPage(): JSX.Element {
   const set = async (queue: Queue): Promise<void> => {
     const pausing = queue.paused_at === null;
     await change("POST", path`/queues/${queue.type}/${pausing ? "pause" : "resume"}`);
-    say(pausing ? `${queue.type} is paused: running tasks go on, new ones wait.` : `${queue.type} goes on.`);
+    say(pausing ? `${queue.type} is paused: running tasks go on, new ones wait.` : `${queue.type} is resumed.`);
     list.again();
   };
   return (
@@ -51,7 +51,7 @@ export function QueuesPage(): JSX.Element {
                         ? <><State look={{ word: "paused", glyph: "‖", tone: "warn" }} /> <span class="dim"><Ago at={queue.paused_at} /></span></>
                         : <State look={{ word: "open", glyph: "●", tone: "ok" }} />}
                     </td>
-                    <td class="acts"><Action needs="admin" run={() => set(queue)}>{queue.paused_at ? "Go on" : "Pause"}</Action></td>
+                    <td class="acts"><Action needs="admin" run={() => set(queue)}>{queue.paused_at ? "Resume" : "Pause"}</Action></td>
                   </tr>
                 ))}
               </tbody>

@@ -97,7 +97,7 @@ function JobLine({ name, tries }: { name: string; tries: Job[] }): JSX.Element {
   const last = tries.at(-1);
   return (
     <li>
-      <State look={last ? jobLook(last.status) : { word: "to come", glyph: "·", tone: "off" }} />{" "}
+      <State look={last ? jobLook(last.status) : { word: "pending", glyph: "·", tone: "off" }} />{" "}
       {last?.task_id ? <a class="row" href={to(["tasks", name, last.task_id])}>{name}</a> : name}
       {last && <span class="dim"> {last.try > 1 && `attempt ${last.try}, `}{last.completed ? <Took from={last.created} until={last.completed} /> : last.due_at ? <>begins <Ago at={last.due_at} /></> : ""}</span>}
       {last?.error && <div class="bad">{last.error}</div>}

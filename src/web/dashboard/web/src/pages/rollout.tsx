@@ -99,7 +99,7 @@ function remaining(rollout: Rollout): string {
     if (told.all !== undefined && told.all > told.wave) parts.push(`all: about ${span(told.all)}${beside && ` beside ${beside}`}`);
   }
   if (rollout.status === "SETTLING") parts.push(`waits for ${count(rollout.counts.absent + rollout.counts.unreachable + rollout.counts.sent + rollout.counts.verifying)} endpoints`);
-  return [...parts, `given up in ${left(rollout.expires_at)}`].join("; ");
+  return [...parts, `expires in ${left(rollout.expires_at)}`].join("; ");
 }
 
 /** What the identifier of a rollout ends with that undoes another one. */
@@ -125,12 +125,12 @@ function Undone({ name, id }: { name: string; id: string }): JSX.Element | null 
 
 const WORDS = { endpoints: "Endpoints", events: "Events", document: "Document" };
 
-const PHASES = { WAITING: "waiting", ADMITTING: "under way", SOAKING: "soaking", PROBING: "probed", PASSED: "passed" };
+const PHASES = { WAITING: "waiting", ADMITTING: "in progress", SOAKING: "soaking", PROBING: "probed", PASSED: "passed" };
 
 const targetWord = (rollout: Rollout, state: string): string =>
   isOver(rollout) && state === "PENDING" ? "not begun" : targetLook(state).word;
 
-/** Of a rollout that is over nothing is under way any more, and nothing comes. */
+/** Of a rollout that is over nothing is in progress any more, and nothing comes. */
 function phase(rollout: Rollout, of: keyof typeof PHASES): string {
   if (!isOver(rollout) || of === "PASSED") return PHASES[of];
   return of === "WAITING" ? "not begun" : "stopped";
@@ -196,7 +196,7 @@ function Targets({ rollout, again }: { rollout: Rollout; again: () => void }): J
                     {acts && (
                       <td class="acts">
                         {RETRIED.includes(target.state) && <Action needs="submit" run={() => run("retry", "is tried again", target)}>Retry</Action>}
-                        {LEFT_OUT.includes(target.state) && <Action needs="submit" run={() => run("skip", "is left out", target)}>Leave out</Action>}
+                        {LEFT_OUT.includes(target.state) && <Action needs="submit" run={() => run("skip", "is skipped", target)}>Skip</Action>}
                       </td>
                     )}
                   </tr>

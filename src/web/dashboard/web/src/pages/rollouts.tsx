@@ -83,7 +83,7 @@ export function rolloutProgress(counts: RolloutCounts): { number: number; tone: 
   return [
     { number: counts.ok, tone: "ok", word: "ok" },
     { number: counts.failed + counts.unreachable, tone: "bad", word: "failed or unreachable" },
-    { number: counts.skipped + counts.superseded + counts.absent, tone: "off", word: "left out or away" },
+    { number: counts.skipped + counts.superseded + counts.absent, tone: "off", word: "skipped or away" },
     { number: counts.sent + counts.verifying, tone: "run", word: "in flight" },
   ];
 }

@@ -11,7 +11,7 @@ export function SchedulesPage(): JSX.Element {
   const set = async (schedule: Schedule): Promise<void> => {
     const pausing = schedule.paused_at === null;
     await change("POST", path`/schedules/${schedule.name}/${pausing ? "pause" : "resume"}`);
-    say(pausing ? `${schedule.name} is paused: its times pass without tasks.` : `${schedule.name} goes on.`);
+    say(pausing ? `${schedule.name} is paused: its times pass without tasks.` : `${schedule.name} is resumed.`);
     list.again();
   };
   const run = async (schedule: Schedule): Promise<void> => {
@@ -57,7 +57,7 @@ export function SchedulesPage(): JSX.Element {
                     </td>
                     <td class="acts">
                       <Action needs="submit" run={() => run(schedule)} title="Submit its task once, now">Run now</Action>
-                      <Action needs="admin" run={() => set(schedule)}>{schedule.paused_at ? "Go on" : "Pause"}</Action>
+                      <Action needs="admin" run={() => set(schedule)}>{schedule.paused_at ? "Resume" : "Pause"}</Action>
                     </td>
                   </tr>
                 ))}

@@ -178,14 +178,14 @@ function targetWords(task: Task): string {
 function remaining(task: Task): string {
   if (now.value === 0) return "";
   if (task.finished_at) return `took ${span(Date.parse(task.finished_at) - Date.parse(task.start_time))}`;
-  if (task.queue && task.status === "CREATED") return `waits for a worker; given up in ${left(task.expires_at)}`;
+  if (task.queue && task.status === "CREATED") return `waits for a worker; expires in ${left(task.expires_at)}`;
   const since = Date.parse(task.published_at ?? task.start_time);
   const elapsed = ledgerTime() - since;
   const rest = task.expected - task.finished - task.canceled - task.expired;
   const reachable = rest - Math.max(0, task.expected - task.received);
   const guess = task.finished >= 5 && reachable > 0 && elapsed > 3000 ? `about ${span((elapsed / task.finished) * rest)} left; ` : "";
-  if (task.status === "INCOMPLETE") return `${guess}some have not received it; given up in ${left(task.expires_at)}`;
-  return `${guess}given up in ${left(task.expires_at)}`;
+  if (task.status === "INCOMPLETE") return `${guess}some have not received it; expires in ${left(task.expires_at)}`;
+  return `${guess}expires in ${left(task.expires_at)}`;
 }
 
 function Acts({ task, again }: { task: Task; again: () => void }): JSX.Element {
@@ -383,7 +383,7 @@ function Timeline({ task }: { task: Task }): JSX.Element {
       [task.published_at, "confirmed by the broker"],
       [task.queue ? null : task.receive_by, "every endpoint should have received it"],
       [task.finished_at, taskLook(task).word],
-      [task.finished_at ? null : task.expires_at, "given up, if it has not ended"],
+      [task.finished_at ? null : task.expires_at, "expires, if it has not ended"],
     ];
     return all.filter((event): event is [string, string] => event[0] !== null).sort((a, b) => Date.parse(a[0]) - Date.parse(b[0]));
   }, [task]);
