@@ -97,12 +97,16 @@ fn a_restored_sqlite_runs_nothing_twice_that_it_knows() -> anyhow::Result<()> {
     rehearse::<Sqlite>(platform)
 }
 
+/// What makes the directory of the copies, which only its owner reads.
+const DIRECTORY: &str = "install -d -m 700";
+
 fn rehearse<K: Kind>(mut platform: Platform) -> anyhow::Result<()> {
     let mut reader = Reader::new(platform.home())?;
     let backups = platform.home().join("backups");
     fs::create_dir(&backups)?;
     reader.replace("/var/backups/", format!("{}/", backups.display()));
     K::prepare(&mut platform, &mut reader)?;
+    reader.runs(&command(DIRECTORY)?)?;
     let [backup, restore] = K::COMMANDS.map(command);
     let (backup, restore) = (backup?, restore?);
 
@@ -169,6 +173,7 @@ fn a_restored_queue_is_performed_from_the_journal_or_again() -> anyhow::Result<(
 
     let mut up = start()?;
     reader.runs(&format!("tasker queue pause steered && {submit}"))?;
+    reader.runs(&command(DIRECTORY)?)?;
     reader.runs(&command(Sqlite::COMMANDS[0])?)?;
     reader.runs(resume)?;
     up.stop(PATIENCE)?;
