@@ -337,10 +337,7 @@ impl Http {
             None => Outcome::Done(answer),
             Some(first) => Outcome::Failed {
                 errnr: NOT_ALL_OK,
-                errmsg: format!(
-                    "{} of {total} calls were not answered as they should be; {first}",
-                    total - ok
-                ),
+                errmsg: format!("{} of {total} calls failed; {first}", total - ok),
                 payload: Some(answer),
             },
         }

@@ -152,7 +152,9 @@ Examples:
   tasker submit worker
   tasker submit backup --endpoints web1,web2 --payload '{\"seconds\": 1}' --wait
   generate-payload | tasker submit worker --identifier n7 --payload-file -
-  tasker submit --batch tasks.jsonl    {\"type\": \"worker\", \"payload\": 1} a line
+  tasker submit --batch tasks.jsonl
+
+A line of tasks.jsonl: {\"type\": \"worker\", \"identifier\": \"n8\", \"payload\": 1}
 
 Submitting the same identifier with the same content again is safe: it answers the task that is there.
 Ctrl-C ends a wait, never the task.")]
@@ -217,7 +219,9 @@ Handlers in Rust log lines with Context::log, executables write them to standard
 Of each endpoint the last 64 KiB are kept, as long as the task.")]
     Logs(Logs),
     /// List tasks, newest first
-    #[command(after_help = "Examples:\n  tasker list\n  tasker list worker --status INCOMPLETE --since 2h")]
+    #[command(
+        after_help = "Examples:\n  tasker list\n  tasker list worker --status INCOMPLETE --since 2h\n  tasker list --failed    a task that an endpoint has failed is DONE"
+    )]
     List(List),
     /// Submit a task again, for those of its endpoints that did not succeed or that gave one answer
     ///
@@ -260,7 +264,7 @@ Examples:
   tasker submit worker --group web"
     )]
     Group(GroupCommand),
-    /// List the work queues, pause one or let it go on
+    /// List the work queues; pause or resume one
     #[command(subcommand)]
     Queue(Queue),
     /// List the scheduled tasks and when each is next; run, pause or resume a schedule
@@ -273,7 +277,7 @@ Examples:
     /// Change a fleet in waves, within budgets, behind gates: plan, run, follow, pause, resume, abort, retry
     #[command(subcommand)]
     Rollout(RolloutCommand),
-    /// Tell how many tasks there were, hour by hour, and what became of them
+    /// Show task counts by hour
     #[command(after_help = "\
 Examples:
   tasker stats                          the last 24 hours, all task types
@@ -282,7 +286,7 @@ Examples:
 
 The numbers are a few seconds behind. They are kept for 400 days, those of minutes for seven.")]
     Stats(Stats),
-    /// Add up what was accepted and what became of it: nothing missing, nothing run twice
+    /// Audit the ledger: find lost tasks and double runs
     #[command(after_help = "\
 Examples:
   tasker verify                          all task types, all tasks that are kept
@@ -331,7 +335,7 @@ In bash, zsh and fish the script runs the program at each TAB; task types and en
         line: String,
     },
     /// Write the manual pages into a directory
-    #[command(hide = true, after_help = "Example:\n  tasker man /usr/local/share/man/man1")]
+    #[command(after_help = "Example:\n  tasker man /usr/local/share/man/man1")]
     Man {
         /// Directory that is there
         #[arg(value_name = "DIR")]
@@ -701,10 +705,10 @@ pub struct FlamencoManager {
     /// Log what happens
     #[arg(long)]
     pub verbose: bool,
-    /// Delete all tasks after ENTER was pressed, and end; workers and updates stay
+    /// Ask for ENTER, delete all tasks, exit; workers and updates stay
     #[arg(long)]
     pub cleanslate: bool,
-    /// Delete all updates that the Server has not got after ENTER was pressed, and end
+    /// Ask for ENTER, delete all updates that the Server has not acknowledged, exit
     #[arg(long)]
     pub purgequeue: bool,
 }
@@ -808,8 +812,8 @@ pub struct Submit {
     /// Task type
     #[arg(value_name = "TYPE")]
     pub task_type: Option<TaskType>,
-    /// File with many submissions instead of one, as JSON, one a line, each with its `type`; - reads standard
-    /// input
+    /// File with many submissions instead of one, as JSON, one a line, each with its `type` and `identifier`;
+    /// - reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["identifier", "payload", "payload_file", "priority", "ttl", "run_at", "endpoints", "selectors", "exclude", "percent", "limit", "seed", "groups", "strict", "dry_run", "wait"])]
     pub batch: Option<PathBuf>,
     /// Your name for the task [default: a new UUID]
@@ -1034,7 +1038,7 @@ pub struct Rerun {
     /// Identifier or task id
     #[arg(value_name = "ID", required = true, value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
-    /// Only endpoints that fared so, separated by commas: failed, missing (never received it), expired,
+    /// Only endpoints in these states, separated by commas: failed, missing (never received it), expired,
     /// canceled [default: all of these]
     #[arg(long, value_name = "HOW", value_delimiter = ',')]
     pub only: Vec<Fared>,

@@ -38,13 +38,14 @@ pub(super) async fn open(global: &Global, data_dir: Option<&Path>, make: bool) -
                 let what = "name the directory of `tasker up` with --data-dir, or a configuration with -m or --config";
                 return Err(Failure::Usage(format!("there is no directory {}: {what}", directory.display())));
             }
+            let new = if directory.exists() { "" } else { " (new)" };
             let (_, database) = app::embedded_database(&directory)?;
             let store = store::open(&database)?;
             store.migrate().await?;
             let known = Known { how: "its endpoints have", types: of_endpoints(&store).await? };
             return Ok(Opened {
                 store,
-                place: format!("the database of `tasker up` in {}", directory.display()),
+                place: format!("the database of `tasker up` in {}{new}", directory.display()),
                 known,
             });
         }

@@ -6,14 +6,14 @@ use crate::client::Client;
 use crate::clock::Clock;
 use crate::config::span;
 use crate::contract::{Endpoint, EndpointPage, ForgottenEndpoints};
-use crate::domain::EndpointName;
-use crate::domain::likeness::listed;
+use crate::domain::likeness::{self, listed};
+use crate::domain::{EndpointName, TaskType};
 
 use super::args::{Endpoints, EndpointsAction, Forget, Global};
 use super::exit::Code;
 use super::output::{self, Failure, note, show};
 use super::tasks::{more, refused};
-use super::{access, render};
+use super::{access, refusal, render};
 
 /// What people read when there are no endpoints, and when none fits the filters.
 const NONE: &str = "no endpoints: `tasker endpoint -e NAME` starts one";
@@ -51,6 +51,9 @@ pub(super) async fn run(global: &Global, args: Endpoints) -> Result<Code, Failur
             break;
         }
     }
+    if let (true, Some(of_type)) = (page.endpoints.is_empty(), &args.of_type) {
+        known(&client, of_type).await?;
+    }
     let none = page.endpoints.is_empty().then_some(if filtered { NONE_SUCH } else { NONE });
     output::list(global.json, &page, none, |screen| {
         render::endpoints(&page.endpoints, Clock::system().now(), screen)
@@ -59,12 +62,23 @@ pub(super) async fn run(global: &Global, args: Endpoints) -> Result<Code, Failur
     Ok(Code::Ok)
 }
 
+/// Refuses a type that the API does not have.
+async fn known(client: &Client, of_type: &TaskType) -> Result<(), Failure> {
+    // A token that is limited to task types may not ask for them.
+    let Ok(index) = client.index().await else { return Ok(()) };
+    if index.task_types.contains(of_type) {
+        return Ok(());
+    }
+    let types = index.task_types.iter().map(TaskType::as_str);
+    Err(Failure::Usage(likeness::unknown("task type", of_type.as_str(), "configured", types).text))
+}
+
 async fn forget(global: &Global, client: &Client, args: Forget) -> Result<Code, Failure> {
     if let Some(gone_for) = args.gone_for {
         return forget_gone(global, client, gone_for, args.dry_run, args.yes).await;
     }
     let Some(name) = args.name else { return Err(Failure::Usage("which endpoint?".to_owned())) };
-    let forgotten = client.forget_endpoint(&name, args.force).await?;
+    let forgotten = client.forget_endpoint(&name, args.force).await.map_err(refusal::of_forget)?;
     show(global.json, &forgotten, |_| format!("{} is forgotten\n", forgotten.name))?;
     owed(global, forgotten.open);
     Ok(Code::Ok)

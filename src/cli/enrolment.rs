@@ -107,7 +107,7 @@ async fn invite_all(place: &Place, args: Invite) -> Result<Code, Failure> {
     for name in names {
         // Create the file first: without it the invitation would be lost.
         let out = args.out.clone().or_else(|| args.out_dir.as_deref().map(|dir| dir.join(name.as_str())));
-        let out = out.map(|path| SecretFile::create(&path)).transpose()?;
+        let out = out.map(|path| SecretFile::create(&path, "--out or --out-dir")).transpose()?;
         let text = invite_one(place, &name, &types, args.expires).await?;
         match out {
             Some(out) => {
@@ -233,7 +233,7 @@ pub(super) async fn enroll(global: &Global, args: Enroll) -> Result<Code, Failur
         ));
     }
     // Create the file before the invitation is used up.
-    let out = SecretFile::replacing(&args.identity)?;
+    let out = SecretFile::replacing(&args.identity, "--identity FILE")?;
     let answer = client.enrol(&args.endpoint, invitation.ticket().map_err(setup)?).await?;
     let sealed = BASE64_STANDARD.decode(answer.sealed).map_err(setup)?;
     let identity = invitation.open(&args.endpoint, sealed).map_err(setup)?;

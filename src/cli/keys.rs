@@ -76,7 +76,7 @@ The private key stays where it signs. The public one goes to the servers, for `k
         after_help = "Examples:\n  tasker key sign update --payload 1 --key alice.key --environment prod > o.json\n  tasker key sign --order order.json --key bob.key > signed.json\n\nSubmit it with `submit --payload-file`. `submit --key` signs and submits at once."
     )]
     Sign(Sign),
-    /// Trust a key no longer on this server
+    /// Stop trusting a key on this server
     ///
     /// Endpoints read the trust file when they start: restart them afterwards.
     #[command(after_help = "Example:\n  tasker key distrust server")]
@@ -310,8 +310,8 @@ struct Shown {
 fn create(global: &Global, args: &Create) -> Result<Code, Failure> {
     let path = |ending: &str| args.dir.join(format!("{}.{ending}", args.name));
     // Both files first: a key without its public half is of no use.
-    let private = SecretFile::create(&path("key"))?;
-    let public = SecretFile::create(&path("pub"))?.readable()?;
+    let private = SecretFile::create(&path("key"), "--dir DIR")?;
+    let public = SecretFile::create(&path("pub"), "--dir DIR")?.readable()?;
     let (key, pem) = SigningKey::create().map_err(setup)?;
     private.keep(pem.reveal().as_bytes())?;
     public.keep(key.public().pem().as_bytes())?;
@@ -368,6 +368,16 @@ fn public_key(path: &Path) -> Result<PublicKey, Failure> {
     PublicKey::parse(&text).map_err(|error| wrong(error.to_string()))
 }
 
+/// Warns of types that the named configuration does not have. Without one there is nothing to compare with.
+fn warn_of_unknown(global: &Global, task_types: &[TaskType]) {
+    let Some(Ok(config)) = global.named_file().map(|file| settings::read(file, &[])) else { return };
+    for name in task_types.iter().filter(|name| config.policy(name).is_none()) {
+        let known = config.task_types.iter().map(|policy| policy.name.as_str());
+        let text = likeness::unknown("task type", name.as_str(), "configured", known).text;
+        output::warn(format!("--type: {text}"));
+    }
+}
+
 fn trust(global: &Global, args: &TrustKey) -> Result<Code, Failure> {
     let file = trust_file(global, args.trust.as_ref())?;
     let key = public_key(&args.public)?;
@@ -406,6 +416,7 @@ fn trust(global: &Global, args: &TrustKey) -> Result<Code, Failure> {
         (false, true) => trust.servers.insert(name.clone(), key),
         (false, false) => trust.keys.insert(name.clone(), key),
     };
+    warn_of_unknown(global, &args.task_types);
     for task_type in &args.task_types {
         let rule = trust.types.entry(task_type.clone()).or_default();
         if !rule.signers.contains(&name) {
@@ -502,7 +513,7 @@ fn certify(args: &Certify) -> Result<Code, Failure> {
     let certificate = signing::certify(&root, &args.environment, blank);
     let path = args.out.clone().unwrap_or_else(|| args.public.with_extension("cert"));
     let text = serde_json::to_vec_pretty(&certificate).map_err(setup)?;
-    SecretFile::replacing(&path)?.readable()?.keep(&text)?;
+    SecretFile::replacing(&path, "--out FILE")?.readable()?.keep(&text)?;
     let next = match purpose {
         Purpose::Tasks => "name that file as security.certificate, and restart the API",
         Purpose::Http => "give that file to the caller",
@@ -555,7 +566,7 @@ fn revoke(args: &Revoke) -> Result<Code, Failure> {
     let blank = Revocations { serial, keys, signature: [0; SIGNATURE] };
     let revocations = signing::revoke(&root, &args.environment, blank);
     let text = serde_json::to_vec_pretty(&revocations).map_err(setup)?;
-    SecretFile::replacing(&args.list)?.readable()?.keep(&text)?;
+    SecretFile::replacing(&args.list, "--list FILE")?.readable()?.keep(&text)?;
     note(&format!(
         "list {serial} in {list} revokes {} keys: name that file as security.revocations, and restart the API; for keys of callers, as http_worker.revocations of HTTP workers",
         revocations.keys.len()
@@ -596,5 +607,5 @@ fn distrust(global: &Global, args: &Distrust) -> Result<Code, Failure> {
 fn keep(trust: &Trust, path: &Path) -> Result<(), Failure> {
     let wrong = |reason| Failure::Usage(format!("{} would not be valid: {reason}", path.display()));
     Trust::parse(&trust.to_yaml()).map_err(wrong)?;
-    SecretFile::replacing(path)?.readable()?.keep(trust.to_yaml().as_bytes()).map(drop)
+    SecretFile::replacing(path, "--trust FILE")?.readable()?.keep(trust.to_yaml().as_bytes()).map(drop)
 }

@@ -34,7 +34,10 @@ pub(super) async fn run(global: &Global, args: Logs) -> Result<Code, Failure> {
     if !args.follow {
         let told = read(&client, &task, endpoint, &mut reader).await?;
         if !told && !global.json {
-            note("tasker: no line was logged, or none has come yet: `--follow` waits for more");
+            note(match task.status.is_final() {
+                true => "tasker: no line was logged",
+                false => "tasker: no line was logged, or none has come yet: `--follow` waits for more",
+            });
         }
         return Ok(Code::Ok);
     }

@@ -16,6 +16,7 @@ use crate::domain::TaskId;
 use crate::store::StoreError;
 
 use super::exit::Code;
+use super::refusal;
 use super::table::Screen;
 
 /// Why a command did not do what was asked.
@@ -87,7 +88,13 @@ impl Failure {
         if matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe) {
             return Code::Failure;
         }
-        let text = if json { as_json(self.code(), self) } else { format!("tasker: {self}") };
+        let text = match (json, self) {
+            (true, _) => as_json(self.code(), self),
+            (false, Self::Client(ClientError::Refused { problem, .. })) => {
+                format!("tasker: {self}{}", refusal::next_step(problem))
+            }
+            (false, _) => format!("tasker: {self}"),
+        };
         note(&text);
         Code::Failure
     }

@@ -88,7 +88,7 @@ pub(super) fn summary(request: &Request, now: Timestamp) -> String {
     let counts = [
         (sum.failed, "failed"),
         (sum.running, "in progress"),
-        (sum.retried, "retried at present"),
+        (sum.retried, "waiting for a retry"),
         (sum.canceled, "canceled"),
     ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
@@ -311,7 +311,7 @@ Inprogress retrieve_user (request 5c1f7e1e-0f1c-4d6a-9a53-0c4d0b1f3f77)
 ▼
 · tell (any_failed)
   · mail
-step 2 of 3, 2 of 5 jobs completed, 1 in progress, 1 retried at present, after 9.0 s
+step 2 of 3, 2 of 5 jobs completed, 1 in progress, 1 waiting for a retry, after 9.0 s
 "
         );
     }

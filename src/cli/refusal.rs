@@ -1,7 +1,8 @@
 //! What the API refuses, in the words of the command line: a person has typed flags, not JSON.
 
 use crate::client::{ClientError, TaskName};
-use crate::contract::{ProblemCode, Submission};
+use crate::contract::{Problem, ProblemCode, Submission};
+use crate::shell;
 
 /// A refusal with the names of flags in place of JSON pointers and query parameters; every other error as it
 /// is.
@@ -26,6 +27,35 @@ pub(super) fn of_two_words(error: ClientError, name: &TaskName) -> ClientError {
             ClientError::Refused { status, problem }
         }
         other => other,
+    }
+}
+
+/// A refusal to forget an endpoint, with the flag in place of the query parameter.
+pub(super) fn of_forget(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Refused { status, mut problem } => {
+            problem.detail =
+                problem.detail.replace("`?force=true`", "--force").replace("`force=true`", "--force");
+            ClientError::Refused { status, problem }
+        }
+        other => other,
+    }
+}
+
+/// What a person can do about a refusal, as the end of a text; empty where the text says it itself.
+pub(super) fn next_step(problem: &Problem) -> String {
+    let is = |code: ProblemCode| problem.code == code.as_str();
+    match &problem.value {
+        _ if is(ProblemCode::UnknownTask) => "; `tasker list` lists the tasks".to_owned(),
+        _ if is(ProblemCode::UnknownRollout) => "; `tasker rollout list` lists the rollouts".to_owned(),
+        Some(token) if is(ProblemCode::UnknownRequest) => {
+            let token = shell::word(token);
+            format!("; if it is the name of a request: tasker request list --request-token {token}")
+        }
+        _ if is(ProblemCode::IdentifierConflict) && problem.detail.ends_with("other content") => {
+            "; choose another --identifier".to_owned()
+        }
+        _ => String::new(),
     }
 }
 
@@ -97,14 +127,14 @@ fn flag(pointer: &str, submission: Option<&Submission>) -> String {
 mod tests {
     use super::*;
     use crate::cli::examples;
-    use crate::contract::{Problem, ProblemItem};
+    use crate::contract::ProblemItem;
 
     #[test]
     fn a_person_is_told_of_flags() {
         let errors = vec![
             ProblemItem::new("/endpoints/1", "repeats /endpoints/0"),
             ProblemItem::new("/payload/seconds", "is not a number"),
-            ProblemItem::new("/run_at", "is no time"),
+            ProblemItem::new("/run_at", "is not a time"),
             ProblemItem::new("?since", "must be a time"),
             ProblemItem::new("", "is missing"),
         ];
@@ -119,7 +149,7 @@ mod tests {
             "5 problems",
             "--endpoints b: repeats --endpoints a",
             "--payload /seconds: is not a number",
-            "--run-at: is no time",
+            "--run-at: is not a time",
             "--since: must be a time",
             ": is missing",
         ];

@@ -186,7 +186,7 @@ fn forget_expected(members: &mut Map<String, Value>) -> bool {
     probe.is_some_and(|probe| probe.remove("expect").is_some())
 }
 
-/// Shortens the times of a document, of a wave, or of a rollback. What is no time stays: the platform says
+/// Shortens the times of a document, of a wave, or of a rollback. What is not a time stays: the platform says
 /// what is wrong with it.
 fn shorten(members: &mut Map<String, Value>, faster: u32) {
     if let Some(healthy) = members.get_mut("healthy").and_then(Value::as_object_mut) {

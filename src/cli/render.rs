@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::client::Submitted;
 use crate::config::size;
-use crate::contract::{Endpoint, Task, TaskResponse};
+use crate::contract::{Endpoint, Subscription, Task, TaskApproval, TaskResponse};
 use crate::domain::{
     BUILT_IN, Counts, EndpointName, Json, Quota, ResponseStatus, TaskStatus, Timestamp, Token,
 };
@@ -64,11 +64,19 @@ fn colour(task: &Task) -> Colour {
 
 /// How a task stands, in a line: `2 of 2 endpoints finished, 1 failed, in 5.0 s`.
 pub(super) fn summary(task: &Task, now: Timestamp) -> String {
+    let approval = task.approval.as_ref().filter(|approval| !approval.is_complete());
+    if let Some(approval) = approval.filter(|_| task.status == TaskStatus::Created) {
+        return waiting_for_approval(approval);
+    }
+    let replaced = task.queue.as_ref().and_then(|queue| queue.replaced_by);
     let head = match (task.counts.expected, task.status) {
+        (0, TaskStatus::Canceled) if let Some(newer) = replaced => format!("replaced by task {newer}"),
         (0, TaskStatus::Created) if task.queue.is_some() => "waits for a worker".to_owned(),
         (0, _) if task.queue.is_some() => "no worker had it".to_owned(),
         // Frozen by the API just after it has answered.
         (0, TaskStatus::Created) => "not sent yet".to_owned(),
+        (0, TaskStatus::Canceled) if task.published_at.is_none() => "canceled before it was sent".to_owned(),
+        (0, TaskStatus::Expired) if task.published_at.is_none() => "expired before it was sent".to_owned(),
         (0, _) => format!("no endpoint subscribes to {}", task.task_type),
         (expected, _) => {
             format!(
@@ -84,6 +92,16 @@ pub(super) fn summary(task: &Task, now: Timestamp) -> String {
         .chain([format!("{word} {}", seconds(time.since(task.start_time)))])
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Who has signed a task that waits for signatures, and who may: `waits for approval: 1 of 2 signed (alice); bob
+/// may sign`.
+fn waiting_for_approval(approval: &TaskApproval) -> String {
+    let TaskApproval { signed, others, needed } = approval;
+    let names = |names: &[String], between: &str| visible(&names.join(between));
+    let by = if signed.is_empty() { String::new() } else { format!(" ({})", names(signed, ", ")) };
+    let others = if others.is_empty() { "nobody else".to_owned() } else { names(others, " or ") };
+    format!("waits for approval: {} of {needed} signed{by}; {others} may sign", signed.len())
 }
 
 /// What became of endpoints besides finishing: `1 failed`, `2 canceled (1 never received it)`. Each endpoint
@@ -363,25 +381,6 @@ pub(super) fn is_present(endpoint: &Endpoint) -> bool {
 
 /// Endpoints, one a line.
 pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) -> String {
-    let types = |endpoint: &Endpoint| {
-        // Of one that is gone as a whole its state says so.
-        let present = is_present(endpoint);
-        let types = endpoint.types.iter().map(|one| match (&one.trouble, one.slots) {
-            (Some(trouble), _) if !one.subscribed => {
-                format!("{} (not subscribed: {})", one.task_type, visible(trouble))
-            }
-            _ if !one.subscribed && present => format!("{} (gone)", one.task_type),
-            (Some(trouble), _) => format!("{} ({})", one.task_type, visible(trouble)),
-            (None, Some(0)) => format!("{} (takes no more)", one.task_type),
-            (None, Some(slots)) => format!("{} ({slots} at a time)", one.task_type),
-            (None, None) => one.task_type.to_string(),
-        });
-        let types = types.zip(&endpoint.types).map(|(text, one)| match &one.standby {
-            Some(standby) => format!("{text} (standby since {})", clock(standby.since)),
-            None => text,
-        });
-        types.collect::<Vec<_>>().join(", ")
-    };
     let state = |endpoint: &Endpoint| match is_present(endpoint) {
         false if endpoint.stopped => Cell::new("stopped", Colour::Open),
         false => Cell::new("gone", Colour::Bad),
@@ -419,6 +418,37 @@ pub(super) fn endpoints(endpoints: &[Endpoint], now: Timestamp, screen: Screen) 
         ]);
     }
     table.text(screen)
+}
+
+/// The task types of an endpoint and what is to be said of each. Types that have the same trouble, such as a stop
+/// file, share its text: `worker and backup (not subscribed: ...)`.
+fn types(endpoint: &Endpoint) -> String {
+    // Of one that is gone as a whole its state says so.
+    let present = is_present(endpoint);
+    let of_type = |one: &Subscription| {
+        let told = match (&one.trouble, one.slots) {
+            (Some(trouble), _) if !one.subscribed => format!(" (not subscribed: {})", visible(trouble)),
+            _ if !one.subscribed && present => " (gone)".to_owned(),
+            (Some(trouble), _) => format!(" ({})", visible(trouble)),
+            (None, Some(0)) => " (takes no more)".to_owned(),
+            (None, Some(slots)) => format!(" ({slots} at a time)"),
+            (None, None) => String::new(),
+        };
+        match &one.standby {
+            Some(standby) => format!("{told} (standby since {})", clock(standby.since)),
+            None => told,
+        }
+    };
+    let mut groups: Vec<(Vec<&str>, String)> = Vec::new();
+    for one in &endpoint.types {
+        let (told, troubled) = (of_type(one), one.trouble.is_some());
+        match groups.iter_mut().find(|(_, text)| troubled && *text == told) {
+            Some((names, _)) => names.push(one.task_type.as_str()),
+            None => groups.push((vec![one.task_type.as_str()], told)),
+        }
+    }
+    let group = |(names, told): (Vec<&str>, String)| format!("{}{told}", names.join(" and "));
+    groups.into_iter().map(group).collect::<Vec<_>>().join(", ")
 }
 
 /// What it says of itself, without the facts that every endpoint has.
@@ -559,9 +589,30 @@ mod tests {
             replaced_by: None,
             successor_error: None,
         };
-        let queued = Task { queue: Some(queue), ..task() };
+        let queued = Task { queue: Some(queue.clone()), ..task() };
+        let canceled =
+            Task { status: TaskStatus::Canceled, published_at: None, finished_at: Some(after(5)), ..task() };
+        let newer = Queued { replaced_by: Some(task().id), ..queue };
+        let approval = TaskApproval {
+            signed: vec!["alice".into()],
+            others: vec!["bob".into(), "carol".into()],
+            needed: 2,
+        };
         let table = [
             (task(), "not sent yet, after 9.0 s"),
+            (
+                Task { approval: Some(approval), ..task() },
+                "waits for approval: 1 of 2 signed (alice); bob or carol may sign",
+            ),
+            (canceled.clone(), "canceled before it was sent, in 5.0 s"),
+            (
+                Task { published_at: Some(after(1)), ..canceled.clone() },
+                "no endpoint subscribes to backup, in 5.0 s",
+            ),
+            (
+                Task { queue: Some(newer), ..canceled },
+                "replaced by task 0190a6c8-5f5e-7c3a-8000-000000000001, in 5.0 s",
+            ),
             (queued.clone(), "waits for a worker, after 9.0 s"),
             (
                 Task { status: TaskStatus::Expired, finished_at: Some(after(5)), ..queued },
@@ -716,6 +767,28 @@ console12  gone     2024-07-12 10:00:00Z  1h   0.1.0    -        worker         
 console13  stopped  2024-07-12 10:00:00Z  1h   0.1.0    -        worker                 -
 "
         );
+    }
+
+    #[test]
+    fn types_share_the_text_of_their_trouble() {
+        let subscription = |name: &str, trouble: Option<&str>| Subscription {
+            task_type: name.parse().expect("a name"),
+            subscribed: trouble.is_none(),
+            trouble: trouble.map(str::to_owned),
+            slots: None,
+            standby: None,
+        };
+        let stop = Some("stop_file: /etc/tasker/stop");
+        let endpoint = Endpoint {
+            name: "console1".parse().expect("a name"),
+            last_seen: task().start_time,
+            version: String::new(),
+            clock_offset_ms: None,
+            labels: [].into(),
+            stopped: false,
+            types: vec![subscription("a", stop), subscription("b", None), subscription("c", stop)],
+        };
+        assert_eq!(types(&endpoint), "a and c (not subscribed: stop_file: /etc/tasker/stop), b");
     }
 
     #[test]

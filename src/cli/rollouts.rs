@@ -18,7 +18,7 @@ use super::wait::{self, Audience, Interrupts};
 use super::{access, rehearsal, rollout_view};
 use crate::client::{self, Client, RolloutAction};
 use crate::contract::{self, AbortRollout, PickTargets, ResumeRollout, Rollout, RolloutAllow};
-use crate::domain::rollout::TargetState;
+use crate::domain::rollout::{RolloutStatus, TargetState};
 use crate::domain::{Json, RolloutName, json};
 use crate::shell;
 
@@ -232,6 +232,15 @@ async fn ask(global: &Global, name: &RolloutName, action: RolloutAction) -> Resu
     show(global.json, &rollout, |screen| {
         rollout_view::heading(&rollout, screen) + "\n" + &rollout_view::summary(&rollout) + "\n"
     })?;
+    let what = match action {
+        RolloutAction::Retry(_) => "the endpoints are to be retried",
+        RolloutAction::Skip(_) => "skipped",
+        _ => return Ok(Code::Ok),
+    };
+    if matches!(rollout.status, RolloutStatus::Halted | RolloutStatus::Paused) && !global.json {
+        let (name, api) = (shell::word(name.as_str()), access::flags(global));
+        note(&format!("{what}; next: tasker rollout resume {name}{api}"));
+    }
     Ok(Code::Ok)
 }
 

@@ -40,7 +40,7 @@ pub enum SchedulesAction {
         #[arg(value_name = "SCHEDULE", value_parser = NonEmptyStringValueParser::new())]
         name: String,
     },
-    /// Go on with the times to come; those that passed meanwhile have no tasks
+    /// Submit tasks of a schedule again; runs missed while paused are not made up
     #[command(after_help = "Example:\n  tasker schedules resume nightly")]
     Resume {
         /// Schedule
@@ -110,7 +110,7 @@ fn table(schedules: &[Schedule], screen: Screen) -> String {
             let name = visible(&schedule.name);
             _ = writeln!(
                 text,
-                "{name}: paused since {}; `tasker schedules resume {name}` goes on with the times to come",
+                "{name}: paused since {}; `tasker schedules resume {name}` resumes it",
                 clock(at)
             );
         }

@@ -1,7 +1,7 @@
 //! Files with a secret, which only their owner can read, and files that are written in the same way.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,26 +18,24 @@ pub(super) struct SecretFile {
 }
 
 impl SecretFile {
-    /// A new file. Fails if there is one.
-    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
-        Self::open(path, path.to_owned())
+    /// A new file. Fails if there is one. `flag` is what names another place.
+    pub(super) fn create(path: &Path, flag: &str) -> Result<Self, Failure> {
+        Self::open(path, path.to_owned(), flag)
     }
 
-    /// A file that replaces the one at `path`, if there is one.
-    pub(super) fn replacing(path: &Path) -> Result<Self, Failure> {
+    /// A file that replaces the one at `path`, if there is one. `flag` is what names another place.
+    pub(super) fn replacing(path: &Path, flag: &str) -> Result<Self, Failure> {
         let mut written = path.as_os_str().to_owned();
         written.push(".new");
         let written = PathBuf::from(written);
         // A killed run may have left its temporary file behind.
         let _ = fs::remove_file(&written);
-        Self::open(path, written)
+        Self::open(path, written, flag)
     }
 
-    fn open(path: &Path, written: PathBuf) -> Result<Self, Failure> {
+    fn open(path: &Path, written: PathBuf, flag: &str) -> Result<Self, Failure> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written);
-        let file = file.map_err(|error| {
-            Failure::Usage(format!("cannot make the file {}: {error}", written.display()))
-        })?;
+        let file = file.map_err(|error| Failure::Usage(not_made(&written, &error, flag)))?;
         Ok(Self { path: path.to_owned(), written, file, kept: false })
     }
 
@@ -60,6 +58,20 @@ impl SecretFile {
         done.map_err(|error| Failure::Setup(format!("cannot write {}: {error}", self.path.display())))?;
         self.kept = true;
         Ok(self.path.clone())
+    }
+}
+
+/// Why a file cannot be made, and what to do.
+fn not_made(file: &Path, error: &io::Error, flag: &str) -> String {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    match (error.kind(), directory) {
+        (ErrorKind::NotFound, Some(directory)) => {
+            format!("directory {} does not exist: create it, or use {flag}", directory.display())
+        }
+        (ErrorKind::AlreadyExists, _) => {
+            format!("file {} exists already: remove it, or use another {flag}", file.display())
+        }
+        _ => format!("cannot make the file {}: {error}", file.display()),
     }
 }
 

@@ -240,6 +240,11 @@ async fn settle(
     let (name, api) = (render::typed(task), access::flags(global));
     let commands = [format!("tasker status {name}{api} --wait"), format!("tasker cancel {name}{api}")];
     wait::say_it_goes_on(global.json, "task", code, &commands);
+    if let (Ok((_, Report::Rows(TaskWithResponses { task, .. }))), Code::NobodyAnswered) = (&outcome, code)
+        && !(global.json || task.status.is_final())
+    {
+        note(&format!("why: tasker explain {name}{api}; cancel: tasker cancel {name}{api}"));
+    }
     Ok(code)
 }
 

@@ -88,7 +88,7 @@ async fn create(global: &Global, args: NewToken) -> Result<Code, Failure> {
         None => (fresh()?, true),
     };
     // Before there is a token: a secret that cannot be handed over is of no use to anybody.
-    let out = args.out.as_deref().map(SecretFile::create).transpose()?;
+    let out = args.out.as_deref().map(|path| SecretFile::create(path, "--out FILE")).transpose()?;
     let Opened { store, place, known } = open(global, args.data_dir.as_deref(), true).await?;
     for name in args.task_types.iter().filter(|name| !known.types.is_empty() && !known.types.contains(*name))
     {

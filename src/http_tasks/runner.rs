@@ -395,7 +395,7 @@ impl RunnerBuilder {
             Some(rate) if rate > 0.0 && rate.is_finite() => {
                 Some(Duration::try_from_secs_f64(1.0 / rate).unwrap_or(FOREVER).min(FOREVER))
             }
-            Some(_) => return Err(wrong("max_rate_per_host", "is no number of attempts in a second")),
+            Some(_) => return Err(wrong("max_rate_per_host", "is not a number of attempts in a second")),
         };
         let most = match (&self.carrier, self.of_calls, self.max_sockets) {
             (Some(_), Some(setting), _) => return Err(wrong(setting, OF_WORKERS)),

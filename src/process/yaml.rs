@@ -90,7 +90,7 @@ fn unreadable(error: &Error) -> Unreadable {
 /// A key as it may be shown: `password:secret` without a blank is a key in YAML, and must not be.
 pub fn printable(key: &str) -> &str {
     let word = key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if word && !key.is_empty() { key } else { "(a key that is no word)" }
+    if word && !key.is_empty() { key } else { "(a key that is not a word)" }
 }
 
 impl Node {

@@ -157,7 +157,7 @@ async fn those_who_gave_an_answer_perform_the_task_again() {
         "{bad_again:?}"
     );
     for (only, answer, detail) in [
-        (&["failed"][..], newer, "has fared so: failed"),
+        (&["failed"][..], newer, " is failed (the task is SENT)"),
         (
             &[],
             &json!("00112233445566778899aabbccddeeff"),

@@ -116,7 +116,7 @@ async fn a_target_that_chooses_nobody_is_refused_with_the_reason() {
     );
     let (pointer, message) = refused(r#"{"identifier":"a","match":["site=a","site in"]}"#).await;
     assert_eq!(pointer, "/match/1");
-    assert!(message.starts_with("is no selector: at character 8: expected `(`"), "{message}");
+    assert!(message.starts_with("is not a selector: at character 8: expected `(`"), "{message}");
     let regexes = json!({"identifier": "a", "match": vec!["site~a or site~b"; 33]}).to_string();
     let (pointer, message) = refused(&regexes).await;
     assert_eq!(pointer, "/match/32");

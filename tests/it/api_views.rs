@@ -111,7 +111,7 @@ async fn throughput_is_told_by_the_minute_and_by_the_hour() {
     let of_builds = json!({"time": "2026-03-01T12:00:00.000000Z", "accepted": 1, "done": 1, "failed": 0, "canceled": 0, "expired": 0, "answers": 5, "errors": 0});
     assert_eq!(limited["spans"], json!([of_builds]));
     for (query, problem) in
-        [("step=day", "must be out of minute, hour"), ("step=minute,hour", "must be one of minute, hour")]
+        [("step=day", "must be one of minute, hour"), ("step=minute,hour", "must be one of minute, hour")]
     {
         let refused =
             with(&rig, "tasker_for-builds-alone-in-a-test", "GET", &format!("/stats?{query}")).await;

@@ -101,7 +101,7 @@ async fn exit_codes_and_texts_become_outcomes() {
             "line 40\nline 41",
             None,
         ),
-        ("exit 75", errnr::TRY_AGAIN, "asked for another try", None),
+        ("exit 75", errnr::TRY_AGAIN, "retries exhausted: attempt 3 of 3 ended with 75", None),
     ];
     let mut api = ApiSide::new().await;
     install(&api, "run", "#!/bin/sh\nexit 1\n");

@@ -506,7 +506,8 @@ fn outcome(status: ExitStatus, answer: Result<Option<Json>, String>, errmsg: Str
         (Some(errnr::TRY_AGAIN), _, answer) => Outcome::Retry {
             after: None,
             errnr: errnr::TRY_AGAIN,
-            errmsg: or("asked for another try".to_owned()),
+            // Whether a retry follows is not known here: without an error text the executor says it.
+            errmsg,
             payload: answer.ok().flatten(),
         },
         (Some(code), _, answer) => Outcome::Failed {

@@ -257,11 +257,19 @@ pub fn decide(
         }
         Outcome::Retry { after, errnr, errmsg, payload } => {
             let after = after.unwrap_or_else(|| retries.backoff.wait(attempt, chance));
+            let ended = || format!("ended with {errnr}");
             // A wait that outlasts the task would end in silence: its error is worth more.
             if attempt < retries.attempts && after < retries.time_left {
+                let errmsg = if errmsg.is_empty() { ended() } else { errmsg };
                 attempts.push(AttemptError { attempt, errnr, errmsg });
                 return Step::Again { after, attempts };
             }
+            let why = if attempt < retries.attempts { "no time left to retry" } else { "retries exhausted" };
+            let errmsg = match errmsg.is_empty() {
+                false => errmsg,
+                true if retries.attempts == 1 => ended(),
+                true => format!("{why}: attempt {attempt} of {} {}", retries.attempts, ended()),
+            };
             (errnr, errmsg, payload)
         }
     };

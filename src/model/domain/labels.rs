@@ -15,7 +15,7 @@ pub const BUILT_IN: [&str; 4] = ["arch", "name", "os", "version"];
 pub enum InvalidLabel {
     /// Keys stand in selectors.
     #[error(
-        "`{0}` is no name of a label: expected 1 to 63 letters, digits, `.`, `_`, `-` and `/` that begin and end with a letter or digit"
+        "`{0}` is not a label name: expected 1 to 63 letters, digits, `.`, `_`, `-` and `/` that begin and end with a letter or digit"
     )]
     Key(String),
     /// The name of a fact that every endpoint has.

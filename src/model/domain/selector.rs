@@ -41,7 +41,7 @@ const REGEXES: usize = 16;
 /// Regular expressions that all selectors of one submission or document may have.
 pub const MOST_REGEXES: usize = 64;
 
-/// Why a text is no selector.
+/// Why a text is not a selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at character {at}: {message}")]
 pub struct InvalidSelector {
@@ -396,7 +396,7 @@ impl<'a> Parser<'a> {
             self.word(|byte| byte.is_ascii_whitespace() || b"(),\"".contains(&byte), "the name of a group")?;
         let invalid = |error| InvalidSelector {
             at: self.characters(start),
-            message: format!("{} is no group: {error}", quoted(&name)),
+            message: format!("{} is not a group name: {error}", quoted(&name)),
         };
         name.parse().map_err(invalid)
     }
@@ -458,7 +458,7 @@ impl<'a> Parser<'a> {
         pattern.compiled().map_err(|error| InvalidSelector {
             at: self.characters(start),
             message: format!(
-                "{} is no regular expression that can be used: {}",
+                "{} is not a usable regular expression: {}",
                 quoted(&pattern.text),
                 one_line(&error.to_string())
             ),
@@ -747,13 +747,13 @@ mod tests {
             ("site in (a", "at character 11: expected `,` or `)`, found the end"),
             ("(site", "at character 6: expected `)`, found the end"),
             ("site=\"a", "at character 6: the quote is not closed"),
-            ("a~\"(\"", "at character 3: \"(\" is no regular expression"),
-            ("-a=1", "at character 1: `-a` is no name of a label"),
+            ("a~\"(\"", "at character 3: \"(\" is not a usable regular expression"),
+            ("-a=1", "at character 1: `-a` is not a label name"),
             ("a=1 and", "at character 8: expected the name of a label, found the end"),
-            ("ä=1", "at character 1: `ä` is no name of a label"),
+            ("ä=1", "at character 1: `ä` is not a label name"),
             ("a and @", "at character 8: expected the name of a group, found the end"),
-            ("@-a", "at character 2: \"-a\" is no group: the name of a group is"),
-            ("!@a", "at character 2: `@a` is no name of a label"),
+            ("@-a", "at character 2: \"-a\" is not a group name: the name of a group is"),
+            ("!@a", "at character 2: `@a` is not a label name"),
         ] {
             assert!(told(text).starts_with(begin), "{text}: {}", told(text));
         }

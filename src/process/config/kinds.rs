@@ -335,7 +335,7 @@ impl Kind for LogFilter {
             slip => nearest(slip, LEVELS),
         };
         format!(
-            "{} is no level ({}){}; a part of the program needs its level, such as `tasker=debug`",
+            "{} is not a log level ({}){}; a part of the program needs its level, such as `tasker=debug`",
             quoted(word),
             LEVELS.join(", "),
             did_you_mean(meant)
@@ -661,7 +661,8 @@ mod tests {
         ] {
             let told = refused(&LogFilter, filter).expect(filter);
             assert!(
-                told.contains("is no level (off, error, warn, info, debug, trace)") && told.contains(meant),
+                told.contains("is not a log level (off, error, warn, info, debug, trace)")
+                    && told.contains(meant),
                 "{told}"
             );
         }

@@ -277,7 +277,7 @@ fn refuses_with_key_expectation_value_and_source() {
             vec!["api.port: 5672 is the port of manager.message_queue on this host (my.yaml:2)".into()],
         ),
         ("log: {filter: 'a=b=c'}", vec!["log.filter: expected a log filter such as `info` or `info,tasker=debug`, got `a=b=c` (my.yaml:2)".into()]),
-        ("a.b[7]: 1", vec!["(a key that is no word): unknown key (my.yaml:2)".into()]),
+        ("a.b[7]: 1", vec!["(a key that is not a word): unknown key (my.yaml:2)".into()]),
         ("api: [", vec!["not valid YAML: look at quotes, brackets, indentation and colons here or just above (my.yaml:2)".into()]),
         ("api: {port: 1, port: 2}", vec!["the key `port` is given twice (my.yaml:2)".into()]),
         ("---\napi: {}\n---\n", vec!["expected one YAML document, got several (my.yaml:3)".into()]),

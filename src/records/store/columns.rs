@@ -78,18 +78,18 @@ pub(super) fn task_type(text: &str) -> Result<TaskType> {
 
 /// A status out of its column.
 pub(super) fn task_status(code: u8, at: impl FnOnce() -> String) -> Result<TaskStatus> {
-    TaskStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is no status")))
+    TaskStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is not a status")))
 }
 
 /// A status out of its column.
 pub(super) fn response_status(code: u8, at: impl FnOnce() -> String) -> Result<ResponseStatus> {
-    ResponseStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is no status")))
+    ResponseStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is not a status")))
 }
 
 /// A state out of its column.
 pub(super) fn subscription_state(code: u8) -> Result<SubscriptionState> {
     SubscriptionState::from_code(code)
-        .ok_or_else(|| corrupt("subscription, column state".into(), format!("{code} is no state")))
+        .ok_or_else(|| corrupt("subscription, column state".into(), format!("{code} is not a state")))
 }
 
 /// A JSON value out of its column.

@@ -44,7 +44,7 @@ pub async fn forget_endpoint(api: web::Data<Api>, request: HttpRequest) -> Answe
         EndpointForgotten::Unknown => Err(unknown(&api, &text).await),
         EndpointForgotten::Present => {
             let reason = format!(
-                "{name} is there: stop it first, or force it with `force=true`, and it is back with its next sign of life"
+                "{name} is there: stop it first, or force it with `?force=true`, and it is back with its next sign of life"
             );
             Err(Problem::new(ProblemCode::EndpointPresent, reason))
         }

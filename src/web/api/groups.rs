@@ -127,7 +127,7 @@ fn selector(texts: OneOrMany) -> Result<Selector, Vec<ProblemItem>> {
     for (index, text) in texts.iter().enumerate() {
         let place = if listed { format!("/match/{index}") } else { "/match".to_owned() };
         match text.parse::<Selector>() {
-            Err(invalid) => problems.push(ProblemItem::new(place, format!("is no selector: {invalid}"))),
+            Err(invalid) => problems.push(ProblemItem::new(place, format!("is not a selector: {invalid}"))),
             Ok(selector) => match selector.groups().first() {
                 Some(group) => problems.push(ProblemItem::new(
                     place,

@@ -35,7 +35,7 @@ pub async fn list_endpoints(api: web::Data<Api>, request: HttpRequest) -> Answer
     let limit = query.take("limit", query::limit).unwrap_or(DEFAULT_LIMIT);
     let after = query.take("cursor", query::read_endpoint_cursor);
     let selector = query.take("match", |text| {
-        text.parse::<Selector>().map_err(|invalid| format!("is no selector: {invalid}"))
+        text.parse::<Selector>().map_err(|invalid| format!("is not a selector: {invalid}"))
     });
     let name = query.take("name", query::endpoint);
     query.finish()?;

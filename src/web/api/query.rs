@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::percent;
 use super::problem::Problem;
 use crate::contract::{ProblemCode, ProblemItem};
+use crate::domain::likeness::{did_you_mean, nearest};
 use crate::domain::{EndpointName, RequestToken, TaskId, Timestamp};
 use crate::farm::ObjectId;
 use crate::store::LogPlace;
@@ -20,12 +21,14 @@ use crate::store::farm::FarmTaskOrder;
 pub struct Query {
     pairs: Vec<(String, String)>,
     problems: Vec<ProblemItem>,
+    /// What was asked for: the parameters of the path.
+    known: Vec<String>,
 }
 
 impl Query {
     /// The parameters of a query string.
     pub fn new(text: &str) -> Self {
-        let mut query = Self { pairs: Vec::new(), problems: Vec::new() };
+        let mut query = Self { pairs: Vec::new(), problems: Vec::new(), known: Vec::new() };
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (percent::decode(name), percent::decode(&value.replace('+', " "))) {
@@ -38,6 +41,7 @@ impl Query {
 
     /// Takes a parameter out; `None` when it is absent or cannot be used.
     pub fn take<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.known.push(name.to_owned());
         let at = self.pairs.iter().position(|(other, _)| other == name)?;
         let (_, value) = self.pairs.remove(at);
         if self.pairs.iter().any(|(other, _)| other == name) {
@@ -57,6 +61,7 @@ impl Query {
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         if self.pairs.iter().all(|(other, _)| other != name) {
+            self.known.push(name.to_owned());
             self.problem(name, &format!("is missing: {missing}"));
             return None;
         }
@@ -79,7 +84,8 @@ impl Query {
     /// Everything that was wrong, unknown parameters included.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.pairs) {
-            self.problem(&shortened(&name), "is not a parameter of this path");
+            let likely = did_you_mean(nearest(&name, self.known.iter().map(String::as_str)));
+            self.problem(&shortened(&name), &format!("is not a parameter of this path{likely}"));
         }
         if self.problems.is_empty() {
             Ok(())
@@ -142,7 +148,7 @@ pub fn words<T: Copy>(text: &str, all: &[T], spell: impl Fn(T) -> &'static str) 
     let find = |word: &str| all.iter().copied().find(|item| spell(*item) == word);
     text.split(',').map(find).collect::<Option<Vec<_>>>().ok_or_else(|| {
         let words: Vec<_> = all.iter().map(|item| spell(*item)).collect();
-        format!("must be out of {}", words.join(", "))
+        format!("must be one of {}", words.join(", "))
     })
 }
 
@@ -339,6 +345,15 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
+    fn a_misspelt_parameter_is_told_with_the_likely_one() {
+        let mut query = Query::new("stauts=DONE&other=1");
+        assert_eq!(query.take("status", |text| Ok(text.to_owned())), None);
+        let told = format!("{:?}", query.finish().expect_err("it knows neither"));
+        assert!(told.contains("is not a parameter of this path; did you mean status?"), "{told}");
+        assert_eq!(told.matches("did you mean").count(), 1, "{told}");
+    }
+
+    #[test]
     fn spans_have_a_unit_and_a_maximum() {
         for (text, millis) in
             [("20s", 20_000), ("1m", 60_000), ("0s", 0), ("250ms", 250), ("60000ms", 60_000), ("007s", 7_000)]
@@ -415,7 +430,7 @@ mod tests {
         let read = |text| words(text, &[true, false], |word| if word { "yes" } else { "no" });
         assert_eq!(read("no,yes"), Ok(vec![false, true]));
         for bad in ["", "No", "no,", "yes,,no", "yes no", "maybe"] {
-            assert_eq!(read(bad), Err("must be out of yes, no".to_owned()), "{bad}");
+            assert_eq!(read(bad), Err("must be one of yes, no".to_owned()), "{bad}");
         }
     }
 

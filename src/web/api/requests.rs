@@ -88,7 +88,7 @@ fn new_request(
         let text = unknown("action", &action, "configured", settings.actions.keys().map(String::as_str)).text;
         return Ok(Err(vec![ProblemItem::new(
             "/action",
-            format!("{text}; a request for another action brings its `steps`"),
+            format!("{text}; for an action that is not configured, give /steps"),
         )]));
     };
     // The steps of configured actions were checked at the start of the process.

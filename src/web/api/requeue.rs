@@ -152,7 +152,7 @@ fn sweeps(policy: &TypePolicy, filter: DeadFilter) -> Result<Vec<Sweep>, Problem
             Fared::Missing => {
                 return Err(matching::invalid(
                     "/filter/only",
-                    "must be out of failed, expired, canceled: a task of a queue is missed by nobody",
+                    "must be one of failed, expired, canceled: a queued task has no missing endpoints",
                 ));
             }
         };

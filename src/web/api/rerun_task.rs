@@ -35,7 +35,7 @@ const LONGEST_BODY: usize = 4 << 10;
         (status = 201, description = "Recorded", body = contract::Task, headers(("Location" = String, description = "Where to read the task"))),
         (status = 200, description = "The same rerun was made before: the task as it stands", body = contract::Task),
         (status = 404, description = "`unknown_task_type`, `unknown_task`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "`nothing_failed`: no endpoint fared so, or gave the answer; `identifier_conflict`", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "`nothing_failed`: no endpoint is in such a state, or gave the answer; `identifier_conflict`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 422, description = "`invalid_submission`", body = contract::Problem, content_type = "application/problem+json"),
         (status = 429, description = "`too_many_submissions`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
@@ -110,10 +110,10 @@ pub(super) fn again(
 
 /// Why the task is for no endpoint.
 fn nobody(only: &[Fared], answer: Option<AnswerDigest>, task: &Task) -> String {
-    let ways = only.iter().map(|way| way.as_str()).collect::<Vec<_>>().join(", ");
+    let ways = only.iter().map(|way| way.as_str()).collect::<Vec<_>>().join(" or ");
     let status = task.status.as_str();
     match answer {
-        None => format!("no endpoint of the task has fared so: {ways} (it is {status})"),
+        None => format!("no endpoint to rerun: none is {ways} (the task is {status})"),
         Some(answer) if only.is_empty() => {
             format!(
                 "no endpoint of the task has given the answer {answer}: `GET /{}/{}/answers` lists the answers",
@@ -121,7 +121,7 @@ fn nobody(only: &[Fared], answer: Option<AnswerDigest>, task: &Task) -> String {
             )
         }
         Some(answer) => format!(
-            "no endpoint of the task that has given the answer {answer} has fared so: {ways} (it is {status})"
+            "no endpoint to rerun: none that has given the answer {answer} is {ways} (the task is {status})"
         ),
     }
 }

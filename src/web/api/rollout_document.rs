@@ -324,7 +324,7 @@ impl Reader<'_> {
             return None;
         }
         let selector: Selector = match recorded.filter(|text| value.as_str() == Some(text)) {
-            // What is no selector at all is told below.
+            // What is not a selector at all is told below.
             Some(text) => Selector::stored(&text).ok().or_else(|| self.parsed(Some(value), at)),
             None => self.parsed(Some(value), at),
         }?;
@@ -996,7 +996,7 @@ pub fn edited(document: &str, changes: &BTreeMap<String, Box<RawValue>>) -> Resu
     let fixed = |name: &String| {
         let what = match MEMBERS.contains(&name.as_str()) {
             true => "cannot be changed any more".to_owned(),
-            false => format!("is no member of a document{}", did_you_mean(nearest(name, EDITABLE))),
+            false => format!("is not a member of a document{}", did_you_mean(nearest(name, EDITABLE))),
         };
         ProblemItem::new(pointer(name), format!("{what}; what can be changed: {}", EDITABLE.join(", ")))
     };

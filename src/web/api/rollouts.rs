@@ -285,7 +285,7 @@ pub async fn submit(api: web::Data<Api>, request: HttpRequest, payload: web::Pay
         return Ok(answered);
     }
     let document = rollout_document::kept(text)
-        .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
+        .ok_or_else(|| Problem::internal("a document that was read is not JSON"))?;
     drop(body);
     let (terms, plan) = planned(&api, &request, terms).await?;
     record(&api, &request, New { terms, plan, document, digest, parent: None }).await
@@ -995,7 +995,7 @@ pub async fn edit(api: web::Data<Api>, request: HttpRequest, payload: web::Paylo
     let terms = rollout_document::parse_again(&text, &before, &api.state.config).map_err(invalid)?;
     access::check_types(&request, other_types(&terms))?;
     let document = rollout_document::kept(&text)
-        .ok_or_else(|| Problem::internal("a document that was read is no JSON"))?;
+        .ok_or_else(|| Problem::internal("a document that was read is not JSON"))?;
     let mut terms = resolved(&api, terms).await?;
     let ends = found.created.after(terms.expires_after);
     if changes.contains_key(rollout_document::EXPIRES) && ends <= api.now()? {

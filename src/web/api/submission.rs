@@ -14,6 +14,7 @@ use crate::admission::Asked;
 use crate::config::{TypePolicy, span};
 use crate::contract::{OneOrMany, ProblemItem};
 use crate::domain::json_check::kind;
+use crate::domain::likeness::{did_you_mean, nearest};
 use crate::domain::{
     EndpointName, GroupName, Identifier, Json, MAX_PRIORITY, MOST_REGEXES, Members, Selector, Target,
     Timestamp, json,
@@ -72,15 +73,14 @@ pub fn read(
         let queue = policy.queue.is_some();
         let of_endpoints = &**name == "endpoints" || TARGET.contains(&&**name);
         if !of_endpoints && !matches!(&**name, "identifier" | "payload" | "priority" | "ttl" | "run_at") {
-            let known = if queue {
-                "priority, ttl, run_at"
-            } else {
-                "endpoints, match, groups, exclude, percent, limit, seed, expect"
+            let own: &[&str] = match queue {
+                true => &["priority", "ttl", "run_at"],
+                false => &["endpoints", "match", "groups", "exclude", "percent", "limit", "seed", "expect"],
             };
-            problems.push(ProblemItem::new(
-                pointer(name),
-                format!("is not a member of a submission (identifier, payload, {known})"),
-            ));
+            let known: Vec<&str> = ["identifier", "payload"].iter().chain(own).copied().collect();
+            let likely = did_you_mean(nearest(name, known.iter().copied()));
+            let message = format!("is not a member of a submission ({}){likely}", known.join(", "));
+            problems.push(ProblemItem::new(pointer(name), message));
         } else if queue && of_endpoints {
             problems.push(ProblemItem::new(
                 pointer(name),
@@ -205,7 +205,7 @@ fn selectors(
                 }
                 selectors.push(selector);
             }
-            Err(invalid) => problems.push(ProblemItem::new(place, format!("is no selector: {invalid}"))),
+            Err(invalid) => problems.push(ProblemItem::new(place, format!("is not a selector: {invalid}"))),
         }
     }
     selectors
@@ -234,9 +234,10 @@ fn groups(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> V
     for (index, text) in texts.iter().enumerate() {
         match text.parse() {
             Ok(name) => names.push(name),
-            Err(invalid) => {
-                problems.push(ProblemItem::new(format!("/groups/{index}"), format!("is no group: {invalid}")))
-            }
+            Err(invalid) => problems.push(ProblemItem::new(
+                format!("/groups/{index}"),
+                format!("is not a group name: {invalid}"),
+            )),
         }
     }
     names
@@ -445,7 +446,7 @@ mod tests {
             );
         }
         let told = &problems(r#"{"identifier":"a","match":"a= )"}"#)[0].1;
-        assert!(told.contains("is no selector: at character"), "{told}");
+        assert!(told.contains("is not a selector: at character"), "{told}");
         let config = Config::from_yaml("task_types: [{name: builds, delivery: queue}]").expect("valid");
         let problems =
             super::parse(r#"{"identifier":"a","match":"a"}"#, &config.task_types[0]).expect_err("is refused");

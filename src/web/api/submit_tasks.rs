@@ -41,7 +41,7 @@ const MOST_ODD: usize = 20;
     responses(
         (status = 200, description = "What came of each", body = BatchAnswer),
         (status = 415, description = "`unsupported_media_type`", body = contract::Problem, content_type = "application/problem+json"),
-        (status = 422, description = "`invalid_submission`: the body is no list of submissions, or too long a one", body = contract::Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid_submission`: the body is not a list of submissions, or is too long", body = contract::Problem, content_type = "application/problem+json"),
         (status = 503, description = "`database_unavailable`, `overloaded`", body = contract::Problem, content_type = "application/problem+json", headers(("Retry-After" = u32))),
     )
 )]

@@ -46,7 +46,7 @@ impl Notifier {
                     match self.site.upstream.notify(call, &notice).await {
                         Ok(()) => return,
                         Err(error) => {
-                            tracing::warn!(call, %error, ?pause, "the Server could not be told of this manager")
+                            tracing::warn!(call, %error, ?pause, "cannot register with the Server")
                         }
                     }
                 }

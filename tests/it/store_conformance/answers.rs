@@ -122,7 +122,7 @@ pub async fn pages_through_the_members_of_a_group(ledger: &Ledger) -> Result<()>
     let failed = ResponseQuery { filter: ResponseFilter::Succeeded, ..of(bad, None, ALL) };
     assert_eq!(page(ledger, id, failed).await?, (texts(&[]), false));
 
-    // Who performs the task again: those who gave an answer, or those of them who fared so.
+    // Who performs the task again: those who gave an answer, or those of them in a state.
     assert_eq!(ledger.store.fared(id, &[], Some(good)).await?, names(&["A", "a", "c"]));
     assert_eq!(ledger.store.fared(id, &[Fared::Failed], Some(good)).await?, names(&[]));
     assert_eq!(ledger.store.fared(id, &[Fared::Failed], Some(bad)).await?, names(&["b", "e"]));

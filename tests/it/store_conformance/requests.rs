@@ -456,7 +456,7 @@ pub async fn adds_up(ledger: &Ledger) -> Result<()> {
         ("stray", 3, "job `x` of step 1 is not in the steps", vec![("x", 0, 3)]),
         ("order", 3, "step 2 has begun before step 1", vec![("c", 1, 3), ("a", 0, 3)]),
         ("left", 4, "job `a` of step 1 is open, and the request has ended", vec![("a", 0, 0)]),
-        ("odd", 9, "its status is none of 0 to 4", vec![]),
+        ("odd", 9, "its status is not one of 0 to 4", vec![]),
     ];
     for (token, status, _, jobs) in &wrong {
         let ended = if *status > 1 { long_ago } else { "NULL" };

@@ -70,8 +70,9 @@ impl QueueState {
 
     /// The state out of its column.
     pub fn read(code: u8, of: impl std::fmt::Display) -> Result<Self> {
-        Self::from_code(code)
-            .ok_or_else(|| corrupt(format!("queued task {of}, column state"), format!("{code} is no state")))
+        Self::from_code(code).ok_or_else(|| {
+            corrupt(format!("queued task {of}, column state"), format!("{code} is not a state"))
+        })
     }
 
     /// The state in which a task enters its queue.

@@ -141,7 +141,7 @@ impl Job {
 impl Audit {
     /// What is wrong with it.
     fn flaw(&self, now: Timestamp) -> Option<String> {
-        let Some(status) = self.status else { return Some("its status is none of 0 to 4".to_owned()) };
+        let Some(status) = self.status else { return Some("its status is not one of 0 to 4".to_owned()) };
         let told = |job: &Job, what: &str| format!("job `{}` of step {} {what}", job.name, job.step + 1);
         let of_jobs = self.jobs.iter().find_map(|job| Some(told(job, job.flaw(now)?)));
         let stray = || {
@@ -551,7 +551,7 @@ mod tests {
                 151,
                 Some("nobody has looked at it"),
             ),
-            (with(|it| it.status = None, request(S::Failed, 0, vec![])), 1, Some("status is none of")),
+            (with(|it| it.status = None, request(S::Failed, 0, vec![])), 1, Some("status is not one of")),
         ];
         for (audit, now, flaw) in table {
             assert_flaw(audit.flaw(at(now)).as_deref(), flaw, &format!("{audit:?} at {now}"));

@@ -54,7 +54,7 @@ impl RequestColumns<'_> {
 
     fn decode(self, token: RequestToken) -> Result<Request> {
         let status = RequestStatus::from_code(self.status)
-            .ok_or_else(|| corrupt(self.at("status"), format!("{} is no status", self.status)))?;
+            .ok_or_else(|| corrupt(self.at("status"), format!("{} is not a status", self.status)))?;
         let mut flaws = Vec::new();
         let steps = read_steps(self.steps).map_err(|told| flaws.extend(told)).unwrap_or_default();
         let params = read_params(self.params).map_err(|told| flaws.push(told)).unwrap_or_else(|()| json(&()));
@@ -110,7 +110,8 @@ pub(super) fn job(row: &Row) -> Result<(RequestToken, Job), Fault> {
     let extras =
         columns.extras.map(serde_json::from_str).transpose().map_err(|error| corrupt(at("extras"), error))?;
     let token = name(token, || at("token"))?;
-    let status = status.ok_or_else(|| corrupt(at("status"), format!("{} is no status", columns.status)))?;
+    let status =
+        status.ok_or_else(|| corrupt(at("status"), format!("{} is not a status", columns.status)))?;
     let job = Job {
         id: columns.id.unsigned_abs(),
         name: columns.name,

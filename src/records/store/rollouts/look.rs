@@ -454,7 +454,7 @@ pub(super) async fn left_out(
         let known: HashSet<EndpointName> = rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
         if let Some(other) = names.iter().find(|name| !known.contains(**name)) {
             return Ok(Some(format!(
-                "`{other}` is no target of this rollout: `rollout targets` lists those it has"
+                "`{other}` is not a target of this rollout: `rollout targets` lists those it has"
             )));
         }
     }

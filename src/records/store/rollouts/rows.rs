@@ -139,7 +139,7 @@ pub(super) fn wave(row: &Row) -> Result<(Uuid, WaveState), Fault> {
     let probe =
         columns.probe.map(serde_json::from_str).transpose().map_err(|error| corrupt(at("probe"), error))?;
     let phase = WavePhase::from_code(columns.phase)
-        .ok_or_else(|| corrupt(at("phase"), format!("{} is no phase", columns.phase)))?;
+        .ok_or_else(|| corrupt(at("phase"), format!("{} is not a phase", columns.phase)))?;
     let wave = WaveState {
         name: columns.name,
         size: columns.size,
@@ -158,13 +158,13 @@ pub(super) fn wave(row: &Row) -> Result<(Uuid, WaveState), Fault> {
 
 /// A status out of its column.
 pub(super) fn rollout_status(code: u8, at: impl FnOnce() -> String) -> Result<RolloutStatus> {
-    RolloutStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is no status")))
+    RolloutStatus::from_code(code).ok_or_else(|| corrupt(at(), format!("{code} is not a status")))
 }
 
 /// A state out of its column.
 pub(super) fn target_state(code: u8) -> Result<TargetState> {
     TargetState::from_code(code)
-        .ok_or_else(|| corrupt("rollout_target, column state".to_owned(), format!("{code} is no state")))
+        .ok_or_else(|| corrupt("rollout_target, column state".to_owned(), format!("{code} is not a state")))
 }
 
 selected! {
@@ -225,7 +225,7 @@ pub(super) fn event(row: &Row) -> Result<RolloutEventRecord, Fault> {
     let columns = EventColumns::read(&mut row.cells())?;
     let at = |column| format!("rollout_event, column {column}");
     let kind = EventKind::from_code(columns.kind)
-        .ok_or_else(|| corrupt(at("kind"), format!("{} is no kind", columns.kind)))?;
+        .ok_or_else(|| corrupt(at("kind"), format!("{} is not a kind", columns.kind)))?;
     Ok(RolloutEventRecord {
         seq: columns.seq,
         revision: columns.revision,

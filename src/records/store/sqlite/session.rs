@@ -243,7 +243,7 @@ fn explain(error: &sqlx::Error, way: &Way) -> Option<String> {
             "the file or its directory may not be read and written by this user, or is not there; correct the path, or its owner and rights"
         }
         8 => "the file or its directory may not be written by this user; correct its owner and rights",
-        26 => "the file is no database of SQLite; correct the path",
+        26 => "the file is not an SQLite database; correct the path",
         _ => return None,
     };
     Some(format!("{}: {remedy} ({})", way.database, told.message()))

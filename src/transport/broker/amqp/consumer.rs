@@ -397,6 +397,9 @@ struct Waiting {
     retry_at: Instant,
 }
 
+/// How often the control queue may be refused before that is worth a warning: a few seconds.
+const LASTING: u32 = 3;
+
 /// The control queues, or when they are tried again.
 #[derive(Default)]
 struct ControlState {
@@ -414,8 +417,15 @@ impl ControlState {
     }
 
     fn refused(&mut self, error: &LinkError) {
-        if self.failures == 0 {
-            warn!("the broker refuses the control queue; cancels are late until it can be had: {error}");
+        // The API makes the queue of a restricted endpoint a moment after its first start.
+        match self.failures {
+            0 => info!("waiting for the control queue: {error}"),
+            LASTING => {
+                warn!(
+                    "the broker refuses the control queue; cancels are delayed until the queue exists: {error}"
+                );
+            }
+            _ => {}
         }
         self.open = None;
         self.failures = self.failures.saturating_add(1);
