@@ -18,7 +18,9 @@ use crate::domain::{
     Job, JobStatus, Request, RequestStatus, RequestToken, Step, Timestamp, json, read_extras, read_params,
     read_steps, too_many_extras,
 };
-use crate::store::{self, OriginalJob, OriginalRequest, OriginalState, OriginalTime, SharedStore, StoreError};
+use crate::store::{
+    self, OriginalJob, OriginalRequest, OriginalState, OriginalTime, SharedStore, StoreError,
+};
 
 /// Requests that are read and written together.
 const PAGE: u32 = 200;

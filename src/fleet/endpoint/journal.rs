@@ -481,14 +481,14 @@ impl Writer {
         // the machine down.
         let sync_anyway = records.iter().any(|record| matches!(record, Record::Started { .. }));
         match self.segments.append(&records, &self.index) {
-            Ok(active) => {
+            Ok(written) => {
                 let (noted, waiting): (Vec<_>, Vec<_>) =
                     orders.into_iter().partition(|order| order.wish == Wish::Note);
                 for order in noted {
                     let _ = order.done.send(Ok(()));
                 }
                 if sync_anyway || !waiting.is_empty() {
-                    let _ = waits.send((active, waiting.into_iter().map(|order| order.done).collect()));
+                    let _ = waits.send((written, waiting.into_iter().map(|order| order.done).collect()));
                 }
                 true
             }

@@ -1379,9 +1379,12 @@ mod tests {
             (with("waves", value!(["rest", 1])), "/waves/0 is `rest`, which must be the last wave"),
             (
                 with("waves", value!([{"name": "a", "size": 1}, {"name": "a", "size": 1}, "rest"])),
-                "as another wave is called",
+                r#"/waves/1/name is "a", as another wave is called"#,
             ),
-            (with("waves", value!([{"name": "2", "size": 1}, "rest"])), "must not be digits alone"),
+            (
+                with("waves", value!([{"name": "2", "size": 1}, "rest"])),
+                "/waves/0/name must not be digits alone",
+            ),
             (
                 with("waves", value!([{"size": 1, "match": "a"}])),
                 "/waves/0 has size and match; a wave has one of them",

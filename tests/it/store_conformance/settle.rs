@@ -79,7 +79,9 @@ pub async fn claims_what_waits_behind_a_row_that_cannot_be_read(ledger: &Ledger)
     let (broken, good) = (task("broken"), task("good"));
     ledger.store.accept(std::slice::from_ref(&broken), at(10), RETENTION).await?;
     ledger.store.accept(std::slice::from_ref(&good), at(20), RETENTION).await?;
-    ledger.execute("UPDATE task SET target = 'of another version' WHERE identifier = X'62726f6b656e'").await?;
+    ledger
+        .execute("UPDATE task SET target = 'of another version' WHERE identifier = X'62726f6b656e'")
+        .await?;
     assert_eq!(ids(&ledger.store.claim_due(at(30), at(60), 1).await?), [], "it is first in line, once");
     assert_eq!(ids(&ledger.store.claim_due(at(30), at(60), 1).await?), [good.id]);
     assert_eq!(ids(&ledger.store.claim_due(at(1000), at(1010), 5).await?), [good.id], "it is left alone");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::index::{Index, Location, State, locked};
 use super::record::{self, Digest, DigestEnd, Ending, Frame, HEADER, Record, Scan, StoredTask, Unreadable};
-use super::sync::SyncState;
+use super::sync::{SyncState, Written};
 
 /// Bytes of records that are copied forward or answered for in one write.
 pub(super) const BATCH: usize = 1 << 20;
@@ -98,11 +98,17 @@ struct Sealed {
 }
 
 /// The segment that is written to.
-#[derive(Debug, Clone)]
-pub(super) struct Active {
-    pub(super) number: u32,
-    pub(super) file: Arc<File>,
+#[derive(Debug)]
+struct Active {
+    number: u32,
+    file: Arc<File>,
     bytes: u64,
+}
+
+impl Active {
+    fn written(&self) -> Written {
+        Written { number: self.number, file: self.file.clone() }
+    }
 }
 
 #[derive(Debug)]
@@ -271,7 +277,7 @@ impl Segments {
 
     /// Writes records behind all others, in one piece. They are in the index when this answers, and on disk
     /// once the answered segment has been synchronised.
-    pub(super) fn append(&mut self, records: &[Record], index: &Mutex<Index>) -> io::Result<Active> {
+    pub(super) fn append(&mut self, records: &[Record], index: &Mutex<Index>) -> io::Result<Written> {
         let full = self.active.as_ref().is_some_and(|active| active.bytes >= self.options.segment_bytes());
         if full {
             self.seal()?;
@@ -310,8 +316,9 @@ impl Segments {
         }
         active.bytes += u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         self.buffer.shrink_to(BATCH);
-        self.active = Some(active.clone());
-        Ok(active)
+        let written = active.written();
+        self.active = Some(active);
+        Ok(written)
     }
 
     /// Never writes to this segment again: after a failed synchronisation nobody knows what of it is on disk.
@@ -336,7 +343,7 @@ impl Segments {
     /// Ends the active segment. It is synchronised first, so that only the last segment can have a torn end.
     fn seal(&mut self) -> io::Result<()> {
         let Some(active) = self.active.take() else { return Ok(()) };
-        let synced = self.sync.sync(&active);
+        let synced = self.sync.sync(&active.written());
         self.abandon_this(&active, synced.is_err());
         synced.map_err(shared)
     }
@@ -430,10 +437,10 @@ impl Segments {
 
     /// Puts all that was written on disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        let Some(active) = self.active.clone() else { return Ok(()) };
-        let synced = self.sync.sync(&active);
+        let Some(written) = self.active.as_ref().map(Active::written) else { return Ok(()) };
+        let synced = self.sync.sync(&written);
         if synced.is_err() {
-            self.abandon(active.number);
+            self.abandon(written.number);
         }
         synced.map_err(shared)
     }

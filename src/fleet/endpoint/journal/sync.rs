@@ -4,6 +4,7 @@
 //! segment that could not be synchronised once is never said to be on disk, whoever asks next.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking};
@@ -13,7 +14,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::JournalError;
-use super::segments::Active;
 
 /// From one run of the disk to the next, under load: each serves what came within this time, or there would
 /// be one for every other record.
@@ -21,8 +21,15 @@ const SYNC_PACE: Duration = Duration::from_millis(2);
 /// How far ahead of that pace runs may be: those of a task that comes alone wait for nothing.
 const SYNC_SLACK: Duration = Duration::from_millis(8);
 
+/// A segment that was written to.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    pub(super) number: u32,
+    pub(super) file: Arc<File>,
+}
+
 /// What the synchronising thread is handed: the segment and who waits for it.
-pub(super) type Wait = (Active, Vec<oneshot::Sender<Result<(), JournalError>>>);
+pub(super) type Wait = (Written, Vec<oneshot::Sender<Result<(), JournalError>>>);
 
 /// What is known of synchronisations. Shared by the writer and the synchronising thread.
 #[derive(Debug, Default)]
@@ -44,27 +51,27 @@ impl SyncState {
     ///
     /// # Errors
     /// When that fails, or has failed before for this segment.
-    pub(super) fn sync(&self, active: &Active) -> Result<(), Arc<io::Error>> {
+    pub(super) fn sync(&self, written: &Written) -> Result<(), Arc<io::Error>> {
         let mut failed = locked(&self.failed);
-        if let Some(error) = failed.get(&active.number) {
+        if let Some(error) = failed.get(&written.number) {
             return Err(error.clone());
         }
-        let outcome = self.run(active).map_err(Arc::new);
+        let outcome = self.run(written).map_err(Arc::new);
         if let Err(error) = &outcome {
-            failed.insert(active.number, error.clone());
-            self.failed_segment.store(active.number, Ordering::Release);
+            failed.insert(written.number, error.clone());
+            self.failed_segment.store(written.number, Ordering::Release);
         }
         *locked(&self.error) = outcome.as_ref().err().map(ToString::to_string);
         outcome
     }
 
-    fn run(&self, active: &Active) -> io::Result<()> {
+    fn run(&self, written: &Written) -> io::Result<()> {
         #[cfg(test)]
         if self.faults.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
         {
             return Err(io::Error::other("the disk is gone"));
         }
-        active.file.sync_data()
+        written.file.sync_data()
     }
 
     /// Forgets what went wrong with older segments, which nobody waits for any more.
@@ -92,25 +99,25 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// served by the next.
 pub(super) fn synchronise(waits: &blocking::Receiver<Wait>, state: &SyncState) {
     let mut due = Instant::now();
-    while let Ok((mut active, mut waiting)) = waits.recv() {
+    while let Ok((mut written, mut waiting)) = waits.recv() {
         // They come in the order of their numbers.
-        state.forget_before(active.number);
+        state.forget_before(written.number);
         let now = Instant::now();
         thread::sleep(due.saturating_duration_since(now + SYNC_SLACK));
         due = due.max(now) + SYNC_PACE;
         while let Ok((next, more)) = waits.try_recv() {
-            if next.number != active.number {
-                answer(&active, std::mem::take(&mut waiting), state);
-                active = next;
+            if next.number != written.number {
+                answer(&written, std::mem::take(&mut waiting), state);
+                written = next;
             }
             waiting.extend(more);
         }
-        answer(&active, waiting, state);
+        answer(&written, waiting, state);
     }
 }
 
-fn answer(active: &Active, waiting: Vec<oneshot::Sender<Result<(), JournalError>>>, state: &SyncState) {
-    let outcome = state.sync(active);
+fn answer(written: &Written, waiting: Vec<oneshot::Sender<Result<(), JournalError>>>, state: &SyncState) {
+    let outcome = state.sync(written);
     for done in waiting {
         let _ = done.send(outcome.clone().map_err(JournalError::Write));
     }
@@ -134,9 +141,9 @@ mod tests {
         let (first, second) = (append(&[PROBE]), append(&[PROBE]));
         assert_eq!(first.number, second.number);
         let state = SyncState::default();
-        let told = |active: &Active| {
+        let told = |written: &Written| {
             let (done, mut told) = oneshot::channel();
-            answer(active, vec![done], &state);
+            answer(written, vec![done], &state);
             told.try_recv().expect("an answer")
         };
         assert!(told(&first).is_ok() && state.take_failed().is_none());
