@@ -50,7 +50,7 @@ pub enum Standing {
         unfinished: u32,
         /// How many endpoints have failed: also those whose answer was not read.
         failed: u32,
-        /// What they have answered, by name; the first [`READ_BYTES`](super::super::batch) of it.
+        /// What they have answered, by name; the first 16 MiB of it.
         answers: Vec<Answer>,
     },
 }
