@@ -82,8 +82,10 @@ async fn import(
     }
     let now = store.now().await?;
     let mut imported = Imported { dry_run: args.dry_run, ..Imported::default() };
+    let mut read = (0, 0);
     each_page(source, async |page| {
         for original in &page {
+            read = (read.0 + 1, read.1 + original.jobs.len() as u64);
             match converted(original, rerun, now) {
                 Ok((request, jobs)) => imported.count(original, &request, &jobs),
                 Err(why) => why
@@ -94,6 +96,15 @@ async fn import(
         Ok(())
     })
     .await?;
+    // By the counts of the tables: pages pass over an empty token, and over jobs whose token differs from that
+    // of their request by what the database takes for equal, such as the case of letters.
+    if problems.count == 0 && read != (before.requests, before.jobs) {
+        let OriginalState { requests, jobs, .. } = before;
+        problems.add(format!(
+            "of {requests} requests and {jobs} jobs, {} and {} can be read: a token must not be empty, and a job has that of its request letter for letter",
+            read.0, read.1
+        ));
+    }
     problems.refuse()?;
     let mut counted = (0, 0);
     each_page(source, async |page| {

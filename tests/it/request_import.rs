@@ -236,3 +236,15 @@ fn nothing_is_imported_while_the_original_changes_or_is_damaged() -> anyhow::Res
     ensure!(nowhere.code == Some(1) && nowhere.err.starts_with("tasker: --from: "), "{nowhere:?}");
     Ok(())
 }
+
+#[test]
+fn no_row_is_passed_over() -> anyhow::Result<()> {
+    let site = Site::on_sqlite()?;
+    site.sql(&["UPDATE requests SET token = '' WHERE token = 'waits'"])?;
+    let refused = site.import("--quiet-for 0s")?;
+    ensure!(
+        refused.code == Some(1) && refused.err.contains("can be read: a token must not be empty"),
+        "{refused:?}"
+    );
+    Ok(())
+}
