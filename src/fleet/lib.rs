@@ -2,7 +2,7 @@
 
 use tasker_http_tasks as http_tasks;
 use tasker_model::domain;
-use tasker_process::{backoff, clock, config, custody, failpoint, regular_file, service};
+use tasker_process::{backoff, clock, config, custody, failpoint, regular_file, service, telemetry};
 use tasker_transport::{broker, signing};
 
 pub mod endpoint;

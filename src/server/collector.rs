@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::ledger::Ledger;
 use crate::publisher::{Publisher, Stop};
 use crate::service::Running;
 use crate::store::{Applied, LoggedLines, SharedStore, StoreError};
-use crate::telemetry::{Distrust, SharedMetrics};
+use crate::telemetry::{Distrust, LINE_EVERY, LogPace, SharedMetrics};
 
 /// Messages the broker hands out before the first is acknowledged; each may hold many reports.
 const PREFETCH: u16 = 1000;
@@ -34,9 +34,6 @@ const BATCH: usize = 500;
 /// Bytes of reports in one transaction at most, unless a single one is larger: a quarter of MySQL's default
 /// packet.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
-
-/// How often the log tells of messages that are refused at most.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Pieces of logs that are kept of one transaction at most, and their bytes: each is read and written with up
 /// to 64 KiB that came before.
@@ -288,14 +285,14 @@ pub struct Batches {
 /// Messages whose sender is not the endpoint that they speak for.
 pub struct Unproven {
     proof: Proof,
-    /// When the log told of them last.
-    told: Mutex<Option<Instant>>,
+    /// Of the line about them.
+    line: Mutex<LogPace>,
 }
 
 impl Unproven {
     /// None so far.
     pub const fn new(proof: Proof) -> Self {
-        Self { proof, told: Mutex::new(None) }
+        Self { proof, line: Mutex::new(LogPace::new()) }
     }
 
     /// Counts some. Whoever has stolen a user can send any number, so the log tells of them now and then.
@@ -308,9 +305,8 @@ impl Unproven {
             Proof::Enforce => "refused",
         };
         metrics.unproven.with_label_values(&[source, result]).inc_by(count);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.proof == Proof::Enforce && told.is_none_or(|told| told.elapsed() >= LINE_EVERY) {
-            *told = Some(Instant::now());
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.proof == Proof::Enforce && line.is_due(LINE_EVERY) {
             tracing::warn!(
                 source,
                 messages = count,

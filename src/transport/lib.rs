@@ -1,7 +1,7 @@
 //! What processes of tasker tell each other: messages over RabbitMQ, JSON over HTTP, signatures.
 
 use tasker_model::{domain, farm};
-use tasker_process::{backoff, config, custody, https};
+use tasker_process::{backoff, config, custody, https, telemetry};
 
 pub mod broker;
 pub mod client;

@@ -51,7 +51,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker", &["domain", "contract", "client", "backoff", "config", "https", "telemetry"]),
     (
         "http_remote",
-        &["domain", "http_tasks", "backoff", "clock", "config", "custody", "broker", "signing", "service"],
+        &[
+            "domain", "http_tasks", "backoff", "clock", "config", "custody", "broker", "signing", "service",
+            "telemetry",
+        ],
     ),
     ("enrolment", &["domain", "config"]),
     ("sealing", &["domain", "signing", "broker", "clock"]),

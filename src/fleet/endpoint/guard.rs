@@ -26,9 +26,7 @@ use crate::domain::{
     Timestamp, WorkPart,
 };
 use crate::signing::{self, Cause, Denial, Moment, Situation, Trust, Verified};
-
-/// How often the log tells of refused messages at most.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+use crate::telemetry::{LINE_EVERY, LogPace};
 
 /// How often the log tells of messages without a signature at most.
 const UNSIGNED_LINE_EVERY: Duration = Duration::from_secs(600);
@@ -80,11 +78,11 @@ struct State {
     untold: Counts,
     /// The message that was refused last and may come again, until one is accepted.
     last: Option<(Instant, Denial)>,
-    /// When the log told of refused messages last, and how many it has not told.
-    logged: Option<Instant>,
+    /// Of the line about refused messages, and how many it has not told.
+    refused_line: LogPace,
     unlogged: usize,
-    /// When the log told of messages without a signature last.
-    unsigned_logged: Option<Instant>,
+    /// Of the line about messages without a signature.
+    unsigned_line: LogPace,
     /// When orders were last forgotten.
     forgotten: Option<Instant>,
 }
@@ -376,8 +374,7 @@ impl Guard {
     pub(super) fn took_unsigned(&self) {
         let mut state = self.state();
         state.untold.add(Counts { unsigned: 1, ..Counts::default() });
-        if state.unsigned_logged.is_none_or(|logged| logged.elapsed() >= UNSIGNED_LINE_EVERY) {
-            state.unsigned_logged = Some(Instant::now());
+        if state.unsigned_line.is_due(UNSIGNED_LINE_EVERY) {
             tracing::warn!(endpoint = %self.endpoint, "took a message without a signature, since signatures are preferred and not required here");
         }
     }
@@ -396,11 +393,7 @@ impl Guard {
                 state.last = Some((Instant::now(), open.denial.clone()));
             }
             state.unlogged += refused.len();
-            let due = state.logged.is_none_or(|logged| logged.elapsed() >= LINE_EVERY);
-            due.then(|| {
-                state.logged = Some(Instant::now());
-                std::mem::take(&mut state.unlogged)
-            })
+            state.refused_line.is_due(LINE_EVERY).then(|| std::mem::take(&mut state.unlogged))
         };
         if let Some(messages) = line {
             tracing::warn!(

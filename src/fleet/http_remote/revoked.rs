@@ -13,14 +13,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::custody;
 use crate::domain::{KeyId, Revocations};
 use crate::signing::{KeyError, Trust, TrustError, read_revocations};
-
-/// How often the log tells of a file that cannot be read, at most.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+use crate::telemetry::{LINE_EVERY, LogPace};
 
 /// Why the list of revoked keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +59,8 @@ struct Known {
     look: Option<Look>,
     serial: u64,
     keys: Arc<BTreeSet<KeyId>>,
-    /// When the log was told last that the file cannot be read.
-    told: Option<Instant>,
+    /// Of the line that the file cannot be read.
+    line: LogPace,
 }
 
 /// By what a file is seen to have changed: file system, file, bytes, and time of the last change.
@@ -93,7 +90,7 @@ impl RevokedKeys {
         let look = Look::at(&absolute);
         let Revocations { serial, keys, .. } = read(&absolute, trust)?;
         tracing::info!(serial, keys = keys.len(), "read the list of revoked keys");
-        let known = Known { look, serial, keys: Arc::new(keys), told: None };
+        let known = Known { look, serial, keys: Arc::new(keys), line: LogPace::new() };
         Ok(Self { path: absolute, known: Mutex::new(known) })
     }
 
@@ -110,8 +107,8 @@ impl RevokedKeys {
         }
         let read = read(&self.path);
         match &read {
-            // What keeps the file from being read may pass without a change of the file: read it again the next
-            // time. A file that is gone is there again only with a change.
+            // The cause, such as too many open files, may pass while the file stays the same: read it again the
+            // next time. A file that is gone comes back only as a change.
             Err(GuardError::List(KeyError::File { source, .. })) if source.kind() != ErrorKind::NotFound => {}
             _ => known.look = look,
         }
@@ -132,9 +129,11 @@ impl RevokedKeys {
                 }
             },
             Err(error) => {
-                let due = known.look == look || known.told.is_none_or(|told| told.elapsed() >= LINE_EVERY);
-                if due {
-                    known.told = Some(Instant::now());
+                // This file is not read again before it changes, so this line is the only one about it.
+                if known.look == look {
+                    known.line.reset();
+                }
+                if known.line.is_due(LINE_EVERY) {
                     tracing::warn!(%error, "the list of revoked keys cannot be read again: the one before still counts");
                 }
             }

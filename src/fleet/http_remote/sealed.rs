@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -23,12 +23,10 @@ use crate::clock::Clock;
 use crate::config::Signatures;
 use crate::domain::{KeyId, Seal};
 use crate::signing::{Denial, HttpSituation, Signer, Trust, Verified};
+use crate::telemetry::{LINE_EVERY, LogPace};
 
 /// The kind of the message around.
 const KIND: &str = "sealed";
-
-/// How often the log tells of messages that were refused, or not signed, at most.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -108,8 +106,8 @@ pub struct Guard {
 /// What the log has told.
 #[derive(Debug, Default)]
 struct Told {
-    at: Option<Instant>,
-    /// Messages since then.
+    line: LogPace,
+    /// Messages since its last line.
     untold: usize,
 }
 
@@ -167,9 +165,8 @@ impl Guard {
     pub(super) fn tell(&self, what: &str, why: &str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.untold += 1;
-        if told.at.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
+        if told.line.is_due(LINE_EVERY) {
             let messages = std::mem::take(&mut told.untold);
-            told.at = Some(Instant::now());
             warn!(messages, why, "{what}");
         }
     }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Address, Message, SharedBroker};
 use crate::backoff::Backoff;
+use crate::telemetry::{LINE_EVERY, LogPace};
 
 /// Bytes of a body that are kept: a broker refuses what is larger than its limit, and nobody reads more.
 const HEAD: usize = 64 << 10;
@@ -21,8 +22,6 @@ const TRIES: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long nothing is tried after a batch was dropped.
 const REST: Duration = Duration::from_secs(10);
-/// How often the log tells of dead letters at most.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// An item of a message that could not be read or written.
 #[derive(Debug, Clone)]
@@ -75,9 +74,9 @@ struct State {
     resting: Option<Instant>,
     /// Whether the last batch was dropped.
     failing: bool,
-    /// When the log told of them last.
-    told: Option<Instant>,
-    /// What it has not told.
+    /// Of the lines about them.
+    line: LogPace,
+    /// What these have not told.
     untold: Buried,
 }
 
@@ -148,10 +147,9 @@ impl DeadLetters {
         }
         state.untold.kept += buried.kept;
         state.untold.dropped += buried.dropped;
-        if state.told.is_some_and(|told| told.elapsed() < LINE_EVERY) {
+        if !state.line.is_due(LINE_EVERY) {
             return;
         }
-        state.told = Some(Instant::now());
         let Buried { kept, dropped } = std::mem::take(&mut state.untold);
         drop(state);
         let source = self.source;
