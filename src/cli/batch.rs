@@ -77,10 +77,8 @@ impl Sum {
         client: &Client,
         batch: &[(usize, Box<RawValue>)],
     ) -> Result<(), Failure> {
-        let answer = client.submit_many(&texts(batch)).await.map_err(|error| match &*self.so_far() {
-            "" => Failure::Client(error),
-            so_far => Failure::Halfway { error, so_far: so_far.to_owned() },
-        })?;
+        let halfway = |error| Failure::Halfway { error, so_far: self.so_far() };
+        let answer = client.submit_many(&texts(batch)).await.map_err(halfway)?;
         self.add(global, batch, answer)
     }
 

@@ -82,10 +82,8 @@ async fn import(
     }
     let now = store.now().await?;
     let mut imported = Imported { dry_run: args.dry_run, ..Imported::default() };
-    let mut read = (0, 0);
     each_page(source, async |page| {
         for original in &page {
-            read = (read.0 + 1, read.1 + original.jobs.len() as u64);
             match converted(original, rerun, now) {
                 Ok((request, jobs)) => imported.count(original, &request, &jobs),
                 Err(why) => why
@@ -98,11 +96,11 @@ async fn import(
     .await?;
     // By the counts of the tables: pages pass over an empty token, and over jobs whose token differs from that
     // of their request by what the database takes for equal, such as the case of letters.
+    let read = (imported.requests, imported.jobs);
     if problems.count == 0 && read != (before.requests, before.jobs) {
-        let OriginalState { requests, jobs, .. } = before;
         problems.add(format!(
-            "of {requests} requests and {jobs} jobs, {} and {} can be read: a token must not be empty, and a job has that of its request letter for letter",
-            read.0, read.1
+            "of {} requests and {} jobs, {} and {} can be read: a token must not be empty, and a job has that of its request letter for letter",
+            before.requests, before.jobs, read.0, read.1
         ));
     }
     problems.refuse()?;
@@ -169,9 +167,10 @@ async fn until_quiet(source: &SharedStore, args: &ImportRequests) -> Result<Orig
 /// Why the original cannot be read. What makes our tables does not make those of the original.
 fn unreadable(error: StoreError) -> Failure {
     Failure::Setup(match error {
-        StoreError::Schema { reason } => {
-            let what = reason.split_once("; run ").map_or(&*reason, |(what, _)| what);
-            format!("--from: {what}; expected the tables `requests` and `jobs` of the original Tasker Worker")
+        StoreError::Missing { reason } => {
+            format!(
+                "--from: {reason}; expected the tables `requests` and `jobs` of the original Tasker Worker"
+            )
         }
         error => format!("--from: {error}"),
     })

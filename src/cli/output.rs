@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 
 use crate::client::ClientError;
 use crate::config::ConfigError;
-use crate::contract::ProblemItem;
+use crate::contract::{Problem, ProblemItem};
 use crate::domain::TaskId;
 use crate::store::StoreError;
 
@@ -72,6 +72,17 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Failure {
+    /// The words of the API, if it has refused, and what it had done before.
+    fn refusal(&self) -> Option<(&Problem, &str)> {
+        match self {
+            Self::Client(ClientError::Refused { problem, .. }) => Some((&**problem, "")),
+            Self::Halfway { error: ClientError::Refused { problem, .. }, so_far } => {
+                Some((&**problem, so_far.as_str()))
+            }
+            _ => None,
+        }
+    }
+
     fn code(&self) -> &str {
         match self {
             Self::Client(error) | Self::Halfway { error, .. } => error.code(),
@@ -88,12 +99,10 @@ impl Failure {
         if matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe) {
             return Code::Failure;
         }
-        let text = match (json, self) {
+        let text = match (json, self.refusal()) {
             (true, _) => as_json(self.code(), self),
-            (false, Self::Client(ClientError::Refused { problem, .. })) => {
-                format!("tasker: {self}{}", refusal::next_step(problem))
-            }
-            (false, _) => format!("tasker: {self}"),
+            (false, Some((problem, _))) => format!("tasker: {self}{}", refusal::next_step(problem)),
+            (false, None) => format!("tasker: {self}"),
         };
         note(&text);
         Code::Failure
@@ -116,20 +125,14 @@ struct Inner<'a> {
 }
 
 fn as_json(code: &str, failure: &Failure) -> String {
-    let error = match failure {
-        Failure::Client(ClientError::Refused { problem, .. }) => Inner {
-            code,
-            detail: problem.detail.clone(),
-            errors: &problem.errors,
-            existing_id: problem.existing_id,
-        },
-        Failure::Halfway { error: ClientError::Refused { problem, .. }, so_far } => Inner {
+    let error = match failure.refusal() {
+        Some((problem, so_far)) => Inner {
             code,
             detail: format!("{}{so_far}", problem.detail),
             errors: &problem.errors,
             existing_id: problem.existing_id,
         },
-        other => Inner { code, detail: other.to_string(), errors: &[], existing_id: None },
+        None => Inner { code, detail: failure.to_string(), errors: &[], existing_id: None },
     };
     serde_json::to_string(&Outer { error }).unwrap_or_default()
 }

@@ -243,7 +243,7 @@ async fn settle(
     if let (Ok((_, Report::Rows(TaskWithResponses { task, .. }))), Code::NobodyAnswered) = (&outcome, code)
         && !(global.json || task.status.is_final())
     {
-        note(&format!("why: tasker explain {name}{api}; cancel: tasker cancel {name}{api}"));
+        note(&format!("why: tasker explain {name}{api}; cancel: {}", commands[1]));
     }
     Ok(code)
 }

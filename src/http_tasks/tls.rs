@@ -225,7 +225,7 @@ impl TlsContext {
             roots.add_parsable_certificates(certs);
             let first = errors.first().map(ToString::to_string);
             if roots.is_empty() && self.config.bundle.is_empty() {
-                let reason = first.unwrap_or_else(|| "there is none".to_owned());
+                let reason = first.unwrap_or_else(|| "the system has none".to_owned());
                 return Err(TlsError::SystemRoots { reason });
             }
             if let Some(first) = first {

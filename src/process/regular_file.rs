@@ -1,7 +1,7 @@
 //! Regular files, opened without waiting for anybody.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -9,10 +9,7 @@ use rustix::fs::OFlags;
 
 /// Opens a file to read it, if it is a regular one. To open a FIFO waits for its writer, and nothing may be
 /// kept waiting by a name that somebody has given to something else while the process runs.
-///
-/// # Errors
-/// When it cannot be opened, or is something else.
-pub fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     if file.metadata()?.is_file() {
@@ -22,10 +19,21 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// What a regular file says, if it has at most so many bytes.
+///
+/// # Errors
+/// When it cannot be read, is something else, or is longer.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("has more than {most} bytes"))),
+        false => Ok(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     #[test]
@@ -42,10 +50,9 @@ mod tests {
         .expect("a FIFO");
         std::fs::write(at("file"), "text").expect("writes");
         for other in [at("fifo"), dir.path().to_owned(), "/dev/zero".into()] {
-            assert_eq!(open(&other).expect_err("refused").to_string(), "not a regular file", "{other:?}");
+            assert_eq!(read(&other, 4).expect_err("refused").to_string(), "not a regular file", "{other:?}");
         }
-        let mut text = String::new();
-        open(&at("file")).and_then(|mut file| file.read_to_string(&mut text)).expect("reads");
-        assert_eq!(text, "text");
+        assert_eq!(read(&at("file"), 4).expect("reads"), b"text");
+        assert_eq!(read(&at("file"), 3).expect_err("too long").to_string(), "has more than 3 bytes");
     }
 }

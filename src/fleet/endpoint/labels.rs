@@ -1,7 +1,6 @@
 //! The labels of this endpoint: those of its configuration, and those of a file that is read again at every
 //! sign of life.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -105,12 +104,8 @@ impl OwnLabels {
 
 /// The labels in a file: a line each, `name=value`. Empty lines and those that begin with `#` say nothing.
 fn labels_in(file: &Path) -> Result<Labels, String> {
-    let mut text = String::new();
-    let file = regular_file::open(file).map_err(|error| error.to_string())?;
-    file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    if text.len() as u64 > LONGEST_FILE {
-        return Err(format!("has more than {LONGEST_FILE} bytes"));
-    }
+    let bytes = regular_file::read(file, LONGEST_FILE).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|_| "stream did not contain valid UTF-8".to_owned())?;
     let mut labels = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();

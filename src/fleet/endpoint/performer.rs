@@ -80,7 +80,8 @@ pub(super) struct Core {
     pub(super) draining: CancellationToken,
     /// Fired when running handlers are not waited for any longer.
     pub(super) stopping: CancellationToken,
-    /// Fired when the time of a stop is over: what cannot be journaled then is left to the next start.
+    /// Fired when the deadline of a stop has passed. A record that the journal does not take then is left to the
+    /// next start.
     pub(super) overdue: CancellationToken,
     /// Fired, and made anew, when a worker can no longer be sure that its tasks are its own.
     lease: Mutex<CancellationToken>,
@@ -298,7 +299,7 @@ impl Core {
         Record::Outcome { id, report: self.report(id, task_type.clone(), event) }
     }
 
-    /// Puts on disk what a task must not lose: however long it takes, unless a stop has no time left for it.
+    /// Puts records on disk that a task must not lose. Tries until the deadline of a stop has passed.
     async fn keep(&self, records: Vec<Record>) -> Result<(), JournalError> {
         self.journal.keep_until(records, &self.overdue).await
     }

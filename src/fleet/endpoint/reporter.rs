@@ -37,7 +37,7 @@ impl Refusals {
     /// When a report may be sent again that was refused now.
     fn next(&mut self, id: TaskId) -> Instant {
         let now = Instant::now();
-        // What was not sent again by then is not there any more.
+        // A report that was not sent again for so long has left the outbox.
         self.0.retain(|_, (_, last)| now.saturating_duration_since(*last) < 2 * REFUSED.max);
         let (times, last) = self.0.entry(id).or_insert((0, now));
         (*times, *last) = (times.saturating_add(1), now);

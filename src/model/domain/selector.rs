@@ -83,8 +83,8 @@ enum Test {
     Matches(Pattern),
 }
 
-/// A regular expression, compiled when it is first asked about an endpoint: most selectors that are read from
-/// the ledger are only shown, and a program has up to [`REGEX_SIZE`] bytes.
+/// A regular expression. It is compiled when it is first matched: most selectors that are read from the ledger
+/// are only shown, and a compiled expression has up to [`REGEX_SIZE`] bytes.
 #[derive(Debug)]
 struct Pattern {
     text: String,
@@ -100,7 +100,7 @@ impl Pattern {
         RegexBuilder::new(&self.text).size_limit(REGEX_SIZE).build()
     }
 
-    /// None where it cannot be compiled. It could when it was admitted.
+    /// None if it does not compile, which was checked when it was admitted.
     fn matches(&self, value: &str) -> Option<bool> {
         self.program.get_or_init(|| self.compiled().ok()).as_ref().map(|regex| regex.is_match(value))
     }
@@ -126,9 +126,9 @@ impl Selector {
         Self(Expression::All(selectors.into_iter().map(|selector| selector.0).collect())).to_string().parse()
     }
 
-    /// One that was stored. What is asked of whoever writes one was asked then, and the limits of length and
-    /// depth are for authors: a selector that was admitted can always be read. Values that seem to be a mistake
-    /// are taken as they are, since earlier versions have stored such selectors.
+    /// A selector that was stored. It was checked when it was admitted, so that it can always be read: the limits
+    /// of length, depth and number of regular expressions do not apply again. Values that look like a mistake are
+    /// taken as they are, since earlier versions have stored such selectors.
     ///
     /// # Errors
     /// When it is none.

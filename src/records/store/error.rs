@@ -40,7 +40,13 @@ pub enum StoreError {
         /// Its name, or the file.
         database: String,
     },
-    /// The schema is incomplete, older or newer than this program; or a migration was interrupted.
+    /// Tables or columns of this program are not there, or a migration has not run.
+    #[error("the database schema does not fit this program: {reason}; run `tasker initialize --database`")]
+    Missing {
+        /// What is missing.
+        reason: String,
+    },
+    /// The schema is newer than this program or altered, or a migration was interrupted.
     #[error("the database schema does not fit this program: {reason}")]
     Schema {
         /// What is wrong and which command mends it.
@@ -75,11 +81,6 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// There is no schema, or an older one.
-    pub(super) fn schema_missing(what: &str) -> Self {
-        Self::Schema { reason: format!("{what}; run `tasker initialize --database`") }
-    }
-
     /// Whether trying again later, unchanged, can help.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Busy { .. })
@@ -87,7 +88,10 @@ impl StoreError {
 
     /// Whether the database has to be set up for this program first, so that no wait helps.
     pub const fn needs_setup(&self) -> bool {
-        matches!(self, Self::Schema { .. } | Self::NoTables { .. } | Self::NoDatabase { .. })
+        matches!(
+            self,
+            Self::Schema { .. } | Self::Missing { .. } | Self::NoTables { .. } | Self::NoDatabase { .. }
+        )
     }
 
     /// Whether somebody has to change the configuration or the rights of its user: waiting helps only if that

@@ -153,7 +153,7 @@ impl Site {
             Verdict::Schema if reason.contains(HISTORY) => {
                 Fault::Told(StoreError::NoTables { database: self.way.database.clone() })
             }
-            Verdict::Schema => Fault::Told(StoreError::schema_missing(&reason)),
+            Verdict::Schema => Fault::Told(StoreError::Missing { reason }),
             Verdict::Corrupt => Fault::Told(StoreError::Corrupt { reason }),
             Verdict::Defect => Fault::Told(StoreError::Statement { reason }),
         }

@@ -115,10 +115,8 @@ fn check(migrator: &Migrator, interrupted: Option<i64>, applied: &[AppliedMigrat
     for (version, migration) in ours {
         match applied.get(&version) {
             None => {
-                return Err(StoreError::schema_missing(&format!(
-                    "migration {version} ({}) has not run",
-                    migration.description
-                )));
+                let reason = format!("migration {version} ({}) has not run", migration.description);
+                return Err(StoreError::Missing { reason });
             }
             Some(there) if there.checksum != migration.checksum => return Err(altered(version)),
             Some(_) => (),
@@ -211,7 +209,7 @@ mod tests {
         let all = applied(&MYSQL);
         assert!(check(&MYSQL, None, &all).is_ok());
         let reason = |interrupted, applied: &[AppliedMigration]| match check(&MYSQL, interrupted, applied) {
-            Err(StoreError::Schema { reason }) => reason,
+            Err(error @ (StoreError::Schema { .. } | StoreError::Missing { .. })) => error.to_string(),
             other => panic!("{other:?}"),
         };
         for reason in [

@@ -179,7 +179,7 @@ impl Store {
         }
     }
 
-    /// Fails with [`StoreError::NoTables`] or [`StoreError::Schema`] unless the schema is exactly this program's.
+    /// Fails with [`StoreError::NoTables`], [`StoreError::Missing`] or [`StoreError::Schema`] unless the schema is exactly this program's.
     pub fn check_schema(&self) -> Operation<'_, ()> {
         match &self.session {
             Session::MySql(session) => session.check_schema().boxed(),

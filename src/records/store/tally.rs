@@ -50,7 +50,10 @@ impl Tally {
         let at = match error {
             StoreError::Unavailable { cause, .. } => *cause as usize,
             StoreError::Busy { .. } => BUSY,
-            StoreError::Schema { .. } | StoreError::NoTables { .. } | StoreError::NoDatabase { .. } => SCHEMA,
+            StoreError::Schema { .. }
+            | StoreError::Missing { .. }
+            | StoreError::NoTables { .. }
+            | StoreError::NoDatabase { .. } => SCHEMA,
             StoreError::Rows { .. } | StoreError::TooLarge { .. } => ROWS,
             StoreError::Corrupt { .. } | StoreError::Statement { .. } | StoreError::Address { .. } => DEFECT,
         };

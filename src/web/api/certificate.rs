@@ -4,7 +4,7 @@
 //! stays in use until its files are whole again. No handshake waits for a file.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
@@ -117,7 +117,7 @@ fn read_again(files: &TlsFiles, mut read: [Option<Stamp>; 2], certificate: &Weak
         if stamps == read {
             continue;
         }
-        match key_of(files, &provider, bounded) {
+        match key_of(files, &provider, |path| regular_file::read(path, LONGEST_FILE)) {
             Ok(key) => {
                 let Some(certificate) = certificate.upgrade() else { return };
                 *certificate.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
@@ -173,17 +173,4 @@ fn key_of(
         key: key.clone(),
         source,
     })
-}
-
-/// What a regular file says, if it is not too long.
-fn bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    regular_file::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("has more than {LONGEST_FILE} bytes"),
-        ));
-    }
-    Ok(bytes)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::problem::Problem;
 use super::query::Query;
-use super::submission::MAX_SELECTORS;
+use super::submission::read_selectors;
 use super::{Answer, Api, access, answer, deeds, segment};
 use crate::contract::{self, Group, GroupChange, GroupList, OneOrMany, ProblemCode, ProblemItem};
 use crate::domain::{GroupName, Selector, likeness};
@@ -115,34 +115,21 @@ pub async fn delete_group(api: web::Data<Api>, request: HttpRequest) -> Answer {
 
 /// The one selector of a group.
 fn selector(texts: OneOrMany) -> Result<Selector, Vec<ProblemItem>> {
-    let (texts, listed) = match texts {
-        OneOrMany::One(text) => (vec![text], false),
-        OneOrMany::Many(texts) => (texts, true),
-    };
-    if texts.len() > MAX_SELECTORS {
-        let message = format!("has {} selectors, {MAX_SELECTORS} are allowed", texts.len());
-        return Err(vec![ProblemItem::new("/match", message)]);
-    }
-    let (mut selectors, mut problems) = (Vec::new(), Vec::new());
-    for (index, text) in texts.iter().enumerate() {
-        let place = if listed { format!("/match/{index}") } else { "/match".to_owned() };
-        match text.parse::<Selector>() {
-            Err(invalid) => problems.push(ProblemItem::new(place, format!("is not a selector: {invalid}"))),
-            Ok(selector) => match selector.groups().first() {
-                Some(group) => problems.push(ProblemItem::new(
-                    place,
-                    format!("names the group `{group}`: write its selector instead"),
-                )),
-                None => selectors.push(selector),
-            },
+    let mut problems = Vec::new();
+    let selectors = read_selectors(texts, "/match", &mut 0, &mut problems);
+    for (place, selector) in &selectors {
+        if let Some(group) = selector.groups().first() {
+            let message = format!("names the group `{group}`: write its selector instead");
+            problems.push(ProblemItem::new(place.as_str(), message));
         }
     }
-    if texts.is_empty() {
+    if selectors.is_empty() && problems.is_empty() {
         problems.push(ProblemItem::new("/match", "has no selector: `name=*` holds for all endpoints"));
     }
     if !problems.is_empty() {
         return Err(problems);
     }
+    let selectors = selectors.into_iter().map(|(_, selector)| selector).collect();
     Selector::all(selectors).map_err(|invalid| vec![ProblemItem::new("/match", invalid.message)])
 }
 

@@ -25,7 +25,7 @@ fn in_short(error: &StoreError) -> &'static str {
         StoreError::Unavailable { cause: Refusal::Denied, .. } => "access denied",
         StoreError::NoDatabase { .. } => "no such database",
         StoreError::NoTables { .. } => "no tables",
-        StoreError::Schema { .. } => "not the schema of this version",
+        StoreError::Schema { .. } | StoreError::Missing { .. } => "not the schema of this version",
         _ => "unavailable",
     }
 }

@@ -401,6 +401,7 @@ impl From<&StoreError> for Problem {
             StoreError::Unavailable { .. }
             | StoreError::Busy { .. }
             | StoreError::Schema { .. }
+            | StoreError::Missing { .. }
             | StoreError::NoTables { .. }
             | StoreError::NoDatabase { .. } => Self::database_unavailable(error),
             StoreError::TooLarge { .. } => Self::new(ProblemCode::BodyTooLarge, error.to_string()),

@@ -22,7 +22,7 @@ pub struct Query {
     pairs: Vec<(String, String)>,
     problems: Vec<ProblemItem>,
     /// What was asked for: the parameters of the path.
-    known: Vec<String>,
+    known: Vec<&'static str>,
 }
 
 impl Query {
@@ -40,8 +40,8 @@ impl Query {
     }
 
     /// Takes a parameter out; `None` when it is absent or cannot be used.
-    pub fn take<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        self.known.push(name.to_owned());
+    pub fn take<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.known.push(name);
         let at = self.pairs.iter().position(|(other, _)| other == name)?;
         let (_, value) = self.pairs.remove(at);
         if self.pairs.iter().any(|(other, _)| other == name) {
@@ -56,12 +56,12 @@ impl Query {
     /// for.
     pub fn need<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         missing: &str,
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         if self.pairs.iter().all(|(other, _)| other != name) {
-            self.known.push(name.to_owned());
+            self.known.push(name);
             self.problem(name, &format!("is missing: {missing}"));
             return None;
         }
@@ -84,7 +84,7 @@ impl Query {
     /// Everything that was wrong, unknown parameters included.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.pairs) {
-            let likely = did_you_mean(nearest(&name, self.known.iter().map(String::as_str)));
+            let likely = did_you_mean(nearest(&name, self.known.iter().copied()));
             self.problem(&shortened(&name), &format!("is not a parameter of this path{likely}"));
         }
         if self.problems.is_empty() {

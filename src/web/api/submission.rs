@@ -73,11 +73,11 @@ pub fn read(
         let queue = policy.queue.is_some();
         let of_endpoints = &**name == "endpoints" || TARGET.contains(&&**name);
         if !of_endpoints && !matches!(&**name, "identifier" | "payload" | "priority" | "ttl" | "run_at") {
-            let own: &[&str] = match queue {
-                true => &["priority", "ttl", "run_at"],
-                false => &["endpoints", "match", "groups", "exclude", "percent", "limit", "seed", "expect"],
-            };
-            let known: Vec<&str> = ["identifier", "payload"].iter().chain(own).copied().collect();
+            let mut known = vec!["identifier", "payload"];
+            match queue {
+                true => known.extend(["priority", "ttl", "run_at"]),
+                false => known.extend(["endpoints"].into_iter().chain(TARGET)),
+            }
             let likely = did_you_mean(nearest(name, known.iter().copied()));
             let message = format!("is not a member of a submission ({}){likely}", known.join(", "));
             problems.push(ProblemItem::new(pointer(name), message));
@@ -124,7 +124,7 @@ pub fn read(
 const TARGET: [&str; 7] = ["match", "groups", "exclude", "percent", "limit", "seed", "expect"];
 
 /// Selectors or groups that one submission may have in a list.
-pub(super) const MAX_SELECTORS: usize = 100;
+const MAX_SELECTORS: usize = 100;
 
 /// What its endpoints must be; none where it says nothing about that.
 fn target(seen: &HashMap<&str, &RawValue>, problems: &mut Vec<ProblemItem>) -> Option<Target> {
@@ -176,26 +176,37 @@ fn selectors(
     problems: &mut Vec<ProblemItem>,
 ) -> Vec<Selector> {
     let Some(value) = seen.get(name) else { return Vec::new() };
-    let (texts, listed) = match serde_json::from_str::<OneOrMany>(value.get()) {
-        Ok(OneOrMany::One(text)) => (vec![text], false),
-        Ok(OneOrMany::Many(texts)) => (texts, true),
-        Err(_) => {
-            let message =
-                format!("must be a selector such as `site=berlin`, or an array of them, not {}", kind(value));
-            problems.push(ProblemItem::new(pointer(name), message));
-            return Vec::new();
-        }
+    let Ok(given) = serde_json::from_str::<OneOrMany>(value.get()) else {
+        let message =
+            format!("must be a selector such as `site=berlin`, or an array of them, not {}", kind(value));
+        problems.push(ProblemItem::new(pointer(name), message));
+        return Vec::new();
+    };
+    read_selectors(given, &pointer(name), regexes, problems)
+        .into_iter()
+        .map(|(_, selector)| selector)
+        .collect()
+}
+
+/// Reads selectors that stand at a place, each with its own place.
+pub(super) fn read_selectors(
+    given: OneOrMany,
+    at: &str,
+    regexes: &mut usize,
+    problems: &mut Vec<ProblemItem>,
+) -> Vec<(String, Selector)> {
+    let (texts, listed) = match given {
+        OneOrMany::One(text) => (vec![text], false),
+        OneOrMany::Many(texts) => (texts, true),
     };
     if texts.len() > MAX_SELECTORS {
-        problems.push(ProblemItem::new(
-            pointer(name),
-            format!("has {} selectors, {MAX_SELECTORS} are allowed", texts.len()),
-        ));
+        let message = format!("has {} selectors, {MAX_SELECTORS} are allowed", texts.len());
+        problems.push(ProblemItem::new(at, message));
         return Vec::new();
     }
     let mut selectors = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
-        let place = if listed { format!("{}/{index}", pointer(name)) } else { pointer(name) };
+        let place = if listed { format!("{at}/{index}") } else { at.to_owned() };
         match text.parse::<Selector>() {
             Ok(selector) => {
                 *regexes += selector.regexes();
@@ -203,7 +214,7 @@ fn selectors(
                     problems.push(ProblemItem::new(place, too_many_regexes()));
                     return selectors;
                 }
-                selectors.push(selector);
+                selectors.push((place, selector));
             }
             Err(invalid) => problems.push(ProblemItem::new(place, format!("is not a selector: {invalid}"))),
         }

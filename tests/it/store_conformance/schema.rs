@@ -18,7 +18,7 @@ const TABLES: [&str; 29] = [
 
 fn schema_reason(result: Result<(), StoreError>) -> String {
     match result {
-        Err(StoreError::Schema { reason }) => reason,
+        Err(error @ (StoreError::Schema { .. } | StoreError::Missing { .. })) => error.to_string(),
         other => panic!("{other:?}"),
     }
 }

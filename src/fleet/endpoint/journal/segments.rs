@@ -93,7 +93,7 @@ struct Sealed {
     /// be run twice.
     last_write: Instant,
     damaged: bool,
-    /// Whether nobody knows what of it is on disk.
+    /// Whether a synchronisation of it has failed, so that any of it may be missing on disk.
     unsure: bool,
 }
 
@@ -254,7 +254,7 @@ impl Segments {
         Ok(damage)
     }
 
-    /// What is known of synchronisations, for whoever else synchronises these segments.
+    /// The state that the writer shares with the thread that synchronises these segments.
     pub(super) fn sync_state(&self) -> Arc<SyncState> {
         self.sync.clone()
     }

@@ -1,7 +1,7 @@
 //! Puts segments on disk: the thread that synchronises, and what it and the writer know of failures.
 //!
-//! The kernel reports a failed write-back once to an open file. So whoever hears of it tells the others: a
-//! segment that could not be synchronised once is never said to be on disk, whoever asks next.
+//! The kernel reports a failed write-back only once for an open file. So the thread that gets the error records
+//! the segment, and every later wait for that segment gets the same error.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -38,8 +38,8 @@ pub(super) struct SyncState {
     failed_segment: AtomicU32,
     /// What went wrong last, if it did.
     error: Mutex<Option<String>>,
-    /// The segments that may not be on disk, with the reason. Held while the disk works: who synchronises a
-    /// segment beside somebody else who hears of the failure would be told that all is well.
+    /// The segments that failed, with the error. The lock is held while the disk works: otherwise the thread that
+    /// did not get the error would take the segment for written.
     failed: Mutex<BTreeMap<u32, Arc<io::Error>>>,
     /// How many of the next synchronisations fail.
     #[cfg(test)]
@@ -74,7 +74,7 @@ impl SyncState {
         written.file.sync_data()
     }
 
-    /// Forgets what went wrong with older segments, which nobody waits for any more.
+    /// Forgets the failures of older segments, which nobody waits for any more.
     fn forget_before(&self, number: u32) {
         let mut failed = locked(&self.failed);
         *failed = failed.split_off(&number);
@@ -149,7 +149,7 @@ mod tests {
         assert!(told(&first).is_ok() && state.take_failed().is_none());
         state.faults.store(1, Ordering::Relaxed);
         assert!(state.sync(&first).is_err(), "the writer hears of it");
-        // Who waits for the other thread is told the same, and so is whoever came before the writer knew.
+        // The thread answers those who waited already with the same error.
         assert!(matches!(told(&second), Err(JournalError::Write(_))));
         assert_eq!((state.take_failed(), state.take_failed()), (Some(first.number), None));
         assert!(state.error().is_some());
