@@ -154,7 +154,7 @@ Examples:
   generate-payload | tasker submit worker --identifier n7 --payload-file -
   tasker submit --batch tasks.jsonl
 
-A line of tasks.jsonl: {\"type\": \"worker\", \"identifier\": \"n8\", \"payload\": 1}
+A line of it: {\"type\": \"worker\", \"identifier\": \"n8\", \"payload\": {\"seconds\": 1}}
 
 Submitting the same identifier with the same content again is safe: it answers the task that is there.
 Ctrl-C ends a wait, never the task.")]
